@@ -1,0 +1,461 @@
+"""The driver interface: what a store must do for a group, and how a URL finds its driver.
+
+A driver knows one store and nothing of rings, views or hand-offs: records are bytes to it. This
+room has the interface (:class:`Driver`, :class:`Reading`), the parsing of URLs and of their typed
+options, and the lookup of drivers by the entry-point group ``hashring.drivers``. It imports no
+driver: ours and third parties' are found in the same way.
+"""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+import json
+import uuid
+from collections.abc import Callable, Mapping
+from importlib import metadata
+from types import MappingProxyType
+from typing import Any, ClassVar, NamedTuple
+from urllib.parse import parse_qsl, quote, unquote
+
+from hashring.errors import (
+    BadURL,
+    BrokenDriver,
+    HashringError,
+    StoreUnavailable,
+    UnknownDriver,
+)
+
+__all__ = [
+    "COMMON_OPTIONS",
+    "ENTRY_POINTS",
+    "MAX_RECORD",
+    "Driver",
+    "DriverURL",
+    "Option",
+    "Reading",
+    "boolean",
+    "driver_class",
+    "drivers",
+    "incarnation_of",
+    "load",
+]
+
+ENTRY_POINTS = "hashring.drivers"
+
+MAX_RECORD = 128 * 1024
+"""The largest record in bytes that a driver must carry; a larger one is refused before it is sent."""
+
+
+class Reading(NamedTuple):
+    """What a store says of a group at one moment.
+
+    Attributes:
+        records: the live members' records by member id, read now, never from a cache.
+        memory_age: seconds for which the store has surely forgotten nothing; ``math.inf`` if it
+            never forgets.
+    """
+
+    records: Mapping[str, bytes]
+    memory_age: float
+
+
+def boolean(text: str) -> bool:
+    """Convert a URL option to a boolean: ``1/0``, ``true/false``, ``yes/no``, ``on/off``.
+
+    >>> boolean("yes"), boolean("off")
+    (True, False)
+    """
+    lowered = text.lower()
+    if lowered in {"1", "true", "yes", "on"}:
+        return True
+    if lowered in {"0", "false", "no", "off"}:
+        return False
+    raise ValueError("not a boolean: use true or false")
+
+
+@dataclasses.dataclass(frozen=True)
+class Option:
+    """One typed option of a driver's URL.
+
+    Attributes:
+        name: as it is spelled in the URL.
+        convert: from the URL's text to a value; raises ``ValueError`` for what it refuses.
+        default: the value where the URL does not name the option.
+        help: one line for ``hashring drivers``.
+        secret: the value is masked wherever the URL is shown.
+    """
+
+    name: str
+    convert: Callable[[str], Any]
+    default: Any
+    help: str
+    secret: bool = False
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise ValueError("must be a positive number of seconds")
+    return value
+
+
+def _fraction(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise ValueError("must lie between 0 and 1")
+    return value
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise ValueError("must not be negative")
+    return value
+
+
+COMMON_OPTIONS: tuple[Option, ...] = (
+    Option("ttl", _positive, None, "lease in seconds, where join() is given none"),
+    Option("connect_timeout", _positive, 3.0, "seconds to wait for a connection"),
+    Option("timeout", _positive, 3.0, "seconds to wait for an answer"),
+    Option("retries", _count, 2, "further tries of a request that is safe to repeat"),
+    Option("backoff", _positive, 0.05, "seconds before the first further try; doubles each time"),
+    Option("backoff_max", _positive, 2.0, "the longest wait in seconds between two tries"),
+    Option("jitter", _fraction, 0.5, "the random part of each wait, 0 to 1"),
+)
+"""Options that every driver accepts."""
+
+_SECRET_WORDS = ("password", "secret", "token", "passphrase", "auth")
+
+
+def _looks_secret(name: str) -> bool:
+    lowered = name.lower()
+    return any(word in lowered for word in _SECRET_WORDS)
+
+
+@dataclasses.dataclass(frozen=True)
+class DriverURL:
+    """A store's address: ``scheme://user:secret@host:port,host2:port/path?option=value``.
+
+    ``str()`` and ``repr()`` mask the secret and every option that looks like one.
+
+    Attributes:
+        scheme: lower case; what stands before a ``+`` names the driver (``tooz+file``).
+        user: percent-decoded, or ``None``.
+        secret: percent-decoded, or ``None``.
+        hosts: pairs of host and port (``None``: the store's default), in order; may be empty.
+        path: percent-decoded, with its leading slash, or empty.
+        options: as spelled in the URL, percent-decoded, not yet typed.
+
+    Example:
+        >>> url = DriverURL.parse("redis://app:s3cret@a:6379,b/0?timeout=2")
+        >>> url.hosts, url.path, dict(url.options)
+        ((('a', 6379), ('b', None)), '/0', {'timeout': '2'})
+        >>> print(url)
+        redis://app:***@a:6379,b/0?timeout=2
+    """
+
+    scheme: str
+    user: str | None = None
+    secret: str | None = None
+    hosts: tuple[tuple[str, int | None], ...] = ()
+    path: str = ""
+    options: Mapping[str, str] = dataclasses.field(default_factory=lambda: MappingProxyType({}))
+
+    @classmethod
+    def parse(cls, text: str) -> DriverURL:
+        """Parse a URL.
+
+        Raises:
+            BadURL: naming the part that is wrong; the text itself is shown masked.
+        """
+        if not isinstance(text, str):
+            raise BadURL(f"a store's URL must be a str, not {type(text).__name__}")
+        scheme, separator, rest = text.partition("://")
+        if not separator:
+            raise BadURL(
+                f"{_masked(text)!r} is not a URL: write scheme://host:port/path, "
+                "for example sqlite:///var/lib/agent/group.db"
+            )
+        scheme = scheme.lower()
+        if not scheme or not all(c.isalnum() or c in "+-." for c in scheme):
+            raise BadURL(f"{_masked(text)!r} has no legal scheme before '://'")
+        rest, _, _fragment = rest.partition("#")
+        rest, _, query = rest.partition("?")
+        authority, slash, path = rest.partition("/")
+        userinfo, at, hostlist = authority.rpartition("@")
+        user = secret = None
+        if at:
+            user_text, colon, secret_text = userinfo.partition(":")
+            user = unquote(user_text) or None
+            secret = unquote(secret_text) if colon else None
+        options: dict[str, str] = {}
+        try:
+            pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query))
+        except ValueError as error:
+            raise BadURL(f"the options of {_masked(text)!r} must read ?name=value&name=value") from error
+        for name, value in pairs:
+            if name in options:
+                # tooz spells lists by repetition (several sentinels): keep the order.
+                options[name] = f"{options[name]},{value}"
+            else:
+                options[name] = value
+        return cls(
+            scheme=scheme,
+            user=user,
+            secret=secret,
+            hosts=tuple(_host(part, text) for part in hostlist.split(",") if part),
+            path=unquote(slash + path),
+            options=MappingProxyType(options),
+        )
+
+    def __str__(self) -> str:
+        authority = ",".join(
+            (f"[{host}]" if ":" in host else quote(host, safe=""))
+            + (f":{port}" if port is not None else "")
+            for host, port in self.hosts
+        )
+        if self.user is not None or self.secret is not None:
+            masked = ":***" if self.secret is not None else ""
+            authority = f"{quote(self.user or '', safe='')}{masked}@{authority}"
+        query = "&".join(
+            f"{quote(name, safe='')}={'***' if _looks_secret(name) else quote(value, safe=',:/')}"
+            for name, value in self.options.items()
+        )
+        return f"{self.scheme}://{authority}{quote(self.path)}{'?' + query if query else ''}"
+
+    def __repr__(self) -> str:
+        return f"DriverURL({str(self)!r})"
+
+
+def _masked(text: str) -> str:
+    """Hide what may be a secret in a text that need not be a well-formed URL."""
+    scheme, separator, rest = text.partition("://")
+    if not separator:
+        scheme, rest = "", text
+    authority, slash, path = rest.partition("/")
+    userinfo, at, hosts = authority.rpartition("@")
+    if at:
+        authority = f"{userinfo.partition(':')[0]}:***@{hosts}"
+    base, question, query = (authority + slash + path).partition("?")
+    if question:
+        parts = []
+        for part in query.split("&"):
+            name, equals, _ = part.partition("=")
+            parts.append(f"{name}=***" if equals and _looks_secret(name) else part)
+        base = f"{base}?{'&'.join(parts)}"
+    return f"{scheme}{separator}{base}"
+
+
+def _host(part: str, text: str) -> tuple[str, int | None]:
+    if part.startswith("["):
+        host, bracket, port_text = part[1:].partition("]")
+        if not bracket or (port_text and not port_text.startswith(":")):
+            raise BadURL(f"{_masked(text)!r}: an IPv6 address must stand in [brackets]")
+        port_text = port_text[1:]
+    else:
+        host, _, port_text = part.partition(":")
+    if not host:
+        raise BadURL(f"{_masked(text)!r}: a host is missing before ':{port_text}'")
+    if not port_text:
+        return unquote(host), None
+    if not (port_text.isascii() and port_text.isdigit() and 0 < int(port_text) < 65536):
+        raise BadURL(f"{_masked(text)!r}: the port {port_text!r} is not a number from 1 to 65535")
+    return unquote(host), int(port_text)
+
+
+def incarnation_of(record: bytes) -> str | None:
+    """Return the ``incarnation`` in a record, or ``None`` where there is none to read.
+
+    For a driver's :meth:`Driver.join`, which must tell a member's own second try from another
+    incarnation's.
+
+    >>> incarnation_of(b'{"v": 1, "incarnation": "c0ffee"}'), incarnation_of(b"garbage")
+    ('c0ffee', None)
+    """
+    try:
+        found = json.loads(record)
+    except (ValueError, RecursionError):
+        return None
+    incarnation = found.get("incarnation") if isinstance(found, dict) else None
+    return incarnation if isinstance(incarnation, str) else None
+
+
+class Driver(abc.ABC):
+    """One store, as one process sees it. A third party implements this and nothing else.
+
+    The life of a driver, as :func:`hashring.join` leads it::
+
+        driver = SomeDriver(DriverURL.parse("some://host"), ttl=10.0)
+        driver.open()
+        driver.join("group", "member", record)        # the lease begins
+        while working:
+            driver.heartbeat()                         # one thread, each ttl / 3
+            reading = driver.read("group")             # another thread
+            driver.publish("group", "member", record)
+            driver.wait("group", timeout)
+        driver.leave("group", "member")
+        driver.close()
+
+    Methods may be called from two threads at once: one calls :meth:`heartbeat`, one the rest.
+    Every method that talks to the store ends within the ``timeout`` option and raises
+    :class:`~hashring.errors.StoreUnavailable` where it could not learn the outcome. The store
+    must apply one driver's writes in the order of their calls: a write whose outcome is unknown
+    must never land after a later one has been confirmed. No client's wall clock enters a lease.
+
+    Args:
+        url: the parsed URL.
+        ttl: the lease in seconds.
+
+    Raises:
+        BadURL: an option is unknown or ill-typed; the message lists those there are.
+
+    Attributes:
+        options: the driver's own options, beside :data:`COMMON_OPTIONS`.
+        promise: one line for ``hashring drivers``: what the store keeps, and what it can forget.
+        settings: the typed options by name.
+        token: the identity of this driver object; two drivers never share one.
+    """
+
+    options: ClassVar[tuple[Option, ...]] = ()
+    promise: ClassVar[str] = ""
+
+    def __init__(self, url: DriverURL, *, ttl: float) -> None:
+        self.url = url
+        self.ttl = float(ttl)
+        if not 0 < self.ttl < float("inf"):
+            raise BadURL(f"ttl must be a positive number of seconds, not {ttl!r}")
+        self.token = uuid.uuid4().hex
+        self.settings: Mapping[str, Any] = MappingProxyType(self._typed(url))
+
+    @classmethod
+    def _typed(cls, url: DriverURL) -> dict[str, Any]:
+        known = {option.name: option for option in (*COMMON_OPTIONS, *cls.options)}
+        settings = {name: option.default for name, option in known.items()}
+        for name, text in url.options.items():
+            if name not in known:
+                raise BadURL(
+                    f"{url.scheme}:// has no option {name!r}; it knows: {', '.join(sorted(known))}"
+                )
+            try:
+                settings[name] = known[name].convert(text)
+            except ValueError as error:
+                secret = known[name].secret or _looks_secret(name)
+                shown = "***" if secret else repr(text)
+                reason = "" if secret else f" ({error})"
+                raise BadURL(f"{url.scheme}:// option {name}={shown} is not valid{reason}") from None
+        return settings
+
+    def unavailable(self, doing: str, error: BaseException) -> StoreUnavailable:
+        """Return the error to raise where the store failed: what was tried, where, and why."""
+        return StoreUnavailable(f"{self.url}: {doing} failed: {type(error).__name__}: {error}")
+
+    @abc.abstractmethod
+    def open(self) -> None:
+        """Connect. Raises :class:`StoreUnavailable` where the store cannot be reached."""
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """End connections and threads. Idempotent; does not end a lease."""
+
+    @abc.abstractmethod
+    def join(self, group: str, member: str, record: bytes) -> None:
+        """Begin a lease of ``ttl`` seconds that carries ``record``.
+
+        A second call with the same incarnation on the same driver renews it.
+
+        Raises:
+            MemberExists: another incarnation's lease lives.
+            StoreUnavailable: the outcome is unknown.
+        """
+
+    @abc.abstractmethod
+    def publish(self, group: str, member: str, record: bytes) -> None:
+        """Replace this driver's own record. It need not renew the lease.
+
+        Raises:
+            LeaseLost: the record is gone, or is another incarnation's.
+            StoreUnavailable: the outcome is unknown.
+        """
+
+    @abc.abstractmethod
+    def heartbeat(self) -> None:
+        """Renew every lease of this driver.
+
+        Returns only if the store has confirmed, after the call began, that each lease now runs
+        for at least ``ttl`` seconds from the call's start.
+
+        Raises:
+            LeaseLost: a lease is gone.
+            StoreUnavailable: the outcome is unknown.
+        """
+
+    @abc.abstractmethod
+    def read(self, group: str) -> Reading:
+        """Return the live records as they are in the store now, after the call began."""
+
+    @abc.abstractmethod
+    def wait(self, group: str, timeout: float) -> None:
+        """Return when the group may have changed since the last :meth:`read`, or after
+        ``timeout`` seconds. A plain sleep is allowed."""
+
+    @abc.abstractmethod
+    def leave(self, group: str, member: str) -> None:
+        """End this driver's own lease at once. Idempotent; never removes another incarnation's."""
+
+
+def _entry_points() -> dict[str, metadata.EntryPoint]:
+    return {point.name.lower(): point for point in metadata.entry_points(group=ENTRY_POINTS)}
+
+
+def drivers() -> list[str]:
+    """Return the URL schemes of the installed drivers, sorted; a plugin's among them.
+
+    >>> "sqlite" in drivers()
+    True
+    """
+    return sorted(_entry_points())
+
+
+def driver_class(scheme: str) -> type[Driver]:
+    """Import the driver that serves a scheme.
+
+    ``tooz+file`` is served by an entry point of that name, else by ``tooz``.
+
+    Raises:
+        UnknownDriver: no entry point has this name; the message lists those installed.
+        MissingDependency: the driver's client library is missing.
+        BrokenDriver: the entry point failed to import, or is no :class:`Driver`.
+    """
+    points = _entry_points()
+    point = points.get(scheme) or points.get(scheme.partition("+")[0])
+    if point is None:
+        raise UnknownDriver(
+            f"no driver serves {scheme}://; installed: {', '.join(sorted(points)) or 'none'}. "
+            f"A plugin registers one under the entry-point group {ENTRY_POINTS!r}"
+        )
+    try:
+        found = point.load()
+    except HashringError:
+        raise
+    except Exception as error:
+        origin = f" of {point.dist.name}" if point.dist is not None else ""
+        raise BrokenDriver(
+            f"the driver for {scheme}:// ({point.value}{origin}) failed to import: "
+            f"{type(error).__name__}: {error}"
+        ) from error
+    if not (isinstance(found, type) and issubclass(found, Driver)):
+        raise BrokenDriver(
+            f"the entry point for {scheme}:// ({point.value}) is no subclass of hashring.driver.Driver"
+        )
+    return found
+
+
+def load(url: str | DriverURL, *, ttl: float) -> Driver:
+    """Return the driver for a URL, not yet open.
+
+    Raises:
+        BadURL, UnknownDriver, MissingDependency, BrokenDriver: see :func:`driver_class`.
+    """
+    parsed = url if isinstance(url, DriverURL) else DriverURL.parse(url)
+    return driver_class(parsed.scheme)(parsed, ttl=ttl)

@@ -1,0 +1,17 @@
+"""The one part of the build that pyproject.toml cannot say: the optional C extensions.
+
+``optional=True``: a machine without a C compiler still installs, and runs on
+``hashring._reference``. ``HASHRING_NO_EXTENSION=1`` leaves the extensions out on purpose.
+"""
+
+import os
+
+from setuptools import Extension, setup
+
+extensions: list[Extension] = []
+if not os.environ.get("HASHRING_NO_EXTENSION"):
+    extensions.append(
+        Extension("hashring._engine", ["hashring/_engine.pyx"], optional=True)
+    )
+
+setup(ext_modules=extensions)
