@@ -10,8 +10,6 @@ from setuptools import Extension, setup
 
 extensions: list[Extension] = []
 if not os.environ.get("HASHRING_NO_EXTENSION"):
-    extensions.append(
-        Extension("hashring._engine", ["hashring/_engine.pyx"], optional=True)
-    )
+    extensions.append(Extension("hashring._engine", ["hashring/_engine.pyx"], optional=True))
 
 setup(ext_modules=extensions)

@@ -44,7 +44,7 @@ __all__ = [
 ENTRY_POINTS = "hashring.drivers"
 
 MAX_RECORD = 128 * 1024
-"""The largest record in bytes that a driver must carry; a larger one is refused before it is sent."""
+"""The largest record in bytes that a driver must carry; a larger one is refused unsent."""
 
 
 class Reading(NamedTuple):
@@ -193,7 +193,9 @@ class DriverURL:
         try:
             pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query))
         except ValueError as error:
-            raise BadURL(f"the options of {_masked(text)!r} must read ?name=value&name=value") from error
+            raise BadURL(
+                f"the options of {_masked(text)!r} must read ?name=value&name=value"
+            ) from error
         for name, value in pairs:
             if name in options:
                 # tooz spells lists by repetition (several sentinels): keep the order.
@@ -343,7 +345,9 @@ class Driver(abc.ABC):
                 secret = known[name].secret or _looks_secret(name)
                 shown = "***" if secret else repr(text)
                 reason = "" if secret else f" ({error})"
-                raise BadURL(f"{url.scheme}:// option {name}={shown} is not valid{reason}") from None
+                raise BadURL(
+                    f"{url.scheme}:// option {name}={shown} is not valid{reason}"
+                ) from None
         return settings
 
     def unavailable(self, doing: str, error: BaseException) -> StoreUnavailable:
@@ -396,8 +400,10 @@ class Driver(abc.ABC):
 
     @abc.abstractmethod
     def wait(self, group: str, timeout: float) -> None:
-        """Return when the group may have changed since the last :meth:`read`, or after
-        ``timeout`` seconds. A plain sleep is allowed."""
+        """Return when the group may have changed since the last :meth:`read`, or on timeout.
+
+        A plain sleep of ``timeout`` seconds is allowed.
+        """
 
     @abc.abstractmethod
     def leave(self, group: str, member: str) -> None:
@@ -446,7 +452,8 @@ def driver_class(scheme: str) -> type[Driver]:
         ) from error
     if not (isinstance(found, type) and issubclass(found, Driver)):
         raise BrokenDriver(
-            f"the entry point for {scheme}:// ({point.value}) is no subclass of hashring.driver.Driver"
+            f"the entry point for {scheme}:// ({point.value}) "
+            "is no subclass of hashring.driver.Driver"
         )
     return found
 

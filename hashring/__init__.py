@@ -1,0 +1,66 @@
+"""Split keys among processes with a consistent-hash ring, and hand them over safely.
+
+This page has the public names and nothing else. ``hashring.testing`` is imported when it is first
+asked for.
+
+>>> import hashring
+>>> sorted(hashring.drivers())[:1]
+['memory']
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from hashring.driver import drivers
+from hashring.errors import (
+    BadKey,
+    BadRecord,
+    BadRing,
+    BadURL,
+    BrokenDriver,
+    EmptyRing,
+    GroupMismatch,
+    HashringError,
+    LeaseLost,
+    MemberExists,
+    MissingDependency,
+    StoreUnavailable,
+    UnknownDriver,
+    UnknownMember,
+)
+
+if TYPE_CHECKING:
+    from hashring import testing
+
+__all__ = [
+    "BadKey",
+    "BadRecord",
+    "BadRing",
+    "BadURL",
+    "BrokenDriver",
+    "EmptyRing",
+    "GroupMismatch",
+    "HashringError",
+    "LeaseLost",
+    "MemberExists",
+    "MissingDependency",
+    "StoreUnavailable",
+    "UnknownDriver",
+    "UnknownMember",
+    "drivers",
+    "testing",
+]
+
+
+if not TYPE_CHECKING:  # a checker that saw this would accept any name
+
+    def __getattr__(name: str) -> Any:
+        # The test kit brings its own dependencies; a program that only owns keys never loads it.
+        if name == "testing":
+            return importlib.import_module("hashring.testing")
+        raise AttributeError(f"module 'hashring' has no attribute {name!r}")
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), "testing"})
