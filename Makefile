@@ -1,28 +1,58 @@
-# Each target does its own set-up: a bare machine needs Python 3.11+, make and a C compiler.
-PYTHON ?= python3
+# Each target does its own set-up. A bare machine needs Python 3.11+, make and a C compiler; what
+# has not changed since the last time is not installed again.
+PYTHON ?= $(firstword $(foreach p,python3 python3.14 python3.13 python3.12 python3.11,$(shell \
+	$(p) -c 'import sys; sys.version_info < (3, 11) or print(sys.executable)' 2>/dev/null)))
 VENV := .venv
 BIN := $(VENV)/bin
-READY := $(VENV)/.ready
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+APT := $(shell test "$$(id -u)" = 0 || echo sudo) env DEBIAN_FRONTEND=noninteractive apt-get --quiet
 
-.PHONY: run test check bench clean setup
+# What the installed package is made from: an editable install needs no more than this.
+CYTHON := $(wildcard hashring/*.pyx hashring/*/*.pyx)
+GENERATED := $(CYTHON:.pyx=.c)
+SOURCES := pyproject.toml setup.py $(CYTHON) $(filter-out $(GENERATED), \
+	$(wildcard hashring/*.pxd hashring/*.[ch] hashring/*/*.pxd hashring/*/*.[ch]))
+INSTALLED := $(VENV)/.installed
+TOOLS := $(VENV)/.tools
 
-setup: $(READY)
+.PHONY: setup test check clean
+.NOTPARALLEL:
 
-# One stamp for all tools: what the extension and the metadata are made from decides its age.
-$(READY): pyproject.toml setup.py $(wildcard hashring/*.pyx hashring/*.pxd hashring/compat/*.pyx)
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
-	$(BIN)/python -m pip install --quiet --editable '.[all]' --group test --group check --group docs --group bench
+setup: $(TOOLS)
+
+# A Debian machine may have Python without its venv module, or a C compiler without Python's headers
+# (then, and without a compiler, all works on the plain-Python engine). pip 25.1 was the first to
+# install dependency groups.
+$(VENV)/.python:
+	@test -n "$(PYTHON)" || \
+		{ echo "make: Python 3.11 or newer is needed (PYTHON=/path/to/python3)" >&2; exit 1; }
+	$(PYTHON) -m venv --clear $(VENV) || { $(APT) update && $(APT) install --yes python3-venv && \
+		$(PYTHON) -m venv --clear $(VENV); }
+	@test -e "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("include"))')/Python.h" || \
+		{ $(APT) update && $(APT) install --yes python3-dev; } || \
+		echo "make: no Python headers, so the plain-Python engine it is" >&2
+	$(PIP) install --quiet --upgrade 'pip>=25.1'
 	touch $@
 
-test: $(READY)
+# Enough to run: the package with its agents.
+$(INSTALLED): $(SOURCES) | $(VENV)/.python
+	$(PIP) install --quiet --editable '.[telemetry]'
+	touch $@
+
+# Enough to develop: every driver's client library and every tool as well.
+$(TOOLS): $(SOURCES) | $(VENV)/.python
+	$(PIP) install --quiet --editable '.[all]' --group test --group check --group docs --group bench
+	touch $(INSTALLED) $@
+
+test: $(TOOLS)
 	$(BIN)/python -m pytest
 
-check: $(READY)
+check: $(TOOLS)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet docs docs/_build/html
 
 clean:
-	rm -rf $(VENV) build dist docs/_build *.egg-info hashring/_engine.c hashring/*.so
+	rm -rf $(VENV) build dist docs/_build *.egg-info
+	rm -f $(GENERATED) $(wildcard hashring/*.so hashring/*/*.so)
