@@ -1,0 +1,94 @@
+"""What test files share: our own distributions, built once, and empty environments."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+TREE = Path(__file__).resolve().parent.parent
+
+
+def run(*command: str | Path, cwd: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run a command without input, free of what the developer's shell says about Python."""
+    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    return subprocess.run(
+        command,
+        cwd=cwd,
+        env=inherited | variables,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Environment:
+    """A Python environment of its own, with a folder to work in that is not our tree."""
+
+    folder: Path
+    work: Path
+
+    @property
+    def python(self) -> Path:
+        return self.folder / "bin" / "python"
+
+    def install(self, *requirements: str | Path, **variables: str) -> str:
+        """Install with pip; return what pip printed."""
+        pip = [sys.executable, "-m", "pip", "--python", self.python, "install", "--verbose"]
+        done = run(*pip, *requirements, cwd=self.work, **variables)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    def run(self, *arguments: str | Path, **variables: str) -> str:
+        """Run this environment's Python in isolated mode; return what it printed."""
+        done = run(self.python, "-I", *arguments, cwd=self.work, **variables)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+
+@pytest.fixture(scope="session")
+def new_environment(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Callable[[], Environment]:
+    """Make an environment with nothing in it, not even pip."""
+
+    def make() -> Environment:
+        folder = tmp_path_factory.mktemp("environment")
+        (folder / "work").mkdir()
+        command = [sys.executable, "-m", "venv", "--without-pip", folder / "venv"]
+        done = run(*command, cwd=folder)
+        assert done.returncode == 0, done.stderr
+        return Environment(folder / "venv", folder / "work")
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def distributions(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the sdist that the tree makes and the wheel that this sdist makes."""
+    folder = tmp_path_factory.mktemp("dist")
+    done = run(sys.executable, "-m", "build", "--outdir", folder, TREE, cwd=folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+@pytest.fixture(scope="session")
+def sdist(distributions: Path) -> Path:
+    """Our source distribution."""
+    (found,) = distributions.glob("*.tar.gz")
+    return found
+
+
+@pytest.fixture(scope="session")
+def wheel(distributions: Path) -> Path:
+    """Our wheel, built from the sdist and not from the tree: what the sdist lacks, it lacks."""
+    (found,) = distributions.glob("*.whl")
+    return found
