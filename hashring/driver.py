@@ -11,6 +11,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 import json
+import os
 import uuid
 from collections.abc import Callable, Mapping
 from importlib import metadata
@@ -19,6 +20,8 @@ from typing import Any, ClassVar, NamedTuple
 from urllib.parse import parse_qsl, quote, unquote
 
 from hashring.errors import (
+    BadName,
+    BadRecord,
     BadURL,
     BrokenDriver,
     HashringError,
@@ -29,12 +32,15 @@ from hashring.errors import (
 __all__ = [
     "COMMON_OPTIONS",
     "ENTRY_POINTS",
+    "MAX_NAME",
     "MAX_RECORD",
     "Driver",
     "DriverURL",
     "Option",
     "Reading",
     "boolean",
+    "check_names",
+    "check_record",
     "driver_class",
     "drivers",
     "incarnation_of",
@@ -45,6 +51,9 @@ ENTRY_POINTS = "hashring.drivers"
 
 MAX_RECORD = 128 * 1024
 """The largest record in bytes that a driver must carry; a larger one is refused unsent."""
+
+MAX_NAME = 2048
+"""The longest group or member id, in bytes of UTF-8, that a driver must carry."""
 
 
 class Reading(NamedTuple):
@@ -283,6 +292,52 @@ def incarnation_of(record: bytes) -> str | None:
     return incarnation if isinstance(incarnation, str) else None
 
 
+def check_names(group: str, member: str | None = None) -> None:
+    """Refuse a group or member id that a store may not carry; any other text is legal.
+
+    Raises:
+        BadName: it is no ``str``, is empty, or has more than :data:`MAX_NAME` bytes of UTF-8.
+
+    >>> check_names("agents/eu", "host 1")
+    >>> check_names("agents", "")
+    Traceback (most recent call last):
+    hashring.errors.BadName: a member's id must not be empty
+    """
+    for what, name in (("group", group), ("member", member)):
+        if name is None and what == "member":
+            continue
+        if not isinstance(name, str):
+            raise BadName(f"a {what}'s id must be a str, not {type(name).__name__}: {name!r}")
+        if not name:
+            raise BadName(f"a {what}'s id must not be empty")
+        try:
+            size = len(name.encode())
+        except UnicodeEncodeError:
+            raise BadName(f"the {what} id {name[:80]!r} cannot be encoded as UTF-8") from None
+        if size > MAX_NAME or "\0" in name:
+            raise BadName(
+                f"the {what} id {name[:80]!r} has {size} bytes: at most {MAX_NAME} of UTF-8 "
+                "are allowed, and no NUL"
+            )
+
+
+def check_record(record: bytes) -> None:
+    """Refuse a record that a driver need not carry, before it is sent.
+
+    Raises:
+        BadRecord: it is not ``bytes``, or larger than :data:`MAX_RECORD`.
+
+    >>> check_record(b"{}")
+    """
+    if not isinstance(record, bytes):
+        raise BadRecord(f"a record must be bytes, not {type(record).__name__}")
+    if len(record) > MAX_RECORD:
+        raise BadRecord(
+            f"the record has {len(record)} bytes, more than the {MAX_RECORD} that a driver "
+            "must carry: publish less in meta"
+        )
+
+
 class Driver(abc.ABC):
     """One store, as one process sees it. A third party implements this and nothing else.
 
@@ -316,7 +371,6 @@ class Driver(abc.ABC):
         options: the driver's own options, beside :data:`COMMON_OPTIONS`.
         promise: one line for ``hashring drivers``: what the store keeps, and what it can forget.
         settings: the typed options by name.
-        token: the identity of this driver object; two drivers never share one.
     """
 
     options: ClassVar[tuple[Option, ...]] = ()
@@ -327,8 +381,18 @@ class Driver(abc.ABC):
         self.ttl = float(ttl)
         if not 0 < self.ttl < float("inf"):
             raise BadURL(f"ttl must be a positive number of seconds, not {ttl!r}")
-        self.token = uuid.uuid4().hex
+        self._token, self._pid = uuid.uuid4().hex, os.getpid()
         self.settings: Mapping[str, Any] = MappingProxyType(self._typed(url))
+
+    @property
+    def token(self) -> str:
+        """The identity of this driver object, in this process; a forked child's differs.
+
+        So a child never renews, and never holds by, the lease that its parent joined.
+        """
+        if self._pid != os.getpid():
+            self._token, self._pid = uuid.uuid4().hex, os.getpid()
+        return self._token
 
     @classmethod
     def _typed(cls, url: DriverURL) -> dict[str, Any]:

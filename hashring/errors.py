@@ -9,6 +9,7 @@ from __future__ import annotations
 
 __all__ = [
     "BadKey",
+    "BadName",
     "BadRecord",
     "BadRing",
     "BadURL",
@@ -20,6 +21,7 @@ __all__ = [
     "MemberExists",
     "MissingDependency",
     "StoreUnavailable",
+    "StoreUnusable",
     "UnknownDriver",
     "UnknownMember",
 ]
@@ -51,6 +53,10 @@ class UnknownMember(HashringError, KeyError):
 
 class BadRecord(HashringError, ValueError):
     """A member's record is not one that this version understands."""
+
+
+class BadName(HashringError, ValueError):
+    """A group's or a member's id is empty, too long, or cannot be encoded as UTF-8."""
 
 
 class BadURL(HashringError, ValueError):
@@ -93,6 +99,13 @@ class GroupMismatch(HashringError):
 
 class StoreUnavailable(HashringError, ConnectionError):
     """The store did not answer, or not in time. Whether it acted on the request is unknown."""
+
+
+class StoreUnusable(HashringError):
+    """The store is there but can never serve: no database, corrupt, unwritable, or misplaced.
+
+    Unlike :class:`StoreUnavailable` this does not pass by waiting: a person must act.
+    """
 
 
 class LeaseLost(HashringError):

@@ -1,0 +1,212 @@
+"""``memory://`` and ``memory://name``: a store inside this process, for tests and for threads.
+
+All driver objects of one process that use the same name share one store. It never forgets, needs
+no server, and ends with the process. This room knows nothing of other processes: a forked child
+that touches a store of its parent's gets an error, because the two would not see each other.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+import threading
+
+from hashring.clock import boottime
+from hashring.driver import Driver, DriverURL, Reading, check_names, check_record, incarnation_of
+from hashring.errors import BadURL, LeaseLost, MemberExists, StoreUnavailable, StoreUnusable
+
+__all__ = ["MemoryDriver"]
+
+
+@dataclasses.dataclass
+class _Lease:
+    token: str
+    incarnation: str | None
+    record: bytes
+    expires: float
+
+
+class _Group:
+    def __init__(self) -> None:
+        self.leases: dict[str, _Lease] = {}
+        self.version = 0
+
+
+class _Store:
+    """The groups of one name. Every field is read and written under ``changed``."""
+
+    def __init__(self) -> None:
+        self.changed = threading.Condition()
+        self.groups: dict[str, _Group] = {}
+        self.pid = os.getpid()
+
+    def group(self, name: str) -> _Group:
+        """Return the group with every lease that has run out removed."""
+        group = self.groups.setdefault(name, _Group())
+        now = boottime()
+        expired = [member for member, lease in group.leases.items() if lease.expires <= now]
+        for member in expired:
+            del group.leases[member]
+        if expired:
+            self.touch(group)
+        return group
+
+    def touch(self, group: _Group) -> None:
+        group.version += 1
+        self.changed.notify_all()
+
+
+_stores: dict[str, _Store] = {}
+_stores_lock = threading.Lock()
+
+
+def _forget_after_fork() -> None:
+    # The child's copies are another store under the same name, their locks perhaps held by
+    # threads that the child does not have.
+    global _stores_lock
+    _stores_lock = threading.Lock()
+    _stores.clear()
+
+
+os.register_at_fork(after_in_child=_forget_after_fork)
+
+
+class MemoryDriver(Driver):
+    """A group of threads in one process.
+
+    Example:
+        >>> from hashring.driver import load
+        >>> driver = load("memory://example", ttl=10.0)
+        >>> driver.open()
+        >>> driver.join("group", "a", b"{}")
+        >>> driver.read("group")
+        Reading(records={'a': b'{}'}, memory_age=inf)
+        >>> driver.leave("group", "a")
+        >>> driver.close()
+    """
+
+    promise = "threads of one process; never forgets while the process lives"
+
+    def __init__(self, url: DriverURL, *, ttl: float) -> None:
+        super().__init__(url, ttl=ttl)
+        if url.path or url.user is not None or url.secret is not None or len(url.hosts) > 1:
+            raise BadURL(f"{url}: write memory:// or memory://name, with nothing but options after")
+        name, port = url.hosts[0] if url.hosts else ("", None)
+        if port is not None:
+            raise BadURL(f"{url}: a store in memory has a name, but no port: memory://{name}")
+        self._name = name
+        self._store: _Store | None = None
+        self._own: dict[tuple[str, str], str | None] = {}
+        self._seen: dict[str, int] = {}
+
+    def open(self) -> None:
+        """Attach to the store of this name in this process."""
+        with _stores_lock:
+            self._store = _stores.setdefault(self._name, _Store())
+
+    def close(self) -> None:
+        """Detach; a :meth:`wait` in another thread returns. Leases run on until they expire."""
+        store, self._store = self._store, None
+        if store is not None and store.pid == os.getpid():
+            with store.changed:
+                store.changed.notify_all()
+
+    def join(self, group: str, member: str, record: bytes) -> None:
+        """See :meth:`hashring.driver.Driver.join`."""
+        check_names(group, member)
+        check_record(record)
+        incarnation = incarnation_of(record)
+        store = self._attached()
+        with store.changed:
+            state = store.group(group)
+            lease = state.leases.get(member)
+            if lease is not None and (lease.token, lease.incarnation) != (self.token, incarnation):
+                raise MemberExists(
+                    f"{self.url}: member {member!r} of group {group!r} is alive in another "
+                    f"incarnation ({lease.incarnation}); its lease runs for "
+                    f"{lease.expires - boottime():.1f} s more"
+                )
+            state.leases[member] = _Lease(
+                self.token, incarnation, bytes(record), boottime() + self.ttl
+            )
+            self._own[group, member] = incarnation
+            store.touch(state)
+
+    def publish(self, group: str, member: str, record: bytes) -> None:
+        """See :meth:`hashring.driver.Driver.publish`."""
+        check_names(group, member)
+        check_record(record)
+        store = self._attached()
+        with store.changed:
+            state = store.group(group)
+            lease = state.leases.get(member)
+            if lease is None or (lease.token, lease.incarnation) != (
+                self.token,
+                incarnation_of(record),
+            ):
+                raise LeaseLost(f"{self.url}: {member!r} has no lease of ours in group {group!r}")
+            lease.record = bytes(record)
+            store.touch(state)
+
+    def heartbeat(self) -> None:
+        """See :meth:`hashring.driver.Driver.heartbeat`."""
+        store = self._attached()
+        lost = []
+        with store.changed:
+            for (group, member), incarnation in self._own.items():
+                lease = store.group(group).leases.get(member)
+                if lease is None or (lease.token, lease.incarnation) != (self.token, incarnation):
+                    lost.append(f"{member!r} in group {group!r}")
+                else:
+                    lease.expires = boottime() + self.ttl
+        if lost:
+            raise LeaseLost(f"{self.url}: the lease of {', '.join(lost)} is gone")
+
+    def read(self, group: str) -> Reading:
+        """See :meth:`hashring.driver.Driver.read`."""
+        check_names(group)
+        store = self._attached()
+        with store.changed:
+            state = store.group(group)
+            self._seen[group] = state.version
+            return Reading(
+                {member: lease.record for member, lease in state.leases.items()}, math.inf
+            )
+
+    def wait(self, group: str, timeout: float) -> None:
+        """See :meth:`hashring.driver.Driver.wait`. A lease that runs out is a change, too."""
+        check_names(group)
+        store = self._attached()
+        deadline = boottime() + timeout
+        with store.changed:
+            while self._store is store:
+                state = store.group(group)
+                now = boottime()
+                if state.version != self._seen.get(group) or now >= deadline:
+                    return
+                ends = min((lease.expires for lease in state.leases.values()), default=deadline)
+                store.changed.wait(max(0.0, min(ends, deadline) - now))
+
+    def leave(self, group: str, member: str) -> None:
+        """See :meth:`hashring.driver.Driver.leave`."""
+        check_names(group, member)
+        store = self._attached()
+        with store.changed:
+            self._own.pop((group, member), None)
+            state = store.group(group)
+            lease = state.leases.get(member)
+            if lease is not None and lease.token == self.token:
+                del state.leases[member]
+                store.touch(state)
+
+    def _attached(self) -> _Store:
+        store = self._store
+        if store is None:
+            raise StoreUnavailable(f"{self.url} is not open: call open() first")
+        if store.pid != os.getpid():
+            raise StoreUnusable(
+                f"{self.url} lives in process {store.pid} and this is its fork {os.getpid()}: "
+                "they share no memory; use sqlite:///path for several processes"
+            )
+        return store

@@ -1,0 +1,612 @@
+"""``sqlite:///path``: several processes of one host, on one file, with no server.
+
+What must hold, and the line that keeps it:
+
+* A lease runs on ``CLOCK_BOOTTIME`` and carries the kernel's boot id, so neither a changed wall
+  clock nor a reboot keeps a dead member alive.
+* A lease ends by a *write*: whoever sees that it ran out deletes its row under the write lock, and
+  a heartbeat under that lock either finds the row or has lost it. So nobody is seen as gone and is
+  renewed afterwards, however long a process is paused between two lines.
+* Nothing is synced to disk on commit (``synchronous=NORMAL``): a lease need not survive a loss of
+  power, for no member does. The file stays whole, since SQLite syncs around checkpoints.
+* Every operation looks whether the path still names the file that is open. A file put in its
+  place, while processes of the old one still live, counts as a store that has just forgotten.
+
+This room knows nothing of other hosts: a file on a network file system is refused, because
+the clock and the boot id are one kernel's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import fcntl
+import hashlib
+import math
+import os
+import select
+import sqlite3
+import struct
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from hashring.clock import boottime
+from hashring.driver import Driver, DriverURL, Reading, check_names, check_record, incarnation_of
+from hashring.errors import (
+    BadURL,
+    HashringError,
+    LeaseLost,
+    MemberExists,
+    StoreUnavailable,
+    StoreUnusable,
+)
+
+__all__ = ["SQLiteDriver"]
+
+_APPLICATION_ID = 0x68_72_6E_67  # "hrng" in the file's header tells our files from others
+_LAYOUT = 1  # PRAGMA user_version
+_SCHEMA = (
+    """CREATE TABLE leases (
+        "group" TEXT NOT NULL, member TEXT NOT NULL,
+        token TEXT NOT NULL, incarnation TEXT,
+        boot TEXT NOT NULL, expires REAL NOT NULL,
+        record BLOB NOT NULL,
+        PRIMARY KEY ("group", member)
+    )""",
+    # A group's version moves with each join, publish, leave and expiry, but not with a heartbeat.
+    # Its numbers come from one counter, so that no group ever sees the same number twice.
+    'CREATE TABLE versions ("group" TEXT PRIMARY KEY, version INTEGER NOT NULL)',
+    "CREATE TABLE counter (last INTEGER NOT NULL)",
+    "INSERT INTO counter VALUES (0)",
+    # Which file this was when it was last opened for the first time; see _File.adopt.
+    "CREATE TABLE store (file TEXT NOT NULL, boot TEXT NOT NULL, since REAL)",
+    f"PRAGMA application_id = {_APPLICATION_ID}",
+    f"PRAGMA user_version = {_LAYOUT}",
+)
+
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+_MOUNTS = Path("/proc/self/mountinfo")
+_NETWORK_FILE_SYSTEMS = frozenset(
+    {"9p", "afs", "beegfs", "ceph", "cifs", "coda", "gfs", "gfs2", "glusterfs", "gpfs", "lustre"}
+    | {"ncpfs", "nfs", "nfs4", "ocfs2", "orangefs", "panfs", "prl_fs", "pvfs2", "smb3", "smbfs"}
+    | {"sshfs", "vboxsf", "virtiofs", "vmhgfs"}
+)
+
+_POLL = 0.1  # seconds between two looks at a group's version where inotify tells of changes
+_POLL_FAST, _POLL_SLOW = 0.002, 0.02  # the same where it cannot: quick at first, then slower
+
+_inherited: list[object] = []  # a parent's connections: SQLite forbids a fork to close them
+
+
+class SQLiteDriver(Driver):
+    """A group of processes on one host, on one file.
+
+    Example:
+        >>> import tempfile
+        >>> from hashring.driver import load
+        >>> folder = tempfile.TemporaryDirectory()
+        >>> driver = load(f"sqlite://{folder.name}/group.db", ttl=10.0)
+        >>> driver.open()
+        >>> driver.join("group", "a", b"{}")
+        >>> driver.read("group")
+        Reading(records={'a': b'{}'}, memory_age=inf)
+        >>> driver.leave("group", "a")
+        >>> driver.close()
+        >>> folder.cleanup()
+    """
+
+    promise = "processes of one host, on one file; never forgets; leases end with a reboot"
+
+    def __init__(self, url: DriverURL, *, ttl: float) -> None:
+        super().__init__(url, ttl=ttl)
+        self._path = _path(url)
+        self._lock = threading.Lock()
+        self._file: _File | None = None
+        self._own: dict[tuple[str, str], str | None] = {}
+        self._seen: dict[str, int | None] = {}
+
+    def open(self) -> None:
+        """Open the file; create it and its folder where they are missing.
+
+        Raises:
+            StoreUnusable: no database, another program's, corrupt, not writable, or on a network
+                file system.
+            StoreUnavailable: the disk is full, or the file stayed locked for ``connect_timeout``.
+        """
+        with self._lock:
+            if self._file is None or self._file.pid != os.getpid():
+                self._file = self._opened(None)
+
+    def close(self) -> None:
+        """Close the file; a :meth:`wait` in another thread returns. Leases run on."""
+        with self._lock:
+            file, self._file = self._file, None
+        if file is not None and file.pid == os.getpid():
+            file.close()
+        elif file is not None:
+            _inherited.append(file)
+
+    def join(self, group: str, member: str, record: bytes) -> None:
+        """See :meth:`hashring.driver.Driver.join`."""
+        check_names(group, member)
+        check_record(record)
+        incarnation = incarnation_of(record)
+        with self._writing(f"join of {member!r}") as (file, connection):
+            now = boottime()
+            _expire(connection, group, file.boot, now)
+            row = connection.execute(
+                'SELECT token, incarnation, expires FROM leases WHERE "group" = ? AND member = ?',
+                (group, member),
+            ).fetchone()
+            if row is not None and (row[0], row[1]) != (self.token, incarnation):
+                raise MemberExists(
+                    f"{self.url}: member {member!r} of group {group!r} is alive in another "
+                    f"incarnation ({row[1]}); its lease runs for {row[2] - now:.1f} s more"
+                )
+            connection.execute(
+                "INSERT OR REPLACE INTO leases VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (group, member, self.token, incarnation, file.boot, now + self.ttl, record),
+            )
+            _changed(connection, group)
+        with self._lock:
+            self._own[group, member] = incarnation
+        file.touch()
+
+    def publish(self, group: str, member: str, record: bytes) -> None:
+        """See :meth:`hashring.driver.Driver.publish`."""
+        check_names(group, member)
+        check_record(record)
+        with self._writing(f"publish of {member!r}") as (file, connection):
+            updated = connection.execute(
+                'UPDATE leases SET record = ? WHERE "group" = ? AND member = ? AND token = ? '
+                "AND incarnation IS ? AND boot = ? AND expires > ?",
+                (record, group, member, self.token, incarnation_of(record), file.boot, boottime()),
+            ).rowcount
+            if not updated:
+                raise LeaseLost(f"{self.url}: {member!r} has no lease of ours in group {group!r}")
+            _changed(connection, group)
+        file.touch()
+
+    def heartbeat(self) -> None:
+        """See :meth:`hashring.driver.Driver.heartbeat`."""
+        with self._lock:
+            own = dict(self._own)
+        if not own:
+            return
+        gone = []
+        with self._writing("heartbeat") as (file, connection):
+            now = boottime()
+            for (group, member), incarnation in own.items():
+                updated = connection.execute(
+                    'UPDATE leases SET expires = ? WHERE "group" = ? AND member = ? AND token = ? '
+                    "AND incarnation IS ? AND boot = ? AND expires > ?",
+                    (now + self.ttl, group, member, self.token, incarnation, file.boot, now),
+                ).rowcount
+                if not updated:
+                    gone.append((group, member))
+        with self._lock:
+            # What the other thread left or joined anew meanwhile is not lost.
+            gone = [key for key in gone if key in self._own and self._own[key] == own[key]]
+        if gone:
+            names = ", ".join(f"{member!r} in group {group!r}" for group, member in gone)
+            raise LeaseLost(f"{self.url}: the lease of {names} is gone")
+
+    def read(self, group: str) -> Reading:
+        """See :meth:`hashring.driver.Driver.read`."""
+        check_names(group)
+        with self._connected("read") as (file, connection):
+            # Before the snapshot: a process paused between the two would otherwise judge an
+            # old snapshot by a new time, and miss the heartbeats in between.
+            now = boottime()
+            connection.execute("BEGIN")
+            rows, version, age = _look(connection, group, file.boot, now)
+            connection.execute("COMMIT")
+        if any(boot != file.boot or expires <= now for _, boot, expires, _ in rows):
+            with self._writing("read") as (file, connection):
+                now = boottime()
+                _expire(connection, group, file.boot, now)
+                rows, version, age = _look(connection, group, file.boot, now)
+            file.touch()
+        self._seen[group] = version
+        return Reading({member: record for member, _, _, record in rows}, age)
+
+    def wait(self, group: str, timeout: float) -> None:
+        """See :meth:`hashring.driver.Driver.wait`. A lease that runs out is a change, too."""
+        check_names(group)
+        deadline = boottime() + timeout
+        delay = _POLL_FAST
+        while True:
+            with self._connected("wait") as (file, connection):
+                version, ends = connection.execute(
+                    'SELECT (SELECT version FROM versions WHERE "group" = ?1), '
+                    '(SELECT min(expires) FROM leases WHERE "group" = ?1)',
+                    (group,),
+                ).fetchone()
+            now = boottime()
+            left = min(deadline, math.inf if ends is None else ends) - now
+            if version != self._seen.get(group, -1) or left <= 0:
+                return
+            if file.notifies:
+                delay = _POLL
+            if not file.sleep(min(delay, left)):
+                return
+            delay = min(delay * 1.05, _POLL_SLOW)
+
+    def leave(self, group: str, member: str) -> None:
+        """See :meth:`hashring.driver.Driver.leave`."""
+        check_names(group, member)
+        with self._lock:
+            self._own.pop((group, member), None)
+        with self._writing(f"leave of {member!r}") as (file, connection):
+            deleted = connection.execute(
+                'DELETE FROM leases WHERE "group" = ? AND member = ? AND token = ?',
+                (group, member, self.token),
+            ).rowcount
+            if deleted:
+                _changed(connection, group)
+        if deleted:
+            file.touch()
+
+    def _opened(self, replaced: _File | None) -> _File:
+        try:
+            return _File(self._path, self.settings["connect_timeout"], self.settings["timeout"])
+        except sqlite3.Error as error:
+            raise self._explained("opening", error, opening=True) from error
+        except OSError as error:
+            raise StoreUnusable(
+                f"{self.url}: {self._path} cannot be opened: {error.strerror}. The agent's user "
+                "needs the right to write the file and its folder"
+            ) from error
+        except _Unusable as error:
+            raise StoreUnusable(f"{self.url}: {error}") from None
+        finally:
+            if replaced is not None:
+                # Only now: while a new file is adopted, the old one's users must be seen to live.
+                replaced.close()
+
+    @contextlib.contextmanager
+    def _connected(self, doing: str) -> Iterator[tuple[_File, sqlite3.Connection]]:
+        with self._lock:
+            file = self._file
+            if file is None:
+                raise StoreUnavailable(f"{self.url} is not open: call open() first")
+            if file.pid != os.getpid():
+                _inherited.append(file)
+                file = self._file = self._opened(None)
+            elif not file.is_current():
+                file = self._file = self._opened(file)
+        try:
+            with file.connection() as connection:
+                yield file, connection
+        except sqlite3.Error as error:
+            raise self._explained(doing, error) from error
+
+    @contextlib.contextmanager
+    def _writing(self, doing: str) -> Iterator[tuple[_File, sqlite3.Connection]]:
+        with self._connected(doing) as (file, connection):
+            connection.execute("BEGIN IMMEDIATE")
+            yield file, connection
+            connection.execute("COMMIT")
+
+    def _explained(
+        self, doing: str, error: sqlite3.Error, *, opening: bool = False
+    ) -> HashringError:
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code in {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT}:
+            what = "is not a SQLite database" if code == sqlite3.SQLITE_NOTADB else "is corrupt"
+            return StoreUnusable(
+                f"{self.url}: {self._path} {what} ({error}). Stop the agents and move the file "
+                "away, with its -wal and -shm: it holds nothing but leases, a new one is made"
+            )
+        if code == sqlite3.SQLITE_FULL:
+            return StoreUnavailable(f"{self.url}: {doing} failed: the disk is full")
+        if opening and code in {
+            sqlite3.SQLITE_CANTOPEN,
+            sqlite3.SQLITE_READONLY,
+            sqlite3.SQLITE_PERM,
+        }:
+            return StoreUnusable(
+                f"{self.url}: {self._path} cannot be written ({error}). The agent's user needs "
+                "the right to write the file and its folder"
+            )
+        return self.unavailable(doing, error)
+
+
+def _path(url: DriverURL) -> Path:
+    path = url.path.lstrip("/")
+    if url.hosts or url.user is not None or url.secret is not None:
+        host = url.hosts[0][0] if url.hosts else ""
+        right = "/".join(part for part in (host, path) if part) or "path"
+        raise BadURL(
+            f"{url}: a SQLite URL has no host; its path is absolute and follows three slashes: "
+            f"sqlite:///{right}"
+        )
+    if not path or path.endswith("/") or "\0" in path:
+        raise BadURL(f"{url}: name a file: sqlite:///var/lib/agent/group.db")
+    if path == ":memory:":
+        raise BadURL(f"{url}: for a store in memory write memory://")
+    return Path("/" + path)
+
+
+def _expire(connection: sqlite3.Connection, group: str, boot: str, now: float) -> None:
+    if connection.execute(
+        'DELETE FROM leases WHERE "group" = ? AND (boot <> ? OR expires <= ?)', (group, boot, now)
+    ).rowcount:
+        _changed(connection, group)
+
+
+def _changed(connection: sqlite3.Connection, group: str) -> None:
+    connection.execute("UPDATE counter SET last = last + 1")
+    connection.execute("INSERT OR REPLACE INTO versions SELECT ?, last FROM counter", (group,))
+    connection.execute(
+        'DELETE FROM versions WHERE "group" = ?1 '
+        'AND NOT EXISTS (SELECT 1 FROM leases WHERE "group" = ?1)',
+        (group,),
+    )
+
+
+def _look(
+    connection: sqlite3.Connection, group: str, boot: str, now: float
+) -> tuple[list[tuple[str, str, float, bytes]], int | None, float]:
+    """Return a group's rows and version, and the store's memory age, in one snapshot."""
+    rows = connection.execute(
+        'SELECT member, boot, expires, record FROM leases WHERE "group" = ?', (group,)
+    ).fetchall()
+    version = connection.execute(
+        'SELECT version FROM versions WHERE "group" = ?', (group,)
+    ).fetchone()
+    adopted, since = connection.execute("SELECT boot, since FROM store").fetchone()
+    # Members of an earlier boot are dead: what the store forgot of them does not matter.
+    age = math.inf if since is None or adopted != boot else now - since
+    return rows, version and version[0], age
+
+
+class _Unusable(Exception):
+    """Why a file cannot be the store; the driver adds its URL."""
+
+
+class _File:
+    """One file, as one process has it open: connections, liveness mark, and change notices."""
+
+    def __init__(self, path: Path, connect_timeout: float, timeout: float) -> None:
+        self.pid = os.getpid()
+        self.boot = _boot_id()
+        self._path = path
+        self._timeout = timeout
+        self._lock = threading.Lock()
+        self._idle: list[sqlite3.Connection] = []
+        self._closed = False
+        self._sleeping = threading.Lock()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _refuse_network_file_system(path.parent)
+        with contextlib.ExitStack() as undo:
+            self._folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            undo.callback(os.close, self._folder)
+            self._identity = self._adopt(connect_timeout)
+            undo.callback(self._close_connections)
+            self._mark_alive()
+            self._waker = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+            for end in self._waker:
+                undo.callback(os.close, end)
+            self._notices = _watch(path)
+            undo.pop_all()
+
+    @property
+    def notifies(self) -> bool:
+        """Whether the kernel tells of changes."""
+        return self._notices is not None
+
+    def is_current(self) -> bool:
+        """Whether the path still names the file that is open."""
+        return _identity(self._path) == self._identity
+
+    @contextlib.contextmanager
+    def connection(self) -> Iterator[sqlite3.Connection]:
+        """Lend a connection that no other thread uses meanwhile."""
+        with self._lock:
+            connection = self._idle.pop() if self._idle else None
+        if connection is None:
+            connection = self._connect(self._timeout)
+        try:
+            yield connection
+        finally:
+            with contextlib.suppress(sqlite3.Error):
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+            with self._lock:
+                keep = not self._closed
+                if keep:
+                    self._idle.append(connection)
+            if not keep:
+                connection.close()
+
+    def touch(self) -> None:
+        """Tell the waiting processes that a group has changed: they watch the file's times."""
+        with contextlib.suppress(OSError):
+            os.utime(self._path)
+
+    def sleep(self, seconds: float) -> bool:
+        """Sleep until a change, a close, or the end; return False once the file is closed."""
+        with self._sleeping:
+            if self._closed:
+                return False
+            poll = select.poll()
+            poll.register(self._waker[0], select.POLLIN)
+            if self._notices is not None:
+                poll.register(self._notices, select.POLLIN)
+            poll.poll(math.ceil(seconds * 1000))
+            if self._notices is not None:
+                with contextlib.suppress(BlockingIOError):
+                    os.read(self._notices, 65536)
+            return not self._closed
+
+    def close(self) -> None:
+        """Close what is idle now, and what is lent once it comes back."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+        os.write(self._waker[1], b"x")
+        with self._sleeping:
+            for descriptor in (*self._waker, self._folder):
+                os.close(descriptor)
+            if self._notices is not None:
+                os.close(self._notices)
+        self._close_connections()
+
+    def _close_connections(self) -> None:
+        with self._lock:
+            idle, self._idle = self._idle, []
+        for connection in idle:
+            connection.close()
+
+    def _connect(self, timeout: float) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            self._path, timeout=timeout, isolation_level=None, check_same_thread=False
+        )
+        try:
+            connection.execute("PRAGMA synchronous = NORMAL")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _adopt(self, connect_timeout: float) -> str:
+        """Make sure that the file is a store of ours, and return its identity."""
+        deadline = time.monotonic() + connect_timeout
+        while True:
+            before = _identity(self._path)
+            if before is None and self._path.is_symlink():
+                raise _Unusable(f"{self._path} is a link to a file that does not exist")
+            if self._path.exists() and not self._path.is_file():
+                raise _Unusable(f"{self._path} is not a file")
+            connection = self._connect(connect_timeout)
+            try:
+                identity = self._prepare(connection, deadline)
+            except BaseException:
+                connection.close()
+                raise
+            if identity is not None and before in {None, identity}:
+                connection.execute(f"PRAGMA busy_timeout = {int(self._timeout * 1000)}")
+                self._idle.append(connection)
+                return identity
+            # The path got another file while this one was opened: look at that one.
+            connection.close()
+            if time.monotonic() > deadline:
+                raise _Unusable(f"{self._path} is being replaced again and again")
+
+    def _prepare(self, connection: sqlite3.Connection, deadline: float) -> str | None:
+        if not self._is_ours(connection):
+            raise _Unusable(f"{self._path} is another program's database: name a file of its own")
+        while True:
+            try:
+                mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+                break
+            except sqlite3.OperationalError as error:
+                # SQLite does not wait for this lock, whatever its busy timeout.
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+                    raise
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.005)
+        if mode != "wal":
+            raise _Unusable(f"{self._path} lies where SQLite cannot keep a write-ahead log")
+        connection.execute("BEGIN IMMEDIATE")
+        if not self._is_ours(connection):
+            raise _Unusable(f"{self._path} is another program's database: name a file of its own")
+        if connection.execute("PRAGMA user_version").fetchone()[0] == 0:
+            for statement in _SCHEMA:
+                connection.execute(statement)
+        identity = _identity(self._path)
+        known = connection.execute("SELECT file, boot FROM store").fetchone()
+        if known is None or known[0] != identity:
+            # A new file, or one copied here. Members of an earlier file of this name may still
+            # hold slots: then this store counts as one that forgot, from now on.
+            since = boottime() if self._others_live() else None
+            connection.execute("DELETE FROM store")
+            connection.execute("INSERT INTO store VALUES (?, ?, ?)", (identity, self.boot, since))
+        connection.execute("COMMIT")
+        return identity
+
+    def _is_ours(self, connection: sqlite3.Connection) -> bool:
+        application = connection.execute("PRAGMA application_id").fetchone()[0]
+        layout = connection.execute("PRAGMA user_version").fetchone()[0]
+        if application == _APPLICATION_ID and layout != _LAYOUT:
+            raise _Unusable(
+                f"{self._path} has layout {layout} and this version knows {_LAYOUT}: run the same "
+                "version of hashring on this host, or name another file"
+            )
+        tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        return bool(application == _APPLICATION_ID or (application == layout == tables == 0))
+
+    # Who has a file of this name open holds a shared lock on one byte of its *folder*. That lock
+    # outlives the file's removal, and ends with the process, however it ends.
+
+    def _mark_alive(self) -> None:
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(self._folder, fcntl.F_OFD_SETLK, self._byte(fcntl.F_RDLCK))
+
+    def _others_live(self) -> bool:
+        try:
+            answer = fcntl.fcntl(self._folder, fcntl.F_OFD_GETLK, self._byte(fcntl.F_WRLCK))
+        except OSError:
+            return True  # a folder that takes no locks: rather wait one ttl than overlap
+        return bool(struct.unpack_from("h", answer)[0] != fcntl.F_UNLCK)
+
+    def _byte(self, kind: int) -> bytes:
+        digest = hashlib.blake2b(os.fsencode(self._path.name), digest_size=7).digest()
+        return struct.pack("hhqqi4x", kind, os.SEEK_SET, int.from_bytes(digest), 1, 0)
+
+
+def _identity(path: Path) -> str | None:
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return f"{found.st_dev}:{found.st_ino}"
+
+
+def _boot_id() -> str:
+    """Return the kernel's id of this boot; the empty string where the platform has none."""
+    try:
+        return _BOOT_ID.read_text().strip()
+    except OSError:
+        return ""
+
+
+def _refuse_network_file_system(folder: Path) -> None:
+    """Refuse what several hosts may share: their clocks and boot ids differ."""
+    folder = folder.resolve()
+    try:
+        mounts = _MOUNTS.read_text().splitlines()
+    except OSError:
+        return
+    device = folder.stat().st_dev
+    number = f"{os.major(device)}:{os.minor(device)}"
+    for mount in mounts:
+        # "36 35 98:0 /root /mount/point options … - type source options", proc_pid_mountinfo(5)
+        left, _, right = mount.partition(" - ")
+        kind = right.partition(" ")[0]
+        if left.split(" ")[2] == number and kind.removeprefix("fuse.") in _NETWORK_FILE_SYSTEMS:
+            raise _Unusable(
+                f"{folder} lies on a network file system ({kind}). Leases there hold on one host "
+                "only: name a local folder, or use a server for several hosts"
+            )
+
+
+def _watch(path: Path) -> int | None:
+    """Return an inotify descriptor that tells when a file is touched or unlinked, or None."""
+    try:
+        libc = ctypes.CDLL(None, use_errno=True)
+        descriptor = int(libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC))
+    except (OSError, AttributeError):
+        return None
+    if descriptor < 0:
+        return None
+    in_attrib = 0x00000004
+    if libc.inotify_add_watch(descriptor, os.fsencode(path), in_attrib) < 0:
+        os.close(descriptor)
+        return None
+    return descriptor
