@@ -30,6 +30,7 @@ from hashring.errors import (
     UnknownDriver,
     UnknownMember,
 )
+from hashring.ring import HashRing, Keys, SlotSet
 
 if TYPE_CHECKING:
     from hashring import testing
@@ -42,10 +43,13 @@ __all__ = [
     "BrokenDriver",
     "EmptyRing",
     "GroupMismatch",
+    "HashRing",
     "HashringError",
+    "Keys",
     "LeaseLost",
     "MemberExists",
     "MissingDependency",
+    "SlotSet",
     "StoreUnavailable",
     "UnknownDriver",
     "UnknownMember",

@@ -1,7 +1,7 @@
 """Types of the engine; ``hashring._reference`` has the same names and signatures."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Final, Generic, SupportsIndex, TypeVar, overload
+from typing import Any, Final, Generic, SupportsIndex, TypeVar, final, overload
 
 __all__ = ["Keys", "SlotSet", "Table", "hash_all", "hash_key"]
 
@@ -25,8 +25,9 @@ class Keys(Generic[_T]):
     def add(self, keys: Iterable[_T]) -> None: ...
     def remove(self, keys: Iterable[_T]) -> int: ...
 
+@final
 class SlotSet:
-    def __init__(self, slots: int = 65536) -> None: ...
+    def __new__(cls, slots: int = 65536) -> SlotSet: ...
     @property
     def slots(self) -> int: ...
     @staticmethod
