@@ -1,0 +1,57 @@
+"""The ``hashring`` command: where it begins, and how it ends.
+
+An error that is hashring's own is one line on the standard error and an exit code: 2 if what was
+asked for is wrong, 1 if it went wrong. The commands themselves are in ``hashring.commands``, which
+is imported late: it needs click, and the lack of it is such an error too.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from hashring.errors import HashringError, MissingDependency
+from hashring.telemetry.exit_codes import exit_code
+
+__all__ = ["main"]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code.
+
+    Args:
+        arguments: of the command; by default those of this process.
+
+    Example:
+        >>> main(["--version"])
+        hashring 0.1.0
+        0
+    """
+    try:
+        try:
+            import click
+        except ImportError as error:
+            raise MissingDependency("the hashring command", "click", "telemetry") from error
+        from hashring import commands
+
+        try:
+            code = commands.hashring.main(
+                args=None if arguments is None else list(arguments),
+                prog_name="hashring",
+                standalone_mode=False,
+            )
+        except click.exceptions.Exit as end:
+            return end.exit_code
+        except click.ClickException as error:
+            error.show()
+            return error.exit_code
+        except click.Abort:
+            return 130
+        return code if isinstance(code, int) else 0
+    except HashringError as error:
+        print(f"hashring: {error}", file=sys.stderr)  # noqa: T201 - the command's own output
+        return exit_code(error)
+    except BrokenPipeError:
+        # Whoever read the output has gone. Python flushes it once more at exit, and would fail.
+        sys.stdout = None
+        return 0

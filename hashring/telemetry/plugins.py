@@ -1,0 +1,95 @@
+"""Finding discoveries, pollsters and publishers: by entry point alone, ours and others' alike.
+
+Knows the three entry-point groups and how to say what is wrong with a plug-in; not what any
+plug-in does.
+"""
+
+from __future__ import annotations
+
+from importlib import metadata
+from typing import TypeVar
+
+from hashring.errors import HashringError
+
+__all__ = [
+    "DISCOVERIES",
+    "POLLSTERS",
+    "PUBLISHERS",
+    "BrokenPlugin",
+    "UnknownPlugin",
+    "load",
+    "make_all",
+]
+
+DISCOVERIES = "hashring.discoveries"
+POLLSTERS = "hashring.pollsters"
+PUBLISHERS = "hashring.publishers"
+
+_Base = TypeVar("_Base")
+
+
+class BrokenPlugin(HashringError, ImportError):
+    """A plug-in's entry point is installed but failed to import, or is of another kind."""
+
+
+class UnknownPlugin(HashringError, LookupError):
+    """No plug-in of this name is installed."""
+
+
+def load(group: str, name: str, base: type[_Base]) -> type[_Base]:
+    """Return the class of one plug-in.
+
+    Args:
+        group: the entry-point group, e.g. :data:`PUBLISHERS`.
+        name: the entry point's name.
+        base: what the class must be a subclass of.
+
+    Raises:
+        UnknownPlugin: no entry point has this name; the message lists those installed.
+        BrokenPlugin: it failed to import, or is no subclass of ``base``.
+    """
+    points = {point.name: point for point in metadata.entry_points(group=group)}
+    if name not in points:
+        raise UnknownPlugin(
+            f"no plug-in {name!r} under the entry-point group {group!r}; "
+            f"installed: {', '.join(sorted(points)) or 'none'}"
+        )
+    return _class(points[name], base)
+
+
+def make_all(group: str, base: type[_Base]) -> list[_Base]:
+    """Return one object of every plug-in of a group, made without arguments, ordered by name.
+
+    Raises:
+        BrokenPlugin: one failed to import, is no subclass of ``base``, or could not be made.
+    """
+    made = []
+    for point in sorted(metadata.entry_points(group=group), key=lambda point: point.name):
+        found = _class(point, base)
+        try:
+            made.append(found())
+        except HashringError:
+            raise
+        except Exception as error:
+            raise BrokenPlugin(
+                f"{_where(point)} could not be made: {type(error).__name__}: {error}"
+            ) from error
+    return made
+
+
+def _where(point: metadata.EntryPoint) -> str:
+    origin = f" of {point.dist.name}" if point.dist is not None else ""
+    return f"the plug-in {point.name!r} ({point.group}: {point.value}{origin})"
+
+
+def _class(point: metadata.EntryPoint, base: type[_Base]) -> type[_Base]:
+    where = _where(point)
+    try:
+        found = point.load()
+    except HashringError:
+        raise
+    except Exception as error:
+        raise BrokenPlugin(f"{where} failed to import: {type(error).__name__}: {error}") from error
+    if not (isinstance(found, type) and issubclass(found, base)):
+        raise BrokenPlugin(f"{where} is no subclass of {base.__module__}.{base.__qualname__}")
+    return found

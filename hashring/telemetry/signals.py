@@ -1,0 +1,97 @@
+"""Signals: SIGTERM and Ctrl-C as calls from a thread that holds no lock.
+
+A Python signal handler runs between two steps of the main thread, perhaps while that holds the
+very lock that stopping needs. So the handler does nothing, and a thread that the signal wakes
+through a socket does the work. This room knows nothing of what is stopped.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable
+from types import FrameType, TracebackType
+
+__all__ = ["Signals"]
+
+log = logging.getLogger(__name__)
+
+_ENDED_BY_INTERRUPT = 128 + signal.SIGINT
+
+
+def _end_at_once() -> None:
+    os._exit(_ENDED_BY_INTERRUPT)
+
+
+def _nothing(number: int, frame: FrameType | None) -> None:
+    """Stand in for the default action; the thread acts."""
+
+
+class Signals:
+    """Calls ``stop`` on the first SIGTERM or Ctrl-C, and ``abort`` on a second Ctrl-C.
+
+    Used as a context manager, in the main thread; what was set before is put back.
+
+    Args:
+        stop: called once, from a thread; must return soon.
+        abort: called from that thread on a Ctrl-C after the first signal; by default the process
+            ends at once, with status 130.
+        ignore_interrupt: take no notice of Ctrl-C: a terminal sends it to all processes of a
+            job, and whoever started this one passes on what is meant for it.
+    """
+
+    def __init__(
+        self,
+        stop: Callable[[], None],
+        *,
+        abort: Callable[[], None] = _end_at_once,
+        ignore_interrupt: bool = False,
+    ) -> None:
+        self._stop = stop
+        self._abort = abort
+        self._ignore_interrupt = ignore_interrupt
+        self._stopped = False
+        self._before: dict[int, object] = {}
+
+    def __enter__(self) -> Signals:
+        self._reader, self._writer = socket.socketpair()
+        self._writer.setblocking(False)
+        self._thread = threading.Thread(target=self._run, name="signals", daemon=True)
+        self._thread.start()
+        self._wakeup = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
+        interrupt = signal.SIG_IGN if self._ignore_interrupt else _nothing
+        self._before = {
+            signal.SIGTERM: signal.signal(signal.SIGTERM, _nothing),
+            signal.SIGINT: signal.signal(signal.SIGINT, interrupt),
+        }
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+        signal.set_wakeup_fd(self._wakeup)
+        with contextlib.suppress(OSError):
+            self._writer.shutdown(socket.SHUT_WR)
+        self._thread.join()
+        self._writer.close()
+        self._reader.close()
+
+    def _run(self) -> None:
+        # Each byte is the number of a signal; the end of the stream is the end of the block.
+        while received := self._reader.recv(64):
+            for number in received:
+                if number == signal.SIGINT and self._stopped:
+                    self._abort()
+                elif number in (signal.SIGTERM, signal.SIGINT) and not self._stopped:
+                    self._stopped = True
+                    log.info("%s: stopping", signal.Signals(number).name)
+                    self._stop()

@@ -1,0 +1,132 @@
+"""Status: what an agent says of itself while it runs, and the file that it keeps it in.
+
+The file is replaced as a whole, so that a reader always finds a complete one. This room knows
+nothing of how an agent works: it is told.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import logging
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+
+__all__ = ["Status", "StatusFile", "read_status"]
+
+log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Status:
+    """What an agent says of itself.
+
+    Attributes:
+        member: its id in the group.
+        pid: its process id.
+        state: joining, settling, settled, fenced, draining or left.
+        view_id: the view that it acts on; ``None`` before it has one.
+        members: the ids of the view's members.
+        slots: how many slots it holds.
+        resources: how many resources it polled in its last cycle.
+        window: the window of its last cycle; ``None`` before the first.
+        last_poll: when that cycle's polls ended: wall-clock seconds since the epoch.
+        polls: how many polls it has made; samples: how many samples it has published.
+        failures: how many polls or publications have failed.
+    """
+
+    member: str
+    pid: int
+    state: str
+    view_id: str | None = None
+    members: tuple[str, ...] = ()
+    slots: int = 0
+    resources: int = 0
+    window: int | None = None
+    last_poll: float | None = None
+    polls: int = 0
+    samples: int = 0
+    failures: int = 0
+
+
+def read_status(path: Path) -> Status | None:
+    """Return the status in a file, or ``None`` where there is none (yet)."""
+    try:
+        found = json.loads(path.read_text())
+        return Status(**{**found, "members": tuple(found["members"])})
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+
+
+class StatusFile:
+    """Keeps a status file up to date from a thread of its own, for as long as the block runs.
+
+    Args:
+        path: the file.
+        status: what to write, asked each time.
+        every: seconds between two looks; the file is replaced if the status has changed.
+
+    Example:
+        >>> import tempfile
+        >>> folder = tempfile.TemporaryDirectory()
+        >>> path = Path(folder.name) / "status.json"
+        >>> with StatusFile(path, lambda: Status(member="a", pid=1, state="settled")):
+        ...     pass
+        >>> read_status(path).state
+        'settled'
+        >>> folder.cleanup()
+    """
+
+    def __init__(self, path: Path, status: Callable[[], Status], every: float = 0.2) -> None:
+        self._path = path
+        self._status = status
+        self._every = every
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="status", daemon=True)
+        self._last: Status | None = None
+
+    def __enter__(self) -> StatusFile:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        failed = False
+        pause = 0.0
+        while True:
+            # The last words are written too: the end is looked at first, the status after it.
+            ended = self._ended.wait(pause)
+            pause = self._every
+            try:
+                status = self._status()
+                if status != self._last:
+                    self._replace(status)
+                    self._last = status
+            except Exception as error:
+                if not failed:
+                    log.warning("cannot keep the status file %s: %s", self._path, error)
+                failed = True
+            if ended:
+                return
+
+    def _replace(self, status: Status) -> None:
+        fresh = self._path.with_name(f".{self._path.name}.{os.getpid()}")
+        try:
+            fresh.write_text(json.dumps(dataclasses.asdict(status)))
+            fresh.replace(self._path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                fresh.unlink()
+            raise

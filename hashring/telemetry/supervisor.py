@@ -1,0 +1,266 @@
+"""Supervisor: several agents as processes of their own; one that dies is started again.
+
+Knows processes, signals and how long to wait before a restart; nothing of groups or polling. A
+worker's lease outlives it when it dies, so a restarted one waits for that to run out; and a
+worker whose supervisor dies stops by itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import multiprocessing
+import multiprocessing.connection
+import os
+import socket
+import sys
+import threading
+from collections.abc import Iterable
+from multiprocessing.context import SpawnProcess
+
+from hashring import clock
+from hashring.errors import HashringError
+from hashring.telemetry.agent import Agent
+from hashring.telemetry.config import AgentConfig
+from hashring.telemetry.exit_codes import FAILED, USAGE, exit_code
+from hashring.telemetry.signals import Signals
+
+__all__ = ["Supervisor", "configure_logging", "start_worker"]
+
+log = logging.getLogger(__name__)
+
+_FORMAT = "%(asctime)s %(levelname)-7s %(processName)s: %(message)s"
+
+_SPAWN = multiprocessing.get_context("spawn")  # a fork would share threads' locks and sockets
+
+
+def configure_logging(level: str, file: str | None = None) -> None:
+    """Send the log to the standard error, or to a file.
+
+    Args:
+        level: the name of a level of :mod:`logging`, in any case.
+        file: appended to.
+    """
+    logging.basicConfig(level=level.upper(), format=_FORMAT, filename=file, force=True)
+
+
+def start_worker(
+    config: AgentConfig, *, log_level: str = "WARNING", log_file: str | None = None
+) -> SpawnProcess:
+    """Start an agent as a process of its own, and return it.
+
+    It drains on SIGTERM, takes no notice of Ctrl-C, and drains when this process ends.
+
+    Args:
+        config: what the agent is told to do.
+        log_level: of its log.
+        log_file: its log, and all else that it says; ``None``: the standard error.
+    """
+    process = _SPAWN.Process(
+        target=_worker, args=(config, log_level, log_file), name=config.member, daemon=False
+    )
+    process.start()
+    return process
+
+
+def _worker(config: AgentConfig, log_level: str, log_file: str | None) -> None:
+    if log_file is not None:
+        descriptor = os.open(log_file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        os.dup2(descriptor, 2)
+        os.close(descriptor)
+    configure_logging(log_level)
+    try:
+        agent = Agent(config)
+        with Signals(agent.stop, ignore_interrupt=True), _ParentWatch(agent):
+            agent.run()
+    except HashringError as error:
+        log.error("%s", error)  # noqa: TRY400 - a sentence for the operator, not for a debugger
+        sys.exit(exit_code(error))
+
+
+class _ParentWatch:
+    """Stops an agent when the process that started this one ends, whatever ended it."""
+
+    def __init__(self, agent: Agent) -> None:
+        self._agent = agent
+        self._here, self._there = socket.socketpair()
+        self._thread = threading.Thread(target=self._run, name="parent", daemon=True)
+
+    def __enter__(self) -> _ParentWatch:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._here.close()
+        self._thread.join()
+        self._there.close()
+
+    def _run(self) -> None:
+        parent = multiprocessing.parent_process()
+        assert parent is not None
+        ready = multiprocessing.connection.wait([parent.sentinel, self._there])
+        if parent.sentinel in ready:
+            log.warning("the supervisor has gone: stopping")
+            self._agent.stop()
+
+
+@dataclasses.dataclass
+class _Slot:
+    """One worker's place: the process that fills it, or when it is to be filled."""
+
+    config: AgentConfig
+    process: SpawnProcess | None = None
+    started: float = 0.0
+    due: float = 0.0
+    failures: int = 0
+
+
+class Supervisor:
+    """Keeps agents running, each as a process of its own.
+
+    Args:
+        configs: one a worker; their members differ.
+        log_level: of the workers' logs.
+        backoff: seconds before a dead worker is started again; doubles with each time in a row.
+        backoff_max: the longest such wait in seconds. A worker that lived longer than this
+            starts from ``backoff`` again.
+
+    Example::
+
+        configs = [dataclasses.replace(config, member=f"web1-{n}") for n in range(4)]
+        supervisor = Supervisor(configs)
+        with Signals(supervisor.stop, abort=supervisor.abort):
+            code = supervisor.run()
+    """
+
+    def __init__(
+        self,
+        configs: Iterable[AgentConfig],
+        *,
+        log_level: str = "WARNING",
+        backoff: float = 0.5,
+        backoff_max: float = 30.0,
+    ) -> None:
+        # A dead worker's lease lives on for a ttl at most; with a little more, it has surely gone.
+        self._slots = [
+            _Slot(dataclasses.replace(config, patience=2 * config.ttl)) for config in configs
+        ]
+        self._log_level = log_level
+        self._backoff = backoff
+        self._backoff_max = backoff_max
+        self._wake, self._woken = socket.socketpair()
+        self._stopping = False
+        self._aborted = False
+        self._code = 0
+
+    @property
+    def pids(self) -> dict[str, int]:
+        """The process ids of the workers that run, by member."""
+        return {
+            slot.config.member: slot.process.pid
+            for slot in self._slots
+            if slot.process is not None and slot.process.pid is not None
+        }
+
+    def stop(self) -> None:
+        """Let the workers drain and :meth:`run` end. From any thread; idempotent."""
+        self._stopping = True
+        self._wake_up()
+
+    def abort(self) -> None:
+        """End the workers and :meth:`run` at once, without a hand-over. From any thread."""
+        self._stopping = self._aborted = True
+        self._wake_up()
+
+    def run(self) -> int:
+        """Keep the workers running until told to stop, or until all have done their cycles.
+
+        Returns:
+            The exit code: 0 if every worker ended as it should, 2 if what they were told is
+            unusable, otherwise 1.
+        """
+        try:
+            while not self._stopping and self._slots:
+                self._start_due()
+                self._wait(self._next_due())
+                self._reap()
+            self._drain()
+        finally:
+            self._kill()
+            self._wake.close()
+            self._woken.close()
+        return self._code
+
+    def _start_due(self) -> None:
+        now = clock.boottime()
+        for slot in self._slots:
+            if slot.process is None and slot.due <= now:
+                slot.process = start_worker(slot.config, log_level=self._log_level)
+                slot.started = now
+                log.info("%s runs as process %s", slot.config.member, slot.process.pid)
+
+    def _next_due(self) -> float | None:
+        dues = [slot.due for slot in self._slots if slot.process is None]
+        return max(0.0, min(dues) - clock.boottime()) if dues else None
+
+    def _wait(self, timeout: float | None) -> None:
+        sentinels = [slot.process.sentinel for slot in self._slots if slot.process is not None]
+        ready = multiprocessing.connection.wait([*sentinels, self._woken], timeout)
+        if self._woken in ready:
+            self._woken.recv(64)
+
+    def _wake_up(self) -> None:
+        with contextlib.suppress(OSError):  # run() has ended: there is nobody to wake
+            self._wake.send(b"!")
+
+    def _reap(self) -> None:
+        """Take leave of the workers that have ended: some for good, some to be started again."""
+        now = clock.boottime()
+        for slot in list(self._slots):
+            process = slot.process
+            if process is None or process.is_alive():
+                continue
+            process.join()
+            code = process.exitcode
+            process.close()
+            slot.process = None
+            if code == 0 or self._stopping:
+                self._slots.remove(slot)
+                self._code = self._code or (0 if code == 0 else FAILED)
+            elif code == USAGE:
+                self._code = USAGE
+                self._slots.remove(slot)
+                self._stopping = True
+            else:
+                slot.failures = 1 if now - slot.started > self._backoff_max else slot.failures + 1
+                pause = min(self._backoff * 2 ** (slot.failures - 1), self._backoff_max)
+                slot.due = now + pause
+                how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
+                log.warning("%s died (%s): again in %.1f s", slot.config.member, how, pause)
+
+    def _drain(self) -> None:
+        """Pass the order to stop on, and give the workers the time that draining may take."""
+        for slot in self._slots:
+            if slot.process is not None:
+                slot.process.terminate()
+        patience = max((slot.config.drain_timeout for slot in self._slots), default=0.0) + 5.0
+        deadline = clock.boottime() + patience
+        while not self._aborted:
+            self._slots = [slot for slot in self._slots if slot.process is not None]
+            left = deadline - clock.boottime()
+            if not self._slots or left <= 0:
+                return
+            self._wait(left)
+            self._reap()
+
+    def _kill(self) -> None:
+        for slot in self._slots:
+            if slot.process is not None:
+                if not self._aborted:
+                    log.error("%s does not end: killing it", slot.config.member)
+                slot.process.kill()
+                slot.process.join()
+                slot.process.close()
+                self._code = self._code or FAILED
+        self._slots = []
