@@ -15,7 +15,7 @@ SOURCES := pyproject.toml setup.py $(CYTHON) $(filter-out $(GENERATED), \
 INSTALLED := $(VENV)/.installed
 TOOLS := $(VENV)/.tools
 
-.PHONY: setup test check clean
+.PHONY: setup servers test check clean
 .NOTPARALLEL:
 
 setup: $(TOOLS)
@@ -44,7 +44,11 @@ $(TOOLS): $(SOURCES) | $(VENV)/.python
 	$(PIP) install --quiet --editable '.[all]' --group test --group check --group docs --group bench
 	touch $(INSTALLED) $@
 
-test: $(TOOLS)
+# The tests run on real stores; what is missing of them comes from Debian's packages.
+servers:
+	tests/servers/install.sh
+
+test: $(TOOLS) servers
 	$(BIN)/python -m pytest
 
 check: $(TOOLS)
