@@ -1,0 +1,807 @@
+"""The hand-off: which slots this member may act on now, and what to tell the store next.
+
+This file is the protocol (DESIGN section 4) as a state machine with no clock, no I/O and no
+thread in it. Readings and times come in as arguments; what to do comes out as a value
+(:class:`Join`, :class:`Publish`, :class:`Wait`, :class:`Leave`). `Partition` runs it on a driver,
+the simulator on a simulated store; both use the same lines below.
+
+The rules
+---------
+*Invariant.* At every instant the slots that a live member holds are a subset of
+``table(applied)[itself]``, where ``applied`` is what the **store** has in its record (null: it
+holds nothing). A member past its fence holds nothing. So two members never hold one slot:
+whoever gains under a view has seen everybody else's record show that same view, or null.
+
+1. **Drop before ack.** On a new view the slots that it takes away are *losing*: no new cycle
+   gets them. Those that a running cycle pins, or that a begun window still owes work to, are
+   dropped when that is done. Only then is the view published as ``applied``.
+2. **Gain last.** Slots are gained on one reading that began after the publish of ``applied``
+   returned, whose view is ``applied``, and in which every live record, those that drain
+   included, shows ``applied`` or null. Older evidence is worthless, a null seen earlier too.
+3. **Fence.** ``deadline = start of the last confirmed heartbeat + 0.9 ttl``. At the deadline the
+   held set reads as empty, for whoever asks. A heartbeat confirmed later un-fences, because it
+   proves that the lease never ended; one from before a lost lease proves nothing and is ignored.
+4. **A store that forgot** (``memory_age < ttl``): nobody acks, nobody gains. A member whose
+   record is gone and whose fence has not passed rejoins with ``applied`` unchanged. Had the
+   fence passed, or passes it before that join returns, it drops everything first.
+5. **Custody** (DESIGN 4.6: windows, exactly once). A member that loses slots publishes a *claim*:
+   "every window of these slots that starts before ``through`` is mine" (or that it has never
+   worked one). It carries the claim,
+   with the same ``through``, until it sees the new owner's record marked ``settled`` with the view
+   that both have applied: the mark is published, and confirmed, before the new owner acts, so
+   custody changes hands in exactly one write. Whoever gains a slot takes the latest claim on it
+   in the reading that let it gain. Views that some acked and others skipped need no special
+   case: a member that never settled never had custody, so the claim of the one before it stands.
+   Where nobody live claims a slot its custodian crashed, and the gain says so.
+
+Terms: *target*, the view of the latest reading; *acked*, the last view whose publish was confirmed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+from hashring.driver import Reading
+from hashring.errors import BadRecord, GroupMismatch
+from hashring.ring import HashRing, SlotSet
+from hashring.view import Claim, Member, View
+
+__all__ = ["FENCE", "Action", "Batch", "Handoff", "Join", "Leave", "Publish", "Wait"]
+
+FENCE = 0.9
+"""The part of the ttl after which a member no longer trusts its lease: the rest is for the
+difference in rate between its clock and the store's."""
+
+_MAX_BATCHES = 32
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Join:
+    """Call ``driver.join`` with this record, then :meth:`Handoff.joined`."""
+
+    record: bytes
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Publish:
+    """Call ``driver.publish`` with this record, then :meth:`Handoff.published`."""
+
+    record: bytes
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Wait:
+    """Nothing to do until something changes.
+
+    Attributes:
+        local: what must change is here (a running cycle, an owed window), not in the store.
+        reason: for the log and the status page.
+        seconds: the longest wait that makes sense, or ``None``: the caller's polling interval.
+    """
+
+    reason: str
+    local: bool = False
+    seconds: float | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Leave:
+    """The hand-over is done: call ``driver.leave``, then :meth:`Handoff.left`."""
+
+
+Action = Join | Publish | Wait | Leave
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Batch:
+    """Slots gained together.
+
+    Attributes:
+        slots: which.
+        through: windows that start at or after this wall-clock second are this member's.
+        certain: a live member claimed so. Otherwise the custodian crashed, or there never was
+            one, and ``through`` is the time of the gain.
+    """
+
+    slots: SlotSet
+    through: float
+    certain: bool
+
+
+@dataclasses.dataclass(slots=True)
+class _Losing:
+    slots: SlotSet
+    through: float
+
+
+class Handoff:
+    """One member's part in the hand-off of one group.
+
+    The loop that a runner writes (``Partition`` is the full form)::
+
+        perform(handoff.start())                       # a Join
+        while not handoff.has_left:
+            token = handoff.reading_begins()
+            reading = driver.read(group)
+            action = handoff.step(reading, token, now=boottime(), wall=time())
+            perform(action)                            # driver call, then joined() / published()
+
+    and, in another thread, ``heartbeat_begins`` / ``driver.heartbeat()`` / ``heartbeat_confirmed``.
+    Calls must be serialised by the caller (one lock).
+
+    Args:
+        member: this member's id.
+        incarnations: unique strings: one for this membership, and one more after each expiry.
+        spec: the ring's parameters.
+        ttl: the lease in seconds.
+        weight: 0 holds nothing.
+        mode: ``"exclusive"``, or ``"eager"``: take slots without waiting for the others.
+        meta: what the user publishes.
+    """
+
+    def __init__(
+        self,
+        member: str,
+        *,
+        incarnations: Iterable[str],
+        spec: str,
+        ttl: float,
+        weight: float = 1.0,
+        mode: str = "exclusive",
+        meta: Mapping[str, Any] = MappingProxyType({}),
+    ) -> None:
+        self.member = member
+        self._incarnations = iter(incarnations)
+        self.incarnation = next(self._incarnations)
+        self.spec = spec
+        self.ttl = ttl
+        self.weight = weight
+        self.mode = mode
+        self.meta = meta
+        self._nothing = SlotSet.empty(HashRing.from_spec({}, spec).universe)
+
+        # The lease.
+        self._in_store = False  # our record was there when we last knew
+        self._lease = 0  # counts leases: a heartbeat from an earlier one proves nothing
+        self._deadline = -math.inf
+        self._rejoining = False  # the Join in hand follows a store that forgot
+
+        # The view, and what is held under it.
+        self._target: View | None = None
+        self._acked: View | None = None
+        self._acked_at = 0  # the event number at which the publish of `acked` returned
+        self._settled: View | None = None
+        self._held = self._nothing
+        self._losing: list[_Losing] = []
+        self._gaining: tuple[Batch, ...] = ()
+        self._since: list[Batch] = []
+        self._claims: list[Claim] = []
+        self._through: float | None = None
+        self._gained: list[Batch] = []
+
+        self._pins: dict[int, SlotSet] = {}
+        self._events = 0
+        self._publishing: View | None = None
+        self._unconfirmed = False  # a publish was asked for and has not been confirmed
+        self._draining = False
+        self._drain_published = False
+        self.has_left = False
+
+        self._reading = Reading({}, 0.0)
+        self._token = 0
+        self._must_wait: Wait | None = None
+        self._parsed: dict[str, tuple[bytes, Member | None]] = {}
+        self.members: Mapping[str, Member] = {}
+        self.problems: Mapping[str, str] = {}
+
+    # ---- what a caller may ask -------------------------------------------------------------
+
+    @property
+    def deadline(self) -> float:
+        """The fence: the local time in seconds at which this member holds nothing any more."""
+        return self._deadline
+
+    def held(self, now: float) -> SlotSet:
+        """Return the slots that may be acted on at local time ``now``; empty past the fence."""
+        return self._held if now < self._deadline else self._nothing
+
+    def in_hand(self, now: float) -> SlotSet:
+        """Return :meth:`held` and what running cycles and owed windows still keep: the set that
+        the invariant speaks of."""
+        if now >= self._deadline:
+            return self._nothing
+        return self._held | self.losing
+
+    @property
+    def losing(self) -> SlotSet:
+        """The slots that the latest view took away and that are not dropped yet."""
+        slots = self._nothing
+        for losing in self._losing:
+            slots = slots | losing.slots
+        return slots
+
+    def usable(self, now: float, window_start: float) -> SlotSet:
+        """Return the slots that a cycle of the window that starts at ``window_start`` may pin:
+        those held, and those that are being lost but whose window this still is."""
+        if now >= self._deadline:
+            return self._nothing
+        slots = self._held
+        for losing in self._losing:
+            if window_start < losing.through:
+                slots = slots | losing.slots
+        return slots
+
+    @property
+    def lease(self) -> int:
+        """The number of this lease; it changes when everything held was dropped at once."""
+        return self._lease
+
+    @property
+    def view(self) -> View | None:
+        """The view of the latest reading."""
+        return self._target
+
+    @property
+    def applied(self) -> View | None:
+        """The view that the store is known to have in this member's record."""
+        return self._acked
+
+    @property
+    def since(self) -> Sequence[Batch]:
+        """The gains that still matter, for a stream of windows that begins now."""
+        return tuple(self._since)
+
+    def state(self, now: float) -> str:
+        """Return joining, settling, settled, fenced, draining or left."""
+        if self.has_left:
+            return "left"
+        if self._draining:
+            return "draining"
+        if not self._in_store or self._acked is None:
+            return "joining"
+        if now >= self._deadline:
+            return "fenced"
+        return "settled" if self.is_settled else "settling"
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether everything that the latest view gives this member is held."""
+        return (
+            self._in_store
+            and self._acked is not None
+            and self._acked == self._target == self._settled
+            and not self._losing
+            and not self._gaining
+        )
+
+    def take_gains(self) -> tuple[Batch, ...]:
+        """Return what was gained since the last call, once."""
+        gained, self._gained = tuple(self._gained), []
+        return gained
+
+    # ---- cycles ----------------------------------------------------------------------------
+
+    def pin(self, cycle: int, slots: SlotSet) -> None:
+        """A cycle begins that acts on these slots until :meth:`unpin`."""
+        self._pins[cycle] = slots
+
+    def unpin(self, cycle: int) -> None:
+        """The cycle has ended, however it ended."""
+        self._pins.pop(cycle, None)
+
+    # ---- the lease -------------------------------------------------------------------------
+
+    def start(self) -> Join:
+        """Return the first action: join with null."""
+        return self._join()
+
+    def joined(self, now: float) -> None:
+        """``driver.join`` returned."""
+        self._events += 1
+        self._back_in_store(now)
+        self._unconfirmed = False
+        self._acked_at = self._events
+        self._drain_published = self._draining
+
+    def heartbeat_begins(self) -> int:
+        """Return a token for :meth:`heartbeat_confirmed`."""
+        return self._lease if self._in_store else -1
+
+    def heartbeat_confirmed(self, token: int, started: float) -> None:
+        """``driver.heartbeat()``, begun at local time ``started``, returned."""
+        if self._in_store and token == self._lease:
+            self._deadline = max(self._deadline, started + self.ttl * FENCE)
+
+    def lease_lost(self, token: int | None = None) -> None:
+        """The driver raised ``LeaseLost``; the next :meth:`step` finds out why."""
+        if token is None or token == self._lease:
+            self._in_store = False
+
+    def _back_in_store(self, now: float) -> None:
+        if self._rejoining and now >= self._deadline:
+            # The fence passed while the join was under way: the others may have stopped
+            # standing still before our record was back. Nothing may be resurrected.
+            self._expire()
+        self._give_up_gaining()
+        self._rejoining = False
+        self._in_store = True
+
+    def _expire(self) -> None:
+        """Drop everything: the lease ended, and others may hold what this member held."""
+        self._held = self._nothing
+        self._losing.clear()
+        self._claims.clear()
+        self._gaining = ()
+        self._since.clear()
+        self._gained.clear()
+        self._pins.clear()
+        self._acked = self._settled = self._target = self._publishing = None
+        self._unconfirmed = False
+        self._deadline = -math.inf
+        self._lease += 1
+
+    # ---- one step --------------------------------------------------------------------------
+
+    def reading_begins(self) -> int:
+        """Return a token for :meth:`step`: call it before ``driver.read``."""
+        self._events += 1
+        return self._events
+
+    def step(
+        self,
+        reading: Reading,
+        token: int,
+        *,
+        now: float,
+        wall: float,
+    ) -> Action:
+        """Return what to do, given a reading: :meth:`observe`, then :meth:`decide`, for a member
+        without streams of windows."""
+        self.observe(reading, token, now=now, wall=wall)
+        return self.decide(now=now, wall=wall)
+
+    def observe(
+        self, reading: Reading, token: int, *, now: float, wall: float, worked: bool = True
+    ) -> None:
+        """Take in a reading of the group; from here on no new cycle gets what it takes away.
+
+        Args:
+            reading: what the store said.
+            token: from :meth:`reading_begins`, called before the reading began.
+            now: local time in seconds (a clock that never steps).
+            wall: wall-clock time in seconds, for labels only, and not before the start of any
+                window that this member has started.
+            worked: this member has started a window of some stream.
+
+        Raises:
+            GroupMismatch: this member's ring, ttl or mode differs from the group's. It has never
+                held anything then; the caller leaves.
+        """
+        self._events += 1
+        self._reading, self._token = reading, token
+        self._must_wait = None
+        if self.has_left:
+            return
+        self._parse(reading)
+        mine = self.members.get(self.member)
+        if mine is None or mine.incarnation != self.incarnation:
+            self._in_store = False
+            return
+        if not self._in_store:
+            # A join whose outcome was unknown has landed; or the driver called the lease lost
+            # before the store did. What counts is that our incarnation's record is there.
+            self._back_in_store(now)
+        if self._draining or reading.memory_age < self.ttl:
+            self._give_up_gaining()
+        self._must_wait = self._mismatched()
+        if self._must_wait is None and reading.memory_age < self.ttl:
+            self._must_wait = Wait(
+                "the store may have forgotten members: standing still",
+                seconds=max(0.01, self.ttl - reading.memory_age),
+            )
+        if self._must_wait is None:
+            self._turn_to(self._view_of_members(), wall, worked)
+
+    def decide(
+        self,
+        *,
+        now: float,
+        wall: float,
+        owed: Sequence[tuple[float, SlotSet]] = (),
+        yielded: Sequence[tuple[float, SlotSet]] = (),
+    ) -> Action:
+        """Return what to do about the reading that :meth:`observe` took in.
+
+        Args:
+            now: local time in seconds.
+            wall: wall-clock time in seconds.
+            owed: ``(start, slots)``: begun windows, of slots in :attr:`losing`, that no cycle has
+                started yet and one will.
+            yielded: the same for windows that this member will not work (their stream was closed).
+        """
+        if self.has_left:
+            return Leave()
+        if not self._in_store:
+            return self._record_gone(self._reading, now)
+        announce = self._draining and not self._drain_published
+        if self._must_wait is not None:
+            return self._publish(self._acked) if announce else self._must_wait
+        self._lower_throughs(yielded)
+        self._finish_losing(owed)
+        target = self._target
+        if self._losing:
+            if announce:
+                return self._publish(self._acked)
+            return Wait("a cycle or window in hand still works what is lost", local=True)
+        # A publish whose outcome is unknown is repeated until one is confirmed: until then the
+        # store may show either view, and what is held is a subset of what both allow.
+        if self._acked != target or self._unconfirmed or announce:
+            if self.mode == "eager":
+                self._gain_eagerly(wall)
+            return self._publish(target)
+        if self._draining and self._nobody_awaits_us():
+            return Leave()
+        if self._settled != target or self._gaining or self._regains():
+            return self._try_to_gain(self._token, wall)
+        return Wait("settled")
+
+    def published(self) -> None:
+        """``driver.publish`` returned: the store has the record of the last :class:`Publish`."""
+        self._events += 1
+        self._drain_published = self._draining
+        self._unconfirmed = False
+        if self._publishing != self._acked:
+            self._acked = self._publishing
+            self._acked_at = self._events
+        if self._gaining:
+            # The mark is in the store: custody has changed hands, and the slots are ours.
+            for batch in self._gaining:
+                self._held = self._held | batch.slots
+                self._without_claims(batch.slots)
+                self._remember(batch)
+            self._gained.extend(self._gaining)
+            self._gaining = ()
+
+    def drain(self) -> None:
+        """Begin to leave with hand-over; :meth:`step` says :class:`Leave` when it is done."""
+        self._draining = True
+
+    def left(self) -> None:
+        """``driver.leave`` was called, or the hand-over was given up: hold nothing."""
+        self._expire()
+        self._in_store = False
+        self.has_left = True
+
+    # ---- 4.5: the record is gone -----------------------------------------------------------
+
+    def _record_gone(self, reading: Reading, now: float) -> Action:
+        if self._draining:
+            # Nothing left to hand over: whoever comes finds no record of ours.
+            return Leave()
+        if self._acked is None and not self._held and not self._losing and self._lease == 0:
+            return self._join()  # The very first join, whose outcome was unknown.
+        self._rejoining = reading.memory_age < self.ttl and now < self._deadline
+        if not self._rejoining:
+            self._expire()
+            self.incarnation = next(self._incarnations)
+        return self._join()
+
+    # ---- the members -----------------------------------------------------------------------
+
+    def _parse(self, reading: Reading) -> None:
+        members: dict[str, Member] = {}
+        problems: dict[str, str] = {}
+        parsed: dict[str, tuple[bytes, Member | None]] = {}
+        for id, record in reading.records.items():
+            known = self._parsed.get(id)
+            if known is not None and known[0] == record and known[1] is not None:
+                parsed[id] = known
+                members[id] = known[1]
+                continue
+            try:
+                member = Member.from_json(id, record)
+            except BadRecord as error:
+                problems[id] = str(error)
+                continue
+            parsed[id] = (record, member)
+            members[id] = member
+        self._parsed = parsed
+        self.members = members
+        self.problems = problems
+
+    def difference(self, member: Member) -> str | None:
+        """Return how a member's ring, ttl or mode differs from this one's; ``None``: not at all."""
+        if member.ring != self.spec:
+            return f"ring {member.ring!r:.200} where this member has {self.spec!r}"
+        if member.ttl != self.ttl:
+            return f"ttl {member.ttl} where this member has {self.ttl}"
+        if member.handoff != self.mode:
+            return f"handoff {member.handoff!r} where this member has {self.mode!r}"
+        return None
+
+    def _mismatched(self) -> Wait | None:
+        """Raise where this member is the odd one; return a Wait where the other one is."""
+        if self._settled is not None:
+            return None  # The group is ours: a newcomer that differs raises and leaves.
+        for other in self.members.values():
+            difference = self.difference(other)
+            if difference is None:
+                continue
+            if other.applied is not None or other.id < self.member:
+                raise GroupMismatch(
+                    f"member {other.id!r:.200} of the group has {difference}; all members of a "
+                    "group need the same ring, ttl and handoff: give this one the group's, or "
+                    "another group"
+                )
+            return Wait(f"member {other.id!r:.200} has {difference} and must leave first")
+        return None
+
+    def _view_of_members(self) -> View:
+        same = [member for member in self.members.values() if self.difference(member) is None]
+        if self._draining:
+            # Our own record may not say so yet.
+            same = [member for member in same if member.id != self.member]
+        return View.of(same, self.spec, self.ttl)
+
+    # ---- rule 1: drop before ack -----------------------------------------------------------
+
+    def _turn_to(self, view: View, wall: float, worked: bool) -> None:
+        if view == self._target:
+            return
+        self._target = view
+        mine = view.slots(self.member)
+        self._give_up_gaining()
+        lost = self._held - mine
+        self._through = wall if worked else None
+        if not lost:
+            return
+        self._held = self._held & mine
+        # From now on these slots' windows are somebody else's; or from later on, where they were
+        # gained with a `through` that is yet to come (the previous owner's clock is ahead).
+        # A member that never worked a window passes on what it was told, and promises no more.
+        for batch in self._since:
+            part = lost & batch.slots
+            if part and batch.certain and (batch.through > wall or not worked):
+                self._losing.append(_Losing(part, batch.through))
+                lost = lost - part
+        if lost:
+            self._losing.append(_Losing(lost, wall if worked else -math.inf))
+
+    def _give_up_gaining(self) -> None:
+        if self._gaining:
+            # The mark may or may not have landed; whoever saw it has dropped its own claim. So
+            # the claim is ours to carry, unworked as it is.
+            self._keep_claims(
+                [
+                    Claim(batch.through if batch.certain else -math.inf, batch.slots)
+                    for batch in self._gaining
+                ]
+            )
+            self._gaining = ()
+
+    def _lower_throughs(self, yielded: Sequence[tuple[float, SlotSet]]) -> None:
+        """Hand over begun windows that nobody here will start any more."""
+        for start, given_up in yielded:
+            pieces: list[_Losing] = []
+            for losing in self._losing:
+                part = losing.slots & given_up
+                if part and start < losing.through:
+                    pieces.append(_Losing(part, start))
+                    rest = losing.slots - part
+                    if rest:
+                        pieces.append(_Losing(rest, losing.through))
+                else:
+                    pieces.append(losing)
+            self._losing = pieces
+
+    def _finish_losing(self, owed: Sequence[tuple[float, SlotSet]]) -> None:
+        if not self._losing:
+            return
+        pinned = self._nothing
+        for slots in self._pins.values():
+            pinned = pinned | slots
+        done: list[Claim] = []
+        rest: list[_Losing] = []
+        for losing in self._losing:
+            busy = pinned
+            for start, slots in owed:
+                if start < losing.through:
+                    busy = busy | slots
+            free = losing.slots - busy
+            if free:
+                done.append(Claim(losing.through, free))
+            kept = losing.slots & busy
+            if kept:
+                rest.append(_Losing(kept, losing.through))
+        self._losing = rest
+        self._keep_claims(done)
+
+    def _keep_claims(self, claims: Iterable[Claim]) -> None:
+        for claim in claims:
+            self._without_claims(claim.slots)
+            self._claims.append(claim)
+            self._since = [
+                Batch(batch.slots - claim.slots, batch.through, batch.certain)
+                for batch in self._since
+                if not batch.slots <= claim.slots
+            ]
+        self._claims = _merged(self._claims)
+
+    def _without_claims(self, slots: SlotSet) -> None:
+        self._claims = [
+            Claim(claim.through, claim.slots - slots)
+            for claim in self._claims
+            if not claim.slots <= slots
+        ]
+
+    def _remember(self, batch: Batch) -> None:
+        self._since = [
+            Batch(known.slots - batch.slots, known.through, known.certain)
+            for known in self._since
+            if not known.slots <= batch.slots
+        ]
+        self._since.append(batch)
+        if len(self._since) > _MAX_BATCHES:
+            # The two oldest are long past every window's start: which is which matters no more.
+            first, second, *rest = sorted(self._since, key=lambda known: known.through)
+            merged = Batch(first.slots | second.slots, second.through, first.certain)
+            self._since = [merged, *rest]
+
+    # ---- rule 2: gain last -----------------------------------------------------------------
+
+    def _is_fresh(self, token: int) -> bool:
+        """Whether a reading began after the publish of ``applied`` had returned."""
+        return token > self._acked_at
+
+    def _lets_us_gain(self, member: Member, view: View) -> bool:
+        """Whether a record shows that its member holds nothing that the view gives to us."""
+        return member.applied is None or member.applied == view.id
+
+    def _regains(self) -> bool:
+        """Whether the view gives us slots that we dropped for another that came and went."""
+        return self._target is not None and not (self._target.slots(self.member) <= self._held)
+
+    def _try_to_gain(self, token: int, wall: float) -> Action:
+        view = self._target
+        assert view is not None
+        if not self._is_fresh(token):
+            return Wait("the reading began before the view was acked", seconds=0.0)
+        if self.problems:
+            names = ", ".join(sorted(self.problems))
+            return Wait(f"members whose records cannot be read may hold anything: {names:.500}")
+        behind = sorted(
+            member.id for member in self.members.values() if not self._lets_us_gain(member, view)
+        )
+        if behind:
+            return Wait(f"waiting for {len(behind)} members to ack: {', '.join(behind[:5])}")
+        self._see_marks()
+        mine = view.slots(self.member)
+        gain = mine - self._held
+        self._settled = view
+        if not gain and not self._is_awaited(mine):
+            return Wait("settled")
+        for batch in self._gaining:
+            # A mark of unknown outcome: the claims that it answers may be gone from the records.
+            gain = gain - batch.slots
+        self._gaining += tuple(self._batches(gain, wall))
+        return self._publish(view)
+
+    def _batches(self, gain: SlotSet, wall: float) -> Iterable[Batch]:
+        """Find each slot's latest claim among the live records and our own."""
+        claims = list(self._claims)
+        for member in self.members.values():
+            if member.id != self.member:
+                claims.extend(member.claims)
+        for claim in sorted(claims, key=lambda claim: claim.through, reverse=True):
+            part = gain & claim.slots
+            if part:
+                told = claim.through > -math.inf
+                yield Batch(part, claim.through if told else wall, certain=told)
+                gain = gain - part
+        # A member of another make may publish `through` alone: its slots by the table without us.
+        plain = [
+            member
+            for member in self.members.values()
+            if not member.speaks_claims and member.through is not None
+        ]
+        if plain and gain:
+            others = [member for member in self.members.values() if member.id != self.member]
+            before = View.of(
+                (dataclasses.replace(member, draining=False) for member in others),
+                self.spec,
+                self.ttl,
+            )
+            for member in plain:
+                part = gain & before.slots(member.id)
+                if part and member.through is not None:
+                    yield Batch(part, member.through, certain=True)
+                    gain = gain - part
+        if gain:
+            yield Batch(gain, wall, certain=False)
+
+    def _is_awaited(self, mine: SlotSet) -> bool:
+        """Whether some member still carries a claim on what is ours, and so awaits our mark."""
+        return any(
+            not claim.slots.isdisjoint(mine)
+            for member in self.members.values()
+            if member.id != self.member
+            for claim in member.claims
+        )
+
+    def _see_marks(self) -> None:
+        """Drop the claims whose slots have a new custodian: its mark names the view we applied."""
+        if not self._claims or self._acked is None:
+            return
+        for member in self.members.values():
+            if member.id == self.member or member.applied != self._acked.id:
+                continue
+            if member.settled == self._acked.id or not member.speaks_claims:
+                self._without_claims(self._acked.slots(member.id))
+
+    def _nobody_awaits_us(self) -> bool:
+        """Whether the rest have gained what this draining member gave up."""
+        self._see_marks()
+        if self._target is None or not self._target.members:
+            return True
+        return not self._claims and not self._held and not self._losing
+
+    def _gain_eagerly(self, wall: float) -> None:
+        assert self._target is not None
+        gain = self._target.slots(self.member) - self._held
+        if gain:
+            batches = tuple(self._batches(gain, wall))
+            for batch in batches:
+                self._held = self._held | batch.slots
+                self._remember(batch)
+            self._gained.extend(batches)
+        self._claims.clear()
+        self._settled = self._target
+
+    # ---- the record ------------------------------------------------------------------------
+
+    def _record(self, applied: View | None) -> bytes:
+        settled = self._settled if self._settled == applied else None
+        return Member(
+            id=self.member,
+            incarnation=self.incarnation,
+            weight=self.weight,
+            ring=self.spec,
+            ttl=self.ttl,
+            applied=None if applied is None else applied.id,
+            through=self._through,
+            draining=self._draining,
+            handoff=self.mode,
+            settled=None if settled is None else settled.id,
+            claims=tuple(self._claims),
+            meta=self.meta,
+        ).to_json()
+
+    def _join(self) -> Join:
+        return Join(self._record(self._acked))
+
+    def _publish(self, applied: View | None) -> Publish:
+        self._publishing = applied
+        self._unconfirmed = True
+        return Publish(self._record(applied))
+
+
+def _merged(claims: Sequence[Claim]) -> list[Claim]:
+    """Keep few claims: those with one ``through`` are one, and the oldest give up precision."""
+    by_through: dict[float, SlotSet] = {}
+    for claim in claims:
+        if not claim.slots:
+            continue
+        known = by_through.get(claim.through)
+        by_through[claim.through] = claim.slots if known is None else known | claim.slots
+    merged = sorted(
+        (Claim(through, slots) for through, slots in by_through.items()),
+        key=lambda claim: claim.through,
+    )
+    while len(merged) > _MAX_BATCHES:
+        first, second, *rest = merged
+        merged = [Claim(second.through, first.slots | second.slots), *rest]
+    return merged

@@ -1,0 +1,963 @@
+"""Join a group and act on this member's share: ``join``, `Partition`, `Cycle`.
+
+This room runs a `Handoff` (the rules) and its streams of windows on a `Driver` (the store). It has
+the clocks, the threads and the lock; it decides nothing of the protocol itself. Two threads belong
+to a partition, one that heartbeats and one that reconciles; both end with it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import os
+import random
+import socket
+import threading
+import types
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, NamedTuple, Self, TypeVar, overload
+
+import mmh3
+
+from hashring import clock
+from hashring.driver import Driver, DriverURL, Reading, load
+from hashring.errors import (
+    BadRecord,
+    BadURL,
+    GroupMismatch,
+    HashringError,
+    LeaseLost,
+    MemberExists,
+    StoreUnavailable,
+)
+from hashring.handoff import Handoff, Join, Leave, Publish, Wait
+from hashring.ring import HashRing, SlotSet
+from hashring.view import Member
+from hashring.windows import Due, Stream, checked_interval, newest_start, owed_by, yielded_by
+
+__all__ = ["Cycle", "Cycles", "OwnedKeys", "Partition", "Token", "join"]
+
+log = logging.getLogger("hashring")
+
+K = TypeVar("K")
+
+_LOCAL_POLL = 0.02
+"""Seconds between two looks at what must change in this process (a cycle that ends)."""
+
+_SLICE = 0.1
+"""The longest single wait in the store, in seconds, so that a drain or a leave is soon noticed."""
+
+
+class Token(NamedTuple):
+    """What a sample carries so that a sink can refuse the impossible.
+
+    Attributes:
+        view_id: the view under which the keys were held.
+        incarnation: the member's unbroken membership.
+        window: the window's number, or ``None`` for a cycle without one.
+    """
+
+    view_id: str
+    incarnation: str
+    window: int | None
+
+
+class OwnedKeys(Sequence[K]):
+    """The keys of a cycle that this member holds: a sequence that is safe to iterate slowly.
+
+    Iteration stops, and the cycle's ``valid`` turns false, the moment the fence passes. With a
+    spread, each key is yielded at its own moment of the window, which its hash fixes.
+    """
+
+    def __init__(self, cycle: Cycle, keys: list[K], moments: list[float] | None = None) -> None:
+        self._cycle = cycle
+        self._keys = keys
+        self._moments = moments
+
+    def __iter__(self) -> Iterator[K]:
+        for number, key in enumerate(self._keys):
+            if self._moments is not None and not self._cycle._sleep_until(self._moments[number]):
+                return
+            if not self._cycle.valid:
+                return
+            yield key
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    @overload
+    def __getitem__(self, index: int) -> K: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[K]: ...
+    def __getitem__(self, index: int | slice) -> K | list[K]:
+        return self._keys[index]
+
+    def __repr__(self) -> str:
+        return f"<{len(self._keys)} owned keys of {self._cycle!r}>"
+
+
+class Cycle:
+    """One member's work in one window; its slots are pinned while its block runs.
+
+    Attributes:
+        window: the number of the window, ``floor(time / interval)``; ``None`` for a plain
+            :meth:`Partition.cycle`.
+        start: the wall-clock second at which the window starts; for a plain cycle, its own start.
+        late: only slots that were handed over after this member had begun the window.
+        slots: what is pinned.
+        token: for idempotent sinks.
+    """
+
+    def __init__(
+        self,
+        partition: Partition,
+        number: int,
+        slots: SlotSet,
+        token: Token,
+        *,
+        lease: int,
+        start: float,
+        interval: float | None = None,
+        late: bool = False,
+    ) -> None:
+        self._partition = partition
+        self._number = number
+        self._lease = lease
+        self._over = False
+        self._fenced = False
+        self.slots = slots
+        self.token = token
+        self.window = token.window
+        self.start = start
+        self.interval = interval
+        self.late = late
+
+    @property
+    def valid(self) -> bool:
+        """Whether the slots are still held: false for good from the fence on, or from the end."""
+        if not self._fenced and not self._partition._is_lease(self._lease):
+            self._fenced = True
+        return not (self._fenced or self._over)
+
+    def owns(self, key: str | bytes) -> bool:
+        """Whether ``key`` is this member's in this cycle, now."""
+        return self.slots.owns(key) and self.valid
+
+    def owned(
+        self,
+        keys: Iterable[K],
+        *,
+        spread: float = 0.0,
+        key: Callable[[K], str | bytes] | None = None,
+    ) -> OwnedKeys[K]:
+        """Return those of ``keys`` that this member holds, in order.
+
+        Args:
+            keys: ``str`` or ``bytes``, any iterable, or :class:`Keys`.
+            spread: the part of the window, 0 to 1, over which iteration spreads the keys: each
+                has its own moment, fixed by its hash, so whoever owns it polls at that phase. The
+                order is then that of the moments.
+            key: for other objects: what gives an object's key.
+
+        Raises:
+            BadKey: a key is neither ``str`` nor ``bytes``.
+            ValueError: ``spread`` is out of range, or the cycle has no window to spread over.
+        """
+        if isinstance(spread, bool) or not 0 <= spread <= 1:
+            raise ValueError(f"spread must lie between 0 and 1, not {spread!r}")
+        if key is None:
+            found: list[Any] = self.slots.owned(keys)
+        else:
+            found = self.slots.owned(keys, key=key)
+        if not self.valid:
+            found = []
+        if not spread:
+            return OwnedKeys(self, found)
+        if self.interval is None:
+            raise ValueError("spread needs a window: take the cycle from cycles(interval)")
+        name = key if key is not None else (lambda found: found)
+        # Another hash than the ring's: its high bits are the slot, and a member's slots would
+        # bunch its keys together.
+        moments = [
+            self.start + mmh3.hash(name(item), signed=False) / 2**32 * spread * self.interval
+            for item in found
+        ]
+        order = sorted(range(len(found)), key=moments.__getitem__)
+        return OwnedKeys(self, [found[i] for i in order], [moments[i] for i in order])
+
+    def _sleep_until(self, moment: float) -> bool:
+        """Sleep until a wall-clock moment; return whether the cycle is still valid then."""
+        while True:
+            left = moment - clock.wall()
+            if not self.valid:
+                return False
+            if left <= 0 or self._partition._stopping.is_set():
+                # A member that is asked to leave works the rest of its window at once.
+                return True
+            self._partition._stopping.wait(min(left, 0.1))
+
+    def __repr__(self) -> str:
+        window = "" if self.window is None else f" of window {self.window}"
+        return f"<Cycle{window} with {len(self.slots)} slots>"
+
+
+class Cycles(Iterator[Cycle]):
+    """The iterator that :meth:`Partition.cycles` returns.
+
+    Attributes:
+        interval: seconds; may be set, and then holds from the end of the window in hand.
+    """
+
+    def __init__(self, partition: Partition, stream: Stream, jitter: float) -> None:
+        self._partition = partition
+        self._stream = stream
+        self._jitter = jitter
+        self._cycle: Cycle | None = None
+        self._closed = False
+
+    @property
+    def interval(self) -> float:
+        """The length of a window in seconds."""
+        return self._stream.interval
+
+    @interval.setter
+    def interval(self, interval: float) -> None:
+        with self._partition._lock:
+            self._stream.change_interval(interval, clock.wall())
+
+    @property
+    def missed(self) -> int:
+        """How many windows this member skipped because it was late itself."""
+        return self._stream.missed
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Cycle:
+        self._end_cycle()
+        if self._closed:
+            raise StopIteration
+        try:
+            cycle = self._partition._next_cycle(self._stream, self._jitter)
+        except BaseException:
+            self.close()
+            raise
+        if cycle is None:
+            self.close()
+            raise StopIteration
+        self._cycle = cycle
+        return cycle
+
+    def _end_cycle(self) -> None:
+        if self._cycle is not None:
+            self._partition._end(self._cycle)
+            self._cycle = None
+
+    def close(self) -> None:
+        """End the cycle in hand and stop. Begun windows that were not started are handed over."""
+        self._end_cycle()
+        if not self._closed:
+            self._closed = True
+            self._partition._close_stream(self._stream)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        # `break` in a for loop leaves the iterator to the collector: the slots must not stay
+        # pinned for good.
+        with contextlib.suppress(Exception):
+            self.close()
+
+
+def _new_incarnations() -> Iterator[str]:
+    while True:
+        yield uuid.uuid4().hex
+
+
+def default_member() -> str:
+    """Return an id for a member that was given none: host, process and a random part."""
+    return f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+
+
+def join(
+    url: str | DriverURL | Driver,
+    group: str,
+    member: str | None = None,
+    weight: float = 1.0,
+    ttl: float = 10.0,
+    handoff: str = "exclusive",
+    *,
+    meta: Mapping[str, Any] | None = None,
+    ring: HashRing | str | None = None,
+) -> Partition:
+    """Join a group and return this member's partition of its key space.
+
+    The user's loop::
+
+        with hashring.join("sqlite:////var/lib/agent/group.db", "pollers") as partition:
+            for cycle in partition.cycles(interval=60):
+                for key in cycle.owned(keys):
+                    poll(key)
+
+    Args:
+        url: the store's URL (see :func:`hashring.drivers`), or a driver that is not yet open.
+        group: members that share one key space.
+        member: this member's id; by default host, process id and a random part.
+        weight: this member's share relative to the others'; 0 watches and holds nothing.
+        ttl: the lease in seconds: how long after a crash the others take over. A ``ttl`` in the
+            URL's options stands where this one is left at its default.
+        handoff: ``"exclusive"``: no slot is ever held twice; ``"eager"``: for users who prefer a
+            repeat to a gap, slots are taken without waiting for the others' acks.
+        meta: a small JSON object to publish in this member's record.
+        ring: the parameters of the group's ring (all members need the same), if not the default.
+
+    Raises:
+        BadURL, UnknownDriver, MissingDependency: the URL has no driver.
+        StoreUnavailable: the store cannot be reached.
+        MemberExists: another process holds this member's lease.
+        GroupMismatch: the group uses another ring, ttl or handoff.
+        ValueError: an argument is out of range.
+    """
+    if isinstance(url, Driver):
+        driver = url
+        ttl = driver.ttl
+    else:
+        parsed = url if isinstance(url, DriverURL) else DriverURL.parse(url)
+        driver = load(parsed, ttl=_lease(parsed, ttl))
+        ttl = driver.ttl
+    if not isinstance(group, str) or not group:
+        raise ValueError(f"group must be a non-empty str, not {group!r}")
+    if member is not None and (not isinstance(member, str) or not member):
+        raise ValueError(f"member must be a non-empty str, not {member!r}")
+    if (
+        isinstance(weight, bool)
+        or not isinstance(weight, int | float)
+        or not 0 <= weight < math.inf
+    ):
+        raise ValueError(f"weight must be a finite number, 0 or more, not {weight!r}")
+    if handoff not in {"exclusive", "eager"}:
+        raise ValueError(f"handoff must be 'exclusive' or 'eager', not {handoff!r}")
+    if ring is None:
+        spec = HashRing({}).spec
+    else:
+        spec = ring.spec if isinstance(ring, HashRing) else HashRing.from_spec({}, ring).spec
+    partition = Partition(
+        driver,
+        group,
+        Handoff(
+            member if member is not None else default_member(),
+            incarnations=_new_incarnations(),
+            spec=spec,
+            ttl=ttl,
+            weight=float(weight),
+            mode=handoff,
+            meta=MappingProxyType(dict(meta or {})),
+        ),
+    )
+    partition._begin()
+    return partition
+
+
+_DEFAULT_TTL = 10.0
+
+
+def _lease(url: DriverURL, ttl: float) -> float:
+    if isinstance(ttl, bool) or not isinstance(ttl, int | float) or not 0 < ttl < math.inf:
+        raise ValueError(f"ttl must be a positive number of seconds, not {ttl!r}")
+    text = url.options.get("ttl")
+    if text is None:
+        return float(ttl)
+    try:
+        in_url = float(text)
+    except ValueError:
+        raise BadURL(f"{url.scheme}:// option ttl={text!r} is not a number of seconds") from None
+    if ttl not in (_DEFAULT_TTL, in_url):
+        raise BadURL(f"the URL says ttl={text} and the argument ttl={ttl}: give one of them")
+    return in_url
+
+
+class Partition:
+    """This member's part of a group's key space. Made by :func:`join`.
+
+    The loop::
+
+        with hashring.join(url, "pollers") as partition:
+            for cycle in partition.cycles(interval=60):
+                for key in cycle.owned(keys):
+                    poll(key)
+
+    States: ``joining`` (nothing acked yet) -> ``settling`` (a new view: slots change hands) ->
+    ``settled`` -> ``draining`` -> ``left``; ``fenced`` whenever no heartbeat was confirmed for
+    0.9 ttl: nothing is held until one is. The store may go away and come back in any of them.
+
+    Methods may be called from any thread. A forked child holds nothing: join again there.
+    """
+
+    def __init__(self, driver: Driver, group: str, handoff: Handoff) -> None:
+        self._driver = driver
+        self._handoff = handoff
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
+        self._wake = threading.Event()
+        self._stopping = threading.Event()
+        self._ended = threading.Event()
+        self._streams: dict[str, Stream] = {}
+        self._cycle_numbers = 0
+        self._threads: list[threading.Thread] = []
+        self._pid = os.getpid()
+        self._failure: HashringError | None = None
+        self._beat_now = threading.Event()
+        self._last_problem = ""
+        self._finished = False
+        self.group = group
+        self.member = handoff.member
+        self.ttl = handoff.ttl
+
+    # ---- what a caller may ask -------------------------------------------------------------
+
+    @property
+    def held(self) -> SlotSet:
+        """The slots that may be acted on now; empty past the fence."""
+        if os.getpid() != self._pid:
+            return self._handoff.held(math.inf)
+        return self._handoff.held(clock.boottime())
+
+    def owns(self, key: str | bytes) -> bool:
+        """Whether this member holds ``key`` now.
+
+        An answer is about this instant. Where acting takes time, use :meth:`cycle`: it pins what
+        it says until the block ends.
+        """
+        self._check()
+        return self.held.owns(key)
+
+    def owned(self, keys: Iterable[K]) -> list[K]:
+        """Return those of ``keys`` that this member holds now, in order. See :meth:`owns`."""
+        self._check()
+        return self.held.owned(keys)
+
+    def mask(self, keys: Iterable[Any]) -> bytearray:
+        """Return 1 for each of ``keys`` that this member holds now, 0 for the others."""
+        self._check()
+        return self.held.mask(keys)
+
+    @property
+    def members(self) -> Mapping[str, float]:
+        """The weights of the members that own something, by id, at the latest reading."""
+        view = self._handoff.view
+        return MappingProxyType(view.weights if view is not None else {})
+
+    @property
+    def records(self) -> Mapping[str, Member]:
+        """All live members' records at the latest reading, those that drain included."""
+        return MappingProxyType(dict(self._handoff.members))
+
+    @property
+    def problems(self) -> Mapping[str, str]:
+        """Why a live record cannot be read, by member id; nobody gains while there is one."""
+        return MappingProxyType(dict(self._handoff.problems))
+
+    @property
+    def view_id(self) -> str | None:
+        """The id of the view of the latest reading; ``None`` before the first."""
+        view = self._handoff.view
+        return None if view is None else view.id
+
+    @property
+    def incarnation(self) -> str:
+        """This membership's identity; a new one after each expiry."""
+        return self._handoff.incarnation
+
+    @property
+    def state(self) -> str:
+        """joining, settling, settled, fenced, draining or left."""
+        return self._handoff.state(clock.boottime())
+
+    @property
+    def deadline(self) -> float:
+        """The fence, in seconds on ``CLOCK_BOOTTIME``."""
+        return self._handoff.deadline
+
+    def wait_settled(self, timeout: float | None = None) -> bool:
+        """Wait until everything that the latest view gives this member is held.
+
+        Args:
+            timeout: seconds; ``None`` waits for as long as it takes.
+
+        Returns:
+            Whether it is settled.
+
+        Raises:
+            GroupMismatch, MemberExists: this member cannot take part.
+        """
+        deadline = math.inf if timeout is None else clock.boottime() + timeout
+        with self._changed:
+            while True:
+                self._check()
+                if self.state == "settled":
+                    return True
+                left = deadline - clock.boottime()
+                if left <= 0 or self.state == "left":
+                    return False
+                self._changed.wait(min(left, 0.5))
+
+    def _check(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+
+    def _is_lease(self, lease: int) -> bool:
+        return (
+            self._handoff.lease == lease
+            and clock.boottime() < self._handoff.deadline
+            and os.getpid() == self._pid
+        )
+
+    # ---- cycles ----------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def cycle(self) -> Iterator[Cycle]:
+        """Pin what is held while the block runs: nobody else can hold it before the block ends.
+
+        The others wait for this block, so keep it short, or leave it when ``cycle.valid`` is
+        false.
+        """
+        self._check()
+        with self._lock:
+            cycle = self._start_cycle(self.held, None, clock.wall())
+        try:
+            yield cycle
+        finally:
+            self._end(cycle)
+
+    def cycles(
+        self,
+        interval: float,
+        *,
+        on_crash: str = "repeat",
+        jitter: float = 0.0,
+        name: str | None = None,
+    ) -> Cycles:
+        """Iterate over windows: each key is worked by one member in each of them.
+
+        Windows are aligned on the wall clock: ``k`` begins at ``k * interval``. Each iteration of
+        the loop is a :class:`Cycle`; what another member handed over after this one had begun a
+        window comes as a second cycle of that window. The iterator ends when the partition
+        drains, leaves or is asked to :meth:`stop`.
+
+        Args:
+            interval: seconds.
+            on_crash: what to do with the present window of a member that crashed in it:
+                ``"repeat"`` or ``"skip"``.
+            jitter: the part of the interval, 0 to 1, by which the start of each window's work is
+                delayed at random.
+            name: tells several loops with one interval apart; a loop that is closed and opened
+                again under its name goes on where it stopped.
+
+        Raises:
+            ValueError: an argument is out of range.
+        """
+        interval = checked_interval(interval)
+        if isinstance(jitter, bool) or not 0 <= jitter <= 1:
+            raise ValueError(f"jitter must lie between 0 and 1, not {jitter!r}")
+        self._check()
+        wall = clock.wall()
+        label = name if name is not None else f"every {interval!r} s"
+        with self._lock:
+            self._share_gains()
+            known = self._streams.get(label)
+            if known is not None and not known.closed:
+                # A second loop of its own: never the same object in two hands.
+                label = f"{label} #{uuid.uuid4().hex[:8]}"
+                known = None
+            if known is not None:
+                known.closed = False
+                if known.interval != interval:
+                    known.change_interval(interval, wall)
+                stream = known
+            else:
+                stream = Stream(
+                    interval,
+                    wall=wall,
+                    since=self._handoff.since,
+                    on_crash=on_crash,
+                    catch_up=max(interval, self.ttl),
+                )
+                self._streams[label] = stream
+        return Cycles(self, stream, jitter)
+
+    def _share_gains(self) -> None:
+        gains = self._handoff.take_gains()
+        if gains:
+            for stream in self._streams.values():
+                stream.gain(gains)
+
+    def _next_cycle(self, stream: Stream, jitter: float) -> Cycle | None:
+        """Wait for the stream's next piece of work and pin it; ``None``: there will be no more."""
+        waited: tuple[float, float] | None = None  # the window's start, and when to begin it
+        with self._changed:
+            while True:
+                self._check()
+                now, wall = clock.boottime(), clock.wall()
+                state = self._handoff.state(now)
+                if state == "left" or self._pid != os.getpid():
+                    return None
+                timeout = 0.5
+                if state not in ("joining", "fenced"):
+                    self._share_gains()
+                    due = stream.due(wall, lambda start: self._handoff.usable(now, start))
+                    if self._is_stopping() and (due is None or self._can_yield(due)):
+                        return None
+                    # An empty share is only worth a cycle once it is known to be one.
+                    if due is not None and (due.slots or self._handoff.is_settled):
+                        if waited is None or waited[0] != due.start or due.late:
+                            delay = 0.0 if due.late else random.random() * jitter * stream.interval  # noqa: S311
+                            waited = (due.start, wall + delay)
+                        if wall >= waited[1] or self._is_stopping():
+                            return self._start_cycle(due.slots, stream, wall, due)
+                        timeout = min(timeout, waited[1] - wall)
+                    elif due is None:
+                        timeout = min(timeout, stream.next_start() - wall)
+                elif self._is_stopping():
+                    return None
+                self._changed.wait(max(0.001, timeout))
+
+    def _can_yield(self, due: Due) -> bool:
+        """Whether begun work may be left to the next owner: its window starts after all that any
+        stream has started, and its slots' last window here is not decided yet."""
+        return due.start > newest_start(self._streams.values()) and due.slots.isdisjoint(
+            self._handoff.losing
+        )
+
+    def _is_stopping(self) -> bool:
+        return self._stopping.is_set()
+
+    def _start_cycle(
+        self, slots: SlotSet, stream: Stream | None, wall: float, due: Due | None = None
+    ) -> Cycle:
+        handoff = self._handoff
+        self._cycle_numbers += 1
+        number = self._cycle_numbers
+        handoff.pin(number, slots)
+        if stream is not None and due is not None:
+            stream.started(due)
+        view = handoff.applied
+        return Cycle(
+            self,
+            number,
+            slots,
+            Token(
+                "" if view is None else view.id,
+                handoff.incarnation,
+                None if due is None else due.window,
+            ),
+            lease=handoff.lease,
+            start=wall if due is None else due.start,
+            interval=None if stream is None else stream.interval,
+            late=due is not None and due.late,
+        )
+
+    def _end(self, cycle: Cycle) -> None:
+        cycle._over = True
+        with self._changed:
+            self._handoff.unpin(cycle._number)
+            self._changed.notify_all()
+        self._wake.set()
+
+    def _close_stream(self, stream: Stream) -> None:
+        with self._changed:
+            stream.closed = True
+            self._changed.notify_all()
+        self._wake.set()
+
+    # ---- leaving ---------------------------------------------------------------------------
+
+    def stop(self) -> None:
+        """Ask the loops over :meth:`cycles` to end; safe in a signal handler.
+
+        Each loop finishes the cycle in hand. Leaving the ``with`` block then drains.
+        """
+        self._stopping.set()
+        self._wake.set()
+
+    def drain(self, timeout: float | None = None) -> bool:
+        """Leave with hand-over: give up each slot only when it is worked, and wait for its heirs.
+
+        Args:
+            timeout: seconds to wait, ``ttl`` by default; then leave all the same.
+
+        Returns:
+            Whether the rest have taken over everything.
+        """
+        if os.getpid() != self._pid:
+            return True  # A forked child has nothing to give up.
+        self.stop()
+        with self._changed:
+            if self._handoff.has_left:
+                return True
+            self._handoff.drain()
+            self._changed.notify_all()
+        self._wake.set()
+        done = self._ended.wait(self.ttl if timeout is None else max(0.0, timeout))
+        self._finish()
+        return done
+
+    def leave(self) -> None:
+        """Leave at once: hold nothing, end the lease, end both threads. Idempotent."""
+        self.stop()
+        self._finish()
+
+    def _finish(self) -> None:
+        if os.getpid() != self._pid:
+            return
+        with self._changed:
+            if self._finished:
+                return
+            self._finished = True
+            self._handoff.left()
+            self._changed.notify_all()
+        self._ended.set()
+        self._wake.set()
+        for thread in self._threads:
+            if thread is not threading.current_thread():
+                # Every call on the driver ends within its timeout, so this join does too.
+                thread.join()
+        self._threads = []
+        try:
+            self._driver.leave(self.group, self.member)
+        except HashringError as error:
+            log.warning("%s: %s left without telling the store: %s", self.group, self.member, error)
+        finally:
+            self._driver.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: types.TracebackType | None,
+    ) -> None:
+        if self._failure is not None:
+            self.leave()
+        else:
+            self.drain()
+
+    def __repr__(self) -> str:
+        return (
+            f"<Partition {self.member!r} of group {self.group!r} at {self._driver.url}: "
+            f"{self.state}, {len(self.held)} slots>"
+        )
+
+    # ---- the two threads -------------------------------------------------------------------
+
+    def _begin(self) -> None:
+        """Open the store, join, and start the threads; on any failure leave nothing behind."""
+        driver, handoff = self._driver, self._handoff
+        try:
+            handoff_start = handoff.start()
+            driver.open()
+            joined = False
+            try:
+                # Look before joining: a member that differs need not disturb the group.
+                self._refuse_mismatch(driver.read(self.group))
+                driver.join(self.group, self.member, handoff_start.record)
+                joined = True
+                handoff.joined(clock.boottime())
+                self._heartbeat()
+            except BaseException:
+                if joined:
+                    with contextlib.suppress(HashringError):
+                        driver.leave(self.group, self.member)
+                raise
+        except BaseException:
+            driver.close()
+            raise
+        for name, target in (("heartbeat", self._beat), ("reconcile", self._reconcile)):
+            thread = threading.Thread(
+                target=target, name=f"hashring-{name}-{self.group}-{self.member}", daemon=True
+            )
+            self._threads.append(thread)
+            thread.start()
+
+    def _refuse_mismatch(self, reading: Reading) -> None:
+        for id, record in reading.records.items():
+            try:
+                other = Member.from_json(id, record)
+            except BadRecord:
+                continue
+            difference = self._handoff.difference(other)
+            if difference is not None and other.applied is not None:
+                raise GroupMismatch(
+                    f"group {self.group!r}: member {id!r:.200} has {difference}; all members of a "
+                    "group need the same ring, ttl and handoff: give this one the group's, or "
+                    "join another group"
+                )
+
+    def _heartbeat(self) -> None:
+        with self._lock:
+            token = self._handoff.heartbeat_begins()
+        started = clock.boottime()
+        try:
+            self._driver.heartbeat()
+        except LeaseLost:
+            with self._changed:
+                self._handoff.lease_lost(token)
+                self._changed.notify_all()
+            self._wake.set()
+            raise
+        with self._changed:
+            was_fenced = clock.boottime() >= self._handoff.deadline
+            self._handoff.heartbeat_confirmed(token, started)
+            if was_fenced:
+                self._changed.notify_all()
+
+    def _beat(self) -> None:
+        pause = self.ttl / 3
+        while not self._ended.is_set():
+            if self._beat_now.wait(pause):
+                self._beat_now.clear()
+            if self._ended.is_set():
+                return
+            try:
+                self._heartbeat()
+                pause = self.ttl / 3
+                continue
+            except LeaseLost as error:
+                self._say("the lease is lost", error)
+            except StoreUnavailable as error:
+                self._say("no heartbeat", error)
+            except Exception:
+                # A defect of the driver: without heartbeats the fence passes, which is safe.
+                log.exception("%s: %s: the driver's heartbeat failed", self.group, self.member)
+            pause = min(1.0, self.ttl / 10) * random.uniform(0.5, 1.0)  # noqa: S311
+
+    def _reconcile(self) -> None:
+        failures = 0
+        while not self._ended.is_set():
+            try:
+                self._once()
+                failures = 0
+            except LeaseLost as error:
+                self._say("the lease is lost", error)
+                with self._changed:
+                    self._handoff.lease_lost()
+                    self._changed.notify_all()
+            except GroupMismatch as error:
+                self._fail(error)
+                return
+            except (StoreUnavailable, MemberExists) as error:
+                self._say(
+                    "the store refused" if isinstance(error, MemberExists) else "no store", error
+                )
+                failures += 1
+                self._pause(failures)
+            except Exception:
+                log.exception("%s: %s: reconciling failed", self.group, self.member)
+                failures += 1
+                self._pause(failures)
+
+    def _pause(self, failures: int) -> None:
+        # Backoff with jitter: a store that comes back is not met by everybody at once.
+        longest = min(self.ttl / 3, 1.0, 0.05 * 2 ** min(failures, 8))
+        self._ended.wait(longest * random.uniform(0.5, 1.0))  # noqa: S311
+
+    def _once(self) -> None:
+        """Read the group, let the hand-off decide, and do what it says."""
+        handoff, driver = self._handoff, self._driver
+        with self._lock:
+            token = handoff.reading_begins()
+        self._wake.clear()
+        reading = driver.read(self.group)
+        with self._changed:
+            if handoff.has_left:
+                return
+            now = clock.boottime()
+            wall = self._label_time()
+            streams = list(self._streams.values())
+            handoff.observe(
+                reading, token, now=now, wall=wall, worked=newest_start(streams) > -math.inf
+            )
+            losing = handoff.losing
+            action = handoff.decide(
+                now=now,
+                wall=wall,
+                owed=owed_by(streams, wall, losing),
+                yielded=yielded_by(streams, wall, losing),
+            )
+            self._share_gains()
+            self._changed.notify_all()
+        self._report_problems()
+        if isinstance(action, Publish):
+            driver.publish(self.group, self.member, action.record)
+            with self._changed:
+                handoff.published()
+                self._share_gains()
+                self._changed.notify_all()
+        elif isinstance(action, Join):
+            driver.join(self.group, self.member, action.record)
+            with self._changed:
+                handoff.joined(clock.boottime())
+                self._changed.notify_all()
+            self._beat_now.set()
+        elif isinstance(action, Leave):
+            self._ended.set()
+        else:
+            self._wait(action)
+
+    def _label_time(self) -> float:
+        """The wall clock, but never before a window that was worked: the clock may step back."""
+        newest = newest_start(self._streams.values())
+        return max(clock.wall(), math.nextafter(newest, math.inf))
+
+    def _wait(self, action: Wait) -> None:
+        """Wait until the group may have changed, or something here has."""
+        if action.local:
+            self._wake.wait(_LOCAL_POLL)
+            return
+        if action.seconds is not None and action.seconds <= 0:
+            return
+        # Settled members look for expired ones; the more members, the less often each looks.
+        size = len(self._handoff.members)
+        longest = min(self.ttl / 4, max(0.1, 0.004 * size))
+        if not self._handoff.is_settled:
+            longest = min(longest, max(0.02, 0.001 * size))
+        if action.seconds is not None:
+            longest = min(longest, action.seconds)
+        deadline = clock.boottime() + longest
+        while True:
+            left = deadline - clock.boottime()
+            if left <= 0 or self._wake.is_set() or self._ended.is_set():
+                return
+            slice_ = min(left, _SLICE)
+            began = clock.boottime()
+            self._driver.wait(self.group, slice_)
+            if clock.boottime() - began < 0.9 * slice_:
+                return
+
+    def _report_problems(self) -> None:
+        text = "; ".join(self._handoff.problems.values())
+        if text and text != self._last_problem:
+            log.error("%s: nobody gains slots while these members live: %s", self.group, text)
+        self._last_problem = text
+
+    def _say(self, what: str, error: Exception) -> None:
+        log.warning("%s: %s: %s: %s", self.group, self.member, what, error)
+
+    def _fail(self, error: HashringError) -> None:
+        log.error("%s: %s cannot take part: %s", self.group, self.member, error)
+        with self._changed:
+            self._failure = error
+            self._handoff.left()
+            self._changed.notify_all()
+        self._ended.set()
+        self._stopping.set()
+        with contextlib.suppress(HashringError):
+            self._driver.leave(self.group, self.member)

@@ -1,0 +1,262 @@
+"""Windows: which slots are due in which window, so that each is worked exactly once.
+
+Pure: the time, the usable slots and the gains come in as arguments. This room knows no store, no
+view and no thread; `partition.py` feeds it from the hand-off, the simulator does the same.
+
+A window ``k`` of a stream with interval ``i`` starts at ``k * i`` on the wall clock. Only these
+labels are compared between members, never two readings of clocks. Each :class:`Stream` keeps, for
+the slots that its member holds, the first window that has not been started: one number for most of
+them, and one for each batch gained lately, whose windows begin where the previous owner's claim
+ends (``Batch.through``). A window that had already begun when its slots were gained comes up again
+with those slots alone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterable, Sequence
+
+from hashring.handoff import Batch
+from hashring.ring import SlotSet
+
+__all__ = ["SKEW", "Due", "Stream", "checked_interval", "newest_start", "owed_by", "yielded_by"]
+
+SKEW = 0.1
+"""How far apart, in parts of a window, members' wall clocks may be. Under ``on_crash="skip"`` a
+window is skipped where the crashed member could have begun it by such a clock."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Due:
+    """A piece of work: one window, and the slots to work in it."""
+
+    window: int
+    start: float
+    slots: SlotSet
+    late: bool
+
+
+@dataclasses.dataclass(slots=True)
+class _Late:
+    window: int  # the first window not started
+    slots: SlotSet
+
+
+class Stream:
+    """One loop over windows of one interval.
+
+    The loop that a runner writes::
+
+        stream.gain(handoff.take_gains())
+        due = stream.due(wall(), usable)
+        if due is not None:
+            ...work due.slots...         # pinned before started() is called
+            stream.started(due)
+
+    Args:
+        interval: seconds, positive and finite.
+        wall: wall-clock time now.
+        since: the gains that still matter (:attr:`Handoff.since`).
+        on_crash: ``"repeat"``: where a custodian crashed, the current window is worked (again);
+            ``"skip"``: work begins with the first window that the crashed one cannot have begun.
+        catch_up: a window handed over late is still worked if it started no longer ago than this
+            many seconds; the one that runs always is.
+
+    Attributes:
+        missed: windows of this member's base share that an overrun skipped.
+    """
+
+    def __init__(
+        self,
+        interval: float,
+        *,
+        wall: float,
+        since: Sequence[Batch],
+        on_crash: str = "repeat",
+        catch_up: float = 0.0,
+    ) -> None:
+        self.interval = checked_interval(interval)
+        if on_crash not in {"repeat", "skip"}:
+            raise ValueError(f"on_crash must be 'repeat' or 'skip', not {on_crash!r}")
+        self._on_crash = on_crash
+        self._catch_up = catch_up
+        self._next = self.window_of(wall)
+        self._late: list[_Late] = []
+        self._newest = -math.inf  # the start of the newest window started
+        self.closed = False
+        self.missed = 0
+        self.gain(since)
+
+    def window_of(self, wall: float) -> int:
+        """Return the number of the window that ``wall`` lies in."""
+        window = math.floor(wall / self.interval)
+        # Division rounds: k * interval, as start_of() computes it, decides.
+        if self.start_of(window + 1) <= wall:
+            return window + 1
+        return window if self.start_of(window) <= wall else window - 1
+
+    def start_of(self, window: int) -> float:
+        """Return the wall-clock second at which a window starts."""
+        return window * self.interval
+
+    def _first_from(self, moment: float) -> int:
+        window = self.window_of(moment)
+        return window if self.start_of(window) >= moment else window + 1
+
+    @property
+    def newest_start(self) -> float:
+        """The start of the newest window that was started; ``-inf`` before the first."""
+        return self._newest
+
+    def gain(self, batches: Iterable[Batch]) -> None:
+        """Take note of slots gained: from which window on they are this member's."""
+        for batch in batches:
+            if batch.certain:
+                first = self._first_from(batch.through)
+            elif self._on_crash == "repeat":
+                first = self.window_of(batch.through)
+            else:
+                first = self._first_from(batch.through + SKEW * self.interval)
+            # What was known of these slots is void: they come with the history of their last
+            # owner. (If that was this member, its own claim told where it stopped.)
+            self._forget(batch.slots)
+            if first != self._next:
+                self._late.append(_Late(first, batch.slots))
+
+    def _forget(self, slots: SlotSet) -> None:
+        for late in self._late:
+            late.slots = late.slots - slots
+        self._late = [late for late in self._late if late.slots]
+
+    def due(self, wall: float, usable: Callable[[float], SlotSet]) -> Due | None:
+        """Return the next piece of work, or ``None`` where nothing has begun that is not started.
+
+        Late windows come first, oldest first; then the present one. An overrun skips to it.
+
+        Args:
+            wall: wall-clock time now.
+            usable: the slots that a window with this start may pin (:meth:`Handoff.usable`).
+        """
+        present = self.window_of(wall)
+        for late in sorted(self._late, key=lambda late: late.window):
+            if late.window >= self._next or late.window > present:
+                break
+            late.window = max(late.window, min(self._oldest(wall, present), self._next))
+            start = self.start_of(late.window)
+            if late.window < self._next:
+                slots = late.slots & usable(start)
+                if slots:
+                    return Due(late.window, start, slots, late=True)
+            # Lost since, and a later window would find no more of it; or too old.
+            late.window = self._next
+        self._merge()
+        if self._next > present:
+            return None
+        start = self.start_of(present)
+        slots = usable(start)
+        for late in self._late:
+            if late.window > present:
+                slots = slots - late.slots
+        return Due(present, start, slots, late=False)
+
+    def _oldest(self, wall: float, present: int) -> int:
+        """Return the oldest window that is still worth working late."""
+        return min(present, self._first_from(wall - self._catch_up))
+
+    def started(self, due: Due) -> None:
+        """The slots of what :meth:`due` returned have been pinned: its work begins."""
+        if due.late:
+            for late in self._late:
+                if late.window == due.window and not late.slots.isdisjoint(due.slots):
+                    late.window += 1
+                    late.slots = late.slots & due.slots
+        else:
+            if self._newest > -math.inf:
+                self.missed += due.window - self._next
+            self._next = due.window + 1
+            for late in self._late:
+                # Those that this window took in; an overrun skipped their windows before it.
+                if late.window <= due.window:
+                    late.window = self._next
+        self._newest = max(self._newest, due.start)
+        self._merge()
+
+    def _merge(self) -> None:
+        self._late = [late for late in self._late if late.slots and late.window != self._next]
+
+    def next_start(self) -> float:
+        """Return when the next window that is not started starts."""
+        return self.start_of(min([self._next, *(late.window for late in self._late)]))
+
+    def begun(self, wall: float, held: SlotSet) -> list[tuple[float, SlotSet]]:
+        """Return ``(start, slots)`` of the first windows that have begun and are not started."""
+        present = self.window_of(wall)
+        oldest = self._oldest(wall, present)
+        pieces: list[tuple[float, SlotSet]] = []
+        base = held
+        for late in self._late:
+            base = base - late.slots
+            window = max(late.window, oldest) if late.window < self._next else late.window
+            part = late.slots & held
+            # A late window too old to work joins the base, whose next may not have begun.
+            if late.window < self._next <= window:
+                base = base | part
+            elif part and window <= present:
+                pieces.append((self.start_of(window), part))
+        if base and self._next <= present:
+            pieces.append((self.start_of(self._next), base))
+        return pieces
+
+    def change_interval(self, interval: float, wall: float) -> None:
+        """Go on with windows of another length, from the end of the last one started."""
+        edges = [(self.start_of(late.window), late.slots) for late in self._late]
+        edge = self.start_of(self._next)
+        self.interval = checked_interval(interval)
+        present = self.window_of(wall)
+        self._next = (
+            max(self._first_from(edge), present) if edge <= wall else self._first_from(edge)
+        )
+        self._late = [_Late(self._first_from(start), slots) for start, slots in edges]
+        self._merge()
+
+
+def checked_interval(interval: float) -> float:
+    """Return the interval as a float, or raise ``ValueError``."""
+    if isinstance(interval, bool) or not isinstance(interval, int | float):
+        raise TypeError(f"interval must be a number of seconds, not {interval!r}")
+    if not 0 < interval < math.inf:
+        raise ValueError(f"interval must be a positive number of seconds, not {interval!r}")
+    return float(interval)
+
+
+def owed_by(streams: Iterable[Stream], wall: float, losing: SlotSet) -> list[tuple[float, SlotSet]]:
+    """Return the begun windows of slots being lost that some open stream has yet to start."""
+    if not losing:
+        return []
+    return [
+        piece for stream in streams if not stream.closed for piece in stream.begun(wall, losing)
+    ]
+
+
+def yielded_by(
+    streams: Sequence[Stream], wall: float, losing: SlotSet
+) -> list[tuple[float, SlotSet]]:
+    """Return the begun windows that nobody here will start any more: their streams are closed.
+
+    Only those after every window that any stream has started: one scalar tells the next owner
+    where to begin, and what was worked must not be worked again.
+    """
+    newest = newest_start(streams)
+    return [
+        (start, slots)
+        for stream in streams
+        if stream.closed
+        for start, slots in stream.begun(wall, losing)
+        if start > newest
+    ]
+
+
+def newest_start(streams: Iterable[Stream]) -> float:
+    """Return the start of the newest window that any stream has started; ``-inf`` for none."""
+    return max((stream.newest_start for stream in streams), default=-math.inf)
