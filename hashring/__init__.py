@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from hashring.driver import drivers
 from hashring.errors import (
     BadKey,
+    BadName,
     BadRecord,
     BadRing,
     BadURL,
@@ -27,20 +28,24 @@ from hashring.errors import (
     MemberExists,
     MissingDependency,
     StoreUnavailable,
+    StoreUnusable,
     UnknownDriver,
     UnknownMember,
 )
+from hashring.partition import Cycle, Partition, join
 from hashring.ring import HashRing, Keys, SlotSet
 
 if TYPE_CHECKING:
-    from hashring import testing
+    from hashring import testing as testing
 
 __all__ = [
     "BadKey",
+    "BadName",
     "BadRecord",
     "BadRing",
     "BadURL",
     "BrokenDriver",
+    "Cycle",
     "EmptyRing",
     "GroupMismatch",
     "HashRing",
@@ -49,12 +54,14 @@ __all__ = [
     "LeaseLost",
     "MemberExists",
     "MissingDependency",
+    "Partition",
     "SlotSet",
     "StoreUnavailable",
+    "StoreUnusable",
     "UnknownDriver",
     "UnknownMember",
     "drivers",
-    "testing",
+    "join",
 ]
 
 
