@@ -1,0 +1,549 @@
+"""A ZooKeeper session without a thread: it lives on only while its owner calls.
+
+kazoo's client renews a session from a thread of its own, for as long as the process lives. A lease
+must be renewed by a heartbeat and by nothing else, and each renewal must be known to have reached
+the server that counts. So this room speaks kazoo's wire protocol (``kazoo.protocol``) over a plain
+socket: every call has a deadline, and between two calls nothing happens. It knows sessions,
+connections, requests and watch events; it must not know groups, members, records or leases.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import math
+import select
+import socket
+import ssl
+from collections.abc import Callable, Generator, Sequence
+from typing import Any
+
+from hashring.clock import boottime
+from hashring.errors import MissingDependency
+
+try:
+    from kazoo.exceptions import (
+        EXCEPTIONS,
+        ConnectionLoss,
+        OperationTimeoutError,
+        RequestTimeoutError,
+        SessionExpiredError,
+        SessionMovedError,
+        SystemZookeeperError,
+        ThrottledOpError,
+        UnknownSessionError,
+        ZookeeperError,
+    )
+    from kazoo.protocol.serialization import (
+        SASL,
+        Auth,
+        CloseInstance,
+        Connect,
+        Exists,
+        PingInstance,
+        Watch,
+        int_struct,
+        reply_header_struct,
+    )
+except ImportError as error:
+    raise MissingDependency("the zookeeper:// driver", "kazoo", "zookeeper") from error
+
+__all__ = ["Credentials", "Failed", "Refused", "Servers", "Session", "SessionGone"]
+
+_WATCH, _PING, _AUTH = -1, -2, -4  # the xids that ZooKeeper reserves
+_PIPELINE = 256  # requests sent ahead of their answers: far less than any socket buffer holds
+_MAX_FRAME = 64 * 1024 * 1024  # an answer that claims to be larger comes from no ZooKeeper
+
+# Answers that say nothing of the request but that this connection is of no more use.
+_PASSING = (
+    ConnectionLoss,
+    OperationTimeoutError,
+    RequestTimeoutError,
+    SessionMovedError,
+    SystemZookeeperError,
+    ThrottledOpError,
+)
+
+
+class Failed(OSError):
+    """The connection failed, or no server answered; a request on its way may have been applied."""
+
+
+class Refused(Exception):
+    """The servers answer, but will not have us: credentials, certificates or the protocol."""
+
+
+class SessionGone(Exception):
+    """The server has expired or closed this session, and its ephemeral nodes with it."""
+
+
+class Credentials:
+    """What is said after each connect: nothing, a ``digest`` pair, or a SASL exchange.
+
+    Args:
+        user: the user's name, or ``None``.
+        secret: the password, or ``None``.
+        mechanism: a SASL mechanism (``DIGEST-MD5``, ``PLAIN``, ``GSSAPI``); empty for ``digest``.
+        service: the first part of the server's Kerberos principal.
+    """
+
+    def __init__(self, user: str | None, secret: str | None, mechanism: str, service: str) -> None:
+        self.user = user
+        self.secret = secret
+        self.mechanism = mechanism
+        self.service = service
+        if mechanism:
+            try:
+                importlib.import_module("puresasl.client")
+            except ImportError as error:
+                raise MissingDependency(
+                    f"zookeeper:// with sasl={mechanism}", "pure-sasl", "zookeeper"
+                ) from error
+
+    @property
+    def given(self) -> bool:
+        """There is something to authenticate with."""
+        return bool(self.mechanism) or self.user is not None
+
+    def sasl_client(self, host: str) -> Any:
+        """Return a new SASL conversation with one server."""
+        library = importlib.import_module("puresasl.client")
+        if self.mechanism == "DIGEST-MD5":
+            host = "zk-sasl-md5"  # ZooKeeper's servers all answer to this one name
+        names = {}
+        if self.user is not None:
+            names = {"username": self.user, "password": self.secret or ""}
+        return library.SASLClient(host, service=self.service, mechanism=self.mechanism, **names)
+
+
+class Servers:
+    """The ensemble's addresses, and how to open a connection to one of them.
+
+    A name is resolved once and again only where none of its addresses answers: a heartbeat must
+    not depend on the name service. The address that answered last is tried first.
+
+    Args:
+        hosts: names and ports, in the order in which to try them.
+        connect_timeout: seconds for one server, at most.
+        tls: the context of TLS connections, or ``None`` for plain ones.
+    """
+
+    def __init__(
+        self,
+        hosts: Sequence[tuple[str, int]],
+        connect_timeout: float,
+        tls: ssl.SSLContext | None,
+    ) -> None:
+        self.hosts = tuple(hosts)
+        self.connect_timeout = connect_timeout
+        self.tls = tls
+        self._resolved: dict[tuple[str, int], list[Any]] = {}
+        self._last: tuple[str, int] | None = None
+
+    def connect(
+        self, deadline: float, greet: Callable[[socket.socket, str, float], None]
+    ) -> socket.socket:
+        """Return a connection to the first server that accepts and passes ``greet``.
+
+        Args:
+            deadline: on the boot-time clock.
+            greet: shakes hands on a new socket, given the server's name and a deadline.
+
+        Raises:
+            Failed: no server did; the message says why, for each.
+            Refused, SessionGone: from ``greet``.
+        """
+        failures: list[str] = []
+        refused: Refused | None = None
+        # One server that swallows packets must not eat the time of those after it.
+        order = sorted(self.hosts, key=lambda host: host != self._last)
+        for index, host in enumerate(order):
+            left = deadline - boottime()
+            until = boottime() + min(self.connect_timeout, left / (len(order) - index))
+            connection: socket.socket | None = None
+            try:
+                connection = self._open(host, until)
+                greet(connection, host[0], until)
+            except OSError as error:
+                if isinstance(error, ssl.SSLCertVerificationError):
+                    refused = Refused(f"{host[0]}:{host[1]}: {error.verify_message or error}")
+                failures.append(f"{host[0]}:{host[1]}: {_reason(error)}")
+                if connection is not None:
+                    connection.close()
+                continue
+            except BaseException:
+                if connection is not None:
+                    connection.close()
+                raise
+            self._last = host
+            return connection
+        if refused is not None:
+            raise refused
+        raise Failed("; ".join(failures))
+
+    def _open(self, host: tuple[str, int], deadline: float) -> socket.socket:
+        if host not in self._resolved:
+            self._resolved[host] = socket.getaddrinfo(*host, type=socket.SOCK_STREAM)
+        addresses = self._resolved[host]
+        failure: OSError | None = None
+        for index, (family, kind, protocol, _, address) in enumerate(addresses):
+            connection = socket.socket(family, kind, protocol)
+            try:
+                connection.settimeout(_left(deadline) / (len(addresses) - index))
+                connection.connect(address)
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                if self.tls is not None:
+                    connection.settimeout(_left(deadline))
+                    connection = self.tls.wrap_socket(connection, server_hostname=host[0])
+            except OSError as error:
+                connection.close()
+                failure = error
+                continue
+            return connection
+        del self._resolved[host]  # the name may have moved: ask again next time
+        assert failure is not None
+        raise failure
+
+
+class Session:
+    """One session: a number that the servers keep, and at most one connection that carries it.
+
+    Args:
+        servers: where to connect.
+        timeout: the session's timeout in seconds that we ask for; what the server made of it is
+            :attr:`granted` once attached.
+        credentials: what to say after each connect.
+        on_event: called with the type and the path of each watch event, in the order in which
+            the server sent them among its answers.
+
+    Attributes:
+        id: the session's number; 0 before there is one.
+        granted: the timeout in seconds by which the server holds this session.
+    """
+
+    def __init__(
+        self,
+        servers: Servers,
+        timeout: float,
+        credentials: Credentials,
+        on_event: Callable[[int, str], None] = lambda kind, path: None,
+    ) -> None:
+        self.id = 0
+        self.granted = 0.0
+        self._servers = servers
+        # Rounded up: a lease may be longer than asked for, never shorter.
+        self._timeout = math.ceil(timeout * 1000)
+        self._credentials = credentials
+        self._on_event = on_event
+        self._password = b"\0" * 16
+        self._socket: socket.socket | None = None
+        self._buffer = b""
+        self._offset = 0
+        self._xid = 0
+        self._zxid = 0
+        self._sent = self._heard = 0.0
+
+    @property
+    def connected(self) -> bool:
+        """There is a connection; whether it still works, the next call shows."""
+        return self._socket is not None
+
+    def attach(self, deadline: float, *, newest: int = 0) -> None:
+        """Carry the session on a new connection, or begin it where there is none.
+
+        Where the session exists, this *renews* it at the leader, who keeps the time of all
+        sessions: a follower forwards the question (``REVALIDATE``) and waits for the leader's
+        word, so the session runs for :attr:`granted` seconds from a moment after the call began.
+        No other request does this: a follower tells the leader of the sessions that it has heard
+        from only with its next ping, and a follower that dies before takes the news with it.
+
+        Args:
+            deadline: on the boot-time clock.
+            newest: refuse a server that has not yet seen this transaction.
+
+        Raises:
+            Failed: no server could be reached in time.
+            Refused: credentials or certificates were not accepted.
+            SessionGone: the session has ended; :meth:`forget` it before the next attach.
+        """
+        self.drop()
+
+        def greet(connection: socket.socket, host: str, until: float) -> None:
+            self._socket, self._buffer, self._offset = connection, b"", 0
+            try:
+                self._greet(host, newest, until)
+            except BaseException:
+                self._socket = None
+                raise
+
+        self._servers.connect(deadline, greet)
+
+    def _greet(self, host: str, newest: int, deadline: float) -> None:
+        hello = Connect(0, newest, self._timeout, self.id, self._password, False)
+        self._send(_framed(bytes(hello.serialize())), deadline)
+        frame = self._frame(deadline)
+        try:
+            answer, _ = Connect.deserialize(frame, 0)
+        except Exception as error:
+            raise Failed("the server's greeting is not ZooKeeper's") from error
+        if answer.time_out <= 0:
+            raise SessionGone(f"session {self.id:#x} has ended")
+        self.id, self._password = answer.session_id, answer.passwd
+        self.granted = answer.time_out / 1000
+        self._xid = 0
+        if self._credentials.mechanism:
+            self._sasl(host, deadline)
+        elif self._credentials.user is not None:
+            pair = f"{self._credentials.user}:{self._credentials.secret or ''}"
+            self._send(_packed(_AUTH, Auth(0, "digest", pair)), deadline)
+            while True:
+                xid, _, code, _ = self._reply(deadline)
+                if xid == _AUTH:
+                    break
+            if code:
+                raise Refused(f"{host} did not accept the credentials of user {pair.split(':')[0]}")
+
+    def _sasl(self, host: str, deadline: float) -> None:
+        who = f"user {self._credentials.user!r}" if self._credentials.user else "us"
+        client = self._credentials.sasl_client(host)
+        challenge: bytes | None = None
+        try:
+            while not client.complete:
+                try:
+                    response = client.process(challenge)
+                except Exception as error:
+                    why = f"the SASL login of {who} failed: {type(error).__name__}"
+                    raise Refused(why) from error
+                if client.complete and not response:
+                    break
+                self._xid += 1
+                self._send(_packed(self._xid, SASL(response or b"")), deadline)
+                try:
+                    _, _, code, body = self._reply(deadline)
+                except TimeoutError:
+                    raise
+                except OSError as error:
+                    # The server answers a wrong password by hanging up.
+                    raise Refused(f"{host} hung up on the SASL login of {who}") from error
+                if code:
+                    raise Refused(f"{host} refused the SASL login of {who} ({_error(code)!r})")
+                challenge, _ = SASL.deserialize(body, 0)
+        finally:
+            client.dispose()
+
+    def call(self, *requests: Any, deadline: float) -> list[Any]:
+        """Send requests and return their answers in order; a request's error is its answer.
+
+        Raises:
+            Failed: the connection broke; any of the requests may have been applied.
+            SessionGone: the session has ended.
+        """
+        return list(self.exchange(requests, deadline=deadline))
+
+    def exchange(self, requests: Sequence[Any], *, deadline: float) -> Generator[Any, None, None]:
+        """Like :meth:`call`, but yield each answer before what the server sent after it is read.
+
+        So whoever consumes it sees answers and watch events in the server's own order.
+        """
+        if self._socket is None:
+            raise Failed("not connected")
+        try:
+            for start in range(0, len(requests), _PIPELINE):
+                batch = requests[start : start + _PIPELINE]
+                first = self._xid + 1
+                self._xid += len(batch)
+                packed = [_packed(first + index, request) for index, request in enumerate(batch)]
+                self._send(b"".join(packed), deadline)
+                for index, request in enumerate(batch):
+                    yield self._answer(first + index, request, deadline)
+        except (OSError, SessionGone):
+            self.drop()
+            raise
+        except GeneratorExit:
+            self.drop()  # answers that nobody reads would be taken for those of the next call
+            raise
+
+    def _answer(self, expected: int, request: Any, deadline: float) -> Any:
+        while True:
+            xid, zxid, code, body = self._reply(deadline)
+            if xid == expected:
+                break
+            if xid != _PING:
+                raise Failed(f"the server answered request {xid}, not {expected}")
+        if zxid > 0:
+            self._zxid = zxid
+        if code:
+            error = _error(code)
+            if isinstance(error, SessionExpiredError | UnknownSessionError):
+                raise SessionGone(f"session {self.id:#x} has ended")
+            if isinstance(error, _PASSING):
+                raise Failed(f"the server gave up a request: {type(error).__name__}")
+            return None if isinstance(request, Exists) and code == -101 else error
+        if not hasattr(request, "deserialize"):
+            return None
+        try:
+            return request.deserialize(body, 0)
+        except Exception as error:
+            raise Failed("the server's answer is not ZooKeeper's") from error
+
+    @property
+    def seen(self) -> int:
+        """The newest transaction of which an answer told."""
+        return self._zxid
+
+    def pump(self, timeout: float) -> bool:
+        """Wait at most ``timeout`` seconds for watch events and deliver what has come.
+
+        Sends a ping where the session needs one: a call of this method is a sign of life.
+
+        Returns:
+            Whether anything came.
+
+        Raises:
+            Failed: the connection broke.
+        """
+        if self._socket is None:
+            raise Failed("not connected")
+        try:
+            came = self._deliver()
+            if came:
+                return True
+            ping_due = self._sent + self.granted / 3 - boottime()
+            if ping_due <= 0:
+                self._send(_packed(_PING, PingInstance), boottime() + self.granted / 3)
+                ping_due = self.granted / 3
+            if self._heard < self._sent < boottime() - self.granted / 3:
+                raise Failed("the server has fallen silent")
+            pending = isinstance(self._socket, ssl.SSLSocket) and self._socket.pending()
+            if not pending:
+                readable, _, _ = select.select(
+                    [self._socket], [], [], max(0.0, min(timeout, ping_due))
+                )
+                if not readable:
+                    return False
+            self._fill(boottime() + self.granted / 3)
+            return self._deliver()
+        except OSError:
+            self.drop()
+            raise
+
+    def _deliver(self) -> bool:
+        came = False
+        while (frame := self._whole_frame()) is not None:
+            xid, _, _, body = _split(frame)
+            if xid == _WATCH:
+                self._event(body)
+                came = True
+        return came
+
+    def end(self, deadline: float) -> None:
+        """End the session at the servers, and its ephemeral nodes with it.
+
+        Raises:
+            Failed, SessionGone: as :meth:`call` does.
+        """
+        if self._socket is None:
+            self.attach(deadline)
+        self.call(CloseInstance, deadline=deadline)
+        self.drop()
+        self.forget()
+
+    def drop(self) -> None:
+        """Close the connection; the session itself runs on until it expires."""
+        connection, self._socket = self._socket, None
+        if connection is not None:
+            connection.close()
+
+    def interrupt(self) -> None:
+        """Make a call that is under way in another thread fail at once."""
+        connection = self._socket
+        if connection is not None:
+            with contextlib.suppress(OSError):  # it broke by itself
+                connection.shutdown(socket.SHUT_RDWR)
+
+    def forget(self) -> None:
+        """Forget the session: the next :meth:`attach` begins another."""
+        self.drop()
+        self.id, self._password, self.granted = 0, b"\0" * 16, 0.0
+
+    # -- frames
+
+    def _send(self, data: bytes, deadline: float) -> None:
+        assert self._socket is not None
+        self._socket.settimeout(_left(deadline))
+        self._socket.sendall(data)
+        self._sent = boottime()
+
+    def _fill(self, deadline: float) -> None:
+        assert self._socket is not None
+        self._socket.settimeout(_left(deadline))
+        chunk = self._socket.recv(1 << 18)
+        if not chunk:
+            raise Failed("the server closed the connection")
+        self._buffer = self._buffer[self._offset :] + chunk
+        self._offset = 0
+        self._heard = boottime()
+
+    def _whole_frame(self) -> bytes | None:
+        start = self._offset + 4
+        if len(self._buffer) < start:
+            return None
+        (length,) = int_struct.unpack_from(self._buffer, self._offset)
+        if not 0 <= length <= _MAX_FRAME:
+            raise Failed("the server does not speak ZooKeeper's protocol")
+        if len(self._buffer) < start + length:
+            return None
+        self._offset = start + length
+        return self._buffer[start : self._offset]
+
+    def _frame(self, deadline: float) -> bytes:
+        while (frame := self._whole_frame()) is None:
+            self._fill(deadline)
+        return frame
+
+    def _reply(self, deadline: float) -> tuple[int, int, int, bytes]:
+        while True:
+            xid, zxid, code, body = _split(self._frame(deadline))
+            if xid != _WATCH:
+                return xid, zxid, code, body
+            self._event(body)
+
+    def _event(self, body: bytes) -> None:
+        try:
+            event, _ = Watch.deserialize(body, 0)
+        except Exception as error:
+            raise Failed("the server's event is not ZooKeeper's") from error
+        self._on_event(event.type, event.path)
+
+
+def _framed(body: bytes) -> bytes:
+    return bytes(int_struct.pack(len(body))) + body
+
+
+def _packed(xid: int, request: Any) -> bytes:
+    return _framed(int_struct.pack(xid) + int_struct.pack(request.type) + request.serialize())
+
+
+def _split(frame: bytes) -> tuple[int, int, int, bytes]:
+    if len(frame) < reply_header_struct.size:
+        raise Failed("the server does not speak ZooKeeper's protocol")
+    xid, zxid, code = reply_header_struct.unpack_from(frame)
+    return xid, zxid, code, frame[reply_header_struct.size :]
+
+
+def _error(code: int) -> ZookeeperError:
+    known = EXCEPTIONS.get(code)  # .get(): it is a defaultdict that raises for an unknown code
+    return known() if known is not None else ZookeeperError(f"error {code}")
+
+
+def _left(deadline: float) -> float:
+    left = deadline - boottime()
+    if left <= 0:
+        raise TimeoutError("no answer in time")
+    return left
+
+
+def _reason(error: OSError) -> str:
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    return error.strerror or str(error)

@@ -1,0 +1,678 @@
+"""``zookeeper://host,host/path``: groups on an Apache ZooKeeper ensemble.
+
+A group is a node under the URL's path, a member an ephemeral child of it that carries the record
+and nothing else, and the lease is the session that made the child. What must hold, and how:
+
+* *Only a heartbeat renews the lease.* The session has no thread of its own (see
+  ``_zookeeper_session.py``), so a process that hangs loses it like one that is dead.
+* *A heartbeat that returns has renewed it.* It connects anew, which makes the leader renew the
+  session before the server answers, and then commits a transaction that changes nothing but fails
+  where a lease's node is gone. A write alone proves less: sent through a follower, it does not
+  renew the session at the leader. A new connection alone proves less, too: a leader that has been
+  cut off from its ensemble answers until it notices; but a commit takes a majority, and a leader
+  that is elected later grants every session its whole timeout again.
+* *A late write lands nowhere.* Writes go through the session that owns the node, so that they fail
+  once the lease is gone, whoever has the member's name by then; and each expects the node's
+  version, so that one that was given up for lost cannot overtake the next.
+* *A reading is of now.* ``sync`` brings the server up to date. ZooKeeper sends the watch event of a
+  change before any answer that shows a later state, so a record read earlier, on the same
+  connection, with no event since, is still the record after the ``sync``.
+
+ZooKeeper never forgets. This room knows nothing of what is in a record but its incarnation.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import math
+import os
+import random
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+from urllib.parse import quote, unquote
+
+from hashring.clock import boottime
+from hashring.driver import (
+    Driver,
+    DriverURL,
+    Option,
+    Reading,
+    boolean,
+    check_names,
+    check_record,
+    incarnation_of,
+)
+from hashring.errors import (
+    BadURL,
+    LeaseLost,
+    MemberExists,
+    MissingDependency,
+    StoreUnavailable,
+    StoreUnusable,
+)
+
+from ._zookeeper_session import Credentials, Failed, Refused, Servers, Session, SessionGone
+
+try:
+    from kazoo.exceptions import (
+        BadVersionError,
+        EphemeralOnLocalSessionError,
+        NoAuthError,
+        NodeExistsError,
+        NoNodeError,
+        SessionClosedRequireSaslError,
+        UnimplementedError,
+        ZookeeperError,
+    )
+    from kazoo.protocol.serialization import (
+        CheckVersion,
+        Create,
+        Create2,
+        Delete,
+        Exists,
+        GetChildren,
+        GetData,
+        SetData,
+        Sync,
+        Transaction,
+    )
+    from kazoo.security import (
+        ACL,
+        CREATOR_ALL_ACL,
+        OPEN_ACL_UNSAFE,
+        READ_ACL_UNSAFE,
+        Id,
+    )
+except ImportError as error:
+    raise MissingDependency("the zookeeper:// driver", "kazoo", "zookeeper") from error
+
+__all__ = ["ZooKeeperDriver"]
+
+_log = logging.getLogger(__name__)
+_T = TypeVar("_T")
+
+_PORT = 2181
+_ROOT = "/hashring"
+_PERSISTENT, _EPHEMERAL, _CONTAINER = 0, 1, 4
+_ANY_VERSION = -1
+_LINGER = 0.05  # seconds for which a burst of changes is gathered at most
+
+
+class _CreateContainer(Create2):  # type: ignore[misc]
+    """A node that the servers remove some time after its last child; kazoo has no such request."""
+
+    type = 19
+
+
+def _mechanism(text: str) -> str:
+    known = ("DIGEST-MD5", "GSSAPI", "PLAIN")
+    if text.upper() not in known:
+        raise ValueError(f"must be one of {', '.join(known)}")
+    return text.upper()
+
+
+_ACLS: dict[str, list[ACL] | None] = {
+    "auto": None,
+    "open": OPEN_ACL_UNSAFE,
+    "creator": CREATOR_ALL_ACL,
+    "creator-read": CREATOR_ALL_ACL + READ_ACL_UNSAFE,
+}
+
+
+def _acl(text: str) -> list[ACL] | None:
+    if text in _ACLS:
+        return _ACLS[text]
+    entries = []
+    for entry in text.split(","):
+        scheme, _, rest = entry.partition(":")
+        name, _, letters = rest.rpartition(":")
+        rights = {"r": 1, "w": 2, "c": 4, "d": 8, "a": 16}
+        if not (scheme and name and letters) or set(letters) - set(rights):
+            raise ValueError(f"must be {', '.join(_ACLS)}, or a list of scheme:id:cdrwa")
+        entries.append(ACL(sum(rights[letter] for letter in set(letters)), Id(scheme, name)))
+    return entries
+
+
+@dataclasses.dataclass
+class _Lease:
+    """What we know of a node of ours.
+
+    Attributes:
+        session: the number of the session that made it.
+        incarnation: as it is in the record.
+        version: the node's version, which the next write expects.
+    """
+
+    session: int
+    incarnation: str | None
+    version: int
+
+
+class _Group:
+    """What the reading connection has seen of a group since it began to watch it."""
+
+    def __init__(self) -> None:
+        self.records: dict[str, bytes] = {}  # by node name
+        self.stale_list = True
+        self.stale: set[str] = set()
+
+    @property
+    def changed(self) -> bool:
+        """A watch has told of something that the records do not show."""
+        return self.stale_list or bool(self.stale)
+
+
+class ZooKeeperDriver(Driver):
+    """Groups on a ZooKeeper ensemble, with sessions as leases.
+
+    The URL is ``zookeeper://user:password@host:port,host:port/path?option=value``; the port is
+    2181 and the path ``/hashring`` where they are left out. ``kazoo://`` is another name for it.
+    """
+
+    promise = "a session as the lease; never forgets; survives the loss of a minority of servers"
+    options = (
+        Option("acl", _acl, None, "auto, open, creator, creator-read, or scheme:id:cdrwa,..."),
+        Option("sasl", _mechanism, "", "log in by SASL: DIGEST-MD5, PLAIN or GSSAPI"),
+        Option("sasl_service", str, "zookeeper", "the first part of the servers' principal"),
+        Option("tls", boolean, False, "encrypt, and check the servers' certificates"),
+        Option("ca", str, None, "file with the authorities to trust; default: the system's"),
+        Option("cert", str, None, "file with our own certificate"),
+        Option("key", str, None, "file with its key, where it is not in the same file"),
+        Option("key_password", str, None, "the key's password", secret=True),
+        Option("check_hostname", boolean, True, "the certificate must name the host in the URL"),
+    )
+
+    def __init__(self, url: DriverURL, *, ttl: float) -> None:
+        super().__init__(url, ttl=ttl)
+        self._root = _root(url)
+        self._credentials = Credentials(
+            url.user, url.secret, self.settings["sasl"], self.settings["sasl_service"]
+        )
+        if url.secret is not None and url.user is None:
+            raise BadURL(f"{url}: a password needs a user before it: user:password@host")
+        self._acl = self.settings["acl"]
+        if self._acl is None:
+            self._acl = CREATOR_ALL_ACL if self._credentials.given else OPEN_ACL_UNSAFE
+        self._pid = 0
+        self._closed = threading.Event()
+        self._closed.set()
+        # The session that is the lease, and all that writes. One thread beats, another publishes.
+        self._writing = threading.Lock()
+        self._leases: dict[tuple[str, str], _Lease] = {}
+        self._ended: set[int] = set()
+        # The session that reads and watches.
+        self._reading = threading.Lock()
+        self._groups: dict[str, _Group] = {}
+        self._read_took = 0.0
+
+    def open(self) -> None:
+        """See :meth:`hashring.driver.Driver.open`."""
+        self.close()
+        hosts = [(host, port or _PORT) for host, port in self.url.hosts or (("localhost", None),)]
+        random.shuffle(hosts)  # so that a group spreads over the ensemble
+        tls = self._tls()
+
+        def session(on_event: Callable[[int, str], None] = lambda kind, path: None) -> Session:
+            servers = Servers(hosts, self.settings["connect_timeout"], tls)
+            return Session(servers, self.ttl, self._credentials, on_event)
+
+        self._owner, self._watcher = session(), session(self._on_event)
+        self._pid = os.getpid()
+        self._closed.clear()
+        try:
+            self._try("connecting", self._reading, self._look)
+        except BaseException:
+            self.close()
+            raise
+        if self._watcher.granted > self.ttl * 1.01:
+            _log.warning(
+                "%s grants no session shorter than %g s: a dead member of this group (ttl %g s) is "
+                "noticed that late; lower minSessionTimeout (and tickTime) on the servers",
+                self.url,
+                self._watcher.granted,
+                self.ttl,
+            )
+
+    def close(self) -> None:
+        """See :meth:`hashring.driver.Driver.close`. The lease runs on until it expires."""
+        if self._closed.is_set():
+            return
+        self._closed.set()
+        if self._pid != os.getpid():
+            return  # a fork has its parent's sockets, but must not speak on them
+        for session, lock in ((self._watcher, self._reading), (self._owner, self._writing)):
+            if not lock.acquire(blocking=False):
+                session.interrupt()
+                lock.acquire()
+            with contextlib.ExitStack() as stack:
+                stack.callback(lock.release)
+                if session is self._watcher and session.connected:
+                    with contextlib.suppress(OSError, SessionGone):
+                        session.end(boottime() + min(1.0, self.settings["timeout"]))
+                session.drop()
+        self._groups.clear()
+
+    # -- what writes: on the session that is the lease
+
+    def join(self, group: str, member: str, record: bytes) -> None:
+        """See :meth:`hashring.driver.Driver.join`."""
+        check_names(group, member)
+        check_record(record)
+        who = f"member {member!r} of group {group!r}"
+
+        def step(deadline: float) -> None:
+            self._renew(deadline, may_begin=True)
+            self._join(group, member, record, deadline)
+
+        self._try(f"joining as {who}", self._writing, step)
+
+    def _join(self, group: str, member: str, record: bytes, deadline: float) -> None:
+        path, incarnation = self._path(group, member), incarnation_of(record)
+        request = Create(path, record, self._acl, _EPHEMERAL)
+        while True:
+            made = self._write(request, deadline)
+            if isinstance(made, NoNodeError):
+                self._make_group(group, deadline)
+            elif isinstance(made, NodeExistsError):
+                # It may be ours: from a call whose answer was lost, or to be renewed.
+                found = self._write(GetData(path, None), deadline)
+                if isinstance(found, NoNodeError):
+                    continue
+                data, stat = found
+                if stat.ephemeralOwner == self._owner.id:
+                    if incarnation_of(data) == incarnation:
+                        changed = self._write(SetData(path, record, stat.version), deadline)
+                        if isinstance(changed, ZookeeperError):
+                            continue
+                        self._leases[group, member] = _Lease(
+                            self._owner.id, incarnation, changed.version
+                        )
+                        return
+                    ours = (group, member) not in self._leases  # left by a join that failed
+                else:
+                    ours = stat.ephemeralOwner in self._ended
+                if not ours:
+                    raise MemberExists(
+                        f"{self.url}: member {member!r} of group {group!r} is alive in another "
+                        f"incarnation ({incarnation_of(data)}), in session "
+                        f"{stat.ephemeralOwner:#x}"
+                    )
+                self._write(Delete(path, stat.version), deadline)
+            else:
+                self._leases[group, member] = _Lease(self._owner.id, incarnation, 0)
+                return
+
+    def _make_group(self, group: str, deadline: float) -> None:
+        """Make a group's node, and the path that leads to it where somebody tidied it away."""
+        path = self._path(group)
+        made = self._write(_CreateContainer(path, b"", self._acl, _CONTAINER), deadline)
+        if isinstance(made, UnimplementedError):  # ZooKeeper before 3.5
+            made = self._write(Create(path, b"", self._acl, _PERSISTENT), deadline)
+        if isinstance(made, NoNodeError):
+            parts = self._root.split("/")
+            for length in range(2, len(parts) + 1):
+                parent = "/".join(parts[:length])
+                if self._write(Exists(parent, None), deadline) is None:
+                    self._write(Create(parent, b"", self._acl, _PERSISTENT), deadline)
+
+    def publish(self, group: str, member: str, record: bytes) -> None:
+        """See :meth:`hashring.driver.Driver.publish`."""
+        check_names(group, member)
+        check_record(record)
+        path = self._path(group, member)
+
+        def step(deadline: float) -> None:
+            lease = self._lease(group, member, incarnation_of(record))
+            if not self._owner.connected:
+                self._renew(deadline)
+            while True:
+                changed = self._write(SetData(path, record, lease.version), deadline)
+                if isinstance(changed, BadVersionError):
+                    # A write of ours that was given up for lost has landed; now it cannot again.
+                    found = self._write(GetData(path, None), deadline)
+                    if isinstance(found, NoNodeError) or found[1].ephemeralOwner != lease.session:
+                        raise self._lost(group, member)
+                    lease.version = found[1].version
+                elif isinstance(changed, NoNodeError):
+                    raise self._lost(group, member)
+                else:
+                    lease.version = changed.version
+                    return
+
+        self._try(f"publishing for member {member!r} of group {group!r}", self._writing, step)
+
+    def heartbeat(self) -> None:
+        """See :meth:`hashring.driver.Driver.heartbeat`."""
+
+        def step(deadline: float) -> None:
+            if not self._leases:
+                return
+            for group, member in self._leases:
+                self._lease(group, member)
+            self._renew(deadline)
+            paths = [self._path(*names) for names in self._leases]
+            _, *stats = self._owner.call(
+                Transaction([CheckVersion(path, _ANY_VERSION) for path in paths]),
+                *(Exists(path, None) for path in paths),
+                deadline=deadline,
+            )
+            for (group, member), stat in zip(self._leases, stats, strict=True):
+                self._refuse(stat)
+                if stat is None or stat.ephemeralOwner != self._owner.id:
+                    raise self._lost(group, member)
+
+        self._try("the heartbeat", self._writing, step)
+
+    def leave(self, group: str, member: str) -> None:
+        """See :meth:`hashring.driver.Driver.leave`."""
+        check_names(group, member)
+        path = self._path(group, member)
+
+        def step(deadline: float) -> None:
+            self._leases.pop((group, member), None)
+            if not self._owner.id:
+                return
+            try:
+                if not self._leases:
+                    # The servers remove what a session made in one step with its end.
+                    self._owner.end(deadline)
+                    return
+                if not self._owner.connected:
+                    self._renew(deadline)
+                while True:
+                    stat = self._write(Exists(path, None), deadline)
+                    if stat is None or stat.ephemeralOwner != self._owner.id:
+                        return
+                    self._write(Delete(path, stat.version), deadline)
+            except SessionGone:
+                self._forget_session()
+            except LeaseLost:
+                return
+
+        self._try(f"member {member!r} leaving group {group!r}", self._writing, step)
+
+    def _renew(self, deadline: float, *, may_begin: bool = False) -> None:
+        """Attach the lease's session anew, which renews it for ``ttl`` seconds from now on.
+
+        Raises:
+            LeaseLost: it has ended, and ``may_begin`` does not allow another.
+        """
+        owner = self._owner
+        try:
+            owner.attach(deadline)
+        except SessionGone:
+            self._forget_session()
+            if not may_begin:
+                raise LeaseLost(f"{self.url}: the session of our lease has expired") from None
+            owner.attach(deadline)
+        self._check_granted(owner.granted)
+
+    def _forget_session(self) -> None:
+        # Its nodes vanish an instant after the servers say so: a join must not take them for
+        # another incarnation's.
+        self._ended.add(self._owner.id)
+        self._owner.forget()
+
+    def _check_granted(self, granted: float) -> None:
+        if granted < self.ttl:
+            raise StoreUnusable(
+                f"{self.url} grants no session longer than {granted:g} s, which is less than the "
+                f"ttl of {self.ttl:g} s: lower ttl, or raise maxSessionTimeout on the servers"
+            )
+
+    def _lease(self, group: str, member: str, *incarnation: str | None) -> _Lease:
+        lease = self._leases.get((group, member))
+        if lease is None or lease.session != self._owner.id:
+            raise self._lost(group, member)
+        if incarnation and lease.incarnation != incarnation[0]:
+            raise self._lost(group, member)
+        return lease
+
+    def _lost(self, group: str, member: str) -> LeaseLost:
+        return LeaseLost(f"{self.url}: {member!r} has no lease of ours in group {group!r}")
+
+    def _write(self, request: Any, deadline: float) -> Any:
+        (answer,) = self._owner.call(request, deadline=deadline)
+        self._refuse(answer)
+        return answer
+
+    # -- what reads: on the session that watches
+
+    def _look(self, deadline: float) -> None:
+        """Find out at the start whether we may read at all, and how long a session lasts."""
+        self._watch(deadline)
+        self._check_granted(self._watcher.granted)
+        (answer,) = self._watcher.call(GetChildren(self._root, None), deadline=deadline)
+        self._refuse(answer)
+
+    def _watch(self, deadline: float) -> None:
+        """Attach the watching session. Watches end with a connection, so what they kept is old."""
+        watcher = self._watcher
+        self._groups.clear()
+        try:
+            watcher.attach(deadline, newest=watcher.seen)
+        except SessionGone:
+            watcher.forget()
+            watcher.attach(deadline, newest=watcher.seen)
+
+    def read(self, group: str) -> Reading:
+        """See :meth:`hashring.driver.Driver.read`."""
+        check_names(group)
+
+        def step(deadline: float) -> Reading:
+            try:
+                if not self._watcher.connected:
+                    self._watch(deadline)
+                began = boottime()
+                seen = self._groups.setdefault(self._path(group), _Group())
+                self._refresh(self._path(group), seen, deadline)
+                self._read_took = boottime() - began
+            except SessionGone as gone:
+                self._watcher.forget()
+                raise Failed(str(gone)) from gone
+            except BaseException:
+                self._watcher.drop()  # a watch whose answer was not seen may or may not be set
+                raise
+            return Reading({_name(node): data for node, data in seen.records.items()}, math.inf)
+
+        return self._try(f"reading group {group!r}", self._reading, step)
+
+    def _refresh(self, path: str, seen: _Group, deadline: float) -> None:
+        """Bring what was seen of a group up to a moment after this call began.
+
+        The answer to ``sync`` comes after the events of all earlier changes. So whatever is marked
+        stale by then is read again, the list first; what is marked later is newer than the call.
+        """
+        listing = GetChildren(path, True)
+        if seen.stale_list:
+            self._exchange([Sync(path), listing], path, seen, deadline)
+        else:
+            self._exchange([Sync(path), *self._stale(path, seen)], path, seen, deadline)
+            if seen.stale_list:
+                self._exchange([listing], path, seen, deadline)
+        self._exchange(self._stale(path, seen), path, seen, deadline)
+
+    def _stale(self, path: str, seen: _Group) -> list[Any]:
+        return [GetData(f"{path}/{node}", True) for node in sorted(seen.stale)]
+
+    def _exchange(self, requests: list[Any], path: str, seen: _Group, deadline: float) -> None:
+        answers = self._watcher.exchange(requests, deadline=deadline)
+        absent = False
+        with contextlib.closing(answers):
+            # Events are marked as they come, between the answers. One that comes before an answer
+            # is accounted for by it, one that comes after is not: so an answer takes its mark away
+            # when it is read, and not when all have been.
+            for request, answer in zip(requests, answers, strict=True):
+                if isinstance(request, GetData):
+                    node = request.path[len(path) + 1 :]
+                    seen.stale.discard(node)
+                    if isinstance(answer, NoNodeError):
+                        seen.records.pop(node, None)
+                        continue
+                    self._refuse(answer)
+                    seen.records[node] = answer[0] or b""
+                elif isinstance(request, GetChildren):
+                    seen.stale_list = False
+                    absent = isinstance(answer, NoNodeError)
+                    if not absent:
+                        self._refuse(answer)
+                    nodes = set() if absent else set(answer)
+                    for node in seen.records.keys() - nodes:
+                        del seen.records[node]
+                    seen.stale = (seen.stale & nodes) | (nodes - seen.records.keys())
+        if absent:
+            # No watch is left on the children of nothing: watch for the group itself.
+            (stat,) = self._watcher.call(Exists(path, True), deadline=deadline)
+            self._refuse(stat)
+            if stat is not None:
+                self._exchange([GetChildren(path, True)], path, seen, deadline)
+
+    def _on_event(self, kind: int, path: str) -> None:
+        seen = self._groups.get(path)
+        if seen is not None:
+            seen.stale_list = True
+            return
+        parent, _, node = path.rpartition("/")
+        seen = self._groups.get(parent)
+        if seen is not None:
+            seen.stale.add(node)
+
+    def wait(self, group: str, timeout: float) -> None:
+        """See :meth:`hashring.driver.Driver.wait`."""
+        check_names(group)
+        self._check_open()
+        until = boottime() + timeout
+        if not self._reading.acquire(timeout=max(0.0, timeout)):
+            return
+        try:
+            path = self._path(group)
+            gathering = False
+            while not self._closed.is_set():
+                seen = self._groups.get(path)
+                if seen is None:
+                    break
+                if seen.changed and not gathering:
+                    # Changes come in bursts, and each reading of them costs the servers something:
+                    # gather for about as long as a reading takes.
+                    gathering = True
+                    until = min(until, boottime() + min(_LINGER, self._read_took))
+                left = until - boottime()
+                if left <= 0:
+                    return
+                self._watcher.pump(left)
+        except OSError:
+            self._groups.clear()
+            return  # the connection broke: who knows what has changed
+        finally:
+            self._reading.release()
+        # Nothing is watched, because the last reading failed: no need to hurry.
+        self._closed.wait(min(max(0.0, until - boottime()), self.settings["backoff_max"]))
+
+    # -- what both share
+
+    def _try(self, doing: str, lock: threading.Lock, step: Callable[[float], _T]) -> _T:
+        """Run a step that may be repeated, under a lock, until it is done or time is up."""
+        deadline = boottime() + self.settings["timeout"]
+        if not lock.acquire(timeout=self.settings["timeout"]):
+            raise StoreUnavailable(f"{self.url}: {doing} failed: an earlier call still waits")
+        try:
+            for pause in self._pauses():
+                self._check_open()
+                try:
+                    return step(deadline)
+                except SessionGone:
+                    self._forget_session()
+                    raise LeaseLost(f"{self.url}: the session of our lease has expired") from None
+                except Refused as refused:
+                    raise StoreUnusable(f"{self.url}: {doing} failed: {refused}") from refused
+                except OSError as error:
+                    failure = error
+                if boottime() + pause >= deadline or self._closed.wait(pause):
+                    break
+            raise self.unavailable(doing, failure) from failure
+        finally:
+            lock.release()
+
+    def _pauses(self) -> Iterator[float]:
+        """Yield how long to wait after each try; the last time, for ever."""
+        pause: float = self.settings["backoff"]
+        for _ in range(self.settings["retries"]):
+            yield pause * (1 - self.settings["jitter"] * random.random())  # noqa: S311
+            pause = min(pause * 2, self.settings["backoff_max"])
+        yield math.inf
+
+    def _check_open(self) -> None:
+        if self._closed.is_set():
+            raise StoreUnavailable(f"{self.url} is not open: call open() first")
+        if self._pid != os.getpid():
+            raise StoreUnusable(
+                f"{self.url} was opened in process {self._pid}, and this is its fork "
+                f"{os.getpid()}: open a driver of its own there"
+            )
+
+    def _refuse(self, answer: Any) -> None:
+        """Raise what no caller expects to see as an answer."""
+        if isinstance(answer, NoAuthError | SessionClosedRequireSaslError):
+            who = f"user {self.url.user!r}" if self.url.user is not None else "an unnamed user"
+            raise StoreUnusable(
+                f"{self.url}: {who} may not do this under {self._root}: check the user, the "
+                "password, and the ACL of that path"
+            )
+        if isinstance(answer, EphemeralOnLocalSessionError):
+            raise StoreUnusable(
+                f"{self.url} gives local sessions only: set localSessionsUpgradingEnabled=true"
+            )
+        expected = NoNodeError | NodeExistsError | BadVersionError | UnimplementedError
+        if isinstance(answer, ZookeeperError) and not isinstance(answer, expected):
+            raise StoreUnusable(f"{self.url}: the server refused: {type(answer).__name__} {answer}")
+
+    def _path(self, *names: str) -> str:
+        return "/".join((self._root, *map(_node, names)))
+
+    def _tls(self) -> ssl.SSLContext | None:
+        settings = self.settings
+        if not settings["tls"]:
+            return None
+        try:
+            context = ssl.create_default_context(cafile=settings["ca"])
+            if settings["cert"]:
+                context.load_cert_chain(
+                    settings["cert"], settings["key"], settings["key_password"] or ""
+                )
+        except OSError as error:
+            raise BadURL(
+                f"{self.url}: the TLS files cannot be used (ca={settings['ca']}, "
+                f"cert={settings['cert']}, key={settings['key']}): {error.strerror or error}"
+            ) from error
+        context.check_hostname = settings["check_hostname"]
+        return context
+
+
+def _root(url: DriverURL) -> str:
+    root = url.path.rstrip("/") or _ROOT
+    if any(part in {"", ".", ".."} for part in root.split("/")[1:]) or root == "/zookeeper":
+        raise BadURL(f"{url}: the path {root!r} cannot be the name of a ZooKeeper node")
+    return root
+
+
+def _node(name: str) -> str:
+    """Turn any id into a legal node name.
+
+    >>> _node("host 1/cpu"), _node(".."), _node("a.b")
+    ('host%201%2Fcpu', '%2E%2E', 'a.b')
+    """
+    escaped = quote(name, safe="")
+    return escaped if escaped.strip(".") else escaped.replace(".", "%2E")
+
+
+def _name(node: str) -> str:
+    """Return the id of a node name.
+
+    >>> _name("host%201%2Fcpu")
+    'host 1/cpu'
+    """
+    return unquote(node)
