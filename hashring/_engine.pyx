@@ -949,56 +949,46 @@ cdef void _make_points(
     const uint64_t* streams, const uint32_t* counts, Py_ssize_t members,
     uint64_t* points, uint64_t* spare, Py_ssize_t total,
 ) noexcept nogil:
-    # Fills `points` with every member's vnodes and sorts them by point, then by member, in
-    # three passes of a radix sort (11, 11 and 10 bits; `spare` is the other half of the passes).
-    cdef uint32_t[3][2048] place
+    # Fills `points` with every member's vnodes, sorted by point and then by member: a radix sort
+    # of four passes, a byte each, to and fro between `points` and `spare`. It is stable, and
+    # members come in order, so the 32 bits of the point are all that it must look at.
+    cdef uint32_t[4][256] place
     cdef Py_ssize_t member, j, at = 0
     cdef uint64_t state, point
-    cdef uint32_t total_0 = 0, total_1 = 0, total_2 = 0, count
+    cdef uint32_t start, count
+    cdef int byte
     memset(place, 0, sizeof(place))
     for member in range(members):
         state = streams[member]
         for j in range(counts[member]):
             state += <uint64_t>0x9E3779B97F4A7C15
             point = _mix(state) >> 32
-            spare[at] = point << 32 | <uint64_t>member
+            points[at] = point << 32 | <uint64_t>member
             at += 1
-            place[0][point & 2047] += 1
-            place[1][point >> 11 & 2047] += 1
-            place[2][point >> 22] += 1
-    for j in range(2048):
-        count = place[0][j]
-        place[0][j] = total_0
-        total_0 += count
-        count = place[1][j]
-        place[1][j] = total_1
-        total_1 += count
-        count = place[2][j]
-        place[2][j] = total_2
-        total_2 += count
-    _scatter(spare, points, total, place[0], 32)
-    _scatter(points, spare, total, place[1], 43)
-    _scatter(spare, points, total, place[2], 54)
+            for byte in range(4):
+                place[byte][point >> (8 * byte) & 255] += 1
+    for byte in range(4):
+        start = 0
+        for j in range(256):
+            count = place[byte][j]
+            place[byte][j] = start
+            start += count
+    for byte in range(4):
+        for at in range(total):
+            point = points[at]
+            j = point >> (32 + 8 * byte) & 255
+            spare[place[byte][j]] = point
+            place[byte][j] += 1
+        points, spare = spare, points
 
 
-cdef void _scatter(
-    const uint64_t* source, uint64_t* target, Py_ssize_t total, uint32_t* place, int shift
-) noexcept nogil:
-    cdef Py_ssize_t i
-    cdef uint64_t point
-    for i in range(total):
-        point = source[i]
-        target[place[point >> shift & 2047]] = point
-        place[point >> shift & 2047] += 1
-
-
-cdef inline uint32_t _reversed(uint32_t value, int bits) noexcept nogil:
-    cdef uint32_t result = 0
-    cdef int i
-    for i in range(bits):
-        result = result << 1 | (value & 1)
-        value >>= 1
-    return result
+cdef inline uint32_t _reversed(uint32_t value) noexcept nogil:
+    # All 32 bits in the opposite order.
+    value = (value & 0x55555555) << 1 | value >> 1 & 0x55555555
+    value = (value & 0x33333333) << 2 | value >> 2 & 0x33333333
+    value = (value & 0x0F0F0F0F) << 4 | value >> 4 & 0x0F0F0F0F
+    value = (value & 0x00FF00FF) << 8 | value >> 8 & 0x00FF00FF
+    return value << 16 | value >> 16
 
 
 cdef void _place(
@@ -1019,7 +1009,7 @@ cdef void _place(
     for i in range(total):
         skip[i] = <uint32_t>(i + 1 if i + 1 < total else 0)
     for k in range(count):
-        slot = _reversed(k, bits)
+        slot = <uint32_t>(<uint64_t>_reversed(k) >> (32 - bits))
         first = at = table[slot]
         while loads[<uint32_t>points[at]] >= capacities[<uint32_t>points[at]]:
             at = skip[at]

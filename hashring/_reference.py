@@ -410,6 +410,8 @@ class Table:
         slots: int,
         seed: int,
     ) -> None:
+        if hasattr(self, "ids"):
+            raise TypeError("a ring does not change: make another")
         self._bits = _bits_of(slots)
         self.ids = ids
         self.universe = slots

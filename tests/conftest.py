@@ -1,15 +1,20 @@
-"""What test files share: our own distributions, built once, and empty environments."""
+"""What test files share: our own distributions, empty environments, and the engine's twins."""
 
 from __future__ import annotations
 
 import dataclasses
+import importlib
+import importlib.util
 import os
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
 import pytest
+
+import hashring.ring
 
 TREE = Path(__file__).resolve().parent.parent
 
@@ -92,3 +97,46 @@ def wheel(distributions: Path) -> Path:
     """Our wheel, built from the sdist and not from the tree: what the sdist lacks, it lacks."""
     (found,) = distributions.glob("*.whl")
     return found
+
+
+def _ring_on_the_reference() -> ModuleType:
+    # ring.py a second time, under another name, as it is where no extension was built.
+    name = "hashring_ring_on_the_reference"
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, hashring.ring.__file__)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("HASHRING_PURE_PYTHON", "1")
+            spec.loader.exec_module(module)
+        sys.modules[name] = module
+    return sys.modules[name]
+
+
+def _twin(name: str) -> SimpleNamespace:
+    ring = hashring.ring if name == "compiled" else _ring_on_the_reference()
+    # The compiled engine must be there: a run that silently lacked it would prove nothing.
+    engine = importlib.import_module(f"hashring._{'engine' if name == 'compiled' else name}")
+    assert ring.Table is engine.Table
+    return SimpleNamespace(
+        name=name,
+        ring=ring,
+        HashRing=ring.HashRing,
+        Keys=ring.Keys,
+        SlotSet=ring.SlotSet,
+        hash_key=engine.hash_key,
+        hash_all=engine.hash_all,
+    )
+
+
+@pytest.fixture(scope="session", params=["compiled", "reference"])
+def twin(request: pytest.FixtureRequest) -> SimpleNamespace:
+    """The ring on one of its two engines: a test that takes this runs on each."""
+    return _twin(request.param)
+
+
+@pytest.fixture(scope="session")
+def twins() -> tuple[SimpleNamespace, SimpleNamespace]:
+    """The ring on both engines, for tests that compare them."""
+    return _twin("compiled"), _twin("reference")
