@@ -12,12 +12,13 @@ import abc
 import dataclasses
 import json
 import os
+import random
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib import metadata
 from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple
-from urllib.parse import parse_qsl, quote, unquote
+from urllib.parse import quote, unquote, unquote_plus
 
 from hashring.errors import (
     BadName,
@@ -31,16 +32,19 @@ from hashring.errors import (
 
 __all__ = [
     "COMMON_OPTIONS",
+    "DEFAULT_TTL",
     "ENTRY_POINTS",
     "MAX_NAME",
     "MAX_RECORD",
     "Driver",
+    "DriverDescription",
     "DriverURL",
     "Option",
     "Reading",
     "boolean",
     "check_names",
     "check_record",
+    "describe",
     "driver_class",
     "drivers",
     "incarnation_of",
@@ -48,6 +52,9 @@ __all__ = [
 ]
 
 ENTRY_POINTS = "hashring.drivers"
+
+DEFAULT_TTL = 10.0
+"""The lease in seconds where neither the caller nor the URL's ``ttl`` option names one."""
 
 MAX_RECORD = 128 * 1024
 """The largest record in bytes that a driver must carry; a larger one is refused unsent."""
@@ -57,7 +64,7 @@ MAX_NAME = 2048
 
 
 class Reading(NamedTuple):
-    """What a store says of a group at one moment.
+    """What a store says of a group at one moment (DESIGN sections 3 and 4.5).
 
     Attributes:
         records: the live members' records by member id, read now, never from a cache.
@@ -124,7 +131,7 @@ def _count(text: str) -> int:
 
 
 COMMON_OPTIONS: tuple[Option, ...] = (
-    Option("ttl", _positive, None, "lease in seconds, where join() is given none"),
+    Option("ttl", _positive, None, "lease in seconds, where the program names none"),
     Option("connect_timeout", _positive, 3.0, "seconds to wait for a connection"),
     Option("timeout", _positive, 3.0, "seconds to wait for an answer"),
     Option("retries", _count, 2, "further tries of a request that is safe to repeat"),
@@ -142,11 +149,11 @@ def _looks_secret(name: str) -> bool:
     return any(word in lowered for word in _SECRET_WORDS)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class DriverURL:
     """A store's address: ``scheme://user:secret@host:port,host2:port/path?option=value``.
 
-    ``str()`` and ``repr()`` mask the secret and every option that looks like one.
+    ``str()`` and ``repr()`` mask the secret and every option that is one or looks like one.
 
     Attributes:
         scheme: lower case; what stands before a ``+`` names the driver (``tooz+file``).
@@ -154,7 +161,9 @@ class DriverURL:
         secret: percent-decoded, or ``None``.
         hosts: pairs of host and port (``None``: the store's default), in order; may be empty.
         path: percent-decoded, with its leading slash, or empty.
-        options: as spelled in the URL, percent-decoded, not yet typed.
+        options: as spelled in the URL, percent-decoded, not yet typed. The values of an option
+            that stands several times are joined by commas, in order.
+        masked: names of options whose values are secrets, whatever they are called.
 
     Example:
         >>> url = DriverURL.parse("redis://app:s3cret@a:6379,b/0?timeout=2")
@@ -169,7 +178,10 @@ class DriverURL:
     secret: str | None = None
     hosts: tuple[tuple[str, int | None], ...] = ()
     path: str = ""
-    options: Mapping[str, str] = dataclasses.field(default_factory=lambda: MappingProxyType({}))
+    options: Mapping[str, str] = dataclasses.field(
+        default_factory=lambda: MappingProxyType({}), hash=False
+    )
+    masked: frozenset[str] = frozenset()
 
     @classmethod
     def parse(cls, text: str) -> DriverURL:
@@ -180,44 +192,41 @@ class DriverURL:
         """
         if not isinstance(text, str):
             raise BadURL(f"a store's URL must be a str, not {type(text).__name__}")
+        shown = _masked(text)
         scheme, separator, rest = text.partition("://")
         if not separator:
             raise BadURL(
-                f"{_masked(text)!r} is not a URL: write scheme://host:port/path, "
+                f"{shown!r} is not a URL: write scheme://host:port/path, "
                 "for example sqlite:///var/lib/agent/group.db"
             )
         scheme = scheme.lower()
-        if not scheme or not all(c.isalnum() or c in "+-." for c in scheme):
-            raise BadURL(f"{_masked(text)!r} has no legal scheme before '://'")
-        rest, _, _fragment = rest.partition("#")
-        rest, _, query = rest.partition("?")
+        if not scheme.isascii() or not scheme or not all(c.isalnum() or c in "+-." for c in scheme):
+            raise BadURL(f"{shown!r} has no legal scheme before '://'")
+        rest, question, query = rest.partition("?")
         authority, slash, path = rest.partition("/")
+        if "@" in path and "@" not in authority and ":" in authority:
+            # Otherwise the front half of a secret would pass as a host, and its rest as a path.
+            raise BadURL(
+                f"{shown!r}: a '/' in a user or secret must be written %2F (and ':' %3A, '@' %40, "
+                "'?' %3F, '#' %23)"
+            )
+        if "#" in text:
+            raise BadURL(f"{shown!r}: a '#' must be written %23; a store's URL has no fragment")
         userinfo, at, hostlist = authority.rpartition("@")
+        if not at and "@" in query and ":" in authority:
+            raise BadURL(f"{shown!r}: a '?' in a user or secret must be written %3F")
         user = secret = None
         if at:
             user_text, colon, secret_text = userinfo.partition(":")
             user = unquote(user_text) or None
             secret = unquote(secret_text) if colon else None
-        options: dict[str, str] = {}
-        try:
-            pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query))
-        except ValueError as error:
-            raise BadURL(
-                f"the options of {_masked(text)!r} must read ?name=value&name=value"
-            ) from error
-        for name, value in pairs:
-            if name in options:
-                # tooz spells lists by repetition (several sentinels): keep the order.
-                options[name] = f"{options[name]},{value}"
-            else:
-                options[name] = value
         return cls(
             scheme=scheme,
             user=user,
             secret=secret,
-            hosts=tuple(_host(part, text) for part in hostlist.split(",") if part),
+            hosts=tuple(_host(part, shown) for part in hostlist.split(",") if part),
             path=unquote(slash + path),
-            options=MappingProxyType(options),
+            options=MappingProxyType(_options(query, shown) if question else {}),
         )
 
     def __str__(self) -> str:
@@ -230,7 +239,7 @@ class DriverURL:
             masked = ":***" if self.secret is not None else ""
             authority = f"{quote(self.user or '', safe='')}{masked}@{authority}"
         query = "&".join(
-            f"{quote(name, safe='')}={'***' if _looks_secret(name) else quote(value, safe=',:/')}"
+            f"{quote(name, safe='')}={'***' if self._hides(name) else quote(value, safe=',:/')}"
             for name, value in self.options.items()
         )
         return f"{self.scheme}://{authority}{quote(self.path)}{'?' + query if query else ''}"
@@ -238,40 +247,56 @@ class DriverURL:
     def __repr__(self) -> str:
         return f"DriverURL({str(self)!r})"
 
+    def _hides(self, option: str) -> bool:
+        return option in self.masked or _looks_secret(option)
+
+
+def _options(query: str, shown: str) -> dict[str, str]:
+    options: dict[str, str] = {}
+    for part in query.split("&"):
+        name, equals, value = part.partition("=")
+        if not (name and equals):
+            raise BadURL(f"the options of {shown!r} must read ?name=value&name=value")
+        name, value = unquote_plus(name), unquote_plus(value)
+        # tooz spells a list by repetition (several sentinels): the order is kept.
+        options[name] = f"{options[name]},{value}" if name in options else value
+    return options
+
 
 def _masked(text: str) -> str:
     """Hide what may be a secret in a text that need not be a well-formed URL."""
     scheme, separator, rest = text.partition("://")
     if not separator:
         scheme, rest = "", text
-    authority, slash, path = rest.partition("/")
-    userinfo, at, hosts = authority.rpartition("@")
-    if at:
-        authority = f"{userinfo.partition(':')[0]}:***@{hosts}"
-    base, question, query = (authority + slash + path).partition("?")
+    # The last "@" of all, since an unquoted secret may hold any of "/", "?", "#" and "@".
+    before, at, after = rest.rpartition("@")
+    user, colon, _ = before.partition(":")
+    if at and colon:
+        rest = f"{user}:***@{after}"
+    base, question, query = rest.partition("?")
     if question:
         parts = []
         for part in query.split("&"):
             name, equals, _ = part.partition("=")
-            parts.append(f"{name}=***" if equals and _looks_secret(name) else part)
+            parts.append(f"{name}=***" if equals and _looks_secret(unquote_plus(name)) else part)
         base = f"{base}?{'&'.join(parts)}"
     return f"{scheme}{separator}{base}"
 
 
-def _host(part: str, text: str) -> tuple[str, int | None]:
+def _host(part: str, shown: str) -> tuple[str, int | None]:
     if part.startswith("["):
         host, bracket, port_text = part[1:].partition("]")
         if not bracket or (port_text and not port_text.startswith(":")):
-            raise BadURL(f"{_masked(text)!r}: an IPv6 address must stand in [brackets]")
+            raise BadURL(f"{shown!r}: an IPv6 address must stand in [brackets]")
         port_text = port_text[1:]
     else:
         host, _, port_text = part.partition(":")
     if not host:
-        raise BadURL(f"{_masked(text)!r}: a host is missing before ':{port_text}'")
+        raise BadURL(f"{shown!r}: a host is missing before ':{port_text}'")
     if not port_text:
         return unquote(host), None
     if not (port_text.isascii() and port_text.isdigit() and 0 < int(port_text) < 65536):
-        raise BadURL(f"{_masked(text)!r}: the port {port_text!r} is not a number from 1 to 65535")
+        raise BadURL(f"{shown!r}: the port {port_text!r} is not a number from 1 to 65535")
     return unquote(host), int(port_text)
 
 
@@ -354,7 +379,9 @@ class Driver(abc.ABC):
         driver.leave("group", "member")
         driver.close()
 
-    Methods may be called from two threads at once: one calls :meth:`heartbeat`, one the rest.
+    Methods may be called from two threads at once: one calls :meth:`heartbeat`, one the rest; and
+    :meth:`close` may come from a third. A closed driver may be opened again.
+
     Every method that talks to the store ends within the ``timeout`` option and raises
     :class:`~hashring.errors.StoreUnavailable` where it could not learn the outcome. The store
     must apply one driver's writes in the order of their calls: a write whose outcome is unknown
@@ -377,12 +404,16 @@ class Driver(abc.ABC):
     promise: ClassVar[str] = ""
 
     def __init__(self, url: DriverURL, *, ttl: float) -> None:
-        self.url = url
-        self.ttl = float(ttl)
-        if not 0 < self.ttl < float("inf"):
-            raise BadURL(f"ttl must be a positive number of seconds, not {ttl!r}")
+        secrets = {option.name for option in self.options if option.secret}
+        self.url = dataclasses.replace(url, masked=url.masked | secrets)
+        try:
+            self.ttl = _positive(str(ttl))
+        except ValueError:
+            raise BadURL(
+                f"{self.url}: ttl must be a positive number of seconds, not {ttl!r}"
+            ) from None
         self._token, self._pid = uuid.uuid4().hex, os.getpid()
-        self.settings: Mapping[str, Any] = MappingProxyType(self._typed(url))
+        self.settings: Mapping[str, Any] = MappingProxyType(self._typed(self.url))
 
     @property
     def token(self) -> str:
@@ -406,7 +437,7 @@ class Driver(abc.ABC):
             try:
                 settings[name] = known[name].convert(text)
             except ValueError as error:
-                secret = known[name].secret or _looks_secret(name)
+                secret = url._hides(name)
                 shown = "***" if secret else repr(text)
                 reason = "" if secret else f" ({error})"
                 raise BadURL(
@@ -418,22 +449,43 @@ class Driver(abc.ABC):
         """Return the error to raise where the store failed: what was tried, where, and why."""
         return StoreUnavailable(f"{self.url}: {doing} failed: {type(error).__name__}: {error}")
 
+    def delays(self) -> Iterator[float]:
+        """Yield the wait in seconds before each further try of a request that is safe to repeat.
+
+        There are ``retries`` of them, from ``backoff`` on doubling up to ``backoff_max``; the
+        random part of each, ``jitter``, keeps the members of a group from retrying in step.
+        """
+        for attempt in range(self.settings["retries"]):
+            longest = min(self.settings["backoff"] * 2.0**attempt, self.settings["backoff_max"])
+            yield longest * (1 - self.settings["jitter"] * random.random())  # noqa: S311
+
     @abc.abstractmethod
     def open(self) -> None:
-        """Connect. Raises :class:`StoreUnavailable` where the store cannot be reached."""
+        """Connect; nothing where it is open already.
+
+        Raises:
+            StoreUnavailable: the store cannot be reached within ``connect_timeout``.
+            StoreUnusable: it can, but will never serve (no right to write, wrong credentials).
+        """
 
     @abc.abstractmethod
     def close(self) -> None:
-        """End connections and threads. Idempotent; does not end a lease."""
+        """End connections and threads. Idempotent; does not end a lease.
+
+        A :meth:`wait` in another thread should return soon, and at its timeout at the latest.
+        """
 
     @abc.abstractmethod
     def join(self, group: str, member: str, record: bytes) -> None:
         """Begin a lease of ``ttl`` seconds that carries ``record``.
 
-        A second call with the same incarnation on the same driver renews it.
+        A second call on the same driver with the same :func:`incarnation <incarnation_of>` renews
+        it, with the new record. What is in the store, where the lease lives, is the
+        driver's :attr:`token` and that incarnation: whoever differs in either is another.
 
         Raises:
-            MemberExists: another incarnation's lease lives.
+            MemberExists: another incarnation's lease lives, or another driver's.
+            BadName, BadRecord: see :func:`check_names` and :func:`check_record`.
             StoreUnavailable: the outcome is unknown.
         """
 
@@ -443,6 +495,7 @@ class Driver(abc.ABC):
 
         Raises:
             LeaseLost: the record is gone, or is another incarnation's.
+            BadName, BadRecord: see :func:`check_names` and :func:`check_record`.
             StoreUnavailable: the outcome is unknown.
         """
 
@@ -451,16 +504,21 @@ class Driver(abc.ABC):
         """Renew every lease of this driver.
 
         Returns only if the store has confirmed, after the call began, that each lease now runs
-        for at least ``ttl`` seconds from the call's start.
+        for at least ``ttl`` seconds from the call's start. Nothing where the driver has none. A
+        lease that was seen as gone by anybody's :meth:`read` must never come back by a heartbeat.
 
         Raises:
-            LeaseLost: a lease is gone.
+            LeaseLost: a lease is gone; the others are renewed all the same. It counts as this
+                driver's until it joins anew or leaves.
             StoreUnavailable: the outcome is unknown.
         """
 
     @abc.abstractmethod
     def read(self, group: str) -> Reading:
-        """Return the live records as they are in the store now, after the call began."""
+        """Return the live records as they are in the store now, after the call began.
+
+        A member whose lease ran out is gone at once; one that lives is never missing.
+        """
 
     @abc.abstractmethod
     def wait(self, group: str, timeout: float) -> None:
@@ -474,8 +532,11 @@ class Driver(abc.ABC):
         """End this driver's own lease at once. Idempotent; never removes another incarnation's."""
 
 
-def _entry_points() -> dict[str, metadata.EntryPoint]:
-    return {point.name.lower(): point for point in metadata.entry_points(group=ENTRY_POINTS)}
+def _entry_points() -> dict[str, list[metadata.EntryPoint]]:
+    points: dict[str, list[metadata.EntryPoint]] = {}
+    for point in metadata.entry_points(group=ENTRY_POINTS):
+        points.setdefault(point.name.lower(), []).append(point)
+    return points
 
 
 def drivers() -> list[str]:
@@ -495,38 +556,112 @@ def driver_class(scheme: str) -> type[Driver]:
     Raises:
         UnknownDriver: no entry point has this name; the message lists those installed.
         MissingDependency: the driver's client library is missing.
-        BrokenDriver: the entry point failed to import, or is no :class:`Driver`.
+        BrokenDriver: the entry point failed to import, is no :class:`Driver`, or two
+            distributions claim the scheme.
     """
     points = _entry_points()
-    point = points.get(scheme) or points.get(scheme.partition("+")[0])
-    if point is None:
+    scheme = scheme.lower()
+    found = points.get(scheme) or points.get(scheme.partition("+")[0])
+    if found is None:
         raise UnknownDriver(
             f"no driver serves {scheme}://; installed: {', '.join(sorted(points)) or 'none'}. "
             f"A plugin registers one under the entry-point group {ENTRY_POINTS!r}"
         )
+    if len({point.value for point in found}) > 1:
+        claims = " and ".join(f"{point.value} of {_distribution(point)}" for point in found)
+        raise BrokenDriver(f"{scheme}:// is claimed by {claims}: uninstall all but one")
+    return _imported(found[0])
+
+
+def _imported(point: metadata.EntryPoint) -> type[Driver]:
+    where = f"{point.value} of {_distribution(point)}"
     try:
         found = point.load()
     except HashringError:
         raise
     except Exception as error:
-        origin = f" of {point.dist.name}" if point.dist is not None else ""
         raise BrokenDriver(
-            f"the driver for {scheme}:// ({point.value}{origin}) failed to import: "
+            f"the driver for {point.name}:// ({where}) failed to import: "
             f"{type(error).__name__}: {error}"
         ) from error
     if not (isinstance(found, type) and issubclass(found, Driver)):
         raise BrokenDriver(
-            f"the entry point for {scheme}:// ({point.value}) "
-            "is no subclass of hashring.driver.Driver"
+            f"the entry point for {point.name}:// ({where}) is no subclass of "
+            "hashring.driver.Driver"
         )
+    if found.__abstractmethods__:
+        missing = ", ".join(sorted(found.__abstractmethods__))
+        raise BrokenDriver(f"the driver for {point.name}:// ({where}) lacks: {missing}")
     return found
 
 
-def load(url: str | DriverURL, *, ttl: float) -> Driver:
+def _distribution(point: metadata.EntryPoint) -> str:
+    return f"{point.dist.name} {point.dist.version}" if point.dist is not None else "?"
+
+
+def load(url: str | DriverURL, *, ttl: float | None = None) -> Driver:
     """Return the driver for a URL, not yet open.
 
+    Args:
+        url: the store's URL.
+        ttl: the lease in seconds; else the URL's ``ttl`` option, else :data:`DEFAULT_TTL`.
+
     Raises:
-        BadURL, UnknownDriver, MissingDependency, BrokenDriver: see :func:`driver_class`.
+        BadURL: the URL cannot be parsed, or an option in it is unknown or ill-typed.
+        UnknownDriver, MissingDependency, BrokenDriver: see :func:`driver_class`.
+
+    >>> load("memory://?ttl=5").ttl, load("memory://?ttl=5", ttl=3).ttl, load("memory://").ttl
+    (5.0, 3.0, 10.0)
     """
     parsed = url if isinstance(url, DriverURL) else DriverURL.parse(url)
-    return driver_class(parsed.scheme)(parsed, ttl=ttl)
+    found = driver_class(parsed.scheme)
+    if ttl is None:
+        # An ill-typed option is reported by the driver's own check, beside all others.
+        ttl = found(parsed, ttl=DEFAULT_TTL).settings["ttl"] or DEFAULT_TTL
+    return found(parsed, ttl=ttl)
+
+
+@dataclasses.dataclass(frozen=True)
+class DriverDescription:
+    """One installed driver, as ``hashring drivers`` shows it.
+
+    Attributes:
+        scheme: what stands before ``://``.
+        distribution: name and version of the distribution that brings it.
+        target: the entry point's ``module:class``.
+        promise: one line: what the store keeps, and what it can forget; empty if it cannot load.
+        options: its own options; :data:`COMMON_OPTIONS` come on top.
+        problem: why it cannot be used, or ``None``.
+    """
+
+    scheme: str
+    distribution: str
+    target: str
+    promise: str
+    options: tuple[Option, ...]
+    problem: str | None
+
+
+def describe() -> list[DriverDescription]:
+    """Return what is installed, sorted by scheme, the drivers that cannot load among it.
+
+    >>> [found.promise for found in describe() if found.scheme == "memory"]
+    ['threads of one process; never forgets while the process lives']
+    """
+    descriptions = []
+    for scheme, points in sorted(_entry_points().items()):
+        for point in points:
+            promise, problem = "", None
+            options: tuple[Option, ...] = ()
+            try:
+                driver_class(scheme)
+                found = _imported(point)
+                promise, options = found.promise, found.options
+            except HashringError as error:
+                problem = str(error)
+            descriptions.append(
+                DriverDescription(
+                    scheme, _distribution(point), point.value, promise, options, problem
+                )
+            )
+    return descriptions
