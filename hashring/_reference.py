@@ -171,17 +171,22 @@ class SlotSet:
         slots: the size of the universe, a power of two.
     """
 
-    __slots__ = ("_bitmap", "_bits", "_number", "slots")
+    __slots__ = ("_bitmap", "_bits", "_number", "_slots")
 
     def __init__(self, slots: int = 65536) -> None:
         self._bits = _bits_of(slots)
-        self.slots = slots
+        self._slots = slots
         self._number = 0
         self._bitmap: bytes | None = None
 
+    @property
+    def slots(self) -> int:
+        """The size of the universe."""
+        return self._slots
+
     def _sibling(self, number: int) -> SlotSet:
         result = SlotSet.__new__(SlotSet)
-        result._bits, result.slots = self._bits, self.slots
+        result._bits, result._slots = self._bits, self._slots
         result._number, result._bitmap = number, None
         return result
 
