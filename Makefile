@@ -15,7 +15,7 @@ SOURCES := pyproject.toml setup.py $(CYTHON) $(filter-out $(GENERATED), \
 INSTALLED := $(VENV)/.installed
 TOOLS := $(VENV)/.tools
 
-.PHONY: setup servers test check clean
+.PHONY: setup run servers test check clean
 .NOTPARALLEL:
 
 setup: $(TOOLS)
@@ -43,6 +43,10 @@ $(INSTALLED): $(SOURCES) | $(VENV)/.python
 $(TOOLS): $(SOURCES) | $(VENV)/.python
 	$(PIP) install --quiet --editable '.[all]' --group test --group check --group docs --group bench
 	touch $(INSTALLED) $@
+
+# Agents share this machine, one is killed, one joins, one is stopped; then the account.
+run: $(INSTALLED)
+	$(BIN)/hashring show
 
 # The tests run on real stores; what is missing of them comes from Debian's packages.
 servers:

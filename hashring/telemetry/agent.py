@@ -174,6 +174,7 @@ class Agent:
         self._pipeline.observe()
         batch: list[Sample] = []
         waiting = published = 0
+        self._note(window, 0)
         for resource_id in cycle.owned(list(found)):
             samples = self._measure(found[resource_id], cycle, window)
             batch.extend(samples)
@@ -182,9 +183,16 @@ class Agent:
                 published += self._publish(batch, waiting, cycle)
                 batch, waiting = [], 0
         published += self._publish(batch, waiting, cycle)
-        self._resources = published
-        self._window = window
-        self._last_poll = clock.wall()
+        self._note(window, published)
+
+    def _note(self, window: int, polls: int) -> None:
+        """Keep what there is to say of the newest window; one can come in several cycles."""
+        if self._window is None or window > self._window:
+            self._window, self._resources = window, 0
+        if window == self._window:
+            self._resources += polls
+        if polls:
+            self._last_poll = clock.wall()
 
     def _measure(self, resource: Resource, cycle: Cycle, window: int) -> list[Sample]:
         measured = self._pipeline.poll(resource)

@@ -11,10 +11,14 @@ import json
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
 __all__ = ["Event", "Period", "audit", "read_samples"]
+
+
+_NEEDED = {"id", "resource_id", "timestamp", "window"}
 
 
 class Event(NamedTuple):
@@ -40,6 +44,7 @@ class Period:
         made: of those, the polls that were made at least once.
         missed: of those, the polls that were not made; ``due - made``.
         repeated: polls made beyond the first of a resource in a window.
+        late: polls made, for the first time, after their window had ended.
         last_missed_end: when the last window with a missed poll ended, in seconds after the
             event; 0 where none was missed.
         longest_gap: the most windows in a row that one resource was missed.
@@ -51,6 +56,7 @@ class Period:
     made: int
     missed: int
     repeated: int
+    late: int
     last_missed_end: float
     longest_gap: int
 
@@ -66,7 +72,7 @@ def read_samples(path: Path) -> Iterator[Mapping[str, Any]]:
                 found = json.loads(line)
             except ValueError:
                 continue
-            if isinstance(found, dict) and {"id", "resource_id", "window"} <= found.keys():
+            if isinstance(found, dict) and found.keys() >= _NEEDED:
                 yield found
 
 
@@ -81,7 +87,8 @@ def audit(
     """Return the account of each period: from an event to the next, the last one to ``until``.
 
     Args:
-        samples: as in the JSON lines: mappings with ``id``, ``resource_id`` and ``window``.
+        samples: as in the JSON lines: mappings with ``id``, ``resource_id``, ``window`` and
+            ``timestamp``.
         resources: the ids of what was to be polled all the time.
         interval: the length of a window in seconds.
         events: in the order of time; the first one begins the account.
@@ -89,7 +96,11 @@ def audit(
 
     Example:
         >>> polls = [("x", 10), ("x", 11), ("x", 11), ("x", 13), ("y", 10), ("y", 13)]
-        >>> samples = [{"id": f"{r}{w}", "resource_id": r, "window": w} for r, w in polls]
+        >>> samples = [
+        ...     {"id": f"{r}{w}", "resource_id": r, "window": w,
+        ...      "timestamp": "1970-01-01T00:00:12.500000+00:00"}
+        ...     for r, w in polls
+        ... ]
         >>> [calm, crash] = audit(
         ...     samples, resources=["x", "y"], interval=1.0, until=14.0,
         ...     events=[Event("start", 10.0), Event("crash", 11.5)],
@@ -98,18 +109,20 @@ def audit(
         (2, 2, 0, 0)
         >>> crash.due, crash.made, crash.missed, crash.repeated, crash.longest_gap
         (6, 3, 3, 1, 2)
+        >>> crash.late
+        1
         >>> crash.last_missed_end
         1.5
     """
     wanted = sorted(set(resources))
-    times = _times_polled(samples, set(wanted))
+    times, firsts_made = _polls(samples, set(wanted))
     firsts = [math.floor(event.at / interval) for event in events]
     ends = [*firsts[1:], math.floor(until / interval)]
     periods = []
     for event, first, end in zip(events, firsts, ends, strict=True):
         windows = range(first, max(first, end))
         missed: dict[str, list[int]] = defaultdict(list)
-        repeated = 0
+        repeated = late = 0
         for resource in wanted:
             for window in windows:
                 made = times[resource, window]
@@ -117,6 +130,7 @@ def audit(
                     missed[resource].append(window)
                 else:
                     repeated += made - 1
+                    late += firsts_made[resource, window] >= (window + 1) * interval
         gaps = [window for found in missed.values() for window in found]
         due = len(wanted) * len(windows)
         periods.append(
@@ -127,6 +141,7 @@ def audit(
                 made=due - len(gaps),
                 missed=len(gaps),
                 repeated=repeated,
+                late=late,
                 last_missed_end=(max(gaps) + 1) * interval - event.at if gaps else 0.0,
                 longest_gap=max((_longest_run(found) for found in missed.values()), default=0),
             )
@@ -134,18 +149,24 @@ def audit(
     return periods
 
 
-def _times_polled(
+def _polls(
     samples: Iterable[Mapping[str, Any]], wanted: set[str]
-) -> Counter[tuple[str, int]]:
-    """How often each resource was polled in each window: as often as its most frequent sample."""
+) -> tuple[Counter[tuple[str, int]], dict[tuple[str, int], float]]:
+    """How often, and when first, each resource was polled in each window.
+
+    As often as its most frequent sample: a poll gives several, and may fail to give some.
+    """
     seen: Counter[str] = Counter()
     times: Counter[tuple[str, int]] = Counter()
+    firsts: dict[tuple[str, int], float] = {}
     for sample in samples:
-        resource, window = sample["resource_id"], sample["window"]
-        if resource in wanted:
+        poll = sample["resource_id"], sample["window"]
+        if poll[0] in wanted:
             seen[sample["id"]] += 1
-            times[resource, window] = max(times[resource, window], seen[sample["id"]])
-    return times
+            times[poll] = max(times[poll], seen[sample["id"]])
+            taken = datetime.fromisoformat(sample["timestamp"]).timestamp()
+            firsts[poll] = min(firsts.get(poll, math.inf), taken)
+    return times, firsts
 
 
 def _longest_run(windows: Sequence[int]) -> int:

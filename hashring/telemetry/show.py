@@ -41,10 +41,9 @@ from hashring.telemetry.status import Status, read_status
 from hashring.telemetry.supervisor import start_worker
 
 try:
-    from rich.console import Console, Group
+    from rich.console import Console
     from rich.live import Live
     from rich.table import Table
-    from rich.text import Text
 except ImportError as error:  # pragma: no cover - the tests of the wheel run without rich
     raise MissingDependency("the guided show", "rich", "telemetry") from error
 
@@ -110,6 +109,7 @@ class _Stage:
             ttl=TTL,
             output=str(self.samples),
             resources=self._resources,
+            on_crash="skip",
             status_file=str(status_file),
         )
         process = start_worker(config, log_level="INFO", log_file=str(self.log))
@@ -146,7 +146,6 @@ class Show:
         self._console = console if console is not None else Console()
         self._interrupted = threading.Event()
         self._live: Live | None = None
-        self._line = ""
         self._said: dict[str, str] = {}
 
     def run(self) -> int:
@@ -248,11 +247,10 @@ class Show:
                 self._live = None
 
     def _say(self, line: str) -> None:
-        self._line = line
         stamp = datetime.now().strftime("%H:%M:%S")
         self._console.print(f"[dim]{stamp}[/dim]  {line}", highlight=False)
 
-    def _scene(self, stage: _Stage) -> Group:
+    def _scene(self, stage: _Stage) -> Table:
         table = Table(expand=False)
         for column in ("member", "state"):
             table.add_column(column)
@@ -260,7 +258,7 @@ class Show:
             table.add_column(column, justify="right")
         for actor in stage.actors.values():
             table.add_row(*self._row(actor), style="dim" if actor.fate else "")
-        return Group(table, Text.from_markup(self._line))
+        return table
 
     @staticmethod
     def _row(actor: _Actor) -> tuple[str, ...]:
@@ -348,7 +346,7 @@ class Show:
         )
         table = Table(title=f"Polls of {len(polled)} resources, counted from the samples")
         table.add_column("from")
-        for column in ("windows", "due", "made", "missed", "repeated", "longest gap"):
+        for column in ("windows", "due", "made", "missed", "repeated", "late", "longest gap"):
             table.add_column(column, justify="right")
         for period in periods:
             table.add_row(
@@ -358,6 +356,7 @@ class Show:
                 f"{period.made:,}",
                 f"{period.missed:,}",
                 f"{period.repeated:,}",
+                f"{period.late:,}",
                 f"{period.longest_gap * INTERVAL:g} s" if period.longest_gap else "-",
             )
         self._console.print(table)

@@ -32,9 +32,9 @@ class Status:
         view_id: the view that it acts on; ``None`` before it has one.
         members: the ids of the view's members.
         slots: how many slots it holds.
-        resources: how many resources it polled in its last cycle.
-        window: the window of its last cycle; ``None`` before the first.
-        last_poll: when that cycle's polls ended: wall-clock seconds since the epoch.
+        resources: how many resources it has polled in its newest window.
+        window: that window; ``None`` before the first.
+        last_poll: when it last published polls: wall-clock seconds since the epoch.
         polls: how many polls it has made; samples: how many samples it has published.
         failures: how many polls or publications have failed.
     """
