@@ -6,6 +6,7 @@ Turns options into the values that the rest of the package takes; nothing is dec
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
