@@ -1,0 +1,154 @@
+"""What we ship: it is complete, installs alone, and works away from the tree."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path, PurePosixPath
+
+import pytest
+
+TREE = Path(__file__).resolve().parent.parent
+COMPILED_FROM = {".pyx", ".c", ".h"}
+
+# What a first user tries: a ring, then two members in one process and on one file.
+FIRST_HOUR = """
+import pathlib, hashring
+keys = [f"disk-{number}" for number in range(1000)]
+ring = hashring.HashRing({"a": 1, "b": 2})
+assert {ring.owner(key) for key in keys} == {"a", "b"}
+assert sorted(ring.owned("a", keys) + ring.owned("b", keys)) == sorted(keys)
+assert "sqlite" in hashring.drivers()
+for url in ("memory://first-hour", f"sqlite:///{pathlib.Path.cwd()}/group.db"):
+    with hashring.join(url, "pollers", "a") as one, hashring.join(url, "pollers", "b") as two:
+        assert one.wait_settled(30) and two.wait_settled(30), (one.state, two.state)
+        assert one.owned(keys) and two.owned(keys)
+        assert sorted([*one.owned(keys), *two.owned(keys)]) == sorted(keys)
+assert "sqlite" in hashring.drivers()
+print(hashring.__file__)
+"""
+
+USER_PROGRAM = """
+import hashring
+
+keys = hashring.Keys(["disk-1", "disk-2"])
+ring: hashring.HashRing = hashring.HashRing({"a": 1.0, "b": 2})
+owner: str = ring.owner("disk-1")
+slots: hashring.SlotSet = ring.slots("a")
+names: list[str] = hashring.drivers()
+try:
+    with hashring.join("memory://typed", "pollers") as partition:
+        member: hashring.Partition = partition
+        for cycle in partition.cycles(interval=60):
+            window: hashring.Cycle = cycle
+            for key in cycle.owned(keys):
+                print(key)
+except hashring.MemberExists as error:
+    raised: hashring.HashringError = error
+"""
+
+
+@pytest.fixture(scope="module")
+def installed(wheel, new_environment):
+    """An environment with our wheel and what it needs, and nothing else."""
+    environment = new_environment()
+    environment.install(wheel)
+    return environment
+
+
+def test_the_wheel_has_one_name_and_every_file_of_the_package(wheel):
+    files = {PurePosixPath(name) for name in zipfile.ZipFile(wheel).namelist()}
+    (information,) = {file.parts[0] for file in files} - {"hashring"}
+    assert information.endswith(".dist-info")
+    assert not {file for file in files if file.suffix in COMPILED_FROM}
+
+    expected = {
+        PurePosixPath(name) / path.relative_to(TREE / folder)
+        for folder, name in (("hashring", "hashring"), ("drivers", "hashring/drivers"))
+        for path in (TREE / folder).rglob("*")
+        if path.is_file() and path.suffix not in {".so", ".pyc", *COMPILED_FROM}
+    }
+    assert expected - files == set()
+
+
+def test_the_sdist_has_every_source_and_nothing_built(sdist):
+    with tarfile.open(sdist) as archive:
+        files = {PurePosixPath(*PurePosixPath(name).parts[1:]) for name in archive.getnames()}
+    for needed in ("Makefile", "LICENSE", "CHANGELOG.md", "docs/conf.py", "tests/conftest.py"):
+        assert PurePosixPath(needed) in files
+    sources = {file for file in files if file.suffix == ".pyx"}
+    assert PurePosixPath("hashring/_engine.pyx") in sources
+    assert not files & {source.with_suffix(".c") for source in sources}
+    assert not [file for file in files if file.suffix in {".so", ".pyc"} or "_build" in file.parts]
+
+
+def test_an_installed_wheel_works_from_another_folder_on_the_compiled_engine(installed):
+    home = installed.run("-c", FIRST_HOUR).strip()
+    assert Path(home).is_relative_to(installed.folder)
+    installed.run("-c", "import hashring._engine")
+
+
+def test_the_readme_holds_for_the_installed_wheel(installed):
+    installed.run("-m", "doctest", "-o", "ELLIPSIS", TREE / "README.md")
+
+
+def test_a_machine_without_a_compiler_installs_and_works(sdist, new_environment):
+    environment = new_environment()
+    log = environment.install("--no-cache-dir", sdist, CC="/bin/false")
+    assert "/bin/false" in log, "nothing tried to compile, so nothing was shown"
+    found = "import importlib.util as u; print(u.find_spec('hashring._engine'))"
+    assert environment.run("-c", found).strip() == "None"
+    home = environment.run("-c", FIRST_HOUR).strip()
+    assert Path(home).is_relative_to(environment.folder)
+    environment.run("-m", "doctest", "-o", "ELLIPSIS", TREE / "README.md")
+
+
+def test_the_command_needs_its_extra_and_says_so(installed, wheel, new_environment):
+    def command(environment, *arguments):
+        return subprocess.run(
+            [environment.folder / "bin" / "hashring", *arguments],
+            cwd=environment.work,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    without = command(installed, "--help")
+    assert without.returncode != 0
+    assert "pip install 'hashring-ha[telemetry]'" in without.stderr
+    environment = new_environment()
+    environment.install(f"{wheel}[telemetry]")
+    told = command(environment, "--help")
+    assert told.returncode == 0, told.stderr
+    assert "agent" in told.stdout
+    listed = command(environment, "drivers")
+    assert listed.returncode == 0, listed.stderr
+    assert "sqlite" in listed.stdout
+
+
+def test_the_drivers_can_be_listed_before_and_after_one_was_loaded(installed):
+    before, after = installed.run(
+        "-c",
+        "import hashring; print(hashring.drivers()); "
+        "hashring.join('memory://', 'g').leave(); print(hashring.drivers())",
+    ).splitlines()
+    assert before == after
+    assert "memory" in before
+
+
+def test_a_strictly_typed_program_is_checked_against_the_wheel(installed, tmp_path):
+    def mypy(program):
+        (tmp_path / "program.py").write_text(program, encoding="utf-8")
+        command = [sys.executable, "-m", "mypy", "--strict", "--cache-dir", tmp_path / "cache"]
+        command += ["--python-executable", installed.python, "program.py"]
+        return subprocess.run(
+            command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
+        )
+
+    accepted = mypy(USER_PROGRAM)
+    assert accepted.returncode == 0, accepted.stdout
+    refused = mypy(USER_PROGRAM + "\nhashring.HashRing(7)\nhashring.no_such_name\n")
+    assert refused.stdout.count(": error:") == 2, refused.stdout
