@@ -173,8 +173,8 @@ class SQLiteDriver(Driver):
         """See :meth:`hashring.driver.Driver.heartbeat`."""
         with self._lock:
             own = dict(self._own)
-        if not own:
-            return
+            if not own and self._file is not None:
+                return
         gone = []
         with self._writing("heartbeat") as (file, connection):
             now = boottime()

@@ -1,0 +1,861 @@
+"""The conformance suite: what every driver must do, as one pytest base class.
+
+A driver's author subclasses :class:`DriverSuite` and gives it the URL of a running store. The tests
+go through the public interface alone (:mod:`hashring.driver`), so that our own drivers pass them as
+outsiders would. This room knows no store and no ring.
+
+Times: nothing here fails because a machine is slow. A lower bound (a lease may not end early) is
+measured from before the call that began it; everything else waits for a condition, for up to
+``patience`` seconds.
+"""
+
+# ruff: noqa: D102 - a test's name is its documentation
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, ClassVar
+
+import pytest
+
+from hashring.driver import COMMON_OPTIONS, MAX_RECORD, Driver, DriverURL, Reading, load
+from hashring.errors import (
+    BadName,
+    BadRecord,
+    BadURL,
+    HashringError,
+    LeaseLost,
+    MemberExists,
+    StoreUnavailable,
+)
+
+__all__ = ["DriverSuite", "record"]
+
+ODD_IDS = (
+    "with space",
+    " leading and trailing ",
+    "a/b",
+    "/",
+    "//",
+    ".",
+    "..",
+    "../../etc/passwd",
+    "a:b",
+    "{a}",
+    "*",
+    "a?b[c]",
+    "quote'\"`",
+    "back\\slash",
+    "per%20cent",
+    "tab\tnew\nline\r",
+    "semi;colon,comma",
+    "MiXeD",
+    "mixed",
+    "caf\N{LATIN SMALL LETTER E WITH ACUTE}",
+    "cafe\N{COMBINING ACUTE ACCENT}",
+    "\N{RIGHTWARDS BLACK ARROW}\N{SNOWMAN} \N{CJK UNIFIED IDEOGRAPH-6F22}",
+    "\N{GRINNING FACE}" * 500,
+    "x" * 500,
+    "x" * 499 + "y",
+    "zookeeper",
+    "0",
+    "-1",
+    "null",
+)
+"""Ids that a careless driver confuses, cuts or refuses; each is a group's and a member's here."""
+
+
+def record(incarnation: str, /, **fields: Any) -> bytes:
+    """Return a record of the form that members publish.
+
+    >>> record("c0ffee", applied=None)
+    b'{"incarnation": "c0ffee", "applied": null}'
+    """
+    return json.dumps({"incarnation": incarnation, **fields}).encode()
+
+
+class DriverSuite:
+    """The tests that every driver passes. Subclass it in a test file of yours::
+
+        import pytest
+        from hashring.testing import DriverSuite
+
+        class TestMyDriver(DriverSuite):
+            @pytest.fixture
+            def url(self, my_server):          # any fixtures of yours
+                return f"mystore://127.0.0.1:{my_server.port}"
+
+    The driver must be installed (or its project, in editable mode), since it is loaded by its
+    entry point. Where the store has a server of its own, add::
+
+            def stop_server(self): ...         # returns once nobody can connect
+            def start_server(self): ...        # on the same address; returns once it serves
+
+    Both are called on the instance whose ``url`` fixture ran: keep the server on ``self``.
+
+    Attributes:
+        ttl: the lease in seconds. Raise it for a store whose clock is coarse.
+        patience: the longest wait in seconds for what must happen at some time.
+        wakes: ``wait`` returns early on a change. False for a driver whose ``wait`` only sleeps.
+    """
+
+    ttl: ClassVar[float] = 2.0
+    patience: ClassVar[float] = 30.0
+    wakes: ClassVar[bool] = True
+
+    def stop_server(self) -> None:
+        """Make the store unreachable; the default store has no server to stop."""
+        raise NotImplementedError
+
+    def start_server(self) -> None:
+        """Bring back what :meth:`stop_server` stopped, on the same address."""
+        raise NotImplementedError
+
+    def __init_subclass__(cls, **arguments: Any) -> None:
+        super().__init_subclass__(**arguments)
+        # A test that cannot apply is no test of that store: pytest does not collect a None.
+        unfit = []
+        if cls.stop_server is DriverSuite.stop_server:
+            unfit.append("test_server_")
+        if not cls.wakes:
+            unfit.append("test_wait_wakes_")
+        for name in dir(cls):
+            if name.startswith(tuple(unfit)):
+                setattr(cls, name, None)
+
+    # -- what the tests stand on
+
+    @pytest.fixture
+    def url(self) -> str:
+        """The URL of a store that runs; a subclass gives it."""
+        raise NotImplementedError(f"{type(self).__name__} must have a fixture named url")
+
+    @pytest.fixture
+    def group(self) -> str:
+        """A group that no other test uses."""
+        return f"suite-{uuid.uuid4().hex}"
+
+    @pytest.fixture
+    def driver(self, url: str) -> Iterator[Callable[[], Driver]]:
+        """A function that makes an open driver; all are closed in the end."""
+        with contextlib.ExitStack() as closing:
+
+            def make() -> Driver:
+                made = load(url, ttl=self.ttl)
+                closing.callback(made.close)
+                made.open()
+                return made
+
+            yield make
+
+    def eventually(self, what: str, condition: Callable[[], object]) -> None:
+        """Return once a condition is true, or fail after ``patience``."""
+        deadline = time.monotonic() + self.patience
+        while not condition():
+            assert time.monotonic() < deadline, f"not within {self.patience} s: {what}"
+            time.sleep(0.01)
+
+    def until_gone(self, driver: Driver, group: str, *members: str) -> float:
+        """Wait until none of the members is read any more; return the time at which it was so."""
+        self.eventually(
+            f"the leases of {members} run out",
+            lambda: not driver.read(group).records.keys() & set(members),
+        )
+        return time.monotonic()
+
+    # -- joining
+
+    def test_a_member_that_joins_is_read_by_all(
+        self, driver: Callable[[], Driver], group: str
+    ) -> None:
+        a, b = driver(), driver()
+        a.join(group, "a", record("1"))
+        b.join(group, "b", record("2", weight=3))
+        expected = {"a": record("1"), "b": record("2", weight=3)}
+        assert dict(a.read(group).records) == expected
+        assert dict(b.read(group).records) == expected
+
+    def test_a_group_that_nobody_joined_is_empty(
+        self, driver: Callable[[], Driver], group: str
+    ) -> None:
+        reading = driver().read(group)
+        assert isinstance(reading, Reading)
+        assert dict(reading.records) == {}
+
+    def test_a_second_driver_cannot_join_as_a_living_member(
+        self, driver: Callable[[], Driver], group: str
+    ) -> None:
+        first, second = driver(), driver()
+        first.join(group, "a", record("1"))
+        with pytest.raises(MemberExists, match="'a'"):
+            second.join(group, "a", record("2"))
+        with pytest.raises(MemberExists):
+            second.join(group, "a", record("1"))
+        assert dict(second.read(group).records) == {"a": record("1")}
+        first.heartbeat()
+        first.publish(group, "a", record("1", applied="x"))
+
+    def test_a_member_cannot_join_over_its_own_earlier_incarnation(
+        self, driver: Callable[[], Driver], group: str
+    ) -> None:
+        only = driver()
+        only.join(group, "a", record("1"))
+        with pytest.raises(MemberExists):
+            only.join(group, "a", record("2"))
+        assert dict(only.read(group).records) == {"a": record("1")}
+        only.heartbeat()
+
+    def test_joining_again_renews_the_lease_and_the_record(
+        self, driver: Callable[[], Driver], group: str
+    ) -> None:
+        a, watcher = driver(), driver()
+        a.join(group, "a", record("1"))
+        began = time.monotonic()
+        a.join(group, "a", record("1", weight=2))
+        assert dict(watcher.read(group).records) == {"a": record("1", weight=2)}
+        assert self.until_gone(watcher, group, "a") - began >= self.ttl
+
+    def test_of_many_who_join_as_one_member_exactly_one_succeeds(
+        self, driver: Callable[[], Driver], group: str
+    ) -> None:
+        rivals = [driver() for _ in range(4)]
+        for attempt in range(10):
+            member = f"m{attempt}"
+            together = threading.Barrier(len(rivals))
+
+            def rush(
+                index: int, member: str = member, together: threading.Barrier = together
+            ) -> bool:
+                together.wait(self.patience)
+                try:
+                    rivals[index].join(group, member, record(f"i{index}"))
+                except MemberExists:
+                    return False
+                return True
+
+            with ThreadPoolExecutor(len(rivals)) as pool:
+                joined = list(pool.map(rush, range(len(rivals))))
+            assert joined.count(True) == 1
+            winner = joined.index(True)
+            assert driver().read(group).records[member] == record(f"i{winner}")
+            rivals[winner].leave(group, member)
+
+    # -- leases
+
+    def test_a_member_that_does_not_heartbeat_is_gone_after_its_lease_and_not_before(
+        self, driver: Callable[[], Driver], group: str
+    ) -> None:
+        a, watcher = driver(), driver()
+        began = time.monotonic()
+        a.join(group, "a", record("1"))
+        assert self.until_gone(watcher, group, "a") - began >= self.ttl
+
+    def test_a_heartbeat_that_returns_keeps_the_lease_for_ttl_from_its_call(
+        self, driver: Callable[[], Driver], group: str
+    ) -> None:
+        a, watcher = driver(), driver()
+        began = time.monotonic()
+        a.join(group, "a", record("1"))
+        self.eventually(
+            "a third of the lease has passed", lambda: time.monotonic() > began + self.ttl / 3
+        )
+        began = time.monotonic()
+        a.heartbeat()
+        assert self.until_gone(watcher, group, "a") - began >= self.ttl
+
+    def test_a_member_that_heartbeats_lives_on(
+        self, driver: Callable[[], Driver], group: str
+    ) -> None:
+        a, watcher = driver(), driver()
+        began = renewed = time.monotonic()
+        a.join(group, "a", record("1"))
+        watcher.read(group)
+        while renewed - began < 2.5 * self.ttl:
+            watcher.wait(group, self.ttl / 5)
+            called = time.monotonic()
+            try:
+                a.heartbeat()
+            except LeaseLost:
+                # Only where this process was held up for longer than a lease: begin again.
+                assert time.monotonic() - renewed >= self.ttl
+                began = renewed = time.monotonic()
+                a.join(group, "a", record("1"))
+                continue
+            renewed = called
+            alive = "a" in watcher.read(group).records
+            assert alive or time.monotonic() - renewed >= self.ttl
+
+    def test_a_lease_that_ran_out_is_reported_and_does_not_come_back(
+        self, driver: Callable[[], Driver], group: str
+    ) -> None:
+        a, watcher = driver(), driver()
+        a.join(group, "a", record("1"))
+        self.until_gone(watcher, group, "a")
+        with pytest.raises(LeaseLost):
+            a.publish(group, "a", record("1", applied="x"))
+        with pytest.raises(LeaseLost):
+            a.heartbeat()
+        with pytest.raises(LeaseLost):
+            a.heartbeat()
+        assert dict(watcher.read(group).records) == {}
+
+    def test_after_its_lease_ran_out_a_member_joins_anew(
+        self, driver: Callable[[], Driver], group: str
+    ) -> None:
+        a, watcher = driver(), driver()
+        a.join(group, "a", record("1"))
+        self.until_gone(watcher, group, "a")
+        a.join(group, "a", record("2"))
+        a.heartbeat()
+        a.publish(group, "a", record("2", applied="x"))
+        assert dict(watcher.read(group).records) == {"a": record("2", applied="x")}
+
+    def test_another_takes_the_id_over_once_the_lease_ran_out_and_not_before(
+        self, driver: Callable[[], Driver], group: str
+    ) -> None:
+        dead, heir = driver(), driver()
+        began = time.monotonic()
+        dead.join(group, "a", record("1"))
+
+        def joined() -> bool:
+            try:
+                heir.join(group, "a", record("2"))
+            except MemberExists:
+                return False
+            return True
+
+        self.eventually("the heir joins", joined)
+        assert time.monotonic() - began >= self.ttl
+        assert dict(heir.read(group).records) == {"a": record("2")}
+        # From now on the id is the heir's; the dead one, should it wake up, touches nothing.
+        with pytest.raises(LeaseLost):
+            dead.heartbeat()
+        with pytest.raises(LeaseLost):
+            dead.publish(group, "a", record("1"))
+        dead.leave(group, "a")
+        heir.join(group, "a", record("2"))
+        with pytest.raises(MemberExists):
+            dead.join(group, "a", record("1"))
+        assert dict(heir.read(group).records) == {"a": record("2")}
+
+    def test_a_lost_lease_does_not_keep_the_others_from_being_renewed(
+        self, driver: Callable[[], Driver], group: str
+    ) -> None:
+        a, watcher = driver(), driver()
+        a.join(group, "old", record("1"))
+        self.until_gone(watcher, group, "old")
+        a.join(group, "new", record("1"))
+        began = time.monotonic()
+        with pytest.raises(LeaseLost, match="old"):
+            a.heartbeat()
+        assert self.until_gone(watcher, group, "new") - began >= self.ttl
+        a.leave(group, "old")
+        a.leave(group, "new")
+        a.heartbeat()
+
+    def test_a_lease_outlives_the_driver_that_closes_without_leaving(
+        self, driver: Callable[[], Driver], group: str
+    ) -> None:
+        a, watcher = driver(), driver()
+        a.join(group, "a", record("1"))
+        began = time.monotonic()
+        a.heartbeat()
+        a.close()
+        assert self.until_gone(watcher, group, "a") - began >= self.ttl
+
+    # -- publishing and reading
+
+    def test_what_was_published_is_what_the_next_read_shows(
+        self, driver: Callable[[], Driver], group: str
+    ) -> None:
+        a, b = driver(), driver()
+        a.join(group, "a", record("1"))
+        b.join(group, "b", record("2"))
+        for turn in range(25):
+            a.heartbeat()
+            a.publish(group, "a", record("1", turn=turn))
+            assert b.read(group).records["a"] == record("1", turn=turn)
+            b.heartbeat()
+            b.publish(group, "b", record("2", turn=turn))
+            assert a.read(group).records["b"] == record("2", turn=turn)
+
+    def test_one_drivers_writes_are_seen_in_the_order_of_its_calls(
+        self, driver: Callable[[], Driver], group: str
+    ) -> None:
+        a, watcher = driver(), driver()
+        a.join(group, "a", record("1", turn=-1))
+        failures: list[BaseException] = []
+
+        def write() -> None:
+            try:
+                for turn in range(100):
+                    a.heartbeat()
+                    a.publish(group, "a", record("1", turn=turn))
+            except BaseException as error:
+                failures.append(error)
+
+        writer = threading.Thread(target=write)
+        writer.start()
+        seen = []
+        while writer.is_alive():
+            seen.append(json.loads(watcher.read(group).records["a"])["turn"])
+        writer.join()
+        assert failures == []
+        assert seen == sorted(seen)
+        assert watcher.read(group).records["a"] == record("1", turn=99)
+
+    def test_only_a_member_that_joined_can_publish(
+        self, driver: Callable[[], Driver], group: str
+    ) -> None:
+        a, stranger = driver(), driver()
+        a.join(group, "a", record("1"))
+        with pytest.raises(LeaseLost):
+            stranger.publish(group, "a", record("1", applied="forged"))
+        with pytest.raises(LeaseLost):
+            stranger.publish(group, "b", record("1"))
+        with pytest.raises(LeaseLost):
+            a.publish(group, "a", record("2"))
+        assert dict(a.read(group).records) == {"a": record("1")}
+
+    def test_a_record_is_any_bytes_up_to_the_limit(
+        self, driver: Callable[[], Driver], group: str
+    ) -> None:
+        a, b = driver(), driver()
+        whole = record("1", meta="")
+        largest = record("1", meta="x" * (MAX_RECORD - len(whole)))
+        assert len(largest) == MAX_RECORD
+        a.join(group, "largest", record("1"))
+        a.publish(group, "largest", largest)
+        a.join(group, "bytes", bytes(range(256)))
+        a.publish(group, "bytes", bytes(range(255, -1, -1)) * 2)
+        a.join(group, "empty", b"")
+        a.join(group, "joined large", largest)
+        assert dict(b.read(group).records) == {
+            "largest": largest,
+            "bytes": bytes(range(255, -1, -1)) * 2,
+            "empty": b"",
+            "joined large": largest,
+        }
+
+    def test_a_record_above_the_limit_is_refused_and_changes_nothing(
+        self, driver: Callable[[], Driver], group: str
+    ) -> None:
+        a = driver()
+        a.join(group, "a", record("1"))
+        whole = record("1", meta="")
+        too_large = record("1", meta="x" * (MAX_RECORD - len(whole) + 1))
+        with pytest.raises(BadRecord, match=str(MAX_RECORD)):
+            a.publish(group, "a", too_large)
+        with pytest.raises(BadRecord, match=str(MAX_RECORD)):
+            a.join(group, "b", too_large)
+        assert dict(a.read(group).records) == {"a": record("1")}
+
+    def test_a_hundred_members_on_four_drivers(
+        self, driver: Callable[[], Driver], group: str
+    ) -> None:
+        expected: dict[str, bytes] = {}
+        made = [driver() for _ in range(4)]
+        for index in range(100):
+            for each in made:
+                each.heartbeat()
+            member = f"member-{index:03}"
+            expected[member] = record(f"i{index}", meta="x" * 300)
+            made[index % 4].join(group, member, expected[member])
+        for each in made:
+            each.heartbeat()
+            assert dict(each.read(group).records) == expected
+        for index, member in enumerate(expected):
+            made[index % 4].leave(group, member)
+        assert dict(made[0].read(group).records) == {}
+
+    def test_odd_ids_are_kept_apart_and_come_back_as_they_were(
+        self, driver: Callable[[], Driver], group: str
+    ) -> None:
+        a, b = driver(), driver()
+        for index, member in enumerate(ODD_IDS):
+            a.heartbeat()
+            a.join(group, member, record("1", index=index))
+        a.heartbeat()
+        expected = {member: record("1", index=index) for index, member in enumerate(ODD_IDS)}
+        assert dict(b.read(group).records) == expected
+        for member in ODD_IDS:
+            a.leave(group, member)
+        assert dict(b.read(group).records) == {}
+
+    def test_groups_with_odd_ids_do_not_touch_each_other(
+        self, driver: Callable[[], Driver], group: str
+    ) -> None:
+        a, b = driver(), driver()
+        # The groups of one test, and of one another: some are prefixes or parents of others.
+        groups = [group, f"{group}/a", f"{group}/a/b", *(f"{odd}{group}" for odd in ODD_IDS)]
+        for index, name in enumerate(groups):
+            a.heartbeat()
+            a.join(name, "same", record("1", index=index))
+        a.heartbeat()
+        for index, name in enumerate(groups):
+            assert dict(b.read(name).records) == {"same": record("1", index=index)}
+        a.leave(groups[1], "same")
+        assert dict(b.read(groups[1]).records) == {}
+        assert dict(b.read(groups[2]).records) == {"same": record("1", index=2)}
+        assert dict(b.read(groups[0]).records) == {"same": record("1", index=0)}
+        for name in groups:
+            a.leave(name, "same")
+
+    @pytest.mark.parametrize("name", ["", "nul\0", "\ud800", "x" * 3000, 7])
+    def test_an_id_that_cannot_be_carried_is_refused(
+        self, driver: Callable[[], Driver], group: str, name: Any
+    ) -> None:
+        a = driver()
+        for attempt in (
+            lambda: a.join(group, name, record("1")),
+            lambda: a.join(name, "a", record("1")),
+            lambda: a.publish(group, name, record("1")),
+            lambda: a.read(name),
+            lambda: a.leave(group, name),
+            lambda: a.wait(name, 0.0),
+        ):
+            with pytest.raises(BadName):
+                attempt()
+        assert dict(a.read(group).records) == {}
+
+    def test_the_memory_age_grows_with_time_and_no_faster(
+        self, driver: Callable[[], Driver], group: str
+    ) -> None:
+        a, b = driver(), driver()
+        began = time.monotonic()
+        first = a.read(group).memory_age
+        assert first >= 0
+        self.eventually("a tenth of a second has passed", lambda: time.monotonic() > began + 0.1)
+        second = b.read(group).memory_age
+        passed = time.monotonic() - began
+        if math.isinf(first):
+            assert math.isinf(second)
+        else:
+            # A store's clock may count whole seconds.
+            assert first <= second <= first + passed + 1.0
+
+    # -- waiting
+
+    def test_wait_ends_at_its_timeout_where_nothing_changes(
+        self, driver: Callable[[], Driver], group: str
+    ) -> None:
+        a = driver()
+        a.read(group)
+        began = time.monotonic()
+        for timeout in (0.0, 0.05, 0.3):
+            a.wait(group, timeout)
+        assert time.monotonic() - began < self.patience
+
+    def test_wait_wakes_for_what_changed_before_it_was_called(
+        self, driver: Callable[[], Driver], group: str
+    ) -> None:
+        a, b = driver(), driver()
+        b.read(group)
+        a.join(group, "a", record("1"))
+        self._returns_early(b, group)
+        assert b.read(group).records.keys() == {"a"}
+        a.leave(group, "a")
+        self._returns_early(b, group)
+
+    @pytest.mark.parametrize("change", ["join", "publish", "leave"])
+    def test_wait_wakes_for_a_change_while_it_waits(
+        self, driver: Callable[[], Driver], group: str, change: str
+    ) -> None:
+        a, b = driver(), driver()
+        a.join(group, "a", record("1"))
+        b.read(group)
+        # Each change on its own; a wait may also return early without one, so the lasting
+        # effect is what is awaited: the group as it is after the change.
+        done = threading.Event()
+
+        def act() -> None:
+            if change == "join":
+                a.join(group, "b", record("1"))
+            elif change == "publish":
+                a.publish(group, "a", record("1", applied="x"))
+            else:
+                a.leave(group, "a")
+            done.set()
+
+        before = dict(b.read(group).records)
+        timer = threading.Timer(0.1, act)
+        timer.start()
+        began = time.monotonic()
+        while dict(b.read(group).records) == before:
+            b.wait(group, self.patience)
+            assert time.monotonic() - began < self.patience / 2
+        timer.join()
+        assert done.is_set()
+
+    def _returns_early(self, driver: Driver, group: str) -> None:
+        began = time.monotonic()
+        driver.wait(group, self.patience)
+        assert time.monotonic() - began < self.patience / 2
+
+    # -- leaving and closing
+
+    def test_a_member_that_leaves_is_gone_at_once(
+        self, driver: Callable[[], Driver], group: str
+    ) -> None:
+        a, b = driver(), driver()
+        a.join(group, "a", record("1"))
+        b.join(group, "b", record("2"))
+        a.leave(group, "a")
+        assert b.read(group).records.keys() == {"b"}
+        with pytest.raises(LeaseLost):
+            a.publish(group, "a", record("1"))
+        a.heartbeat()
+        b.join(group, "a", record("3"))
+        assert a.read(group).records.keys() == {"a", "b"}
+
+    def test_leaving_is_idempotent_and_only_for_oneself(
+        self, driver: Callable[[], Driver], group: str
+    ) -> None:
+        a, b = driver(), driver()
+        a.leave(group, "a")
+        a.join(group, "a", record("1"))
+        b.leave(group, "a")
+        assert b.read(group).records.keys() == {"a"}
+        a.leave(group, "a")
+        a.leave(group, "a")
+        assert b.read(group).records.keys() == set()
+
+    def test_a_closed_driver_refuses_work_and_can_be_closed_again(
+        self, url: str, driver: Callable[[], Driver], group: str
+    ) -> None:
+        never_opened = load(url, ttl=self.ttl)
+        never_opened.close()
+        a = driver()
+        a.join(group, "a", record("1"))
+        a.close()
+        a.close()
+        for each in (a, never_opened):
+            with pytest.raises(HashringError):
+                each.join(group, "b", record("1"))
+            with pytest.raises(HashringError):
+                each.publish(group, "a", record("1"))
+            with pytest.raises(HashringError):
+                each.read(group)
+            with pytest.raises(HashringError):
+                each.wait(group, self.patience)
+            with pytest.raises(HashringError):
+                each.leave(group, "a")
+        with pytest.raises(HashringError):
+            a.heartbeat()
+
+    def test_a_closed_driver_opens_again(self, driver: Callable[[], Driver], group: str) -> None:
+        a, b = driver(), driver()
+        a.close()
+        a.open()
+        a.open()
+        a.join(group, "a", record("1"))
+        assert b.read(group).records.keys() == {"a"}
+
+    def test_close_ends_every_thread(self, url: str, group: str) -> None:
+        before = set(threading.enumerate())
+        made = [load(url, ttl=self.ttl) for _ in range(3)]
+        for index, each in enumerate(made):
+            each.open()
+            each.join(group, f"m{index}", record("1"))
+            each.heartbeat()
+            each.read(group)
+            each.wait(group, 0.01)
+        for index, each in enumerate(made):
+            each.leave(group, f"m{index}")
+            each.close()
+        self.eventually("every thread has ended", lambda: not set(threading.enumerate()) - before)
+
+    # -- threads
+
+    def test_heartbeats_run_beside_everything_else(
+        self, driver: Callable[[], Driver], group: str
+    ) -> None:
+        a, watcher = driver(), driver()
+        a.join(group, "a", record("1"))
+        stop = threading.Event()
+        beats: list[float] = []
+        failures: list[BaseException] = []
+
+        def beat() -> None:
+            try:
+                while not stop.is_set():
+                    a.heartbeat()
+                    beats.append(time.monotonic())
+            except BaseException as error:
+                failures.append(error)
+
+        thread = threading.Thread(target=beat)
+        thread.start()
+        try:
+            for turn in range(50):
+                a.publish(group, "a", record("1", turn=turn))
+                assert a.read(group).records["a"] == record("1", turn=turn)
+                a.wait(group, 0.001)
+                a.join(group, "b", record("2"))
+                a.leave(group, "b")
+                assert watcher.read(group).records.keys() == {"a"}
+        finally:
+            stop.set()
+            thread.join()
+        assert failures == []
+        assert beats
+
+    def test_a_long_wait_does_not_hold_up_heartbeats(
+        self, driver: Callable[[], Driver], group: str
+    ) -> None:
+        a, b = driver(), driver()
+        a.join(group, "a", record("1"))
+        stop = threading.Event()
+        failures: list[BaseException] = []
+
+        def wait() -> None:
+            try:
+                while not stop.is_set():
+                    a.read(group)
+                    a.wait(group, 2 * self.ttl)
+            except BaseException as error:
+                failures.append(error)
+
+        thread = threading.Thread(target=wait)
+        thread.start()
+        began = renewed = time.monotonic()
+        try:
+            while time.monotonic() - began < 1.5 * self.ttl:
+                a.heartbeat()
+                renewed = time.monotonic()
+                stop.wait(self.ttl / 10)
+        finally:
+            stop.set()
+            b.join(group, "b", record("2"))  # ends the wait of a driver that wakes
+            thread.join()
+        assert failures == []
+        assert renewed - began >= self.ttl
+
+    # -- options
+
+    def test_an_unknown_option_is_refused_with_the_known_ones(self, url: str) -> None:
+        joint = "&" if "?" in url else "?"
+        with pytest.raises(BadURL, match="no_such_option") as caught:
+            load(f"{url}{joint}no_such_option=1", ttl=self.ttl)
+        kind = type(load(url, ttl=self.ttl))
+        for option in (*COMMON_OPTIONS, *kind.options):
+            assert option.name in str(caught.value)
+
+    def test_the_driver_says_what_it_promises_and_explains_its_options(self, url: str) -> None:
+        kind = type(load(url, ttl=self.ttl))
+        assert kind.promise
+        assert "\n" not in kind.promise
+        names = [option.name for option in (*COMMON_OPTIONS, *kind.options)]
+        assert len(set(names)) == len(names)
+        assert all(option.help and "\n" not in option.help for option in kind.options)
+
+    def test_the_common_options_are_typed_and_known(self, url: str) -> None:
+        joint = "&" if "?" in url else "?"
+        typed = load(f"{url}{joint}backoff=0.25&retries=3", ttl=self.ttl)
+        assert typed.settings["backoff"] == 0.25
+        assert typed.settings["retries"] == 3
+        with pytest.raises(BadURL, match="retries"):
+            load(f"{url}{joint}retries=many", ttl=self.ttl)
+
+    def test_a_secret_is_shown_nowhere(self, url: str) -> None:
+        parsed = DriverURL.parse(url)
+        made = load(url, ttl=self.ttl)
+        secrets = [parsed.secret] if parsed.secret else []
+        secrets += [
+            value
+            for name, value in parsed.options.items()
+            if any(option.name == name and option.secret for option in type(made).options)
+        ]
+        shown = f"{made.url} {made.url!r} {made.unavailable('x', OSError('y'))}"
+        assert not [secret for secret in secrets if secret in shown]
+
+    # -- a server that goes away (where there is one: see stop_server)
+
+    def test_server_gone_is_an_error_in_time_and_no_reason_to_hang(
+        self, url: str, driver: Callable[[], Driver], group: str
+    ) -> None:
+        a = driver()
+        a.join(group, "a", record("1"))
+        a.read(group)
+        before = set(threading.enumerate())
+        self.stop_server()
+        try:
+            began = time.monotonic()
+            with pytest.raises(StoreUnavailable):
+                self._until_it_fails(lambda: a.read(group))
+            with pytest.raises((StoreUnavailable, LeaseLost)):
+                self._until_it_fails(a.heartbeat)
+            with pytest.raises(StoreUnavailable):
+                a.publish(group, "a", record("1", applied="x"))
+            with contextlib.suppress(StoreUnavailable):
+                a.wait(group, 0.2)
+            late = load(url, ttl=self.ttl)
+            with pytest.raises(StoreUnavailable):
+                late.open()
+            late.close()
+            assert time.monotonic() - began < self.patience
+            a.close()
+            self.eventually(
+                "every thread has ended", lambda: not set(threading.enumerate()) - before
+            )
+        finally:
+            self.start_server()
+
+    def test_server_back_serves_the_drivers_that_it_had(
+        self, driver: Callable[[], Driver], group: str
+    ) -> None:
+        a, b = driver(), driver()
+        a.join(group, "a", record("1"))
+        b.join(group, "b", record("2"))
+        a.read(group)
+        gone = time.monotonic()
+        self.stop_server()
+        try:
+            with pytest.raises(StoreUnavailable):
+                self._until_it_fails(lambda: a.read(group))
+        finally:
+            self.start_server()
+
+        readings: list[Reading] = []
+
+        def reads() -> bool:
+            with contextlib.suppress(StoreUnavailable):
+                readings.append(a.read(group))
+            return bool(readings)
+
+        self.eventually("the driver reads again", reads)
+        (reading,) = readings
+        if time.monotonic() - gone < self.ttl and not reading.records.keys() >= {"a", "b"}:
+            # It forgot leases that still run: then it must say so.
+            assert reading.memory_age <= time.monotonic() - gone + 1.0
+
+        def works(each: Driver, member: str, incarnation: str) -> bool:
+            try:
+                each.heartbeat()
+                each.publish(group, member, record(incarnation, back=True))
+            except LeaseLost:
+                with contextlib.suppress(StoreUnavailable):
+                    each.join(group, member, record(incarnation))
+                return False
+            except StoreUnavailable:
+                return False
+            return True
+
+        def both() -> bool:
+            return works(a, "a", "1") and works(b, "b", "2")
+
+        self.eventually("both members work again", both)
+        assert a.read(group).records["b"] == record("2", back=True)
+
+    def _until_it_fails(self, act: Callable[[], object]) -> None:
+        """Repeat what may still succeed in the moment after a server's end, until it raises."""
+        deadline = time.monotonic() + self.patience
+        while time.monotonic() < deadline:
+            act()
