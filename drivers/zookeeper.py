@@ -295,6 +295,10 @@ class ZooKeeperDriver(Driver):
                     ours = (group, member) not in self._leases  # left by a join that failed
                 else:
                     ours = stat.ephemeralOwner in self._ended
+                if stat.ephemeralOwner == 0:
+                    raise StoreUnusable(
+                        f"{self.url}: {path} is a persistent node that is nobody's lease: delete it"
+                    )
                 if not ours:
                     raise MemberExists(
                         f"{self.url}: member {member!r} of group {group!r} is alive in another "
@@ -335,10 +339,10 @@ class ZooKeeperDriver(Driver):
                     # A write of ours that was given up for lost has landed; now it cannot again.
                     found = self._write(GetData(path, None), deadline)
                     if isinstance(found, NoNodeError) or found[1].ephemeralOwner != lease.session:
-                        raise self._lost(group, member)
+                        raise self._lost((group, member))
                     lease.version = found[1].version
                 elif isinstance(changed, NoNodeError):
-                    raise self._lost(group, member)
+                    raise self._lost((group, member))
                 else:
                     lease.version = changed.version
                     return
@@ -349,21 +353,30 @@ class ZooKeeperDriver(Driver):
         """See :meth:`hashring.driver.Driver.heartbeat`."""
 
         def step(deadline: float) -> None:
-            if not self._leases:
-                return
-            for group, member in self._leases:
-                self._lease(group, member)
-            self._renew(deadline)
-            paths = [self._path(*names) for names in self._leases]
-            _, *stats = self._owner.call(
-                Transaction([CheckVersion(path, _ANY_VERSION) for path in paths]),
-                *(Exists(path, None) for path in paths),
-                deadline=deadline,
-            )
-            for (group, member), stat in zip(self._leases, stats, strict=True):
-                self._refuse(stat)
-                if stat is None or stat.ephemeralOwner != self._owner.id:
-                    raise self._lost(group, member)
+            paths = {
+                names: self._path(*names)
+                for names, lease in self._leases.items()
+                if lease.session == self._owner.id
+            }
+            lost = set(self._leases) - paths.keys()
+            if paths:
+                try:
+                    self._renew(deadline)
+                    _, *stats = self._owner.call(
+                        Transaction([CheckVersion(path, _ANY_VERSION) for path in paths.values()]),
+                        *(Exists(path, None) for path in paths.values()),
+                        deadline=deadline,
+                    )
+                except (SessionGone, LeaseLost):
+                    self._forget_session()
+                    lost = set(self._leases)
+                else:
+                    for names, stat in zip(paths, stats, strict=True):
+                        self._refuse(stat)
+                        if stat is None or stat.ephemeralOwner != self._owner.id:
+                            lost.add(names)
+            if lost:
+                raise self._lost(*sorted(lost))
 
         self._try("the heartbeat", self._writing, step)
 
@@ -412,6 +425,8 @@ class ZooKeeperDriver(Driver):
         self._check_granted(owner.granted)
 
     def _forget_session(self) -> None:
+        if not self._owner.id:
+            return
         # Its nodes vanish an instant after the servers say so: a join must not take them for
         # another incarnation's.
         self._ended.add(self._owner.id)
@@ -427,13 +442,14 @@ class ZooKeeperDriver(Driver):
     def _lease(self, group: str, member: str, *incarnation: str | None) -> _Lease:
         lease = self._leases.get((group, member))
         if lease is None or lease.session != self._owner.id:
-            raise self._lost(group, member)
+            raise self._lost((group, member))
         if incarnation and lease.incarnation != incarnation[0]:
-            raise self._lost(group, member)
+            raise self._lost((group, member))
         return lease
 
-    def _lost(self, group: str, member: str) -> LeaseLost:
-        return LeaseLost(f"{self.url}: {member!r} has no lease of ours in group {group!r}")
+    def _lost(self, *names: tuple[str, str]) -> LeaseLost:
+        who = ", ".join(f"{member!r} in group {group!r}" for group, member in names)
+        return LeaseLost(f"{self.url}: the lease of {who} is gone")
 
     def _write(self, request: Any, deadline: float) -> Any:
         (answer,) = self._owner.call(request, deadline=deadline)

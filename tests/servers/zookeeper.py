@@ -10,13 +10,26 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
 from kazoo.client import KazooClient
 
 from tests.servers.certificates import Certificates
 from tests.servers.process import LOOPBACK, Server, free_port, program, wait_until
 
 _INSTALL = Path(__file__).with_name("install.sh")
-_JARS = ("/usr/share/java/zookeeper.jar", "/usr/share/java/slf4j-simple.jar")
+_JARS = (
+    "/usr/share/java/zookeeper.jar",
+    "/usr/share/java/slf4j-simple.jar",
+    # What Netty needs for TLS, and Debian's zookeeper.jar forgets to name.
+    "/usr/share/java/netty-codec.jar",
+    "/usr/share/java/netty-resolver.jar",
+    "/usr/share/java/netty-transport-native-unix-common.jar",
+)
 
 
 def _classpath() -> str:
@@ -26,6 +39,13 @@ def _classpath() -> str:
         )
         assert done.returncode == 0, f"zookeeper was not installed:\n{done.stdout}{done.stderr}"
     return ":".join(_JARS)
+
+
+def _pkcs8(key: Path) -> bytes:
+    """Return a private key in the one form that ZooKeeper reads."""
+    return load_pem_private_key(key.read_bytes(), password=None).private_bytes(
+        Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
+    )
 
 
 class ZooKeeperServer(Server):
@@ -76,9 +96,7 @@ class ZooKeeperServer(Server):
         }
         if certificates is not None:
             both = self.folder / "server.pem"
-            both.write_bytes(
-                certificates.server_key.read_bytes() + certificates.server.read_bytes()
-            )
+            both.write_bytes(_pkcs8(certificates.server_key) + certificates.server.read_bytes())
             self.options |= {
                 "serverCnxnFactory": "org.apache.zookeeper.server.NettyServerCnxnFactory",
                 "secureClientPort": str(self.secure_port),

@@ -1,0 +1,62 @@
+"""The ZooKeeper driver passes the conformance suite: on one server, and on an ensemble of three."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import ClassVar
+
+import pytest
+
+from hashring.testing import DriverSuite
+from tests.servers.zookeeper import Ensemble, ZooKeeperServer
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[ZooKeeperServer]:
+    with ZooKeeperServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def ensemble() -> Iterator[Ensemble]:
+    with Ensemble() as ensemble:
+        yield ensemble
+
+
+class TestZooKeeper(DriverSuite):
+    """One server, which the suite stops and starts again."""
+
+    ttl: ClassVar[float] = 1.5
+
+    @pytest.fixture
+    def url(self, server: ZooKeeperServer) -> str:
+        self._server = server
+        return f"{server.url}/suite"
+
+    def stop_server(self) -> None:
+        self._server.kill()
+
+    def start_server(self) -> None:
+        self._server.start()
+
+
+class TestEnsemble(DriverSuite):
+    """Three servers, of which each driver picks one; the suite stops the leader and a follower."""
+
+    ttl: ClassVar[float] = 2.0
+
+    @pytest.fixture
+    def url(self, ensemble: Ensemble) -> str:
+        self._ensemble = ensemble
+        return f"zookeeper://agent:s3cret@{ensemble.url.removeprefix('zookeeper://')}/suite"
+
+    def stop_server(self) -> None:
+        self._stopped = [self._ensemble.leader, self._ensemble.follower]
+        for server in self._stopped:
+            server.kill()
+
+    def start_server(self) -> None:
+        for server in self._stopped:
+            server.launch()
+        for server in self._ensemble.servers:
+            server.wait_ready()
