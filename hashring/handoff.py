@@ -211,7 +211,8 @@ class Handoff:
 
     def in_hand(self, now: float) -> SlotSet:
         """Return :meth:`held` and what running cycles and owed windows still keep: the set that
-        the invariant speaks of."""
+        the invariant speaks of.
+        """
         if now >= self._deadline:
             return self._nothing
         return self._held | self.losing
@@ -226,7 +227,8 @@ class Handoff:
 
     def usable(self, now: float, window_start: float) -> SlotSet:
         """Return the slots that a cycle of the window that starts at ``window_start`` may pin:
-        those held, and those that are being lost but whose window this still is."""
+        those held, and those that are being lost but whose window this still is.
+        """
         if now >= self._deadline:
             return self._nothing
         slots = self._held
@@ -360,7 +362,8 @@ class Handoff:
         wall: float,
     ) -> Action:
         """Return what to do, given a reading: :meth:`observe`, then :meth:`decide`, for a member
-        without streams of windows."""
+        without streams of windows.
+        """
         self.observe(reading, token, now=now, wall=wall)
         return self.decide(now=now, wall=wall)
 
@@ -403,6 +406,7 @@ class Handoff:
                 "the store may have forgotten members: standing still",
                 seconds=max(0.01, self.ttl - reading.memory_age),
             )
+        self._see_marks()
         if self._must_wait is None:
             self._turn_to(self._view_of_members(), wall, worked)
 
@@ -678,7 +682,6 @@ class Handoff:
         )
         if behind:
             return Wait(f"waiting for {len(behind)} members to ack: {', '.join(behind[:5])}")
-        self._see_marks()
         mine = view.slots(self.member)
         gain = mine - self._held
         self._settled = view
@@ -744,7 +747,6 @@ class Handoff:
 
     def _nobody_awaits_us(self) -> bool:
         """Whether the rest have gained what this draining member gave up."""
-        self._see_marks()
         if self._target is None or not self._target.members:
             return True
         return not self._claims and not self._held and not self._losing

@@ -47,7 +47,7 @@ K = TypeVar("K")
 _LOCAL_POLL = 0.02
 """Seconds between two looks at what must change in this process (a cycle that ends)."""
 
-_SLICE = 0.1
+_SLICE = 0.05
 """The longest single wait in the store, in seconds, so that a drain or a leave is soon noticed."""
 
 
@@ -594,9 +594,10 @@ class Partition:
 
     def _share_gains(self) -> None:
         gains = self._handoff.take_gains()
+        wall = clock.wall()
         if gains:
             for stream in self._streams.values():
-                stream.gain(gains)
+                stream.gain(gains, wall)
 
     def _next_cycle(self, stream: Stream, jitter: float) -> Cycle | None:
         """Wait for the stream's next piece of work and pin it; ``None``: there will be no more."""
@@ -604,14 +605,14 @@ class Partition:
         with self._changed:
             while True:
                 self._check()
-                now, wall = clock.boottime(), clock.wall()
-                state = self._handoff.state(now)
+                wall = clock.wall()
+                state = self.state
                 if state == "left" or self._pid != os.getpid():
                     return None
                 timeout = 0.5
                 if state not in ("joining", "fenced"):
                     self._share_gains()
-                    due = stream.due(wall, lambda start: self._handoff.usable(now, start))
+                    due = stream.due(wall, self._usable)
                     if self._is_stopping() and (due is None or self._can_yield(due)):
                         return None
                     # An empty share is only worth a cycle once it is known to be one.
@@ -628,9 +629,13 @@ class Partition:
                     return None
                 self._changed.wait(max(0.001, timeout))
 
+    def _usable(self, window_start: float) -> SlotSet:
+        return self._handoff.usable(clock.boottime(), window_start)
+
     def _can_yield(self, due: Due) -> bool:
         """Whether begun work may be left to the next owner: its window starts after all that any
-        stream has started, and its slots' last window here is not decided yet."""
+        stream has started, and its slots' last window here is not decided yet.
+        """
         return due.start > newest_start(self._streams.values()) and due.slots.isdisjoint(
             self._handoff.losing
         )
@@ -724,6 +729,7 @@ class Partition:
             self._changed.notify_all()
         self._ended.set()
         self._wake.set()
+        self._beat_now.set()
         for thread in self._threads:
             if thread is not threading.current_thread():
                 # Every call on the driver ends within its timeout, so this join does too.
@@ -926,7 +932,7 @@ class Partition:
             return
         # Settled members look for expired ones; the more members, the less often each looks.
         size = len(self._handoff.members)
-        longest = min(self.ttl / 4, max(0.1, 0.004 * size))
+        longest = min(self.ttl / 4, max(0.1, min(0.5, self.ttl / 20), 0.004 * size))
         if not self._handoff.is_settled:
             longest = min(longest, max(0.02, 0.001 * size))
         if action.seconds is not None:

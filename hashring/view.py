@@ -253,7 +253,7 @@ def _ours(ours: Any, slots: int | None) -> tuple[str, str | None, tuple[Claim, .
     return handoff, settled, tuple(claims)
 
 
-@functools.lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=16)
 def _ring(members: tuple[tuple[str, float], ...], spec: str) -> HashRing:
     return HashRing.from_spec(dict(members), spec)
 
@@ -281,7 +281,8 @@ class View:
     @classmethod
     def of(cls, members: Iterable[Member], spec: str, ttl: float) -> View:
         """Return the view of these live members: less those that drain, weigh 0, or differ in
-        ring or ttl (they never hold a slot of this group's)."""
+        ring or ttl (they never hold a slot of this group's).
+        """
         owning = sorted(
             (member.id, member.incarnation, member.weight)
             for member in members

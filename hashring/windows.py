@@ -86,7 +86,16 @@ class Stream:
         self._newest = -math.inf  # the start of the newest window started
         self.closed = False
         self.missed = 0
-        self.gain(since)
+        # A window that ended before this stream began is nobody's duty, unless it was handed over.
+        self.gain(
+            (
+                batch
+                if batch.certain
+                else dataclasses.replace(batch, through=max(batch.through, wall))
+                for batch in since
+            ),
+            wall,
+        )
 
     def window_of(self, wall: float) -> int:
         """Return the number of the window that ``wall`` lies in."""
@@ -109,8 +118,9 @@ class Stream:
         """The start of the newest window that was started; ``-inf`` before the first."""
         return self._newest
 
-    def gain(self, batches: Iterable[Batch]) -> None:
+    def gain(self, batches: Iterable[Batch], wall: float) -> None:
         """Take note of slots gained: from which window on they are this member's."""
+        self._skip_to(self.window_of(wall))
         for batch in batches:
             if batch.certain:
                 first = self._first_from(batch.through)
@@ -123,6 +133,14 @@ class Stream:
             self._forget(batch.slots)
             if first != self._next:
                 self._late.append(_Late(first, batch.slots))
+
+    def _skip_to(self, present: int) -> None:
+        """Skip the base share's windows that are over: this member was late itself."""
+        if self._next < present:
+            if self._newest > -math.inf:
+                self.missed += present - self._next
+            self._next = present
+            self._merge()
 
     def _forget(self, slots: SlotSet) -> None:
         for late in self._late:
@@ -139,17 +157,24 @@ class Stream:
             usable: the slots that a window with this start may pin (:meth:`Handoff.usable`).
         """
         present = self.window_of(wall)
-        for late in sorted(self._late, key=lambda late: late.window):
-            if late.window >= self._next or late.window > present:
-                break
-            late.window = max(late.window, min(self._oldest(wall, present), self._next))
-            start = self.start_of(late.window)
-            if late.window < self._next:
-                slots = late.slots & usable(start)
-                if slots:
-                    return Due(late.window, start, slots, late=True)
-            # Lost since, and a later window would find no more of it; or too old.
-            late.window = self._next
+        self._skip_to(present)
+        oldest = min(self._oldest(wall, present), self._next)
+        behind = [late for late in self._late if late.window < min(self._next, present + 1)]
+        for late in behind:
+            late.window = max(late.window, oldest)
+        for window in sorted({late.window for late in behind if late.window < self._next}):
+            start = self.start_of(window)
+            allowed = usable(start)
+            slots = allowed - allowed
+            for late in behind:
+                if late.window == window:
+                    slots = slots | (late.slots & allowed)
+            if slots:
+                return Due(window, start, slots, late=True)
+            for late in behind:
+                if late.window == window:
+                    # Lost since: a later window would find no more of it.
+                    late.window = self._next
         self._merge()
         if self._next > present:
             return None
@@ -172,13 +197,7 @@ class Stream:
                     late.window += 1
                     late.slots = late.slots & due.slots
         else:
-            if self._newest > -math.inf:
-                self.missed += due.window - self._next
             self._next = due.window + 1
-            for late in self._late:
-                # Those that this window took in; an overrun skipped their windows before it.
-                if late.window <= due.window:
-                    late.window = self._next
         self._newest = max(self._newest, due.start)
         self._merge()
 

@@ -1,0 +1,902 @@
+"""The real hand-off on a simulated store, under a seeded scheduler: thousands of runs a minute.
+
+A run is one group's life: members join, crash, drain, pause past their lease, heartbeat slowly and
+read late; requests and answers are lost and delayed; the store goes away, comes back, and forgets.
+Only time, threads and the network are simulated: :class:`~hashring.handoff.Handoff` and
+:class:`~hashring.windows.Stream` are the very objects that run in production.
+
+After every step a run checks that
+
+* no two live members have one slot in hand, and each has a subset of ``table(applied)[itself]``,
+  where ``applied`` is what the *store* has (DESIGN 4.1);
+* what a running cycle has pinned is in hand for as long as the cycle is valid;
+
+and, once the faults have stopped, that the group settles and holds every slot. With windows it
+counts, for each slot and window, how often it was worked (DESIGN 4.6).
+
+Run it: ``python -m hashring.testing.simulation --runs 20000``. A violation prints its seed;
+``--seed N --runs 1 --trace`` shows that run step by step.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import heapq
+import itertools
+import multiprocessing
+import random
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator, Sequence
+from typing import Any
+
+from hashring.driver import Reading, incarnation_of
+from hashring.errors import (
+    GroupMismatch,
+    HashringError,
+    LeaseLost,
+    MemberExists,
+    StoreUnavailable,
+)
+from hashring.handoff import Handoff, Join, Leave, Publish
+from hashring.ring import HashRing, SlotSet
+from hashring.view import Member, View
+from hashring.windows import Due, Stream, newest_start, owed_by, yielded_by
+
+__all__ = ["PROFILES", "Profile", "Result", "SimulatedStore", "Violation", "run", "run_many"]
+
+SPEC = HashRing(slots=64, vnodes=8, load_bound=1.25).spec
+TTL = 3.0
+INTERVAL = 1.0
+
+
+class Violation(AssertionError):
+    """A rule of the protocol does not hold; the message names the seed and the moment."""
+
+
+class SimulatedStore:
+    """A store as the driver contract describes it, on simulated time.
+
+    Args:
+        forgetful: its memory began at time 0; else it never forgets anything.
+    """
+
+    def __init__(self, *, forgetful: bool) -> None:
+        self._leases: dict[str, tuple[bytes, str | None, float]] = {}
+        self._memory_since: float | None = 0.0 if forgetful else None
+        self.writes = 0
+
+    def _live(self, member: str, now: float) -> tuple[bytes, str | None, float] | None:
+        lease = self._leases.get(member)
+        if lease is not None and lease[2] <= now:
+            del self._leases[member]
+            self.writes += 1
+            return None
+        return lease
+
+    def record(self, member: str, now: float) -> bytes | None:
+        """Return a member's live record."""
+        lease = self._live(member, now)
+        return None if lease is None else lease[0]
+
+    def join(self, now: float, member: str, record: bytes) -> None:
+        """Begin a lease."""
+        incarnation = incarnation_of(record)
+        lease = self._live(member, now)
+        if lease is not None and lease[1] != incarnation:
+            raise MemberExists(member)
+        self._leases[member] = (record, incarnation, now + TTL)
+        self.writes += 1
+
+    def publish(self, now: float, member: str, record: bytes) -> None:
+        """Replace a record."""
+        lease = self._live(member, now)
+        if lease is None or lease[1] != incarnation_of(record):
+            raise LeaseLost(member)
+        self._leases[member] = (record, lease[1], lease[2])
+        self.writes += 1
+
+    def heartbeat(self, now: float, member: str, incarnation: str) -> None:
+        """Renew a lease."""
+        lease = self._live(member, now)
+        if lease is None or lease[1] != incarnation:
+            raise LeaseLost(member)
+        self._leases[member] = (lease[0], lease[1], now + TTL)
+
+    def read(self, now: float) -> Reading:
+        """Return the live records."""
+        records = {
+            member: lease[0]
+            for member in list(self._leases)
+            if (lease := self._live(member, now)) is not None
+        }
+        age = float("inf") if self._memory_since is None else now - self._memory_since
+        return Reading(records, age)
+
+    def leave(self, now: float, member: str, incarnation: str) -> None:
+        """End a lease."""
+        lease = self._live(member, now)
+        if lease is not None and lease[1] == incarnation:
+            del self._leases[member]
+            self.writes += 1
+
+    def forget(self, now: float) -> None:
+        """Lose everything, as a server that restarts without persistence does."""
+        self._leases.clear()
+        self._memory_since = now
+        self.writes += 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Profile:
+    """What a run may do.
+
+    Attributes:
+        members: the least and the most members at the start.
+        length: seconds of simulated time in which things happen; ttl is 3 s, a window 1 s.
+        rates: the expected number of each event in a run.
+        loss: the probability that a request, or its answer, is lost.
+        slow: the probability that a request, or its answer, takes long.
+        slowest: how long, in seconds.
+        windows: members work windows, and each slot's are counted.
+        exactly: every window of every slot must be worked exactly once.
+        forgetful: the store may forget.
+        on_crash: ``"repeat"`` or ``"skip"``.
+        drift: the most by which the rate of a member's clock differs from the store's.
+        skew: the most by which members' wall clocks differ, in seconds.
+    """
+
+    members: tuple[int, int] = (2, 5)
+    length: float = 16.0
+    rates: tuple[tuple[str, float], ...] = ()
+    loss: float = 0.0
+    slow: float = 0.0
+    slowest: float = 0.0
+    windows: bool = False
+    exactly: bool = False
+    forgetful: bool = False
+    on_crash: str = "repeat"
+    drift: float = 0.0
+    skew: float = 0.0
+
+
+PROFILES: dict[str, Profile] = {
+    "chaos": Profile(
+        rates=(
+            ("join", 4.0),
+            ("crash", 2.0),
+            ("drain", 2.0),
+            ("pause", 3.0),
+            ("flap", 1.5),
+            ("away", 1.0),
+            ("restart", 1.5),
+        ),
+        loss=0.03,
+        slow=0.05,
+        slowest=2.0,
+        drift=0.04,
+        skew=0.1,
+        windows=True,
+    ),
+    "forgetful": Profile(
+        rates=(
+            ("join", 3.0),
+            ("crash", 1.5),
+            ("drain", 1.5),
+            ("pause", 2.5),
+            ("forget", 2.5),
+            ("away", 1.0),
+            ("restart", 1.0),
+        ),
+        loss=0.03,
+        slow=0.05,
+        slowest=2.0,
+        drift=0.04,
+        skew=0.1,
+        windows=True,
+        forgetful=True,
+    ),
+    "planned": Profile(
+        rates=(("join", 4.0), ("drain", 3.0), ("restart", 4.0), ("flap", 1.0), ("roll", 0.5)),
+        slow=0.02,
+        slowest=0.3,
+        skew=0.1,
+        windows=True,
+        exactly=True,
+    ),
+    "crash-skip": Profile(
+        rates=(("join", 1.0), ("crash", 1.0), ("restart", 1.0)),
+        skew=0.1,
+        windows=True,
+        on_crash="skip",
+    ),
+    "crash-repeat": Profile(
+        rates=(("join", 1.0), ("crash", 1.0), ("restart", 1.0)),
+        skew=0.1,
+        windows=True,
+        on_crash="repeat",
+    ),
+    "pause-skip": Profile(
+        rates=(("join", 1.0), ("pause", 1.0), ("restart", 1.0)),
+        skew=0.1,
+        windows=True,
+        on_crash="skip",
+    ),
+}
+"""The kinds of run; ``chaos`` and ``forgetful`` are for 4.1, the others for windows too."""
+
+
+@dataclasses.dataclass
+class Result:
+    """What a run did.
+
+    Attributes:
+        steps: how many events were played; each was followed by the checks.
+        events: how often each fault or change happened.
+        gains: how often slots changed hands.
+        worked: (slot, window) pairs worked.
+        missed: (slot, window) pairs not worked.
+        repeated: (slot, window) pairs worked more than once.
+    """
+
+    steps: int = 0
+    events: Counter[str] = dataclasses.field(default_factory=Counter)
+    gains: int = 0
+    worked: int = 0
+    missed: int = 0
+    repeated: int = 0
+
+    def add(self, other: Result) -> None:
+        """Add another run's figures."""
+        self.steps += other.steps
+        self.events += other.events
+        self.gains += other.gains
+        self.worked += other.worked
+        self.missed += other.missed
+        self.repeated += other.repeated
+
+
+class _Sleep:
+    """Yielded by a process: go on after this long, or when the store changed."""
+
+    def __init__(self, seconds: float, *, wakes: bool = False) -> None:
+        self.seconds = seconds
+        self.wakes = wakes
+
+
+class _Call:
+    """Yielded by a process: a request to the store."""
+
+    def __init__(self, function: Callable[[float], Any]) -> None:
+        self.function = function
+
+
+_Process = Generator[Any, Any, None]
+_TIMEOUT = 1.0
+
+
+class _Actor:
+    """One member's process: its clocks, its hand-off, and what its threads do."""
+
+    def __init__(self, world: _World, name: str, weight: float) -> None:
+        self.world = world
+        self.name = name
+        self.alive = True
+        self.paused_until = 0.0
+        self.last_landing = 0.0
+        random_ = world.random
+        drift = world.profile.drift
+        self.rate = 1.0 + random_.uniform(-drift, drift)
+        self.wall_offset = random_.uniform(-world.profile.skew, world.profile.skew) / 2
+        self.handoff = world.make_handoff(
+            name,
+            incarnations=(f"{name}.{next(world.numbers)}" for _ in itertools.count()),
+            spec=SPEC,
+            ttl=TTL,
+            weight=weight,
+        )
+        self.stream: Stream | None = None
+        self.stopping = False
+        self.reconciling: _Process | None = None
+        self.cycling: _Process | None = None
+        self.cycle: tuple[SlotSet, int] | None = None
+        self.incarnations_seen = {self.handoff.incarnation}
+
+    # ---- clocks ---------------------------------------------------------------------------
+
+    def local(self) -> float:
+        return self.world.now * self.rate
+
+    def wall(self) -> float:
+        return 1000.0 + self.world.now + self.wall_offset
+
+    def label(self) -> float:
+        newest = newest_start(self.streams)
+        return max(self.wall(), newest + 1e-6)
+
+    @property
+    def streams(self) -> Sequence[Stream]:
+        return () if self.stream is None else (self.stream,)
+
+    # ---- the threads ----------------------------------------------------------------------
+
+    def reconcile(self) -> _Process:
+        handoff, store, random_ = self.handoff, self.world.store, self.world.random
+        action: Any = handoff.start()
+        while True:
+            try:
+                if isinstance(action, Join):
+                    record = action.record
+                    yield _Call(lambda now, record=record: store.join(now, self.name, record))
+                    handoff.joined(self.local())
+                elif isinstance(action, Publish):
+                    record = action.record
+                    yield _Call(lambda now, record=record: store.publish(now, self.name, record))
+                    handoff.published()
+                    self.take_gains()
+                elif isinstance(action, Leave):
+                    break
+                elif action is not None:
+                    if action.local:
+                        yield _Sleep(0.2, wakes=True)
+                    elif action.seconds is None:
+                        # As the partition does: wait for a change, and look for the expired.
+                        yield _Sleep(0.8 if handoff.is_settled else 0.2, wakes=True)
+                    elif action.seconds > 0:
+                        yield _Sleep(min(action.seconds, 0.3), wakes=True)
+                token = handoff.reading_begins()
+                reading = yield _Call(store.read)
+                streams = self.streams
+                wall = self.label()
+                handoff.observe(
+                    reading,
+                    token,
+                    now=self.local(),
+                    wall=wall,
+                    worked=newest_start(streams) > -float("inf"),
+                )
+                if handoff.view is not None:
+                    self.world.views[handoff.view.id] = handoff.view
+                losing = handoff.losing
+                action = handoff.decide(
+                    now=self.local(),
+                    wall=wall,
+                    owed=owed_by(streams, wall, losing),
+                    yielded=yielded_by(streams, wall, losing),
+                )
+                self.take_gains()
+            except LeaseLost:
+                handoff.lease_lost()
+                action = None
+            except MemberExists:
+                action = None
+                yield _Sleep(random_.uniform(0.1, 0.5))
+            except StoreUnavailable:
+                action = None
+                yield _Sleep(random_.uniform(0.02, 0.3))
+            except GroupMismatch as error:
+                raise self.world.violation(f"{self.name}: {error}") from error
+        incarnation = handoff.incarnation
+        handoff.left()
+        self.world.left(self)
+        try:
+            yield _Call(lambda now: store.leave(now, self.name, incarnation))
+        except HashringError:
+            return
+
+    def heartbeats(self) -> _Process:
+        handoff, store = self.handoff, self.world.store
+        while not handoff.has_left:
+            token, incarnation = handoff.heartbeat_begins(), handoff.incarnation
+            started = self.local()
+            try:
+                yield _Call(
+                    lambda now, incarnation=incarnation: store.heartbeat(
+                        now, self.name, incarnation
+                    )
+                )
+                handoff.heartbeat_confirmed(token, started)
+            except LeaseLost:
+                handoff.lease_lost(token)
+            except StoreUnavailable:
+                yield _Sleep(0.1)
+                continue
+            yield _Sleep(TTL / 3 if token >= 0 else 0.05)
+
+    def cycles(self) -> _Process:
+        handoff, random_, world = self.handoff, self.world.random, self.world
+        while handoff.state(self.local()) in ("joining", "fenced"):
+            yield _Sleep(0.05)
+        stream = self.stream = Stream(
+            INTERVAL,
+            wall=self.wall(),
+            since=handoff.since,
+            on_crash=world.profile.on_crash,
+            catch_up=TTL,
+        )
+        handoff.take_gains()
+        lazy = random_.random() < 0.2
+        for number in itertools.count():
+            while True:
+                if handoff.has_left:
+                    return
+                wall = self.wall()
+                due: Due | None = None
+                if handoff.state(self.local()) not in ("joining", "fenced"):
+                    due = stream.due(wall, lambda start: handoff.usable(self.local(), start))
+                    if self.stopping and (
+                        due is None
+                        or (
+                            due.start > newest_start(self.streams)
+                            and due.slots.isdisjoint(handoff.losing)
+                        )
+                    ):
+                        stream.closed = True
+                        return
+                    if due is not None and (due.slots or handoff.is_settled):
+                        break
+                elif self.stopping:
+                    stream.closed = True
+                    return
+                pause = min(0.5, stream.next_start() - wall) if due is None else 0.05
+                yield _Sleep(max(0.002, pause), wakes=True)
+            assert due is not None
+            handoff.pin(number, due.slots)
+            stream.started(due)
+            self.cycle = (due.slots, handoff.lease)
+            span = 0.9 if lazy else 0.3
+            # Late work is a few slots: it takes a part of the time that a share takes.
+            busy = random_.uniform(0.0, 0.05 if due.late else span) * INTERVAL
+            yield _Sleep(busy / 2)
+            if self.cycle_is_valid():
+                world.work(self, due)
+            yield _Sleep(busy / 2)
+            self.cycle = None
+            handoff.unpin(number)
+            world.wake(self.reconciling)
+
+    def cycle_is_valid(self) -> bool:
+        return (
+            self.cycle is not None
+            and self.cycle[1] == self.handoff.lease
+            and self.local() < self.handoff.deadline
+        )
+
+    def take_gains(self) -> None:
+        gains = self.handoff.take_gains() if self.stream is not None else ()
+        if self.stream is not None and gains:
+            self.stream.gain(gains, self.wall())
+            self.world.result.gains += 1
+            self.world.wake(self.cycling)
+
+    def in_hand(self) -> SlotSet:
+        return self.handoff.in_hand(self.local())
+
+
+class _World:
+    """The scheduler: one run."""
+
+    def __init__(
+        self,
+        seed: int,
+        profile: Profile,
+        make_handoff: Callable[..., Handoff],
+        trace: Callable[[str], None] | None,
+    ) -> None:
+        self.seed = seed
+        self.random = random.Random(seed)  # noqa: S311 - a reproducible run, no secret
+        self.profile = profile
+        self.make_handoff = make_handoff
+        self.trace = trace
+        self.now = 0.0
+        self.numbers = itertools.count()
+        self.store = SimulatedStore(forgetful=profile.forgetful)
+        self.actors: list[_Actor] = []
+        self.views: dict[str, View] = {}
+        self.result = Result()
+        self.faults_until = profile.length
+        self.away_until = 0.0
+        self._heap: list[tuple[float, int, _Actor | None, Any, Any, Any]] = []
+        self._order = itertools.count()
+        self._writes_seen = 0
+        self._sleepers: dict[_Process, tuple[int, _Actor]] = {}
+        self._cancelled: set[int] = set()
+        self._names = itertools.count()
+        self._empty = SlotSet.empty(64)
+        self._full = SlotSet.full(64)
+        self._once: dict[int, SlotSet] = {}
+        self._twice: dict[int, SlotSet] = {}
+        self._disturbed: list[tuple[float, float]] = []
+        self._first_full: float | None = None
+
+    def violation(self, text: str) -> Violation:
+        return Violation(f"seed {self.seed}, t={self.now:.4f}: {text}")
+
+    def say(self, text: str) -> None:
+        if self.trace is not None:
+            self.trace(f"{self.now:9.4f}  {text}")
+
+    # ---- time -----------------------------------------------------------------------------
+
+    def _push(self, at: float, actor: _Actor | None, what: Any, value: Any = None) -> int:
+        number = next(self._order)
+        heapq.heappush(self._heap, (at, number, actor, what, value, None))
+        return number
+
+    def _latency(self) -> float:
+        random_, profile = self.random, self.profile
+        if self.now < self.faults_until and random_.random() < profile.slow:
+            return random_.uniform(0.0, profile.slowest)
+        return random_.uniform(0.0005, 0.01)
+
+    def _lost(self) -> bool:
+        if self.now >= self.faults_until:
+            return False
+        return self.now < self.away_until or self.random.random() < self.profile.loss
+
+    def _resume(self, actor: _Actor, process: _Process, value: Any) -> None:
+        try:
+            if isinstance(value, BaseException):
+                request = process.throw(value)
+            else:
+                request = process.send(value)
+        except StopIteration:
+            return
+        if isinstance(request, _Sleep):
+            number = self._push(self.now + request.seconds, actor, process)
+            if request.wakes:
+                self._sleepers[process] = (number, actor)
+        else:
+            self._request(actor, process, request.function)
+
+    def _request(self, actor: _Actor, process: _Process, function: Callable[..., Any]) -> None:
+        deadline = self.now + _TIMEOUT
+        if self._lost():
+            self._push(deadline, actor, process, StoreUnavailable("request lost"))
+            return
+        # One member's requests reach the store in the order in which they were sent.
+        landing = max(self.now + self._latency(), actor.last_landing)
+        actor.last_landing = landing
+        self._push(landing, None, (actor, process, function, deadline))
+
+    def _land(
+        self, actor: _Actor, process: _Process, function: Callable[..., Any], deadline: float
+    ) -> None:
+        answer: Any
+        try:
+            answer = function(self.now)
+        except HashringError as error:
+            answer = error
+        if self._lost():
+            self._push(max(self.now, deadline), actor, process, StoreUnavailable("answer lost"))
+        else:
+            arrival = self.now + self._latency()
+            if arrival > deadline:
+                self._push(deadline, actor, process, StoreUnavailable("too late"))
+            else:
+                self._push(arrival, actor, process, answer)
+        if self.store.writes != self._writes_seen:
+            self._writes_seen = self.store.writes
+            for sleeper in self.actors:
+                self.wake(sleeper.reconciling)
+
+    def wake(self, process: _Process | None) -> None:
+        """End a sleep early."""
+        if process is None:
+            return
+        found = self._sleepers.pop(process, None)
+        if found is not None:
+            number, actor = found
+            self._cancelled.add(number)
+            self._push(self.now + self._latency(), actor, process)
+
+    # ---- one run --------------------------------------------------------------------------
+
+    def play(self) -> Result:
+        profile, random_ = self.profile, self.random
+        for _ in range(random_.randint(*profile.members)):
+            self.start()
+        for kind, expected in profile.rates:
+            count = int(expected) + (random_.random() < expected % 1)
+            if not profile.exactly and "crash" not in kind and "pause" not in kind:
+                count = random_.randint(0, 2 * count)
+            elif kind in ("crash", "pause") and expected > 1:
+                count = random_.randint(0, 2 * count)
+            for _ in range(count):
+                self._push(random_.uniform(2.0, profile.length), None, ("event", kind))
+        end = profile.length + 4 * TTL
+        while self._heap:
+            at, number, actor, what, value, _ = heapq.heappop(self._heap)
+            if number in self._cancelled:
+                self._cancelled.discard(number)
+                continue
+            if at > end:
+                break
+            if actor is not None:
+                if not actor.alive:
+                    continue
+                if actor.paused_until > at:
+                    heapq.heappush(
+                        self._heap, (actor.paused_until, number, actor, what, value, None)
+                    )
+                    continue
+            self.now = max(self.now, at)
+            self.result.steps += 1
+            if actor is not None:
+                self._sleepers.pop(what, None)
+                self._resume(actor, what, value)
+                self._check(actor)
+            elif what[0] == "event":
+                self._event(what[1])
+            elif what[0] == "drain":
+                self.drain(what[1])
+            else:
+                self._land(*what)
+                self._check(what[0])
+        self._finish(end)
+        return self.result
+
+    def start(self, name: str | None = None) -> _Actor:
+        weight = self.random.choice((1.0, 1.0, 1.0, 2.0, 0.5))
+        if self.profile.exactly is False and self.random.random() < 0.05:
+            weight = 0.0
+        actor = _Actor(self, name or f"m{next(self._names)}", weight)
+        self.actors.append(actor)
+        actor.reconciling = actor.reconcile()
+        self._push(self.now, actor, actor.reconciling)
+        self._push(self.now + 0.001, actor, actor.heartbeats())
+        if self.profile.windows:
+            actor.cycling = actor.cycles()
+            self._push(self.now + 0.002, actor, actor.cycling)
+        self.say(f"start {actor.name} weight {weight}")
+        return actor
+
+    def live(self) -> list[_Actor]:
+        return [actor for actor in self.actors if actor.alive and not actor.handoff.has_left]
+
+    def _event(self, kind: str) -> None:
+        random_ = self.random
+        candidates = [actor for actor in self.live() if not actor.stopping]
+        self.result.events[kind] += 1
+        if kind == "join":
+            if len(candidates) < 8:
+                self.start()
+            return
+        if kind == "forget":
+            self.say("the store forgets")
+            self.store.forget(self.now)
+            return
+        if kind == "away":
+            self.away_until = self.now + random_.uniform(0.1, 1.5 * TTL)
+            self.say(f"the store is away until {self.away_until:.3f}")
+            return
+        actor = random_.choice(candidates) if candidates else None
+        # One that can own something stays: an empty group works nothing, by its own wish.
+        if actor is None or not any(
+            other is not actor and other.handoff.weight > 0 and other.handoff.is_settled
+            for other in candidates
+        ):
+            return
+        if kind == "crash":
+            self.say(f"crash {actor.name}")
+            actor.alive = False
+            self._disturbed.append((self.now, self.now + 2 * TTL))
+        elif kind == "pause":
+            length = random_.choice(
+                (random_.uniform(0.05, 0.8), random_.uniform(0.8, 1.1), random_.uniform(1.1, 3.5))
+            )
+            actor.paused_until = self.now + length * TTL
+            self.say(f"pause {actor.name} until {actor.paused_until:.3f}")
+            self._disturbed.append((self.now, actor.paused_until + 2 * TTL))
+        elif kind == "flap":
+            # Comes and goes at once: views that some see and others skip.
+            flapping = self.start()
+            self._push(self.now + random_.uniform(0.0, 0.2), None, ("drain", flapping))
+        elif kind == "drain":
+            self.drain(actor)
+        elif kind == "restart":
+            self.drain(actor)
+            self._push(self.now + random_.uniform(0.0, 1.0), None, ("event", "join"))
+        elif kind == "roll":
+            for place, member in enumerate(candidates):
+                self._push(self.now + 1.5 * place, None, ("event", "restart"))
+                del member
+
+    def drain(self, actor: _Actor) -> None:
+        self.say(f"drain {actor.name}")
+        actor.stopping = True
+        actor.handoff.drain()
+        self.wake(actor.reconciling)
+        self.wake(actor.cycling)
+
+    def left(self, actor: _Actor) -> None:
+        self.say(f"left {actor.name}")
+
+    # ---- the checks -----------------------------------------------------------------------
+
+    def _check(self, actor: _Actor) -> None:
+        if not actor.alive:
+            return
+        mine = actor.in_hand()
+        if actor.cycle_is_valid() and actor.cycle is not None and not actor.cycle[0] <= mine:
+            raise self.violation(f"{actor.name}: a running cycle lost slots that it had pinned")
+        if not mine:
+            return
+        for other in self.actors:
+            if other is not actor and other.alive and not mine.isdisjoint(other.in_hand()):
+                both = sorted(mine & other.in_hand())
+                raise self.violation(f"{actor.name} and {other.name} both hold slots {both}")
+        record = self.store.record(actor.name, self.now)
+        if record is None:
+            return  # Forgotten or expired: the fence and rule 4 answer for it.
+        member = Member.from_json(actor.name, record)
+        if member.incarnation != actor.handoff.incarnation:
+            raise self.violation(f"{actor.name} holds slots while another has its place")
+        allowed = (
+            self._empty
+            if member.applied is None
+            else self.views[member.applied].slots(actor.name)
+        )
+        if not mine <= allowed:
+            raise self.violation(f"{actor.name} holds more than its applied view allows")
+
+    def work(self, actor: _Actor, due: Due) -> None:
+        self.say(f"{actor.name} works {len(due.slots)} slots of window {due.window}")
+        before = self._once.get(due.window, self._empty)
+        repeated = before & due.slots
+        if repeated:
+            self._twice[due.window] = self._twice.get(due.window, self._empty) | repeated
+            if self.profile.exactly or self.profile.on_crash == "skip":
+                raise self.violation(
+                    f"{actor.name} repeats slots {sorted(repeated)} of window {due.window}"
+                )
+        self._once[due.window] = before | due.slots
+
+    def _finish(self, end: float) -> None:
+        for actor in self.live():
+            state = actor.handoff.state(actor.local())
+            if actor.stopping:
+                raise self.violation(f"{actor.name} has not left: {state}")
+            if state != "settled":
+                raise self.violation(f"{actor.name} does not settle: {state}")
+        holders = self.live()
+        if any(actor.handoff.weight > 0 for actor in holders):
+            held = self._empty
+            for actor in holders:
+                held = held | actor.in_hand()
+            if held != self._full:
+                raise self.violation("settled, and yet nobody holds some slots")
+        self._count_windows(end)
+
+    def _count_windows(self, end: float) -> None:
+        if not self._once:
+            return
+        first, last = min(self._once) + 2, int(1000 + end - 3)
+        for window in range(first, last + 1):
+            once = self._once.get(window, self._empty)
+            self.result.worked += len(once)
+            self.result.repeated += len(self._twice.get(window, self._empty))
+            missing = self._full - once
+            self.result.missed += len(missing)
+            if missing and not self._may_miss(window):
+                raise self.violation(f"window {window} was missed for slots {sorted(missing)}")
+
+    def _may_miss(self, window: int) -> bool:
+        if self.profile.exactly:
+            return False
+        if self.profile.loss or self.profile.forgetful:
+            return True  # Chaos: 4.1 is what those runs are about.
+        start = window * INTERVAL - 1000
+        return any(begin - 1.5 <= start <= end for begin, end in self._disturbed)
+
+
+def run(
+    seed: int,
+    profile: Profile | str = "chaos",
+    *,
+    make_handoff: Callable[..., Handoff] = Handoff,
+    trace: Callable[[str], None] | None = None,
+) -> Result:
+    """Play one run and check it after every step.
+
+    Args:
+        seed: the same seed and profile play the same run.
+        profile: one of :data:`PROFILES`, or your own.
+        make_handoff: another hand-off to judge: the tests plant known mistakes here.
+        trace: is called with a line for each event.
+
+    Raises:
+        Violation: a rule does not hold.
+
+    Example:
+        >>> run(1, "planned").repeated
+        0
+    """
+    found = PROFILES[profile] if isinstance(profile, str) else profile
+    return _World(seed, found, make_handoff, trace).play()
+
+
+def _seeds(first: int, runs: int) -> Iterator[int]:
+    return iter(range(first, first + runs))
+
+
+def _batch(job: tuple[int, int, str]) -> tuple[Result, list[str]]:
+    first, runs, profile = job
+    total, violations = Result(), []
+    for seed in _seeds(first, runs):
+        try:
+            total.add(run(seed, profile))
+        except Violation as violation:
+            violations.append(f"{profile}: {violation}")
+    return total, violations
+
+
+def run_many(
+    runs: int, profile: str = "chaos", *, first: int = 0, processes: int | None = None
+) -> tuple[Result, list[str]]:
+    """Play many runs in several processes; return their sum and the violations."""
+    size = max(1, min(250, runs // 8 or 1))
+    jobs = [
+        (start, min(size, first + runs - start), profile)
+        for start in range(first, first + runs, size)
+    ]
+    total, violations = Result(), []
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(processes) as pool:
+        for result, found in pool.imap_unordered(_batch, jobs):
+            total.add(result)
+            violations.extend(found)
+    return total, violations
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run from the command line; exit with 1 on a violation."""
+    parser = argparse.ArgumentParser(
+        prog="python -m hashring.testing.simulation", description=__doc__.partition("\n")[0]
+    )
+    parser.add_argument("--runs", type=int, default=20000, help="in all, over the profiles")
+    parser.add_argument("--seed", type=int, default=0, help="the first seed")
+    parser.add_argument(
+        "--profile", action="append", choices=sorted(PROFILES), help="default: all of them"
+    )
+    parser.add_argument("--processes", type=int, default=None)
+    parser.add_argument("--trace", action="store_true", help="print every event (few runs only)")
+    options = parser.parse_args(arguments)
+    profiles = options.profile or list(PROFILES)
+    failed = False
+    for profile in profiles:
+        runs = max(1, options.runs // len(profiles))
+        began = time.perf_counter()
+        if options.trace:
+            total, violations = Result(), []
+            for seed in _seeds(options.seed, runs):
+                try:
+                    total.add(run(seed, profile, trace=_print))
+                except Violation as violation:
+                    violations.append(f"{profile}: {violation}")
+        else:
+            total, violations = run_many(
+                runs, profile, first=options.seed, processes=options.processes
+            )
+        seconds = time.perf_counter() - began
+        events = ", ".join(f"{count} {kind}" for kind, count in sorted(total.events.items()))
+        _print(
+            f"{profile}: {runs} runs from seed {options.seed}, {total.steps} steps, "
+            f"{total.gains} hand-overs; {events}; windows worked {total.worked}, "
+            f"missed {total.missed}, repeated {total.repeated}; "
+            f"{len(violations)} violations; {seconds:.0f} s"
+        )
+        for violation in violations[:20]:
+            _print(violation)
+        failed = failed or bool(violations)
+    return 1 if failed else 0
+
+
+def _print(line: str) -> None:
+    sys.stdout.write(line + "\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
