@@ -4,8 +4,9 @@ This page has the public names and nothing else. ``hashring.testing`` is importe
 asked for.
 
 >>> import hashring
->>> sorted(hashring.drivers())[:1]
-['memory']
+>>> ring = hashring.HashRing(["a", "b", "c"])
+>>> ring.owner("disk-17") in ring.members
+True
 """
 
 from __future__ import annotations
@@ -74,4 +75,4 @@ if not TYPE_CHECKING:  # a checker that saw this would accept any name
         raise AttributeError(f"module 'hashring' has no attribute {name!r}")
 
     def __dir__() -> list[str]:
-        return sorted({*globals(), "testing"})
+        return [*__all__, "testing"]

@@ -129,16 +129,6 @@ def test_the_command_needs_its_extra_and_says_so(installed, wheel, new_environme
     assert "sqlite" in listed.stdout
 
 
-def test_the_drivers_can_be_listed_before_and_after_one_was_loaded(installed):
-    before, after = installed.run(
-        "-c",
-        "import hashring; print(hashring.drivers()); "
-        "hashring.join('memory://', 'g').leave(); print(hashring.drivers())",
-    ).splitlines()
-    assert before == after
-    assert "memory" in before
-
-
 def test_a_strictly_typed_program_is_checked_against_the_wheel(installed, tmp_path):
     def mypy(program):
         (tmp_path / "program.py").write_text(program, encoding="utf-8")
