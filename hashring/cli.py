@@ -51,7 +51,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except HashringError as error:
         print(f"hashring: {error}", file=sys.stderr)  # noqa: T201 - the command's own output
         return exit_code(error)
-    except BrokenPipeError:
-        # Whoever read the output has gone. Python flushes it once more at exit, and would fail.
-        sys.stdout = None
-        return 0

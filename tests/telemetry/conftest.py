@@ -1,0 +1,112 @@
+"""What the agents' tests share: agents as processes that no test leaves behind, and patience."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+def until(reached: Callable[[], Any], what: str, seconds: float = 30.0) -> Any:
+    """Return what ``reached`` returns as soon as that is true; fail where it never is."""
+    deadline = time.monotonic() + seconds
+    while not (found := reached()):
+        assert time.monotonic() < deadline, f"waited {seconds} s in vain until {what}"
+        time.sleep(0.02)
+    return found
+
+
+class Agents:
+    """Agents that one test starts, as ``hashring agent``, on a store and a file of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.url = f"sqlite://{folder / 'group.db'}"
+        self.output = folder / "samples.jsonl"
+        self.processes: dict[str, subprocess.Popen[str]] = {}  # the latest of each member
+        self._started: list[subprocess.Popen[str]] = []
+
+    def start(self, member: str, *options: str, **popen: Any) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "hashring", "agent", "--member", member]
+        command += ["--backend-url", self.url, "--group", "test", "--log-level", "info"]
+        command += ["--status-file", str(self.status_file(member))]
+        if "--output" not in options:
+            command += ["--output", str(self.output)]
+        process = subprocess.Popen(
+            [*command, *options],
+            **{"stderr": subprocess.PIPE, "text": True, "start_new_session": True} | popen,
+        )
+        self._started.append(process)
+        self.processes[member] = process
+        return process
+
+    def status_file(self, member: str) -> Path:
+        return self.folder / f"{member}.json"
+
+    def status(self, member: str) -> dict[str, Any]:
+        try:
+            return dict(json.loads(self.status_file(member).read_text()))
+        except FileNotFoundError:
+            return {}
+
+    def settle(self, *members: str) -> None:
+        """Wait until these, and no others, share everything."""
+
+        def settled() -> bool:
+            statuses = [self.status(member) for member in members]
+            return all(
+                status.get("state") == "settled" and status["members"] == sorted(members)
+                for status in statuses
+            )
+
+        until(settled, f"{', '.join(members)} have settled")
+
+    def samples(self, output: Path | None = None) -> list[dict[str, Any]]:
+        path = output if output is not None else self.output
+        if not path.exists():
+            return []
+        lines = path.read_bytes().split(b"\n")
+        return [json.loads(line) for line in lines[:-1]]  # the last one may be half written
+
+    def windows(self, member: str) -> set[int]:
+        return {sample["window"] for sample in self.samples() if sample["member"] == member}
+
+    def end(self) -> None:
+        for process in self._started:
+            if process.poll() is None:
+                process.send_signal(signal.SIGCONT)
+                process.kill()
+            process.communicate()
+
+
+@pytest.fixture
+def agents(tmp_path: Path) -> Iterator[Agents]:
+    found = Agents(tmp_path)
+    yield found
+    found.end()
+
+
+@pytest.fixture(name="until")
+def until_fixture() -> Callable[..., Any]:
+    return until
+
+
+@pytest.fixture
+def is_alive() -> Callable[[int], bool]:
+    def alive(pid: int) -> bool:
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return False
+        # A zombie has ended; only its parent has not looked yet.
+        return b") Z " not in Path(f"/proc/{pid}/stat").read_bytes()
+
+    return alive

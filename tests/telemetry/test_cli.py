@@ -1,0 +1,141 @@
+"""The command: what it prints, and how it says what is wrong: one line, and an exit code."""
+
+import subprocess
+import sys
+
+import pytest
+
+
+def run(*arguments, **variables):
+    return subprocess.run(
+        [sys.executable, "-m", "hashring", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        **variables,
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "complaint"),
+    [
+        (["--backend-url", "nonsense"], 2, "nonsense"),
+        (["--backend-url", "pigeon://coop"], 2, "pigeon"),
+        (["--backend-url", "sqlite:///tmp/x?color=red"], 2, "color"),
+        (["--backend-url", "sqlite:////proc/no/such/folder/x.db"], 1, "/proc/no/such/folder"),
+        (["--interval", "0"], 2, "--interval"),
+        (["--ttl", "nan"], 2, "--ttl"),
+        (["--cycles", "-1"], 2, "--cycles"),
+        (["--output", "/nowhere/samples"], 1, "/nowhere/samples"),
+        (["--output", "pigeon://coop"], 2, "pigeon"),
+        (["--workers", "2"], 2, "memory://"),
+        (
+            ["--backend-url", "sqlite:///x", "--workers", "2", "--status-file", "x"],
+            2,
+            "--status-file",
+        ),
+    ],
+)
+def test_what_is_wrong_is_one_line_and_an_exit_code(options, code, complaint):
+    done = run("agent", "--backend-url", "memory://", *options)
+
+    assert done.returncode == code, done.stderr
+    assert done.stdout == ""
+    [line] = done.stderr.splitlines()
+    assert line.startswith("hashring: ")
+    assert complaint in line
+
+
+def test_a_secret_in_a_url_is_never_shown():
+    done = run("agent", "--backend-url", "pigeon://me:hunter2@coop/?password=hunter2")
+
+    assert done.returncode == 2
+    assert "hunter2" not in done.stderr
+
+
+def test_a_group_with_another_ttl_is_refused(agents):
+    agents.start("a", "--interval", "1", "--ttl", "3")
+    agents.settle("a")
+
+    done = run("agent", "--backend-url", agents.url, "--group", "test", "--ttl", "4")
+
+    assert done.returncode == 1
+    [line] = done.stderr.splitlines()
+    assert line.startswith("hashring: ")
+    assert "ttl" in line
+
+
+def test_an_unknown_option_is_a_usage_error():
+    done = run("agent", "--color", "red")
+
+    assert done.returncode == 2
+    assert "--color" in done.stderr
+
+
+def test_an_empty_or_unreadable_list_of_resources_is_refused(tmp_path):
+    empty = tmp_path / "resources"
+    empty.write_text("# none\n")
+
+    done = run("agent", "--backend-url", "memory://", "--resources", str(empty))
+
+    assert done.returncode == 2
+    assert "lists no resource" in done.stderr
+    assert run("agent", "--resources", str(tmp_path / "absent")).returncode == 2
+
+
+def test_the_installed_drivers_are_listed_with_what_they_promise():
+    done = run("drivers")
+
+    assert done.returncode == 0
+    assert "sqlite://  from hashring-ha" in done.stdout
+    assert "(hashring.drivers.sqlite:SQLiteDriver)" in done.stdout
+    assert "never forgets" in done.stdout
+    assert "?ttl=" in done.stdout
+
+
+def test_help_is_there_for_each_command():
+    for command in ([], ["agent"], ["show"], ["drivers"]):
+        done = run(*command, "--help")
+        assert done.returncode == 0
+        assert "Usage: hashring" in done.stdout
+
+
+def test_a_reader_that_leaves_early_is_met_with_silence():
+    process = subprocess.Popen(
+        [sys.executable, "-m", "hashring", "drivers"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    process.stdout.close()
+
+    assert process.wait(30) == 1
+    assert process.stderr.read() == ""
+    process.stderr.close()
+
+
+@pytest.mark.parametrize(
+    ("package", "command"),
+    [
+        ("click", ["drivers"]),
+        ("psutil", ["agent"]),
+        ("rich", ["show"]),
+        ("platformdirs", ["agent"]),
+    ],
+)
+def test_a_missing_extra_is_named_with_the_pip_command(package, command):
+    script = f"""
+import sys
+sys.modules[{package!r}] = None  # what the import system takes for "not there"
+from hashring.cli import main
+sys.exit(main({command!r}))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=60
+    )
+
+    assert done.returncode == 2
+    [line] = done.stderr.splitlines()
+    assert f"the package {package!r}" in line
+    assert "pip install 'hashring-ha[telemetry]'" in line

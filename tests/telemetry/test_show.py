@@ -1,0 +1,94 @@
+"""The guided show, whole: what it promises, and that nothing is left behind."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+
+import pytest
+
+pytestmark = pytest.mark.timeout(180)
+
+
+@pytest.fixture
+def show(tmp_path):
+    """Start the show with a temporary folder of its own."""
+    started = []
+
+    def start():
+        process = subprocess.Popen(
+            [sys.executable, "-m", "hashring", "show"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=os.environ | {"TMPDIR": str(tmp_path), "COLUMNS": "120"},
+            start_new_session=True,
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+def processes_of_session(leader):
+    found = subprocess.run(
+        ["ps", "-o", "pid=,stat=", "-s", str(leader)], capture_output=True, text=True, check=False
+    )
+    return [line for line in found.stdout.splitlines() if " Z" not in line]
+
+
+def test_the_show_keeps_its_promise_and_leaves_nothing_behind(show, tmp_path):
+    process = show()
+
+    said, _ = process.communicate(timeout=120)
+
+    assert process.returncode == 0, said
+    rows = dict(re.findall(r"[│|] (start|kill -9|join|stop) +[│|](.+)[│|]", said))
+    figures = {name: [cell.strip() for cell in re.split("[│|]", row)] for name, row in rows.items()}
+    assert set(figures) == {"start", "kill -9", "join", "stop"}
+    for name, (windows, due, made, missed, repeated, *_) in figures.items():
+        assert int(windows) >= 3
+        assert int(due.replace(",", "")) > 0
+        assert repeated == "0"
+        if name != "kill -9":
+            assert (missed, made) == ("0", due)
+    assert "As promised" in said
+    assert list(tmp_path.iterdir()) == []
+    assert processes_of_session(process.pid) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_show_that_is_interrupted_leaves_nothing_behind(show, tmp_path, number):
+    process = show()
+    for line in process.stdout:
+        if "settled" in line:
+            break
+
+    os.killpg(process.pid, number)  # as a terminal does
+
+    said = process.stdout.read()
+    assert process.wait(20) == 130
+    assert "Traceback" not in said
+    assert list(tmp_path.iterdir()) == []
+    assert processes_of_session(process.pid) == []
+
+
+def test_a_show_whose_agents_die_says_so_and_fails(show, tmp_path):
+    process = show()
+    for line in process.stdout:
+        if "a: settled" in line:
+            break
+    [status] = list(tmp_path.glob("*/a.json"))
+    pid = re.search(r'"pid": (\d+)', status.read_text())[1]
+
+    os.kill(int(pid), signal.SIGKILL)
+
+    said = process.stdout.read()
+    assert process.wait(60) == 1
+    assert "agent a ended by itself" in said
+    assert list(tmp_path.iterdir()) == []

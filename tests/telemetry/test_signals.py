@@ -1,0 +1,95 @@
+import signal
+import subprocess
+import sys
+
+import pytest
+
+SCRIPT = """
+import signal, sys, threading
+from hashring.telemetry.signals import Signals
+lock = threading.Lock()
+stopped = threading.Event()
+
+def stop():
+    with lock:
+        print("stopping", flush=True)
+    stopped.set()
+
+with Signals(stop, ignore_interrupt={ignore}):
+    print("ready", flush=True)
+    {body}
+print("done", flush=True)
+assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+assert threading.active_count() == 1
+"""
+
+
+@pytest.fixture
+def program():
+    started = []
+
+    def start(body, ignore=False):
+        process = subprocess.Popen(
+            [sys.executable, "-c", SCRIPT.format(body=body, ignore=ignore)],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        started.append(process)
+        assert process.stdout.readline() == "ready\n"
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_first_signal_stops(program, number):
+    process = program("stopped.wait()")
+
+    process.send_signal(number)
+
+    assert process.communicate(timeout=10)[0] == "stopping\ndone\n"
+    assert process.returncode == 0
+
+
+def test_stopping_needs_no_lock_that_the_main_thread_may_hold(program):
+    # Were stop() called within the signal handler, it would wait for the thread it interrupted.
+    process = program("lock.acquire(); signal.pause(); lock.release(); stopped.wait()")
+
+    process.send_signal(signal.SIGTERM)
+
+    assert process.communicate(timeout=10)[0] == "stopping\ndone\n"
+
+
+def test_a_second_interrupt_ends_at_once(program):
+    process = program("stopped.wait(); threading.Event().wait()")
+    process.send_signal(signal.SIGINT)
+    assert process.stdout.readline() == "stopping\n"
+
+    process.send_signal(signal.SIGINT)
+
+    assert process.wait(10) == 130
+
+
+def test_a_second_sigterm_does_not_stop_twice(program):
+    process = program("stopped.wait(); threading.Event().wait()")
+    process.send_signal(signal.SIGTERM)
+    assert process.stdout.readline() == "stopping\n"
+
+    process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.SIGINT)
+
+    assert process.wait(10) == 130
+    assert process.stdout.read() == ""
+
+
+def test_an_interrupt_can_be_ignored(program):
+    process = program("stopped.wait()", ignore=True)
+
+    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGTERM)
+
+    assert process.communicate(timeout=10)[0] == "stopping\ndone\n"
