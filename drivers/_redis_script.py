@@ -1,0 +1,264 @@
+"""The Redis driver's one Lua script: every operation on a group, on the server's own time.
+
+Pure text: it knows Redis and the keys of a group, but nothing of connections.
+
+The keys of a group share one hash slot:
+
+=========  ====================================================================================
+group      hash: which server this is, since when, the group's version (its name is the channel)
+leases     sorted set: member -> the time at which its lease runs out, in microseconds of ``TIME``
+owners     hash: member -> ``ttl sequence token incarnation`` of the lease
+records    hash: member -> record
+changes    sorted set: member -> the version that last changed it, removals included
+writers    hash: driver token -> ``sequence time`` of its last write
+=========  ====================================================================================
+
+Each of the first five holds an entry for the empty name, which no member can have. So none of them
+is ever empty, and one that is missing was forgotten: by a flush, an eviction, or a restart.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+__all__ = ["PARTS", "SCRIPT", "SHA1"]
+
+PARTS = ("group", "leases", "owners", "records", "changes", "writers")
+
+SCRIPT = """\
+local group, leases, owners, records, changes, writers = unpack(KEYS)
+local operation, ttl = ARGV[1], tonumber(ARGV[2])
+local DAY = 86400000000
+
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+
+-- Lua prints large numbers with an exponent.
+local function digits(number)
+    return string.format('%.0f', number)
+end
+
+local function lease_of(member)
+    local found = redis.call('HGET', owners, member)
+    if not found then
+        return nil
+    end
+    local runs, sequence, token, incarnation = string.match(found, '^(%d+) (%d+) (%x+) (.*)$')
+    return {ttl = tonumber(runs), sequence = tonumber(sequence),
+            token = token, incarnation = incarnation}
+end
+
+local replication = redis.call('INFO', 'replication')
+if not string.find(replication, 'role:master', 1, true) then
+    return redis.error_reply('READONLY this server is a replica, or just became one')
+end
+local identity = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)')
+    .. ':' .. string.match(replication, 'master_replid:(%w+)')
+local _, online = string.gsub(replication, 'state=online', '')
+
+local changed = false
+local version, since, floor, born
+
+-- First among the writes, because it is one that a full store refuses: then nothing has happened.
+local function bump()
+    if not changed then
+        version = redis.call('HINCRBY', group, 'version', 1)
+        changed = true
+    end
+end
+
+-- After the time stepped back or the server changed, no lease may run longer than its ttl.
+local function clip()
+    local far = redis.call('ZRANGEBYSCORE', leases, '(' .. digits(now), '(inf')
+    for _, member in ipairs(far) do
+        local latest = now + lease_of(member).ttl
+        if tonumber(redis.call('ZSCORE', leases, member)) > latest then
+            redis.call('ZADD', leases, digits(latest), member)
+        end
+    end
+end
+
+if redis.call('EXISTS', group, leases, owners, records, changes) < 5 then
+    redis.call('DEL', group, leases, owners, records, changes)
+    version, since, floor, born, changed = 0, now, 0, digits(now), true
+    redis.call('HSET', group, 'identity', identity, 'since', digits(now), 'version', 0,
+               'floor', 0, 'clock', digits(now), 'born', born)
+    redis.call('ZADD', leases, 'inf', '')
+    redis.call('HSET', owners, '', '')
+    redis.call('HSET', records, '', '')
+    redis.call('ZADD', changes, 0, '')
+else
+    local state = redis.call('HMGET', group,
+                             'identity', 'since', 'version', 'floor', 'clock', 'born')
+    since, version, floor = tonumber(state[2]), tonumber(state[3]), tonumber(state[4])
+    born = state[6]
+    local stepped_back = now < tonumber(state[5]) - 1000000
+    if state[1] ~= identity or stepped_back then
+        bump()
+        if state[1] ~= identity or since > now then
+            since = now
+        end
+        redis.call('HSET', group, 'identity', identity, 'since', digits(since),
+                   'clock', digits(now))
+        clip()
+    end
+end
+
+local function remove(member)
+    bump()
+    redis.call('ZADD', changes, version, member)
+    redis.call('ZREM', leases, member)
+    redis.call('HDEL', owners, member)
+    redis.call('HDEL', records, member)
+end
+
+for _, member in ipairs(redis.call('ZRANGEBYSCORE', leases, '-inf', digits(now))) do
+    remove(member)
+end
+
+-- Removals stay in `changes` for those who read increments, but not for ever.
+if redis.call('ZCARD', changes) > 2 * redis.call('ZCARD', leases) + 64 then
+    bump()
+    floor = version
+    redis.call('HSET', group, 'floor', floor)
+    for _, member in ipairs(redis.call('ZRANGE', changes, 0, -1)) do
+        if not redis.call('ZSCORE', leases, member) then
+            redis.call('ZREM', changes, member)
+        end
+    end
+end
+
+local function answer(status, ...)
+    if changed then
+        -- pcall: a user without the right to publish costs the others a poll, not the write.
+        redis.pcall('PUBLISH', group, version)
+    end
+    local first = redis.call('ZRANGE', leases, 0, 0, 'WITHSCORES')
+    local ends = -1
+    if first[1] ~= '' then
+        ends = tonumber(first[2])
+    end
+    return {status, identity .. ':' .. born, version, now, since, online, ends, ...}
+end
+
+-- Whether this is older than a write of the same driver that was applied already.
+local function outdated(token, sequence)
+    local last = redis.call('HGET', writers, token)
+    if last and tonumber(string.match(last, '^%d+')) > sequence then
+        return true
+    end
+    redis.call('HSET', writers, token, sequence .. ' ' .. digits(now))
+    return false
+end
+
+local function store(member, lease, record)
+    if redis.call('HGET', records, member) ~= record then
+        bump()
+        redis.call('ZADD', changes, version, member)
+        redis.call('HSET', records, member, record)
+    end
+    redis.call('HSET', owners, member, string.format(
+        '%s %s %s %s', digits(lease.ttl), digits(lease.sequence), lease.token, lease.incarnation))
+end
+
+if operation == 'look' then
+    return answer('ok')
+end
+
+if operation == 'read' then
+    local epoch, known = ARGV[3], tonumber(ARGV[4])
+    local size = redis.call('HLEN', records) - 1
+    if epoch ~= identity .. ':' .. born or known < floor or known > version then
+        return answer('all', size, redis.call('HGETALL', records))
+    end
+    local found = {}
+    for _, member in ipairs(redis.call('ZRANGEBYSCORE', changes, '(' .. known, '+inf')) do
+        found[#found + 1] = member
+        found[#found + 1] = redis.call('HGET', records, member)
+    end
+    return answer('changes', size, found)
+end
+
+if operation == 'doubt' then
+    bump()
+    since = now
+    redis.call('HSET', group, 'since', digits(now))
+    return answer('ok')
+end
+
+local token = ARGV[3]
+
+if operation == 'heartbeat' then
+    local lost, behind = {}, {}
+    for i = 4, #ARGV, 3 do
+        local member, incarnation, sequence = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2])
+        local lease = lease_of(member)
+        if not lease or lease.token ~= token or lease.incarnation ~= incarnation then
+            lost[#lost + 1] = member
+        else
+            redis.call('ZADD', leases, digits(now + ttl), member)
+            if lease.sequence < sequence then
+                behind[#behind + 1] = member
+            end
+        end
+    end
+    redis.call('HSET', group, 'clock', digits(now))
+    return answer('ok', lost, behind)
+end
+
+local sequence, member = tonumber(ARGV[4]), ARGV[5]
+if outdated(token, sequence) then
+    return answer('outdated')
+end
+local lease = lease_of(member)
+
+if operation == 'leave' then
+    if lease and lease.token == token then
+        remove(member)
+        if redis.call('ZCARD', leases) == 1 then
+            for _, key in ipairs(KEYS) do
+                redis.call('PEXPIRE', key, DAY / 1000)
+            end
+        end
+    end
+    return answer('ok')
+end
+
+local incarnation, record = ARGV[6], ARGV[7]
+local mine = lease and lease.token == token and lease.incarnation == incarnation
+
+if operation == 'publish' then
+    if not mine then
+        return answer('lost')
+    end
+    lease.sequence = sequence
+    store(member, lease, record)
+    return answer('ok')
+end
+
+if operation == 'join' then
+    if lease and not mine then
+        local left = tonumber(redis.call('ZSCORE', leases, member)) - now
+        return answer('exists', lease.incarnation, left)
+    end
+    lease = {ttl = ttl, sequence = sequence, token = token, incarnation = incarnation}
+    store(member, lease, record)
+    redis.call('ZADD', leases, digits(now + ttl), member)
+    for _, key in ipairs(KEYS) do
+        redis.call('PERSIST', key)
+    end
+    if redis.call('HLEN', writers) > 2 * redis.call('ZCARD', leases) + 64 then
+        local all = redis.call('HGETALL', writers)
+        for i = 1, #all, 2 do
+            if tonumber(string.match(all[i + 1], '%d+$')) < now - DAY then
+                redis.call('HDEL', writers, all[i])
+            end
+        end
+    end
+    return answer('ok')
+end
+
+return redis.error_reply('ERR no such operation')
+"""
+
+SHA1 = hashlib.sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest()
