@@ -11,15 +11,21 @@ How a batch runs: a *source* hashes the next chunk of keys into an array of 32-b
 """
 
 cimport cython
+from cpython.buffer cimport PyBUF_RECORDS_RO, PyBuffer_Release, PyObject_CheckBuffer
+from cpython.buffer cimport PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
 from cpython.mem cimport PyMem_Calloc, PyMem_Free, PyMem_Malloc, PyMem_Realloc
+from cpython.pycapsule cimport PyCapsule_GetPointer
 from cpython.ref cimport PyObject
 from cpython.tuple cimport PyTuple_GET_ITEM, PyTuple_GET_SIZE
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from cpython.unicode cimport PyUnicode_DecodeUTF8
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcmp, memcpy, memset
 
+import re
+import sys
 from types import GenericAlias
 
 from hashring.errors import BadKey, BadRing, EmptyRing, UnknownMember
@@ -30,10 +36,12 @@ cdef extern from *:
     """
     #if defined(__GNUC__) || defined(__clang__)
     #define HR_PREFETCH(address) __builtin_prefetch(address)
+    #define HR_PREFETCH_TO_WRITE(address) __builtin_prefetch(address, 1)
     #define HR_POPCOUNT(word) __builtin_popcountll(word)
     #define HR_TRAILING_ZEROS(word) __builtin_ctzll(word)
     #else
     #define HR_PREFETCH(address) ((void)(address))
+    #define HR_PREFETCH_TO_WRITE(address) ((void)(address))
     static int HR_POPCOUNT(unsigned long long word) {
         int count = 0;
         for (; word; word &= word - 1) count++;
@@ -70,13 +78,67 @@ cdef extern from *:
     #else
     #define HR_READY(text) 0
     #endif
+
+    /* The Arrow C data and stream interfaces (arrow.apache.org, "C data interface"). */
+    #ifndef ARROW_C_DATA_INTERFACE
+    #define ARROW_C_DATA_INTERFACE
+    struct ArrowSchema {
+        const char *format, *name, *metadata;
+        int64_t flags, n_children;
+        struct ArrowSchema **children, *dictionary;
+        void (*release)(struct ArrowSchema *);
+        void *private_data;
+    };
+    struct ArrowArray {
+        int64_t length, null_count, offset, n_buffers, n_children;
+        const void **buffers;
+        struct ArrowArray **children, *dictionary;
+        void (*release)(struct ArrowArray *);
+        void *private_data;
+    };
+    #endif
+    #ifndef ARROW_C_STREAM_INTERFACE
+    #define ARROW_C_STREAM_INTERFACE
+    struct ArrowArrayStream {
+        int (*get_schema)(struct ArrowArrayStream *, struct ArrowSchema *);
+        int (*get_next)(struct ArrowArrayStream *, struct ArrowArray *);
+        const char *(*get_last_error)(struct ArrowArrayStream *);
+        void (*release)(struct ArrowArrayStream *);
+        void *private_data;
+    };
+    #endif
+
+    static CYTHON_INLINE PyObject **hr_list_items(PyObject *list) {
+        return ((PyListObject *)list)->ob_item;
+    }
+    static CYTHON_INLINE PyObject **hr_tuple_items(PyObject *tuple) {
+        return ((PyTupleObject *)tuple)->ob_item;
+    }
     """
     void HR_PREFETCH(const void* address) noexcept nogil
+    void HR_PREFETCH_TO_WRITE(const void* address) noexcept nogil
     int HR_POPCOUNT(uint64_t word) noexcept nogil
     int HR_TRAILING_ZEROS(uint64_t word) noexcept nogil
     uint64_t hr_load64(const uint8_t* data) noexcept nogil
     uint32_t hr_load32(const uint8_t* data) noexcept nogil
     int HR_READY(PyObject* text) noexcept
+    ctypedef struct ArrowSchema "struct ArrowSchema":
+        const char* format
+        ArrowSchema* dictionary
+        void (*release)(ArrowSchema*) noexcept nogil
+    ctypedef struct ArrowArray "struct ArrowArray":
+        int64_t length
+        int64_t null_count
+        int64_t offset
+        int64_t n_buffers
+        const void** buffers
+        void (*release)(ArrowArray*) noexcept nogil
+    ctypedef struct ArrowArrayStream "struct ArrowArrayStream":
+        int (*get_schema)(ArrowArrayStream*, ArrowSchema*) noexcept nogil
+        int (*get_next)(ArrowArrayStream*, ArrowArray*) noexcept nogil
+        const char* (*get_last_error)(ArrowArrayStream*) noexcept nogil
+    PyObject** _list_items "hr_list_items"(object values) noexcept
+    PyObject** _tuple_items "hr_tuple_items"(object values) noexcept
 
 cdef extern from "Python.h":
     bint PyUnicode_Check(PyObject* value) noexcept
@@ -89,11 +151,13 @@ cdef extern from "Python.h":
     Py_ssize_t PyBytes_SizeUnchecked "PyBytes_GET_SIZE"(PyObject* value) noexcept
     char* PyByteArray_AS_STRING(object value) noexcept
     int PyByteArray_Resize(object value, Py_ssize_t size) except -1
+    object PyUnicode_FromKindAndData(int kind, const void* data, Py_ssize_t length)
 
 cdef enum:
     CHUNK = 1024            # keys hashed at a time where Python objects are read
-    BIG_CHUNK = 1 << 16     # where none are, so that the GIL can be released for a while
-    AHEAD = 12              # keys whose memory is asked for before it is their turn
+    BIG_CHUNK = 1 << 14     # where none are, so that the GIL can be released for a while
+    AHEAD = 12              # keys whose memory is asked for before they are hashed,
+    FAR_AHEAD = 32          # and before they are only collected, which is sooner done
     LOCAL = 512             # bytes of UTF-8 that need no allocation
 
 # ---------------------------------------------------------------------------------------------
@@ -260,7 +324,7 @@ cdef inline uint64_t _hash_one(object key, uint32_t seed=0) except? 0:
 
 cdef inline Py_ssize_t _slot(uint32_t top, int bits) noexcept nogil:
     # The top bits of the hash; in 64 bits, because C leaves a shift of 32 by 32 undefined.
-    return <Py_ssize_t>((<uint64_t>top << bits) >> 32)
+    return <Py_ssize_t>(<uint64_t>top >> (32 - bits))
 
 
 def hash_key(key, uint32_t seed=0):
@@ -298,6 +362,10 @@ cdef class _Source:
     cdef object item(self, Py_ssize_t i):
         """Return what the caller gave as the chunk's i-th key."""
         raise NotImplementedError
+
+    cdef PyObject** objects(self) noexcept:
+        """Return the chunk's items where they lie in memory as objects, else NULL."""
+        return NULL
 
 
 @cython.final
@@ -342,19 +410,10 @@ cdef class _SequenceSource(_Source):
         self.count = self.end - self.begin
         return 0
 
-    cdef object item(self, Py_ssize_t i):
+    cdef PyObject** objects(self) noexcept:
         if self.is_list:
-            return <object>PyList_GET_ITEM(self.keys, self.begin + i)
-        return <object>PyTuple_GET_ITEM(self.keys, self.begin + i)
-
-
-cdef extern from *:
-    """
-    static CYTHON_INLINE PyObject **hr_list_items(PyObject *l) { return ((PyListObject *)l)->ob_item; }
-    static CYTHON_INLINE PyObject **hr_tuple_items(PyObject *t) { return ((PyTupleObject *)t)->ob_item; }
-    """
-    PyObject** _list_items "hr_list_items"(object values) noexcept
-    PyObject** _tuple_items "hr_tuple_items"(object values) noexcept
+            return _list_items(self.keys) + self.begin
+        return _tuple_items(self.keys) + self.begin
 
 
 @cython.final
@@ -392,8 +451,8 @@ cdef class _IteratorSource(_Source):
         self.count = n
         return 0
 
-    cdef object item(self, Py_ssize_t i):
-        return self.chunk[i]
+    cdef PyObject** objects(self) noexcept:
+        return _list_items(self.chunk)
 
 
 @cython.final
@@ -416,11 +475,265 @@ cdef class _KeysSource(_Source):
         self.count = self.end - self.begin
         return 0
 
+    cdef PyObject** objects(self) noexcept:
+        return _tuple_items(self.items) + self.begin
+
+
+@cython.final
+cdef class _BufferSource(_Source):
+    """A one-dimensional array of strings of one length, such as NumPy's ``S36`` or ``U36``.
+
+    As in NumPy, zeros at a string's end are padding.
+    """
+
+    cdef Py_buffer view
+    cdef bint is_open, is_text
+    cdef Py_ssize_t begin, end, width, step
+
+    def __init__(self, keys, is_text):
+        PyObject_GetBuffer(keys, &self.view, PyBUF_RECORDS_RO)
+        self.is_open = True
+        self.is_text = is_text
+        self.width = self.view.itemsize // (4 if is_text else 1)
+        self.step = self.view.strides[0]
+        self.expected = self.view.shape[0]
+        self.reserve(BIG_CHUNK)
+
+    def __dealloc__(self):
+        if self.is_open:
+            PyBuffer_Release(&self.view)
+
+    cdef bint is_aligned(self) noexcept:
+        # A field of a packed record need not lie where characters of four bytes may.
+        return not (self.is_text and (<size_t>self.view.buf | <size_t>self.step) & 3)
+
+    cdef Py_ssize_t measure(self, const char* data) noexcept nogil:
+        cdef Py_ssize_t length = self.width
+        if self.is_text:
+            while length and (<const uint32_t*>data)[length - 1] == 0:
+                length -= 1
+        else:
+            while length and data[length - 1] == 0:
+                length -= 1
+        return length
+
+    cdef Py_ssize_t hash_some(self, Py_ssize_t count) noexcept nogil:
+        # The number hashed: less than `count` where one has no UTF-8 form.
+        cdef const char* data = <const char*>self.view.buf + self.begin * self.step
+        cdef uint64_t result = 0
+        cdef Py_ssize_t i, length
+        for i in range(count):
+            length = self.measure(data)
+            if not self.is_text:
+                result = murmur(<const uint8_t*>data, length, 0)
+            elif _hash_text(4, data, length, 0, &result) != HASHED:
+                return i
+            self.own[i] = <uint32_t>(result >> 32)
+            data += self.step
+        return count
+
+    cdef int fill(self) except -1:
+        cdef Py_ssize_t hashed
+        self.begin = self.end
+        self.end = min(self.begin + BIG_CHUNK, self.expected)
+        self.count = self.end - self.begin
+        with nogil:
+            hashed = self.hash_some(self.count)
+        if hashed < self.count:
+            _refuse(self.item(hashed), NOT_UTF8, self.begin + hashed)
+        return 0
+
     cdef object item(self, Py_ssize_t i):
-        return <object>PyTuple_GET_ITEM(self.items, self.begin + i)
+        cdef const char* data = <const char*>self.view.buf + (self.begin + i) * self.step
+        cdef Py_ssize_t length = self.measure(data)
+        if self.is_text:
+            return PyUnicode_FromKindAndData(4, data, length)
+        return PyBytes_FromStringAndSize(data, length)
+
+
+# Strings of a fixed number of bytes or of UCS-4 characters, in this machine's byte order.
+_FIXED = re.compile(r"[@=|%s]?[0-9]*[sw]" % ("<" if sys.byteorder == "little" else ">"))
+
+
+cdef _Source _buffer_source(object keys):
+    # None where this is no array of strings: it says what it is when it is iterated.
+    cdef _BufferSource source = None
+    if not PyObject_CheckBuffer(keys):
+        return None
+    try:
+        view = memoryview(keys)
+    except (BufferError, TypeError, ValueError):
+        return None
+    with view:
+        if view.ndim != 1 or not view.itemsize or _FIXED.fullmatch(view.format) is None:
+            return None
+        source = _BufferSource(keys, view.format.endswith("w"))
+    return source if source.is_aligned() else None
+
+
+cdef enum ArrowLayout:
+    OFFSETS_32
+    OFFSETS_64
+    VIEWS
+
+
+@cython.final
+cdef class _ArrowSource(_Source):
+    """Arrow arrays of strings or of binary, by the C data or stream interface: no copy, no pyarrow.
+
+    One array is read at a time; with a stream, the next is fetched when it is done.
+    """
+
+    cdef object schema_capsule, capsule     # they own what the pointers below lead to
+    cdef ArrowArrayStream* stream
+    cdef ArrowSchema stream_schema
+    cdef ArrowArray stream_array
+    cdef const ArrowArray* array
+    cdef ArrowLayout layout
+    cdef bint is_text
+    cdef Py_ssize_t begin, end, done        # in the array; and keys in the arrays before it
+
+    def __init__(self, schema_capsule, capsule):
+        self.schema_capsule, self.capsule = schema_capsule, capsule
+        self.reserve(BIG_CHUNK)
+        if schema_capsule is None:
+            self.stream = <ArrowArrayStream*>PyCapsule_GetPointer(capsule, "arrow_array_stream")
+            self.check(self.stream.get_schema(self.stream, &self.stream_schema))
+            self.understand(&self.stream_schema)
+        else:
+            self.understand(<ArrowSchema*>PyCapsule_GetPointer(schema_capsule, "arrow_schema"))
+            self.array = <const ArrowArray*>PyCapsule_GetPointer(capsule, "arrow_array")
+            self.expected = self.array.length
+
+    def __dealloc__(self):
+        if self.stream_array.release != NULL:
+            self.stream_array.release(&self.stream_array)
+        if self.stream_schema.release != NULL:
+            self.stream_schema.release(&self.stream_schema)
+
+    cdef int check(self, int status) except -1:
+        cdef const char* said
+        if status:
+            said = self.stream.get_last_error(self.stream)
+            reason = said.decode("utf-8", "replace") if said != NULL else f"error {status}"
+            raise BadKey(f"the Arrow stream of keys failed: {reason}")
+        return 0
+
+    cdef int understand(self, const ArrowSchema* schema) except -1:
+        name = schema.format.decode("utf-8", "replace")
+        layouts = {
+            "u": OFFSETS_32, "z": OFFSETS_32, "U": OFFSETS_64, "Z": OFFSETS_64,
+            "vu": VIEWS, "vz": VIEWS,
+        }
+        if schema.dictionary != NULL or name not in layouts:
+            kind = "a dictionary" if schema.dictionary != NULL else f"of format {name!r}"
+            raise BadKey(
+                f"the Arrow array is {kind}: keys are of type string, large_string, string_view, "
+                "binary, large_binary or binary_view; cast it"
+            )
+        self.layout = layouts[name]
+        self.is_text = name.lower().endswith("u")
+        return 0
+
+    cdef bint locate(
+        self, Py_ssize_t i, const uint8_t** data, Py_ssize_t* length
+    ) noexcept nogil:
+        # Where the array's i-th key lies; False where it is null or malformed.
+        cdef const ArrowArray* array = self.array
+        cdef int64_t at = array.offset + i, start, stop
+        cdef const uint8_t* valid = <const uint8_t*>array.buffers[0]
+        cdef const int32_t* view
+        if valid != NULL and not valid[at >> 3] >> (at & 7) & 1:
+            return False
+        if self.layout == VIEWS:
+            view = <const int32_t*>array.buffers[1] + 4 * at
+            length[0] = view[0]
+            if view[0] <= 12:
+                data[0] = <const uint8_t*>(view + 1)
+            elif 0 <= view[2] < array.n_buffers - 3 and view[3] >= 0:
+                data[0] = <const uint8_t*>array.buffers[2 + view[2]] + view[3]
+            else:
+                return False
+            return view[0] >= 0
+        if self.layout == OFFSETS_32:
+            start = (<const int32_t*>array.buffers[1])[at]
+            stop = (<const int32_t*>array.buffers[1])[at + 1]
+        else:
+            start = (<const int64_t*>array.buffers[1])[at]
+            stop = (<const int64_t*>array.buffers[1])[at + 1]
+        data[0] = <const uint8_t*>array.buffers[2] + start
+        length[0] = stop - start
+        return 0 <= start <= stop
+
+    cdef Py_ssize_t hash_some(self, Py_ssize_t count) noexcept nogil:
+        cdef const uint8_t* data = NULL
+        cdef Py_ssize_t i, length = 0
+        for i in range(count):
+            if not self.locate(self.begin + i, &data, &length):
+                return i
+            self.own[i] = <uint32_t>(murmur(data, length, 0) >> 32)
+        return count
+
+    cdef int advance(self) except -1:
+        # To the stream's next array that is not empty; `array` becomes NULL at its end.
+        cdef int status
+        while self.stream != NULL and (self.array == NULL or self.end == self.array.length):
+            self.done += self.end
+            self.begin = self.end = 0
+            self.array = NULL
+            if self.stream_array.release != NULL:
+                self.stream_array.release(&self.stream_array)
+                self.stream_array.release = NULL
+            with nogil:
+                status = self.stream.get_next(self.stream, &self.stream_array)
+            self.check(status)
+            if self.stream_array.release == NULL:
+                self.stream = NULL
+                return 0
+            self.array = &self.stream_array
+        return 0
+
+    cdef int fill(self) except -1:
+        cdef Py_ssize_t hashed
+        self.count = 0
+        self.advance()
+        if self.array == NULL:
+            return 0
+        self.begin = self.end
+        self.end = min(self.begin + BIG_CHUNK, <Py_ssize_t>self.array.length)
+        self.count = self.end - self.begin
+        with nogil:
+            hashed = self.hash_some(self.count)
+        if hashed < self.count:
+            _refuse(None, NOT_A_KEY, self.done + self.begin + hashed)
+        return 0
+
+    cdef object item(self, Py_ssize_t i):
+        cdef const uint8_t* data = NULL
+        cdef Py_ssize_t length = 0
+        self.locate(self.begin + i, &data, &length)
+        if not self.is_text:
+            return PyBytes_FromStringAndSize(<const char*>data, length)
+        try:
+            return PyUnicode_DecodeUTF8(<const char*>data, length, NULL)
+        except UnicodeDecodeError as error:
+            raise BadKey(f"key {self.done + self.begin + i} is no UTF-8: {error}") from error
+
+
+cdef _Source _arrow_source(object keys):
+    # None where the object exports no Arrow data; pandas has the method without pyarrow, too.
+    try:
+        if hasattr(keys, "__arrow_c_array__"):
+            return _ArrowSource(*keys.__arrow_c_array__())
+        if hasattr(keys, "__arrow_c_stream__"):
+            return _ArrowSource(None, keys.__arrow_c_stream__())
+    except ImportError:
+        pass
+    return None
 
 
 cdef _Source _source(object keys, object key):
+    cdef _Source source = None
     if isinstance(keys, Keys):
         if key is not None:
             raise BadKey("these Keys are hashed already: give key= when you make them")
@@ -429,8 +742,14 @@ cdef _Source _source(object keys, object key):
         raise BadKey(
             f"keys must be a collection of keys, not one {type(keys).__name__}: use a list"
         )
-    if key is None and isinstance(keys, (list, tuple)):
-        return _SequenceSource(keys)
+    if key is None:
+        if isinstance(keys, (list, tuple)):
+            return _SequenceSource(keys)
+        source = _buffer_source(keys)
+        if source is None:
+            source = _arrow_source(keys)
+        if source is not None:
+            return source
     try:
         return _IteratorSource(keys, key)
     except TypeError as error:
@@ -462,6 +781,7 @@ cdef tuple _hash_into_arrays(object keys, object key):
     cdef _Source source
     cdef list items = []
     cdef list chunks = []
+    cdef PyObject** objects
     cdef Py_ssize_t i
     if isinstance(keys, Keys) and key is None:
         return (<Keys>keys).items, (<Keys>keys).hashes
@@ -476,8 +796,9 @@ cdef tuple _hash_into_arrays(object keys, object key):
             PyBytes_FromStringAndSize(<const char*>source.top, source.count * sizeof(uint32_t))
         )
         if type(keys) is not tuple or key is not None:
+            objects = source.objects()
             for i in range(source.count):
-                items.append(source.item(i))
+                items.append(source.item(i) if objects == NULL else <object>objects[i])
     if type(keys) is tuple and key is None:
         return keys, b"".join(chunks)
     return tuple(items), b"".join(chunks)
@@ -620,6 +941,24 @@ cdef Py_ssize_t _select(
         hits[found] = <uint32_t>i
         found += word[slot >> 6] >> (slot & 63) & 1
     return found
+
+
+cdef int _collect(
+    _Source source, const uint32_t* hits, Py_ssize_t found, list result
+) except -1:
+    # Appends the chunk's items at these indices. Their reference counts are written to, and in
+    # Keys they have not been touched for long, so they are asked for ahead.
+    cdef PyObject** items = source.objects()
+    cdef Py_ssize_t i
+    if items == NULL:
+        for i in range(found):
+            result.append(source.item(hits[i]))
+        return 0
+    for i in range(found):
+        if i + FAR_AHEAD < found:
+            HR_PREFETCH_TO_WRITE(items[hits[i + FAR_AHEAD]])
+        result.append(<object>items[hits[i]])
+    return 0
 
 
 cdef void _test(
@@ -860,7 +1199,7 @@ cdef class SlotSet:
         """
         cdef _Source source = _source(keys, key)
         cdef list result = []
-        cdef Py_ssize_t i, found
+        cdef Py_ssize_t found
         cdef uint32_t* hits = <uint32_t*>PyMem_Malloc(BIG_CHUNK * sizeof(uint32_t))
         if hits == NULL:
             raise MemoryError
@@ -874,8 +1213,7 @@ cdef class SlotSet:
                         found = _select(source.top, source.count, self.bits, self.word, hits)
                 else:
                     found = _select(source.top, source.count, self.bits, self.word, hits)
-                for i in range(found):
-                    result.append(source.item(hits[i]))
+                _collect(source, hits, found, result)
         finally:
             PyMem_Free(hits)
 
@@ -1197,16 +1535,22 @@ cdef class Table:
         """
         cdef _Source source = _source(keys, key)
         cdef list result = [[] for _ in self.ids]
+        cdef PyObject** shares = _list_items(result)
+        cdef PyObject** items
         cdef Py_ssize_t i
-        cdef list share
+        cdef uint32_t owner
         while True:
             source.fill()
             if source.count == 0:
                 return result
             if self.owner_of == NULL:
                 raise EmptyRing("the ring has no member of weight above 0: nobody owns a key")
+            items = source.objects()
             for i in range(source.count):
-                share = <list>PyList_GET_ITEM(
-                    result, self.owner_of[_slot(source.top[i], self.bits)]
-                )
-                share.append(source.item(i))
+                owner = self.owner_of[_slot(source.top[i], self.bits)]
+                if items == NULL:
+                    (<list>shares[owner]).append(source.item(i))
+                else:
+                    if i + FAR_AHEAD < source.count:
+                        HR_PREFETCH_TO_WRITE(items[i + FAR_AHEAD])
+                    (<list>shares[owner]).append(<object>items[i])

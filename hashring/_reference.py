@@ -44,6 +44,14 @@ def hash_key(key: str | bytes, seed: int = 0) -> int:
     return _hashed(key, seed, -1)
 
 
+def _listed(keys: Any) -> Any:
+    # Arrow's own scalars are no str: pyarrow and Polars can make a list of them.
+    for convert in ("to_pylist", "to_list"):
+        if hasattr(keys, convert):
+            return getattr(keys, convert)()
+    return keys
+
+
 def _pairs(keys: Iterable[Any], key: _KeyOf | None) -> Iterator[tuple[Any, int]]:
     # Each item with the top 32 bits of its key's hash.
     if isinstance(keys, Keys):
@@ -54,6 +62,10 @@ def _pairs(keys: Iterable[Any], key: _KeyOf | None) -> Iterator[tuple[Any, int]]
         raise BadKey(
             f"keys must be a collection of keys, not one {type(keys).__name__}: use a list"
         )
+    if key is None and (
+        hasattr(keys, "__arrow_c_array__") or hasattr(keys, "__arrow_c_stream__")
+    ):
+        keys = _listed(keys)
     try:
         items = iter(keys)
     except TypeError as error:
