@@ -24,6 +24,7 @@ import fcntl
 import hashlib
 import math
 import os
+import random
 import select
 import sqlite3
 import struct
@@ -74,8 +75,10 @@ _NETWORK_FILE_SYSTEMS = frozenset(
     | {"sshfs", "vboxsf", "virtiofs", "vmhgfs"}
 )
 
-_POLL = 0.1  # seconds between two looks at a group's version where inotify tells of changes
+_POLL = 0.5  # seconds between two looks at a group's version where inotify tells of changes
 _POLL_FAST, _POLL_SLOW = 0.002, 0.02  # the same where it cannot: quick at first, then slower
+
+_RETRY_FIRST, _RETRY_LAST = 0.0003, 0.004  # seconds between two tries for the file's lock
 
 _inherited: list[object] = []  # a parent's connections: SQLite forbids a fork to close them
 
@@ -200,7 +203,7 @@ class SQLiteDriver(Driver):
             # Before the snapshot: a process paused between the two would otherwise judge an
             # old snapshot by a new time, and miss the heartbeats in between.
             now = boottime()
-            connection.execute("BEGIN")
+            self._begin(connection, "BEGIN")
             rows, version, age = _look(connection, group, file.boot, now)
             connection.execute("COMMIT")
         if any(boot != file.boot or expires <= now for _, boot, expires, _ in rows):
@@ -219,11 +222,13 @@ class SQLiteDriver(Driver):
         delay = _POLL_FAST
         while True:
             with self._connected("wait") as (file, connection):
+                self._begin(connection, "BEGIN")
                 version, ends = connection.execute(
                     'SELECT (SELECT version FROM versions WHERE "group" = ?1), '
                     '(SELECT min(expires) FROM leases WHERE "group" = ?1)',
                     (group,),
                 ).fetchone()
+                connection.execute("COMMIT")
             now = boottime()
             left = min(deadline, math.inf if ends is None else ends) - now
             if version != self._seen.get(group, -1) or left <= 0:
@@ -251,7 +256,7 @@ class SQLiteDriver(Driver):
 
     def _opened(self, replaced: _File | None) -> _File:
         try:
-            return _File(self._path, self.settings["connect_timeout"], self.settings["timeout"])
+            return _File(self._path, self.settings["connect_timeout"])
         except sqlite3.Error as error:
             raise self._explained("opening", error, opening=True) from error
         except OSError as error:
@@ -286,9 +291,34 @@ class SQLiteDriver(Driver):
     @contextlib.contextmanager
     def _writing(self, doing: str) -> Iterator[tuple[_File, sqlite3.Connection]]:
         with self._connected(doing) as (file, connection):
-            connection.execute("BEGIN IMMEDIATE")
+            self._begin(connection, "BEGIN IMMEDIATE")
             yield file, connection
             connection.execute("COMMIT")
+
+    def _begin(self, connection: sqlite3.Connection, kind: str) -> None:
+        """Begin a transaction, once the file is free: nothing after this meets a lock.
+
+        SQLite's own busy handler sleeps for up to 100 ms at a time, where a transaction of ours
+        takes a tenth of one: after a change, when all members write at once, that is most of the
+        time of a hand-over.
+        """
+        deadline = time.monotonic() + self.settings["timeout"]
+        pause = _RETRY_FIRST
+        while True:
+            try:
+                connection.execute(kind)
+                if kind == "BEGIN":
+                    connection.execute("SELECT last FROM counter").fetchone()
+            except sqlite3.OperationalError as error:
+                busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+                if not busy or time.monotonic() >= deadline:
+                    raise
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+            else:
+                return
+            time.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - so as not to meet again
+            pause = min(pause * 1.5, _RETRY_LAST)
 
     def _explained(
         self, doing: str, error: sqlite3.Error, *, opening: bool = False
@@ -370,11 +400,10 @@ class _Unusable(Exception):
 class _File:
     """One file, as one process has it open: connections, liveness mark, and change notices."""
 
-    def __init__(self, path: Path, connect_timeout: float, timeout: float) -> None:
+    def __init__(self, path: Path, connect_timeout: float) -> None:
         self.pid = os.getpid()
         self.boot = _boot_id()
         self._path = path
-        self._timeout = timeout
         self._lock = threading.Lock()
         self._idle: list[sqlite3.Connection] = []
         self._closed = False
@@ -408,7 +437,7 @@ class _File:
         with self._lock:
             connection = self._idle.pop() if self._idle else None
         if connection is None:
-            connection = self._connect(self._timeout)
+            connection = self._connect(0.0)
         try:
             yield connection
         finally:
@@ -489,7 +518,7 @@ class _File:
                 connection.close()
                 raise
             if identity is not None and before in {None, identity}:
-                connection.execute(f"PRAGMA busy_timeout = {int(self._timeout * 1000)}")
+                connection.execute("PRAGMA busy_timeout = 0")
                 self._idle.append(connection)
                 return identity
             # The path got another file while this one was opened: look at that one.

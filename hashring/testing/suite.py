@@ -121,14 +121,12 @@ class DriverSuite:
     def __init_subclass__(cls, **arguments: Any) -> None:
         super().__init_subclass__(**arguments)
         # A test that cannot apply is no test of that store: pytest does not collect a None.
-        unfit = []
-        if cls.stop_server is DriverSuite.stop_server:
-            unfit.append("test_server_")
-        if not cls.wakes:
-            unfit.append("test_wait_wakes_")
-        for name in dir(cls):
-            if name.startswith(tuple(unfit)):
-                setattr(cls, name, None)
+        served = cls.stop_server is not DriverSuite.stop_server
+        fits = {"test_server_": served, "test_wait_wakes_": cls.wakes}
+        for name, test in vars(DriverSuite).items():
+            for prefix, fit in fits.items():
+                if name.startswith(prefix) and name not in vars(cls):
+                    setattr(cls, name, test if fit else None)
 
     # -- what the tests stand on
 
@@ -351,7 +349,11 @@ class DriverSuite:
         a, watcher = driver(), driver()
         a.join(group, "old", record("1"))
         self.until_gone(watcher, group, "old")
+        began = time.monotonic()
         a.join(group, "new", record("1"))
+        self.eventually(
+            "a third of the lease has passed", lambda: time.monotonic() > began + self.ttl / 3
+        )
         began = time.monotonic()
         with pytest.raises(LeaseLost, match="old"):
             a.heartbeat()

@@ -41,20 +41,16 @@ class TestSQLiteStore(DriverSuite):
         return f"sqlite://{tmp_path}/group.db"
 
 
-class TestSQLiteStoreWithoutInotify(DriverSuite):
-    """Where the kernel grants no more inotify watches, waiting polls; all else is the same."""
-
-    ttl = 1.0
-
-    @pytest.fixture
-    def url(self, tmp_path, monkeypatch, driver_module):
-        monkeypatch.setattr(driver_module, "_watch", lambda path: None)
-        return f"sqlite://{tmp_path}/group.db"
-
-
 @pytest.fixture
 def driver_module():
     return sys.modules[type(load("sqlite:///x", ttl=TTL)).__module__]
+
+
+@pytest.fixture(params=["inotify", "polling"])
+def notices(request, monkeypatch, driver_module):
+    """Where the kernel grants no more inotify watches, waiting polls; all else is the same."""
+    if request.param == "polling":
+        monkeypatch.setattr(driver_module, "_watch", lambda path: None)
 
 
 @pytest.fixture
@@ -258,6 +254,7 @@ def test_many_processes_may_make_the_file_at_once_and_none_has_to_wait(connect, 
     assert reading.memory_age == math.inf
 
 
+@pytest.mark.usefixtures("notices")
 def test_a_change_by_another_process_ends_a_wait(connect, worker):
     here = connect()
     here.read("g")
@@ -268,6 +265,7 @@ def test_a_change_by_another_process_ends_a_wait(connect, worker):
     assert here.read("g").records.keys() == {"there"}
 
 
+@pytest.mark.usefixtures("notices")
 def test_heartbeats_of_others_do_not_end_a_wait(connect):
     here, other = connect(ttl=PATIENCE), connect(ttl=PATIENCE)
     other.join("g", "other", RECORD)
@@ -287,6 +285,7 @@ def test_heartbeats_of_others_do_not_end_a_wait(connect):
     beating.join()
 
 
+@pytest.mark.usefixtures("notices")
 def test_a_lease_that_runs_out_ends_a_wait(connect):
     here, other = connect(), connect()
     other.join("g", "other", RECORD)
@@ -297,6 +296,7 @@ def test_a_lease_that_runs_out_ends_a_wait(connect):
     assert here.read("g").records == {}
 
 
+@pytest.mark.usefixtures("notices")
 def test_closing_ends_a_wait_in_another_thread(connect):
     here = connect()
     here.read("g")
@@ -403,6 +403,7 @@ def test_another_store_in_the_same_folder_does_not_matter(path, connect):
     other.close()
 
 
+@pytest.mark.usefixtures("notices")
 def test_a_waiting_member_notices_that_its_file_was_removed(path, connect):
     here = connect(ttl=PATIENCE)
     here.join("g", "a", RECORD)
