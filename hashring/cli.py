@@ -48,6 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except click.Abort:
             return 130
         return code if isinstance(code, int) else 0
+    except KeyboardInterrupt:
+        return 130
     except HashringError as error:
         print(f"hashring: {error}", file=sys.stderr)  # noqa: T201 - the command's own output
         return exit_code(error)

@@ -73,6 +73,7 @@ class Agent:
         self._stopping = threading.Event()
         self._partition: Partition | None = None
         self._ended = False
+        self._strangers: frozenset[str] = frozenset()
         self._outputs_failed = 0
         self._polls = 0
         self._samples = 0
@@ -160,14 +161,31 @@ class Agent:
         with partition.cycles(config.interval, on_crash=config.on_crash) as cycles:
             for cycle in cycles:
                 assert cycle.window is not None
+                self._look_for_strangers(partition)
                 try:
                     self._work(cycle, cycle.window)
                 except OutputClosed as end:
                     log.info("%s: nothing more to do", end)
                     return
-                windows.add(cycle.window)
-                if config.cycles is not None and len(windows) >= config.cycles:
-                    return
+                if config.cycles is not None:
+                    windows.add(cycle.window)
+                    if len(windows) >= config.cycles:
+                        return
+
+    def _look_for_strangers(self, partition: Partition) -> None:
+        """Say so where agents of other hosts share this group: they own what they cannot see."""
+        here = machine.host_id()
+        hosts = {record.meta.get("host") for record in partition.records.values()}
+        strangers = frozenset(str(host) for host in hosts if host not in (here, None))
+        if strangers - self._strangers:
+            log.error(
+                "agents on %s share the group %r: what they own of %s's resources nobody polls; "
+                "give each host a group of its own",
+                ", ".join(sorted(strangers)),
+                self.config.group,
+                here,
+            )
+        self._strangers = strangers
 
     def _work(self, cycle: Cycle, window: int) -> None:
         found = self._pipeline.discover()

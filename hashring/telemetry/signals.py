@@ -40,8 +40,6 @@ class Signals:
         stop: called once, from a thread; must return soon.
         abort: called from that thread on a Ctrl-C after the first signal; by default the process
             ends at once, with status 130.
-        ignore_interrupt: take no notice of Ctrl-C: a terminal sends it to all processes of a
-            job, and whoever started this one passes on what is meant for it.
     """
 
     def __init__(
@@ -49,11 +47,9 @@ class Signals:
         stop: Callable[[], None],
         *,
         abort: Callable[[], None] = _end_at_once,
-        ignore_interrupt: bool = False,
     ) -> None:
         self._stop = stop
         self._abort = abort
-        self._ignore_interrupt = ignore_interrupt
         self._stopped = False
         self._before: dict[int, object] = {}
 
@@ -63,10 +59,9 @@ class Signals:
         self._thread = threading.Thread(target=self._run, name="signals", daemon=True)
         self._thread.start()
         self._wakeup = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
-        interrupt = signal.SIG_IGN if self._ignore_interrupt else _nothing
         self._before = {
             signal.SIGTERM: signal.signal(signal.SIGTERM, _nothing),
-            signal.SIGINT: signal.signal(signal.SIGINT, interrupt),
+            signal.SIGINT: signal.signal(signal.SIGINT, _nothing),
         }
         return self
 

@@ -12,7 +12,9 @@ import dataclasses
 import logging
 import multiprocessing
 import multiprocessing.connection
+import multiprocessing.resource_tracker
 import os
+import signal
 import socket
 import sys
 import threading
@@ -60,7 +62,14 @@ def start_worker(
     process = _SPAWN.Process(
         target=_worker, args=(config, log_level, log_file), name=config.member, daemon=False
     )
-    process.start()
+    # A process inherits what its parent blocks: it is deaf to Ctrl-C from its first step on. The
+    # tracker would be started first, and unblock what is blocked.
+    multiprocessing.resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        process.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return process
 
 
@@ -72,7 +81,7 @@ def _worker(config: AgentConfig, log_level: str, log_file: str | None) -> None:
     configure_logging(log_level)
     try:
         agent = Agent(config)
-        with Signals(agent.stop, ignore_interrupt=True), _ParentWatch(agent):
+        with Signals(agent.stop), _ParentWatch(agent):
             agent.run()
     except HashringError as error:
         log.error("%s", error)  # noqa: TRY400 - a sentence for the operator, not for a debugger
@@ -227,7 +236,9 @@ class Supervisor:
             slot.process = None
             if code == 0 or self._stopping:
                 self._slots.remove(slot)
-                self._code = self._code or (0 if code == 0 else FAILED)
+                # SIGTERM itself ends a worker that has not come to listen to it yet.
+                ended_well = code in (0, -signal.SIGTERM)
+                self._code = self._code or (0 if ended_well else FAILED)
             elif code == USAGE:
                 self._code = USAGE
                 self._slots.remove(slot)

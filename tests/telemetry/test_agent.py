@@ -8,6 +8,7 @@ from collections import Counter
 
 import pytest
 
+import hashring
 from hashring import clock
 from hashring.telemetry.agent import Agent
 from hashring.telemetry.audit import Event, audit
@@ -186,6 +187,18 @@ def test_two_agents_share_what_there_is_and_hand_over_without_a_gap(agents, unti
     )
     assert period.windows >= 3
     assert (period.missed, period.repeated) == (0, 0)
+
+
+def test_agents_of_other_hosts_in_the_group_are_an_error_in_the_log(caplog, monkeypatch):
+    url, group = "memory://strangers", "g"
+    with hashring.join(url, group, "far", ttl=2.0, meta={"host": "far-away"}) as other:
+        assert other.wait_settled(10)
+
+        agent(Shelf(), backend_url=url, cycles=2).run()
+
+    complaints = [record for record in caplog.records if "far-away" in record.getMessage()]
+    assert len(complaints) == 1
+    assert "a group of its own" in complaints[0].getMessage()
 
 
 def test_a_member_id_that_is_taken_is_refused_at_once_without_patience(agents):

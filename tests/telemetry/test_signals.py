@@ -15,7 +15,7 @@ def stop():
         print("stopping", flush=True)
     stopped.set()
 
-with Signals(stop, ignore_interrupt={ignore}):
+with Signals(stop):
     print("ready", flush=True)
     {body}
 print("done", flush=True)
@@ -29,9 +29,9 @@ assert threading.active_count() == 1
 def program():
     started = []
 
-    def start(body, ignore=False):
+    def start(body):
         process = subprocess.Popen(
-            [sys.executable, "-c", SCRIPT.format(body=body, ignore=ignore)],
+            [sys.executable, "-c", SCRIPT.format(body=body)],
             stdout=subprocess.PIPE,
             text=True,
         )
@@ -84,12 +84,3 @@ def test_a_second_sigterm_does_not_stop_twice(program):
 
     assert process.wait(10) == 130
     assert process.stdout.read() == ""
-
-
-def test_an_interrupt_can_be_ignored(program):
-    process = program("stopped.wait()", ignore=True)
-
-    process.send_signal(signal.SIGINT)
-    process.send_signal(signal.SIGTERM)
-
-    assert process.communicate(timeout=10)[0] == "stopping\ndone\n"

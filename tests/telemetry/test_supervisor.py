@@ -48,13 +48,13 @@ def pids(log):
     }
 
 
-def test_workers_share_and_drain_together(supervised, agents, pids, until, is_alive):
+def test_workers_share_and_drain_together(supervised, agents, pids, until, is_alive, log):
     process = supervised()
     until(lambda: agents.windows("w.1") and agents.windows("w.2"), "both workers poll")
 
     process.send_signal(signal.SIGTERM)
 
-    assert process.wait(30) == 0
+    assert process.wait(30) == 0, log()
     assert not any(is_alive(pid) for pid in pids().values())
 
 
@@ -80,9 +80,22 @@ def test_an_interrupt_from_the_terminal_drains_all(supervised, agents, pids, unt
 
     os.killpg(process.pid, signal.SIGINT)  # a terminal sends it to each process of the job
 
-    assert process.wait(30) == 0
+    assert process.wait(30) == 0, log()
     assert not any(is_alive(pid) for pid in pids().values())
     assert log().count("has left") == 2
+    assert "Traceback" not in log()
+
+
+def test_an_interrupt_while_workers_start_leaves_no_trace_of_itself(
+    supervised, pids, until, is_alive, log
+):
+    process = supervised(workers=3)
+    until(lambda: len(pids()) == 3, "the workers have been started")
+
+    os.killpg(process.pid, signal.SIGINT)
+
+    assert process.wait(30) == 0, log()
+    assert not any(is_alive(pid) for pid in pids().values())
     assert "Traceback" not in log()
 
 
