@@ -32,8 +32,8 @@ def passes(kind: type[Driver], test: str, **arguments: object) -> bool:
     name = uuid.uuid4().hex
     made = []
 
-    def driver():
-        made.append(kind(load(f"memory://{name}").url, ttl=suite.ttl))
+    def driver(ttl=suite.long_ttl):
+        made.append(kind(load(f"memory://{name}").url, ttl=ttl))
         made[-1].open()
         return made[-1]
 
@@ -299,8 +299,8 @@ class ForgetfulSuite(ServedSuite):
 def test_a_store_that_forgets_in_a_restart_and_does_not_say_so_is_found(kind, found):
     made = []
 
-    def driver():
-        made.append(Switched(load("memory://served").url, ttl=kind.ttl))
+    def driver(ttl):
+        made.append(Switched(load("memory://served").url, ttl=ttl))
         made[-1].open()
         return made[-1]
 

@@ -18,7 +18,7 @@ RECORD = b'{"incarnation": "1"}'
 
 
 class TestMemoryStore(DriverSuite):
-    ttl = 1.0
+    ttl = 0.5
 
     @pytest.fixture
     def url(self):
