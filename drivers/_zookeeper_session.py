@@ -219,6 +219,8 @@ class Session:
     Attributes:
         id: the session's number; 0 before there is one.
         granted: the timeout in seconds by which the server holds this session.
+        at: the newest transaction that the server had applied when it gave the last answer.
+        seen: the newest one of which any server has told this session.
     """
 
     def __init__(
@@ -230,6 +232,7 @@ class Session:
     ) -> None:
         self.id = 0
         self.granted = 0.0
+        self.at = self.seen = 0
         self._servers = servers
         # Rounded up: a lease may be longer than asked for, never shorter.
         self._timeout = math.ceil(timeout * 1000)
@@ -240,7 +243,6 @@ class Session:
         self._buffer = b""
         self._offset = 0
         self._xid = 0
-        self._zxid = 0
         self._sent = self._heard = 0.0
 
     @property
@@ -370,8 +372,8 @@ class Session:
                 break
             if xid != _PING:
                 raise Failed(f"the server answered request {xid}, not {expected}")
-        if zxid > 0:
-            self._zxid = zxid
+        self.at = zxid
+        self.seen = max(self.seen, zxid)
         if code:
             error = _error(code)
             if isinstance(error, SessionExpiredError | UnknownSessionError):
@@ -385,11 +387,6 @@ class Session:
             return request.deserialize(body, 0)
         except Exception as error:
             raise Failed("the server's answer is not ZooKeeper's") from error
-
-    @property
-    def seen(self) -> int:
-        """The newest transaction of which an answer told."""
-        return self._zxid
 
     def pump(self, timeout: float) -> bool:
         """Wait at most ``timeout`` seconds for watch events and deliver what has come.

@@ -14,9 +14,11 @@ and nothing else, and the lease is the session that made the child. What must ho
 * *A late write lands nowhere.* Writes go through the session that owns the node, so that they fail
   once the lease is gone, whoever has the member's name by then; and each expects the node's
   version, so that one that was given up for lost cannot overtake the next.
-* *A reading is of now.* ``sync`` brings the server up to date. ZooKeeper sends the watch event of a
-  change before any answer that shows a later state, so a record read earlier, on the same
-  connection, with no event since, is still the record after the ``sync``.
+* *A reading is of now.* ``sync`` brings the server up to date with its leader. ZooKeeper sends the
+  watch event of a change before any answer that shows a later state, so a record read earlier, on
+  the same connection, with no event since, is still the record after the ``sync``. A leader that
+  was cut off or asleep answers ``sync`` until it notices; so the answer must also show every write
+  of ours (by transaction number), and the reading is never older than our last ack.
 
 ZooKeeper never forgets. This room knows nothing of what is in a record but its incarnation.
 """
@@ -220,6 +222,7 @@ class ZooKeeperDriver(Driver):
             servers = Servers(hosts, self.settings["connect_timeout"], tls)
             return Session(servers, self.ttl, self._credentials, on_event)
 
+        self._new_session = session
         self._owner, self._watcher = session(), session(self._on_event)
         self._pid = os.getpid()
         self._closed.clear()
@@ -265,7 +268,10 @@ class ZooKeeperDriver(Driver):
         who = f"member {member!r} of group {group!r}"
 
         def step(deadline: float) -> None:
-            self._renew(deadline, may_begin=True)
+            try:
+                self._renew(deadline)
+            except SessionGone:
+                self._renew(deadline)  # begins another
             self._join(group, member, record, deadline)
 
         self._try(f"joining as {who}", self._writing, step)
@@ -332,7 +338,10 @@ class ZooKeeperDriver(Driver):
         def step(deadline: float) -> None:
             lease = self._lease(group, member, incarnation_of(record))
             if not self._owner.connected:
-                self._renew(deadline)
+                try:
+                    self._renew(deadline)
+                except SessionGone:
+                    raise self._lost((group, member)) from None
             while True:
                 changed = self._write(SetData(path, record, lease.version), deadline)
                 if isinstance(changed, BadVersionError):
@@ -367,8 +376,7 @@ class ZooKeeperDriver(Driver):
                         *(Exists(path, None) for path in paths.values()),
                         deadline=deadline,
                     )
-                except (SessionGone, LeaseLost):
-                    self._forget_session()
+                except SessionGone:
                     lost = set(self._leases)
                 else:
                     for names, stat in zip(paths, stats, strict=True):
@@ -389,48 +397,59 @@ class ZooKeeperDriver(Driver):
             self._leases.pop((group, member), None)
             if not self._owner.id:
                 return
-            try:
-                if not self._leases:
-                    # The servers remove what a session made in one step with its end.
-                    self._owner.end(deadline)
+            if not self._owner.connected:
+                try:
+                    self._renew(deadline, path)
+                except SessionGone:
                     return
-                if not self._owner.connected:
-                    self._renew(deadline)
-                while True:
-                    stat = self._write(Exists(path, None), deadline)
-                    if stat is None or stat.ephemeralOwner != self._owner.id:
-                        return
-                    self._write(Delete(path, stat.version), deadline)
-            except SessionGone:
-                self._forget_session()
-            except LeaseLost:
+            if not self._leases:
+                # The servers remove what a session made in one step with its end.
+                self._owner.end(deadline)
                 return
+            while True:
+                stat = self._write(Exists(path, None), deadline)
+                if stat is None or stat.ephemeralOwner != self._owner.id:
+                    return
+                self._write(Delete(path, stat.version), deadline)
 
         self._try(f"member {member!r} leaving group {group!r}", self._writing, step)
 
-    def _renew(self, deadline: float, *, may_begin: bool = False) -> None:
+    def _renew(self, deadline: float, *paths: str) -> None:
         """Attach the lease's session anew, which renews it for ``ttl`` seconds from now on.
 
+        A server says of a session that it has ended. It may be wrong: a leader that slept through
+        the election of another takes all sessions for ended when it wakes up. So the ensemble is
+        asked whether any node of the session is left.
+
+        Args:
+            deadline: on the boot-time clock.
+            paths: nodes that may be the session's, beside those of our leases.
+
         Raises:
-            LeaseLost: it has ended, and ``may_begin`` does not allow another.
+            SessionGone: it has ended, and the ensemble agrees; the next call begins another.
         """
         owner = self._owner
         try:
             owner.attach(deadline)
         except SessionGone:
-            self._forget_session()
-            if not may_begin:
-                raise LeaseLost(f"{self.url}: the session of our lease has expired") from None
-            owner.attach(deadline)
+            witness = self._new_session()
+            # Only a majority can begin a session, and this one begins after the other's end.
+            witness.attach(deadline)
+            ours = [self._path(*names) for names in self._leases]
+            stats = witness.call(
+                *(Exists(path, None) for path in {*ours, *paths}), deadline=deadline
+            )
+            with contextlib.suppress(OSError, SessionGone):
+                witness.end(deadline)
+            if any(getattr(stat, "ephemeralOwner", 0) == owner.id for stat in stats):
+                raise Failed(
+                    "a server that has fallen behind takes our session for ended"
+                ) from None
+            # Another try of an earlier write could still be told that the node is there.
+            self._ended.add(owner.id)
+            owner.forget()
+            raise
         self._check_granted(owner.granted)
-
-    def _forget_session(self) -> None:
-        if not self._owner.id:
-            return
-        # Its nodes vanish an instant after the servers say so: a join must not take them for
-        # another incarnation's.
-        self._ended.add(self._owner.id)
-        self._owner.forget()
 
     def _check_granted(self, granted: float) -> None:
         if granted < self.ttl:
@@ -469,11 +488,12 @@ class ZooKeeperDriver(Driver):
         """Attach the watching session. Watches end with a connection, so what they kept is old."""
         watcher = self._watcher
         self._groups.clear()
+        newest = max(watcher.seen, self._owner.seen)
         try:
-            watcher.attach(deadline, newest=watcher.seen)
+            watcher.attach(deadline, newest=newest)
         except SessionGone:
             watcher.forget()
-            watcher.attach(deadline, newest=watcher.seen)
+            watcher.attach(deadline, newest=newest)
 
     def read(self, group: str) -> Reading:
         """See :meth:`hashring.driver.Driver.read`."""
@@ -516,6 +536,7 @@ class ZooKeeperDriver(Driver):
         return [GetData(f"{path}/{node}", True) for node in sorted(seen.stale)]
 
     def _exchange(self, requests: list[Any], path: str, seen: _Group, deadline: float) -> None:
+        written = self._owner.seen
         answers = self._watcher.exchange(requests, deadline=deadline)
         absent = False
         with contextlib.closing(answers):
@@ -523,6 +544,8 @@ class ZooKeeperDriver(Driver):
             # is accounted for by it, one that comes after is not: so an answer takes its mark away
             # when it is read, and not when all have been.
             for request, answer in zip(requests, answers, strict=True):
+                if isinstance(request, Sync) and self._watcher.at < written:
+                    raise Failed("the server has fallen behind what we wrote")
                 if isinstance(request, GetData):
                     node = request.path[len(path) + 1 :]
                     seen.stale.discard(node)
@@ -600,13 +623,10 @@ class ZooKeeperDriver(Driver):
                 self._check_open()
                 try:
                     return step(deadline)
-                except SessionGone:
-                    self._forget_session()
-                    raise LeaseLost(f"{self.url}: the session of our lease has expired") from None
                 except Refused as refused:
                     raise StoreUnusable(f"{self.url}: {doing} failed: {refused}") from refused
-                except OSError as error:
-                    failure = error
+                except (OSError, SessionGone) as error:
+                    failure = error  # a session that ends under a call is looked at by the next try
                 if boottime() + pause >= deadline or self._closed.wait(pause):
                     break
             raise self.unavailable(doing, failure) from failure

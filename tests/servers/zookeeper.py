@@ -78,8 +78,8 @@ class ZooKeeperServer(Server):
             "tickTime": str(tick),
             "minSessionTimeout": str(min_session),
             "maxSessionTimeout": str(max_session),
-            "initLimit": "50",
-            "syncLimit": "10",
+            "initLimit": str(5000 // tick),  # an election that stalls is tried again after 5 s
+            "syncLimit": str(3000 // tick),
             "dataDir": str(self.folder / "data"),
             "clientPort": str(self.port),
             "clientPortAddress": LOOPBACK,
