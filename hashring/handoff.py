@@ -187,6 +187,7 @@ class Handoff:
         self._events = 0
         self._publishing: View | None = None
         self._unconfirmed = False  # a publish was asked for and has not been confirmed
+        self._belongs = False  # has settled in this lease: the group has our ring and ttl
         self._draining = False
         self._drain_published = False
         self.has_left = False
@@ -342,7 +343,7 @@ class Handoff:
         self._gained.clear()
         self._pins.clear()
         self._acked = self._settled = self._target = self._publishing = None
-        self._unconfirmed = False
+        self._unconfirmed = self._belongs = False
         self._deadline = -math.inf
         self._lease += 1
 
@@ -529,7 +530,7 @@ class Handoff:
 
     def _mismatched(self) -> Wait | None:
         """Raise where this member is the odd one; return a Wait where the other one is."""
-        if self._settled is not None:
+        if self._belongs:
             return None  # The group is ours: a newcomer that differs raises and leaves.
         for other in self.members.values():
             difference = self.difference(other)
@@ -557,6 +558,8 @@ class Handoff:
         if view == self._target:
             return
         self._target = view
+        # A view can come back (one member came and went): the mark of its first time is void.
+        self._settled = None
         mine = view.slots(self.member)
         self._give_up_gaining()
         lost = self._held - mine
@@ -685,6 +688,7 @@ class Handoff:
         mine = view.slots(self.member)
         gain = mine - self._held
         self._settled = view
+        self._belongs = True
         if not gain and not self._is_awaited(mine):
             return Wait("settled")
         for batch in self._gaining:

@@ -36,7 +36,15 @@ from hashring.errors import (
 from hashring.handoff import Handoff, Join, Leave, Publish, Wait
 from hashring.ring import HashRing, SlotSet
 from hashring.view import Member
-from hashring.windows import Due, Stream, checked_interval, newest_start, owed_by, yielded_by
+from hashring.windows import (
+    Due,
+    Stream,
+    can_yield,
+    checked_interval,
+    newest_start,
+    owed_by,
+    yielded_by,
+)
 
 __all__ = ["Cycle", "Cycles", "OwnedKeys", "Partition", "Token", "join"]
 
@@ -613,7 +621,14 @@ class Partition:
                 if state not in ("joining", "fenced"):
                     self._share_gains()
                     due = stream.due(wall, self._usable)
-                    if self._is_stopping() and (due is None or self._can_yield(due)):
+                    if self._is_stopping() and (
+                        due is None
+                        or (
+                            due.slots.isdisjoint(self._handoff.losing)
+                            and can_yield(stream, self._streams.values(), due)
+                        )
+                    ):
+                        # What has begun and nobody here has started is the next owner's.
                         return None
                     # An empty share is only worth a cycle once it is known to be one.
                     if due is not None and (due.slots or self._handoff.is_settled):
@@ -631,14 +646,6 @@ class Partition:
 
     def _usable(self, window_start: float) -> SlotSet:
         return self._handoff.usable(clock.boottime(), window_start)
-
-    def _can_yield(self, due: Due) -> bool:
-        """Whether begun work may be left to the next owner: its window starts after all that any
-        stream has started, and its slots' last window here is not decided yet.
-        """
-        return due.start > newest_start(self._streams.values()) and due.slots.isdisjoint(
-            self._handoff.losing
-        )
 
     def _is_stopping(self) -> bool:
         return self._stopping.is_set()

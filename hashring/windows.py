@@ -20,7 +20,16 @@ from collections.abc import Callable, Iterable, Sequence
 from hashring.handoff import Batch
 from hashring.ring import SlotSet
 
-__all__ = ["SKEW", "Due", "Stream", "checked_interval", "newest_start", "owed_by", "yielded_by"]
+__all__ = [
+    "SKEW",
+    "Due",
+    "Stream",
+    "can_yield",
+    "checked_interval",
+    "newest_start",
+    "owed_by",
+    "yielded_by",
+]
 
 SKEW = 0.1
 """How far apart, in parts of a window, members' wall clocks may be. Under ``on_crash="skip"`` a
@@ -227,6 +236,18 @@ class Stream:
             pieces.append((self.start_of(self._next), base))
         return pieces
 
+    def done(self, slots: SlotSet) -> list[tuple[float, SlotSet]]:
+        """Return ``(start, slots)`` of the newest windows that are started, by whomever."""
+        pieces: list[tuple[float, SlotSet]] = []
+        for late in self._late:
+            part = late.slots & slots
+            if part:
+                pieces.append((self.start_of(late.window - 1), part))
+                slots = slots - part
+        if slots and self._newest > -math.inf:
+            pieces.append((self.start_of(self._next - 1), slots))
+        return pieces
+
     def change_interval(self, interval: float, wall: float) -> None:
         """Go on with windows of another length, from the end of the last one started."""
         edges = [(self.start_of(late.window), late.slots) for late in self._late]
@@ -261,19 +282,35 @@ def owed_by(streams: Iterable[Stream], wall: float, losing: SlotSet) -> list[tup
 def yielded_by(
     streams: Sequence[Stream], wall: float, losing: SlotSet
 ) -> list[tuple[float, SlotSet]]:
-    """Return the begun windows that nobody here will start any more: their streams are closed.
-
-    Only those after every window that any stream has started: one scalar tells the next owner
-    where to begin, and what was worked must not be worked again.
-    """
-    newest = newest_start(streams)
+    """Return the begun windows that nobody here will start any more: their streams are closed."""
     return [
-        (start, slots)
+        (start, kept)
         for stream in streams
         if stream.closed
         for start, slots in stream.begun(wall, losing)
-        if start > newest
+        if (kept := _free_of_others(stream, streams, start, slots))
     ]
+
+
+def can_yield(stream: Stream, streams: Iterable[Stream], due: Due) -> bool:
+    """Whether begun work may be left to the next owner, because this stream is about to close."""
+    return _free_of_others(stream, streams, due.start, due.slots) == due.slots
+
+
+def _free_of_others(
+    stream: Stream, streams: Iterable[Stream], start: float, slots: SlotSet
+) -> SlotSet:
+    """Return the slots of which no other stream has done a window from ``start`` on.
+
+    One number tells the next owner where to begin, in all its streams: what another stream here
+    has done must not be worked again.
+    """
+    for other in streams:
+        if other is not stream:
+            for done, part in other.done(slots):
+                if done >= start:
+                    slots = slots - part
+    return slots
 
 
 def newest_start(streams: Iterable[Stream]) -> float:

@@ -1,0 +1,172 @@
+"""The simulator finds what is wrong, and finds nothing wrong with ours."""
+
+import dataclasses
+
+import pytest
+
+from hashring.handoff import Handoff
+from hashring.testing import simulation
+from hashring.testing.simulation import PROFILES, Violation, run
+
+SEEDS = 400
+
+
+class TrustsEvidenceFromBeforeItsAck(Handoff):
+    """Trap 1 of DESIGN 4.4: the reading that led to the ack also serves as the gate."""
+
+    def _is_fresh(self, token):
+        return True
+
+    def published(self):
+        super().published()
+        if self._acked is not None and self._settled != self._acked and not self._gaining:
+            self._try_to_gain(self._token, 1000.0)
+            super().published()
+
+
+class TrustsANullSeenBeforeItsAck(Handoff):
+    """Trap 2 of DESIGN 4.4: who once showed null is taken to hold nothing."""
+
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
+        self.nulls = set()
+
+    def observe(self, *arguments, **options):
+        super().observe(*arguments, **options)
+        self.nulls |= {m.incarnation for m in self.members.values() if m.applied is None}
+
+    def _lets_us_gain(self, member, view):
+        return super()._lets_us_gain(member, view) or member.incarnation in self.nulls
+
+
+class AcksBeforeItDrops(Handoff):
+    """Rule 1 upside down: publishes the view while a cycle still pins what it takes away."""
+
+    def _finish_losing(self, owed):
+        if self._losing and self._acked == self._target:
+            super()._finish_losing(owed)
+
+    def decide(self, **options):
+        losing, self._losing = self._losing, []
+        action = super().decide(**options)
+        self._losing = losing
+        return action
+
+
+class NeverFences(Handoff):
+    """Rule 3 left out: a heartbeat that is late does not matter."""
+
+    def heartbeat_confirmed(self, token, started):
+        super().heartbeat_confirmed(token, started + 1000.0)
+
+
+class DoesNotStandStill(Handoff):
+    """Rule 4 left out: what the store forgot never was."""
+
+    def observe(self, reading, token, **options):
+        super().observe(reading._replace(memory_age=float("inf")), token, **options)
+
+
+class KeepsWhatItHeldWhenItsRecordIsGone(Handoff):
+    """Rule 4 too far: every lost record is taken for a store that forgot."""
+
+    def _record_gone(self, reading, now):
+        return super()._record_gone(reading._replace(memory_age=0.0), min(now, self.deadline - 1))
+
+    def _back_in_store(self, now):
+        super()._back_in_store(min(now, self.deadline - 1))
+
+
+class RejoinsWithoutLookingAtTheClock(Handoff):
+    """Rule 4 without its end: the fence may pass while the join is under way."""
+
+    def _back_in_store(self, now):
+        self._rejoining = False
+        super()._back_in_store(now)
+
+
+class ForgetsWhatItLost(Handoff):
+    """Rule 5 left out: no claims, so every gain looks like a crash."""
+
+    def _keep_claims(self, claims):
+        return
+
+
+def seeds_that_fail(profile, make_handoff, seeds=range(SEEDS), enough=1):
+    found = []
+    for seed in seeds:
+        try:
+            run(seed, profile, make_handoff=make_handoff)
+        except Violation as violation:
+            found.append(str(violation))
+            if len(found) == enough:
+                break
+    return found
+
+
+@pytest.mark.parametrize(
+    ("profile", "trap", "symptom"),
+    [
+        ("chaos", TrustsEvidenceFromBeforeItsAck, "hold"),
+        ("chaos", TrustsANullSeenBeforeItsAck, "hold"),
+        ("chaos", AcksBeforeItDrops, "hold"),
+        ("chaos", NeverFences, "hold"),
+        ("forgetful", DoesNotStandStill, "hold"),
+        ("chaos", KeepsWhatItHeldWhenItsRecordIsGone, "hold"),
+        ("planned", ForgetsWhatItLost, "repeats"),
+    ],
+)
+def test_the_simulator_finds_a_planted_mistake(profile, trap, symptom):
+    (found,) = seeds_that_fail(profile, trap)
+
+    assert symptom in found
+
+
+@pytest.mark.parametrize("profile", sorted(PROFILES))
+def test_our_hand_off_has_no_violation_and_always_settles(profile):
+    assert seeds_that_fail(profile, Handoff, range(60), enough=60) == []
+
+
+def test_planned_changes_work_every_window_exactly_once():
+    total = simulation.Result()
+
+    for seed in range(5000, 5030):
+        total.add(run(seed, "planned"))
+
+    assert total.worked > 10_000
+    assert (total.missed, total.repeated) == (0, 0)
+    assert total.events["restart"] > 20
+
+
+def test_a_run_is_repeatable():
+    lines = [[], []]
+
+    for trace in lines:
+        run(7, "chaos", trace=trace.append)
+
+    assert lines[0] == lines[1]
+    assert len(lines[0]) > 20
+
+
+def test_a_violation_names_its_seed_and_the_moment():
+    (found,) = seeds_that_fail("chaos", NeverFences)
+
+    assert found.startswith("seed ")
+    assert "t=" in found
+
+
+def test_a_profile_of_ones_own_can_be_played():
+    profile = dataclasses.replace(PROFILES["planned"], members=(1, 1), rates=(("join", 1.0),))
+
+    result = run(3, profile)
+
+    assert result.events == {"join": 1}
+    assert result.missed == 0
+
+
+def test_the_command_says_what_it_ran_and_fails_on_a_violation(capsys):
+    assert simulation.main(["--runs", "8", "--profile", "planned", "--processes", "1"]) == 0
+
+    printed = capsys.readouterr().out
+    assert printed.startswith("planned: 8 runs from seed 0")
+    assert "0 violations" in printed
