@@ -11,7 +11,15 @@ from setuptools import Extension, setup
 
 extensions: list[Extension] = []
 if not os.environ.get("HASHRING_NO_EXTENSION"):
-    extensions.append(Extension("hashring._engine", ["hashring/_engine.pyx"], optional=True))
+    extensions.append(
+        Extension(
+            "hashring._engine",
+            ["hashring/_engine.pyx"],
+            # Debian builds extensions with -O2, which leaves the batch loops without vectors.
+            extra_compile_args=[] if os.name == "nt" else ["-O3"],
+            optional=True,
+        )
+    )
     extensions.append(
         Extension(
             "hashring.compat._toozring",

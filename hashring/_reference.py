@@ -150,15 +150,18 @@ class Keys:
         """
         gone = Keys(keys, key=None if isinstance(keys, Keys) else self._key)
         canonical = {_canonical(k if gone._key is None else gone._key(k)) for k in gone._items}
-        pairs = [
-            (item, top)
-            for item, top in zip(self._items, self._hashes, strict=True)
-            if _canonical(item if self._key is None else self._key(item)) not in canonical
-        ]
-        removed = len(self._items) - len(pairs)
-        self._items = tuple(item for item, _ in pairs)
-        self._hashes = array("I", (top for _, top in pairs))
-        return removed
+        while True:
+            items = self._items
+            pairs = [
+                (item, top)
+                for item, top in zip(items, self._hashes, strict=True)
+                if _canonical(item if self._key is None else self._key(item)) not in canonical
+            ]
+            left = tuple(item for item, _ in pairs)
+            hashes = array("I", (top for _, top in pairs))
+            if self._items is items:  # else a key function or another thread came in between
+                self._items, self._hashes = left, hashes
+                return len(items) - len(left)
 
 
 def _restore_keys(items: tuple[Any, ...], key: _KeyOf | None) -> Keys:
