@@ -62,9 +62,7 @@ def _pairs(keys: Iterable[Any], key: _KeyOf | None) -> Iterator[tuple[Any, int]]
         raise BadKey(
             f"keys must be a collection of keys, not one {type(keys).__name__}: use a list"
         )
-    if key is None and (
-        hasattr(keys, "__arrow_c_array__") or hasattr(keys, "__arrow_c_stream__")
-    ):
+    if key is None and (hasattr(keys, "__arrow_c_array__") or hasattr(keys, "__arrow_c_stream__")):
         keys = _listed(keys)
     try:
         items = iter(keys)
