@@ -341,6 +341,7 @@ class _Actor:
                     yield _Call(functools.partial(store.publish, member=self.name, record=record))
                     handoff.published()
                     self.take_gains()
+                    self.world.wake(self.cycling)
                 elif isinstance(action, Leave):
                     break
                 elif action is not None:
@@ -364,6 +365,7 @@ class _Actor:
                 )
                 if handoff.view is not None:
                     self.world.views[handoff.view.id] = handoff.view
+                was_settled = handoff.is_settled
                 losing = handoff.losing
                 action = handoff.decide(
                     now=self.local(),
@@ -372,6 +374,8 @@ class _Actor:
                     yielded=yielded_by(streams, wall, losing),
                 )
                 self.take_gains()
+                if handoff.is_settled and not was_settled:
+                    self.world.wake(self.cycling)
             except LeaseLost:
                 handoff.lease_lost()
                 action = None
@@ -411,7 +415,7 @@ class _Actor:
     def cycles(self) -> _Process:
         handoff, random_, world = self.handoff, self.world.random, self.world
         while handoff.state(self.local()) in ("joining", "fenced"):
-            yield _Sleep(0.05)
+            yield _Sleep(0.3, wakes=True)
         stream = self.stream = Stream(
             INTERVAL,
             wall=self.wall(),
@@ -443,8 +447,10 @@ class _Actor:
                 elif self.stopping:
                     stream.closed = True
                     return
-                pause = min(0.5, stream.next_start() - wall) if due is None else 0.05
-                yield _Sleep(max(0.002, pause), wakes=True)
+                pause = stream.next_start() - wall
+                if pause <= 0:  # fenced, or an empty share that may yet grow
+                    pause = 0.4
+                yield _Sleep(min(0.5, max(0.002, pause)), wakes=True)
             assert due is not None
             handoff.pin(number, due.slots)
             stream.started(due)
