@@ -127,10 +127,10 @@ class FolderDriver(Driver):
         # Under the lock, since _changing drops what ran out: what one reader saw as gone, no
         # heartbeat brings back.
         with self._changing(group) as leases:
+            self._seen[group] = self._stamp(group)
             records = {
                 member: base64.b85decode(lease["record"]) for member, lease in leases.items()
             }
-        self._seen[group] = self._stamp(group)
         return Reading(records, math.inf)
 
     def wait(self, group, timeout):
