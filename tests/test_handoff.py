@@ -1,0 +1,565 @@
+"""The hand-off's rules, one by one, as plain function calls: no clock, no store, no thread."""
+
+import dataclasses
+import itertools
+import json
+import math
+
+import pytest
+
+from hashring.driver import Reading
+from hashring.errors import GroupMismatch
+from hashring.handoff import Handoff, Join, Leave, Publish, Wait
+from hashring.ring import HashRing, SlotSet
+from hashring.view import Claim, Member
+
+SPEC = HashRing(slots=64, vnodes=16).spec
+TTL = 10.0
+FULL, NOTHING = SlotSet.full(64), SlotSet.empty(64)
+
+
+class Store:
+    """A dictionary that stands for the store, and the members that use it in lockstep."""
+
+    def __init__(self):
+        self.records = {}
+        self.now = 100.0
+        self.memory_age = math.inf
+
+    def member(self, name, **options):
+        return Runner(self, name, **options)
+
+    def settle(self, *runners):
+        for _ in range(20):
+            for runner in runners:
+                runner.step()
+            if all(runner.handoff.is_settled for runner in runners):
+                return
+        raise AssertionError([runner.action for runner in runners])
+
+
+class Runner:
+    def __init__(self, store, name, *, spec=SPEC, ttl=TTL, joins=True, **options):
+        self.store = store
+        self.name = name
+        incarnations = (f"{name}-{number}" for number in itertools.count())
+        self.handoff = Handoff(name, incarnations=incarnations, spec=spec, ttl=ttl, **options)
+        self.action = self.handoff.start()
+        if joins:
+            self.do()
+            self.heartbeat()
+
+    def do(self):
+        """Do what the hand-off said."""
+        if isinstance(self.action, Join):
+            self.store.records[self.name] = self.action.record
+            self.handoff.joined(self.store.now)
+        elif isinstance(self.action, Publish):
+            self.store.records[self.name] = self.action.record
+            self.handoff.published()
+        elif isinstance(self.action, Leave):
+            self.store.records.pop(self.name, None)
+            self.handoff.left()
+
+    def read(self):
+        token = self.handoff.reading_begins()
+        return token, Reading(dict(self.store.records), self.store.memory_age)
+
+    def decide(self, token, reading, **options):
+        self.handoff.observe(
+            reading, token, now=self.store.now, wall=1000.0, worked=options.pop("worked", True)
+        )
+        self.action = self.handoff.decide(now=self.store.now, wall=1000.0, **options)
+        return self.action
+
+    def step(self, **options):
+        self.decide(*self.read(), **options)
+        self.do()
+        return self.action
+
+    def heartbeat(self):
+        token = self.handoff.heartbeat_begins()
+        self.handoff.heartbeat_confirmed(token, self.store.now)
+
+    @property
+    def held(self):
+        return self.handoff.held(self.store.now)
+
+    @property
+    def record(self):
+        return Member.from_json(self.name, self.store.records[self.name])
+
+
+@pytest.fixture
+def store():
+    return Store()
+
+
+def two(store):
+    a, b = store.member("a"), store.member("b")
+    store.settle(a, b)
+    return a, b
+
+
+def test_a_lone_member_acks_marks_and_then_holds_everything(store):
+    a = store.member("a")
+
+    assert isinstance(a.step(), Publish)  # the ack
+    assert a.held == NOTHING
+    assert isinstance(a.step(), Publish)  # the mark
+    assert a.held == FULL
+    assert a.record.settled == a.record.applied == a.handoff.view.id
+    assert a.step() == Wait("settled")
+
+
+def test_two_members_share_all_slots_and_none_twice(store):
+    a, b = two(store)
+
+    assert a.held | b.held == FULL
+    assert a.held.isdisjoint(b.held)
+    assert a.held == a.handoff.view.slots("a")
+
+
+def test_what_a_new_view_takes_away_is_dropped_before_the_ack(store):
+    a = store.member("a")
+    store.settle(a)
+    store.member("b")
+
+    a.decide(*a.read())
+
+    assert isinstance(a.action, Publish)
+    assert a.handoff.in_hand(store.now) == a.handoff.view.slots("a")
+    assert a.record.applied != a.handoff.view.id  # nothing is in the store yet
+
+
+def test_a_slot_that_a_cycle_pins_is_kept_and_the_ack_waits_for_it(store):
+    a = store.member("a")
+    store.settle(a)
+    a.handoff.pin(1, a.held)
+    store.member("b")
+
+    a.step()
+
+    assert isinstance(a.action, Wait)
+    assert a.action.local
+    assert a.handoff.in_hand(store.now) == FULL
+    assert a.held == a.handoff.view.slots("a")  # a new cycle gets no more than this
+    a.handoff.unpin(1)
+    assert isinstance(a.step(), Publish)
+    assert a.handoff.in_hand(store.now) == a.handoff.view.slots("a")
+
+
+def test_a_begun_window_that_nobody_started_keeps_its_slots_too(store):
+    a = store.member("a")
+    store.settle(a)
+    store.member("b")
+
+    assert a.step(owed=[(999.0, FULL)]).local
+    assert isinstance(a.step(owed=[(1001.0, FULL)]), Publish)  # that one is not ours any more
+
+
+def test_evidence_from_before_the_own_ack_lets_nobody_gain(store):
+    a, b = store.member("a"), store.member("b")
+    token, early = a.read()  # both show null
+    a.decide(token, early)
+    a.do()  # the ack
+
+    a.decide(token, early)
+
+    assert isinstance(a.action, Wait)
+    assert a.held == NOTHING
+    assert b.held == NOTHING
+
+
+def test_a_member_that_shows_another_view_blocks_the_gain(store):
+    a = store.member("a")
+    store.settle(a)
+    b = store.member("b")
+
+    b.step()  # acks
+    b.step()
+
+    assert b.action == Wait("waiting for 1 members to ack: a")
+    assert b.held == NOTHING
+
+
+def test_a_member_that_shows_null_holds_nothing_and_does_not_block(store):
+    a = store.member("a")
+    store.settle(a)
+    store.member("b")  # joined, and no step yet
+
+    store.settle(a)
+
+    assert a.held == a.handoff.view.slots("a")
+
+
+def test_at_the_fence_nothing_is_held_and_a_late_heartbeat_brings_it_back(store):
+    a = store.member("a")
+    store.settle(a)
+
+    store.now += 0.9 * TTL
+    assert a.held == NOTHING
+    assert a.handoff.state(store.now) == "fenced"
+    a.heartbeat()  # the store still had the lease: nobody can have gained
+
+    assert a.held == FULL
+    assert a.handoff.state(store.now) == "settled"
+
+
+def test_a_heartbeat_counts_from_its_start(store):
+    a = store.member("a")
+    store.settle(a)
+    token, started = a.handoff.heartbeat_begins(), store.now
+
+    store.now += 0.95 * TTL  # paused between the store's answer and its arrival
+    a.handoff.heartbeat_confirmed(token, started)
+
+    assert a.held == NOTHING
+
+
+def test_an_expired_member_drops_everything_and_comes_back_as_another(store):
+    a, b = two(store)
+    lease = a.handoff.lease
+    del store.records["a"]
+    store.now += 2 * TTL
+    b.heartbeat()
+    store.settle(b)
+
+    a.step()
+
+    assert isinstance(a.action, Join)
+    assert a.held == NOTHING
+    assert a.handoff.lease != lease
+    assert a.record.incarnation == "a-1"
+    assert a.record.applied is None
+    assert b.held == FULL
+
+
+def test_a_heartbeat_of_an_earlier_lease_proves_nothing(store):
+    a = store.member("a")
+    store.settle(a)
+    token, started = a.handoff.heartbeat_begins(), store.now
+    del store.records["a"]
+    store.now += 2 * TTL
+    a.step()  # expired, joined again
+
+    a.handoff.heartbeat_confirmed(token, store.now)
+
+    assert a.handoff.deadline == -math.inf
+    assert started < store.now
+
+
+def test_a_member_that_the_store_forgot_rejoins_at_once_and_keeps_what_it_holds(store):
+    a, b = two(store)
+    held, applied = a.held, a.record.applied
+    store.records.clear()
+    store.memory_age = 0.5
+
+    a.step()
+
+    assert isinstance(a.action, Join)
+    assert a.record.applied == applied
+    assert a.record.incarnation == "a-0"
+    assert a.held == held
+    assert b.held == FULL - held
+
+
+def test_nobody_acks_or_gains_while_the_memory_is_young(store):
+    a, b = two(store)
+    applied = b.record.applied
+    store.records.clear()
+    store.memory_age = 0.5
+    b.step()  # rejoins; a has not yet
+
+    b.step()
+
+    assert isinstance(b.action, Wait)
+    assert b.action.seconds == pytest.approx(TTL - 0.5)
+    assert b.record.applied == applied
+    assert a.held | b.held == FULL
+    store.memory_age = TTL
+    del a
+    store.settle(b)
+    assert b.held == FULL
+
+
+def test_a_fenced_member_that_was_forgotten_drops_everything(store):
+    a, _ = two(store)
+    store.records.clear()
+    store.memory_age = 0.5
+    store.now += 0.95 * TTL
+
+    a.step()
+
+    assert a.record.applied is None
+    assert a.record.incarnation == "a-1"
+
+
+def test_the_fence_may_not_pass_while_a_rejoin_is_under_way(store):
+    a, _ = two(store)
+    store.records.clear()
+    store.memory_age = 0.5
+    a.decide(*a.read())
+    assert isinstance(a.action, Join)
+
+    store.now += 0.95 * TTL  # paused in the middle of the join
+    a.do()
+    a.heartbeat()
+
+    assert a.held == NOTHING
+
+
+def test_a_rejoin_of_unknown_outcome_that_lands_after_the_fence_resurrects_nothing(store):
+    a, _ = two(store)
+    store.records.clear()
+    store.memory_age = 0.5
+    a.decide(*a.read())
+    store.records["a"] = a.action.record  # it landed; the answer was lost
+
+    store.now += 0.95 * TTL
+    a.step()
+    a.heartbeat()
+
+    assert a.held == NOTHING
+
+
+def test_a_publish_of_unknown_outcome_is_repeated_before_anything_is_gained(store):
+    a, b = two(store)
+    c = store.member("c")
+    a.decide(*a.read())
+    assert isinstance(a.action, Publish)
+    store.records["a"] = a.action.record  # it landed; a does not know
+    del store.records["c"]  # and the view is the old one again
+
+    a.decide(*a.read())
+
+    assert isinstance(a.action, Publish)
+    assert Member.from_json("a", a.action.record).applied == b.record.applied
+    assert a.held <= FULL - b.held
+    assert c.held == NOTHING
+
+
+def test_a_member_with_another_ring_never_holds_a_slot(store):
+    a = store.member("a")
+    store.settle(a)
+    b = store.member("b", spec=HashRing(slots=128).spec)
+
+    with pytest.raises(GroupMismatch, match=r"member 'a'.*has ring.*slots=64"):
+        b.step()
+
+    store.settle(a)
+    assert a.held == FULL
+
+
+@pytest.mark.parametrize("other", [{"ttl": 3.0}, {"mode": "eager"}])
+def test_another_ttl_or_mode_is_refused_too(store, other):
+    a = store.member("a")
+    store.settle(a)
+
+    with pytest.raises(GroupMismatch, match=r"ttl|handoff"):
+        store.member("b", **other).step()
+
+
+def test_of_two_that_differ_and_hold_nothing_the_later_name_gives_way(store):
+    a, b = store.member("a"), store.member("b", ttl=3.0)
+
+    assert isinstance(a.step(), Wait)
+    with pytest.raises(GroupMismatch):
+        b.step()
+    del store.records["b"]
+    store.settle(a)
+
+    assert a.held == FULL
+
+
+@pytest.mark.parametrize(
+    "record", [b"garbage", b"[]", b'{"v": 2}', b"\xff", b'{"v": 1}', b"[" * 5000]
+)
+def test_while_a_record_cannot_be_read_nobody_gains_and_it_is_named(store, record):
+    a = store.member("a")
+    store.records["stranger"] = record
+
+    for _ in range(5):
+        a.step()
+
+    assert "stranger" in a.handoff.problems
+    assert "stranger" in a.action.reason
+    assert a.held == NOTHING
+    del store.records["stranger"]
+    store.settle(a)
+    assert a.held == FULL
+
+
+def test_a_draining_member_hands_over_and_leaves_when_its_heirs_have_gained(store):
+    a, b = two(store)
+    a.handoff.drain()
+
+    a.step()  # says so, holds nothing
+    assert a.record.draining
+    assert a.held == NOTHING
+    assert not isinstance(a.step(), Leave)  # b has not gained yet
+    store.settle(b)
+    assert b.held == FULL
+    assert isinstance(a.step(), Leave)
+    assert a.handoff.state(store.now) == "left"
+
+
+def test_a_draining_member_works_its_cycle_to_the_end(store):
+    a, b = two(store)
+    held = a.held
+    a.handoff.pin(1, held)
+    a.handoff.drain()
+
+    a.step()
+    a.step()
+    b.step()
+    b.step()
+
+    assert a.record.draining
+    assert a.handoff.in_hand(store.now) == held
+    assert b.held.isdisjoint(held)
+    a.handoff.unpin(1)
+    a.step()
+    store.settle(b)
+    assert b.held == FULL
+
+
+def test_the_last_member_leaves_an_empty_group_at_once(store):
+    a = store.member("a")
+    store.settle(a)
+    a.handoff.drain()
+
+    a.step()
+    a.step()
+
+    assert a.handoff.has_left
+    assert store.records == {}
+
+
+def test_a_member_of_weight_0_takes_part_and_holds_nothing(store):
+    a, b = store.member("a"), store.member("b", weight=0.0)
+
+    store.settle(a, b)
+
+    assert (a.held, b.held) == (FULL, NOTHING)
+
+
+def test_an_eager_member_takes_its_slots_without_waiting(store):
+    a = store.member("a", mode="eager")
+    store.settle(a)
+    b = store.member("b", mode="eager")
+
+    b.step()
+
+    assert b.held == b.handoff.view.slots("b")
+    assert a.held == FULL  # it has not looked yet: the repeat that eager users prefer
+
+
+def test_a_loss_is_claimed_until_the_new_owner_marks_that_it_has_gained(store):
+    a = store.member("a")
+    store.settle(a)
+    b = store.member("b")
+    a.step()
+    lost = FULL - a.held
+    assert a.record.claims == (Claim(1000.0, lost),)
+
+    store.settle(a, b)
+    (gain,) = b.handoff.take_gains()
+    assert (gain.slots, gain.through, gain.certain) == (lost, 1000.0, True)
+    a.step()  # sees the mark
+    c = store.member("c")
+    store.settle(a, b, c)
+
+    assert all(claim.slots.isdisjoint(lost) for claim in a.record.claims)
+    assert len(lost) > 10
+
+
+def test_a_claim_outlives_views_that_never_settled(store):
+    a = store.member("a")
+    store.settle(a)
+    b = store.member("b")
+    a.step()  # acks {a, b}; b never gets that far
+    lost = FULL - a.held
+    c = store.member("c")
+
+    store.settle(a, b, c)
+
+    for runner in (b, c):
+        for gain in runner.handoff.take_gains():
+            assert gain.certain
+            if not gain.slots.isdisjoint(lost):
+                assert gain.through == 1000.0
+
+
+def test_a_view_that_comes_back_needs_a_new_mark(store):
+    a, b = two(store)
+    first = a.record.settled
+    c = store.member("c")
+    a.step()
+    del store.records["c"]
+    a.step()
+
+    assert a.record.applied == first
+    assert a.record.settled in (None, first)
+    assert c.held == NOTHING
+    store.settle(a, b)
+    assert a.held | b.held == FULL
+
+
+def test_after_a_crash_the_gain_says_that_nobody_knows(store):
+    a, b = two(store)
+    b.handoff.take_gains()
+    share = a.held
+    del store.records["a"]
+
+    store.settle(b)
+
+    (gain,) = b.handoff.take_gains()
+    assert (gain.slots, gain.certain) == (share, False)
+
+
+def test_a_member_that_worked_no_window_promises_none(store):
+    a = store.member("a")
+    store.settle(a)
+    b = store.member("b")
+
+    a.step(worked=False)
+
+    assert a.record.through is None
+    assert {claim.through for claim in a.record.claims} == {-math.inf}
+    store.settle(a, b)
+    assert not b.handoff.take_gains()[0].certain
+
+
+def test_a_begun_window_that_is_given_up_lowers_the_through(store):
+    a = store.member("a")
+    store.settle(a)
+    store.member("b")
+
+    a.step(yielded=[(960.0, FULL)])
+
+    assert {claim.through for claim in a.record.claims} == {960.0}
+
+
+def test_a_member_of_another_make_is_followed_by_its_plain_through(store):
+    a = store.member("a")
+    stranger = dataclasses.replace(a.record, id="x", incarnation="x-0")
+    store.records["x"] = stranger.to_json()
+    a.step()
+    view = a.handoff.view.id
+    fields = json.loads(
+        dataclasses.replace(stranger, applied=view, through=1234.0, draining=True).to_json()
+    )
+    del fields["meta"]
+    store.records["x"] = json.dumps(fields).encode()
+    a.step()
+    alone = a.handoff.view.id
+    fields["applied"] = alone
+    store.records["x"] = json.dumps(fields).encode()
+
+    store.settle(a)
+
+    gains = a.handoff.take_gains()
+    assert sum(len(gain.slots) for gain in gains) == 64
+    assert all(gain.certain and gain.through == 1234.0 for gain in gains if gain.certain)
+    assert any(gain.certain for gain in gains)

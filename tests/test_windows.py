@@ -1,0 +1,238 @@
+"""Streams of windows: what is due when, as plain function calls."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hashring.handoff import Batch
+from hashring.ring import SlotSet
+from hashring.windows import Stream, can_yield, newest_start, owed_by, yielded_by
+
+FULL, NOTHING = SlotSet.full(8), SlotSet.empty(8)
+LOW, HIGH = SlotSet.of(range(4), 8), SlotSet.of(range(4, 8), 8)
+
+
+def stream(wall=100.0, *, interval=10.0, since=(), **options):
+    return Stream(interval, wall=wall, since=since, catch_up=options.pop("catch_up", 10.0), **options)
+
+
+def work(found, wall, slots=FULL):
+    """Start everything that is due; return (window, slots, late) of each."""
+    done = []
+    while (due := found.due(wall, lambda start: slots)) is not None:
+        found.started(due)
+        done.append((due.window, due.slots, due.late))
+    return done
+
+
+def test_each_window_is_due_once():
+    found = stream()
+
+    assert work(found, 103.0) == [(10, FULL, False)]
+    assert work(found, 109.9) == []
+    assert work(found, 110.0) == [(11, FULL, False)]
+
+
+@given(st.integers(-(10**9), 10**9), st.floats(0.001, 1e5))
+def test_windows_start_where_their_label_says(window, interval):
+    found = stream(interval=interval)
+
+    assert found.window_of(found.start_of(window)) == window
+
+
+def test_an_overrun_skips_to_the_present_window_and_counts():
+    found = stream()
+    work(found, 100.0)
+
+    assert work(found, 145.0) == [(14, FULL, False)]
+    assert found.missed == 3
+
+
+def test_a_clock_that_steps_back_works_no_window_twice():
+    found = stream()
+    work(found, 125.0)
+
+    assert work(found, 101.0) == []
+    assert work(found, 119.0) == []
+    assert work(found, 130.0) == [(13, FULL, False)]
+
+
+def test_a_clock_that_steps_forth_skips():
+    found = stream()
+    work(found, 100.0)
+
+    assert work(found, 1000.0) == [(100, FULL, False)]
+    assert found.missed == 89
+
+
+def test_slots_gained_in_a_begun_window_come_up_in_it_alone():
+    found = stream()
+    work(found, 100.0, LOW)
+
+    found.gain([Batch(HIGH, 95.0, certain=True)], 104.0)
+
+    assert work(found, 104.0) == [(10, HIGH, True)]
+    assert work(found, 110.0) == [(11, FULL, False)]
+
+
+def test_slots_whose_previous_owner_worked_this_window_wait_for_the_next():
+    found = stream()
+    work(found, 100.0, LOW)
+
+    found.gain([Batch(HIGH, 103.0, certain=True)], 104.0)
+
+    assert work(found, 104.0) == []
+    assert work(found, 110.0) == [(11, FULL, False)]
+
+
+def test_slots_whose_previous_owner_was_ahead_are_left_out_until_their_time():
+    found = stream()
+
+    found.gain([Batch(HIGH, 110.5, certain=True)], 101.0)
+
+    assert work(found, 101.0) == [(10, LOW, False)]
+    assert work(found, 110.0) == [(11, LOW, False)]
+    assert work(found, 120.0) == [(12, FULL, False)]
+
+
+def test_a_hand_over_that_took_longer_than_its_window_is_worked_late():
+    found = stream(interval=1.0, catch_up=3.0)
+    work(found, 100.0, LOW)
+    work(found, 101.0, LOW)
+    work(found, 102.0, LOW)
+
+    found.gain([Batch(HIGH, 100.5, certain=True)], 102.5)
+
+    assert work(found, 102.5) == [(101, HIGH, True), (102, HIGH, True)]
+
+
+def test_a_window_too_long_ago_is_not_worked_late():
+    found = stream(interval=1.0, catch_up=3.0)
+    for second in range(100, 110):
+        work(found, float(second), LOW)
+
+    found.gain([Batch(HIGH, 100.5, certain=True)], 109.5)
+
+    assert [window for window, _, _ in work(found, 109.5)] == [107, 108, 109]
+
+
+@pytest.mark.parametrize(("on_crash", "windows"), [("repeat", [10, 11]), ("skip", [11])])
+def test_after_a_crash_the_present_window_is_repeated_or_skipped(on_crash, windows):
+    found = stream(on_crash=on_crash)
+    work(found, 100.0, LOW)
+
+    found.gain([Batch(HIGH, 104.0, certain=False)], 104.0)
+
+    worked = work(found, 104.0) + work(found, 110.0)
+    assert [window for window, slots, _ in worked if HIGH <= slots] == windows
+
+
+def test_skip_allows_for_the_crashed_member_s_clock_to_have_been_ahead():
+    found = stream(on_crash="skip")
+    work(found, 109.5, LOW)
+
+    found.gain([Batch(HIGH, 109.5, certain=False)], 109.5)
+
+    assert work(found, 110.0) == [(11, LOW, False)]
+    assert work(found, 120.0) == [(12, FULL, False)]
+
+
+def test_slots_that_are_lost_before_their_late_window_came_are_not_worked():
+    found = stream()
+    work(found, 100.0, LOW)
+    found.gain([Batch(HIGH, 95.0, certain=True)], 104.0)
+
+    assert work(found, 104.0, LOW) == []
+
+
+def test_slots_gained_again_come_with_their_new_history():
+    found = stream()
+    found.gain([Batch(HIGH, 135.0, certain=True)], 101.0)
+
+    found.gain([Batch(HIGH, 95.0, certain=True)], 102.0)
+
+    assert work(found, 102.0) == [(10, FULL, False)]
+
+
+def test_a_stream_that_begins_late_owes_no_window_that_was_over_before():
+    found = stream(wall=104.0, since=[Batch(FULL, 42.0, certain=False)])
+
+    assert work(found, 104.0) == [(10, FULL, False)]
+
+
+def test_a_begun_window_is_owed_until_it_is_started():
+    found = stream()
+
+    assert owed_by([found], 103.0, HIGH) == [(100.0, HIGH)]
+    work(found, 103.0)
+    assert owed_by([found], 103.0, HIGH) == []
+
+
+def test_a_closed_stream_yields_what_it_did_not_start():
+    found = stream()
+    work(found, 100.0)
+    found.closed = True
+
+    assert yielded_by([found], 105.0, HIGH) == []
+    assert yielded_by([found], 111.0, HIGH) == [(110.0, HIGH)]
+    assert owed_by([found], 111.0, HIGH) == []
+
+
+def test_what_another_stream_has_done_is_not_yielded_by_a_slower_one():
+    slow, quick = stream(interval=10.0), stream(interval=1.0)
+    work(slow, 100.0)
+    work(quick, 111.0)
+    slow.closed = True
+
+    assert yielded_by([slow, quick], 111.5, HIGH) == []
+    due = slow.due(111.5, lambda start: FULL)
+    assert not can_yield(slow, [slow, quick], due)
+    assert can_yield(slow, [slow], due)
+
+
+def test_an_interval_that_changes_goes_on_from_the_end_of_the_last_window():
+    found = stream(interval=60.0, wall=120.0)
+    work(found, 121.0)
+
+    found.change_interval(30.0, 130.0)
+
+    assert work(found, 170.0) == []  # until 180, the old window's end
+    assert work(found, 180.0) == [(6, FULL, False)]
+    assert work(found, 210.0) == [(7, FULL, False)]
+
+
+def test_an_interval_that_grows_skips_the_begun_window():
+    found = stream(interval=10.0, wall=100.0)
+    work(found, 100.0)
+
+    found.change_interval(60.0, 105.0)
+
+    assert work(found, 115.0) == []
+    assert work(found, 120.0) == [(2, FULL, False)]
+
+
+def test_the_newest_start_is_over_all_streams():
+    assert newest_start([]) == -math.inf
+    slow, quick = stream(interval=10.0), stream(interval=1.0)
+    work(slow, 100.0)
+    work(quick, 103.0)
+
+    assert newest_start([slow, quick]) == 103.0
+
+
+@pytest.mark.parametrize("interval", [0, -1, math.inf, math.nan])
+def test_an_interval_that_is_no_length_is_refused(interval):
+    with pytest.raises(ValueError, match="interval"):
+        stream(interval=interval)
+
+
+def test_an_interval_that_is_no_number_is_refused():
+    with pytest.raises(TypeError, match="interval"):
+        stream(interval="60")
+
+
+def test_an_unknown_crash_rule_is_refused():
+    with pytest.raises(ValueError, match="on_crash"):
+        stream(on_crash="hope")
