@@ -622,6 +622,7 @@ class RedisDriver(Driver):
         """Try until it succeeds, the tries or the time are used up, or it is no use."""
         route = self._opened()
         failures = redirections = 0
+        telling: Exception | None = None
         while True:
             try:
                 return action(route)
@@ -639,8 +640,10 @@ class RedisDriver(Driver):
                 route.forget(key)
                 pause = min(self.settings["backoff"] * 2.0**failures, self.settings["backoff_max"])
                 pause *= 1 - self.settings["jitter"] * random.random()  # noqa: S311
+                if isinstance(error, NotVouched) or telling is None:
+                    telling = error  # says more than that there was no time for another try
                 if failures >= self.settings["retries"] or deadline.comes_within(pause):
-                    raise self.unavailable(doing, error) from error
+                    raise self.unavailable(doing, telling) from telling
                 failures += 1
                 time.sleep(pause)
             except redis.RedisError as error:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import subprocess
+from pathlib import Path
 from typing import Self
 
 import redis
 
 from tests.servers.certificates import Certificates
-from tests.servers.process import LOOPBACK, Server, program, wait_until
+from tests.servers.process import LOOPBACK, Server, free_port, program, wait_until
 
 
 class RedisServer(Server):
@@ -76,6 +78,30 @@ class RedisServer(Server):
         with self.client(socket_timeout=1) as client, contextlib.suppress(redis.RedisError):
             return bool(client.ping())
         return False
+
+
+class SteppingRedisServer(RedisServer):
+    """A ``redis-server`` whose wall clock steps on demand."""
+
+    def command(self) -> list[str]:
+        library = self.folder / "clock_step.so"
+        if not library.exists():
+            source = Path(__file__).with_name("clock_step.c")
+            build = ["cc", "-shared", "-fPIC", "-O1", "-o", str(library), str(source), "-ldl"]
+            subprocess.run(build, check=True)
+            self.step_clock(0)
+        preload = [f"LD_PRELOAD={library}", f"CLOCK_STEP_FILE={self._step}"]
+        return ["env", *preload, *super().command()]
+
+    @property
+    def _step(self) -> Path:
+        return self.folder / "clock-step"
+
+    def step_clock(self, seconds: int) -> None:
+        """Set how far the server's wall clock is from the true time."""
+        new = self._step.with_suffix(".new")
+        new.write_text(str(seconds))
+        new.replace(self._step)
 
 
 class SentinelServer(Server):
@@ -184,7 +210,7 @@ class Cluster:
             RedisServer(
                 cluster_enabled="yes",
                 cluster_node_timeout=str(int(node_timeout * 1000)),
-                cluster_port=str(0),
+                cluster_port=str(free_port()),  # not port + 10000: that may be taken
             )
             for _ in range(2 * self.PRIMARIES)
         ]
@@ -215,7 +241,8 @@ class Cluster:
         first = self.servers[0]
         for server in self.servers[1:]:
             with server.client() as client:
-                client.execute_command("CLUSTER", "MEET", LOOPBACK, first.port)
+                bus = first.options["cluster-port"]
+                client.execute_command("CLUSTER", "MEET", LOOPBACK, first.port, bus)
         wait_until(lambda: all(self._known(s) == len(self.servers) for s in self.servers))
         for server, primary in zip(self.servers[self.PRIMARIES :], primaries, strict=True):
             with primary.client() as client:
