@@ -17,9 +17,7 @@ SPEC = HashRing(slots=256).spec
 MEMBER = Member(id="a", incarnation="i", weight=1.0, ring=SPEC, ttl=10.0)
 
 slot_sets = st.sets(st.integers(0, 255)).map(lambda slots: SlotSet.of(slots, 256))
-claims = st.builds(
-    Claim, st.floats(-1e12, 1e12) | st.just(-math.inf), slot_sets
-)
+claims = st.builds(Claim, st.floats(-1e12, 1e12) | st.just(-math.inf), slot_sets)
 members = st.builds(
     Member,
     id=st.just("a"),
@@ -33,8 +31,9 @@ members = st.builds(
     handoff=st.sampled_from(["exclusive", "eager"]),
     settled=st.none() | st.text("0123456789abcdef", min_size=1),
     claims=st.lists(claims, max_size=4).map(tuple),
-    meta=st.dictionaries(st.text(max_size=8), st.integers() | st.text(max_size=20), max_size=3)
-    .filter(lambda meta: "hashring" not in meta),
+    meta=st.dictionaries(
+        st.text(max_size=8), st.integers() | st.text(max_size=20), max_size=3
+    ).filter(lambda meta: "hashring" not in meta),
 )
 
 
@@ -168,9 +167,7 @@ def test_the_view_id_does_not_depend_on_the_order():
     assert view_of(MEMBER, other).id == view_of(other, MEMBER).id
 
 
-@pytest.mark.parametrize(
-    "change", [{"incarnation": "j"}, {"weight": 2.0}, {"id": "b"}]
-)
+@pytest.mark.parametrize("change", [{"incarnation": "j"}, {"weight": 2.0}, {"id": "b"}])
 def test_the_view_id_tells_members_incarnations_and_weights_apart(change):
     assert view_of(MEMBER).id != view_of(dataclasses.replace(MEMBER, **change)).id
 

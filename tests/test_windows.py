@@ -15,7 +15,9 @@ LOW, HIGH = SlotSet.of(range(4), 8), SlotSet.of(range(4, 8), 8)
 
 
 def stream(wall=100.0, *, interval=10.0, since=(), **options):
-    return Stream(interval, wall=wall, since=since, catch_up=options.pop("catch_up", 10.0), **options)
+    return Stream(
+        interval, wall=wall, since=since, catch_up=options.pop("catch_up", 10.0), **options
+    )
 
 
 def work(found, wall, slots=FULL):

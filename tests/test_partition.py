@@ -1,0 +1,571 @@
+"""Partition: the hand-off on a driver, with threads and clocks. The stores here are embedded."""
+
+import contextlib
+import os
+import threading
+import time
+import uuid
+
+import pytest
+
+import hashring
+from hashring import clock
+from hashring.driver import DriverURL
+from hashring.drivers.memory import MemoryDriver
+from hashring.errors import (
+    BadURL,
+    GroupMismatch,
+    HashringError,
+    LeaseLost,
+    MemberExists,
+    StoreUnavailable,
+)
+from hashring.view import Member
+
+KEYS = [f"resource-{number}" for number in range(500)]
+
+
+def until(condition, seconds=20.0):
+    """Wait for a condition; say which one never came."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        value = condition()
+        if value:
+            return value
+        time.sleep(0.005)
+    raise AssertionError(f"not within {seconds} s: {condition}")
+
+
+@pytest.fixture
+def url():
+    return f"memory://{uuid.uuid4().hex}"
+
+
+@pytest.fixture(autouse=True)
+def _no_thread_is_left():
+    before = set(threading.enumerate())
+    yield
+    until(lambda: not [t for t in threading.enumerate() if t not in before and t.is_alive()])
+
+
+@pytest.fixture
+def join(url):
+    with contextlib.ExitStack() as stack:
+
+        def joined(member, **options):
+            options.setdefault("ttl", 5.0)
+            partition = hashring.join(options.pop("url", url), "group", member, **options)
+            stack.callback(partition.leave)
+            return partition
+
+        yield joined
+
+
+class Flaky(MemoryDriver):
+    """The memory store behind a network that can be cut."""
+
+    def __init__(self, url, *, ttl):
+        super().__init__(url, ttl=ttl)
+        self.down = False
+
+    def _reach(self):
+        if self.down:
+            raise StoreUnavailable("cut by the test")
+
+    def heartbeat(self):
+        self._reach()
+        super().heartbeat()
+
+    def read(self, group):
+        self._reach()
+        return super().read(group)
+
+    def publish(self, group, member, record):
+        self._reach()
+        super().publish(group, member, record)
+
+    def join(self, group, member, record):
+        self._reach()
+        super().join(group, member, record)
+
+    def wait(self, group, timeout):
+        self._reach()
+        super().wait(group, timeout)
+
+
+def settled(*partitions):
+    for partition in partitions:
+        assert partition.wait_settled(20), partition
+
+
+def test_members_share_the_keys_and_none_is_held_twice(join):
+    partitions = [join(name) for name in "abc"]
+    until(lambda: all(len(p.members) == 3 and p.state == "settled" for p in partitions))
+
+    shares = [partition.owned(KEYS) for partition in partitions]
+
+    assert sorted(sum(shares, [])) == sorted(KEYS)
+    assert all(
+        partition.owns(key)
+        for partition, share in zip(partitions, shares, strict=True)
+        for key in share
+    )
+    assert dict(partitions[0].members) == {"a": 1.0, "b": 1.0, "c": 1.0}
+    assert len({partition.view_id for partition in partitions}) == 1
+
+
+def test_weights_divide_the_slots(join):
+    light, heavy = join("light"), join("heavy", weight=3.0)
+    until(lambda: len(light.members) == len(heavy.members) == 2)
+    settled(light, heavy)
+
+    assert 0.2 < len(light.held) / 65536 < 0.3
+
+
+def test_leaving_the_block_drains(join, url):
+    stays = join("stays")
+    settled(stays)
+
+    with hashring.join(url, "group", "goes", ttl=5.0) as goes:
+        until(lambda: len(stays.members) == 2)
+        settled(stays, goes)
+        assert len(stays.held) < 65536
+
+    assert goes.state == "left"
+    assert "goes" not in until(lambda: stays.records.keys() == {"stays"} and stays.records)
+    settled(stays)
+    assert len(stays.held) == 65536
+
+
+def test_when_drain_returns_the_others_have_taken_over(join):
+    a, b = join("a"), join("b")
+    until(lambda: len(a.members) == len(b.members) == 2)
+    settled(a, b)
+
+    assert a.drain(20)
+
+    assert len(b.held) == 65536
+    assert len(a.held) == 0
+
+
+def test_the_same_member_twice_is_refused_and_the_first_goes_on(join):
+    first = join("a")
+
+    with pytest.raises(MemberExists, match="a"):
+        join("a")
+
+    settled(first)
+    assert len(first.held) == 65536
+
+
+def test_another_ring_is_refused_at_join_and_names_both(join):
+    a = join("a")
+    settled(a)
+
+    with pytest.raises(GroupMismatch, match=r"slots=1024|slots=65536"):
+        join("b", ring=hashring.HashRing(slots=1024))
+
+    settled(a)
+    assert set(a.records) == {"a"}
+
+
+def test_another_ttl_is_refused(join):
+    settled(join("a"))
+
+    with pytest.raises(GroupMismatch, match="ttl"):
+        join("b", ttl=6.0)
+
+
+def test_an_unknown_store_or_bad_argument_is_an_error_before_anything_starts(url):
+    with pytest.raises(hashring.UnknownDriver, match="sqlite"):
+        hashring.join("nowhere://x", "group")
+    with pytest.raises(BadURL):
+        hashring.join("nowhere", "group")
+    for options in (
+        {"weight": -1},
+        {"weight": "1"},
+        {"ttl": 0},
+        {"handoff": "soon"},
+        {"member": ""},
+    ):
+        with pytest.raises(ValueError, match=next(iter(options))):
+            hashring.join(url, "group", **options)
+    with pytest.raises(ValueError, match="group"):
+        hashring.join(url, "")
+
+
+def test_the_ttl_may_stand_in_the_url_but_not_in_both(url):
+    with hashring.join(f"{url}?ttl=4", "group") as partition:
+        assert partition.ttl == 4.0
+    with pytest.raises(BadURL, match="ttl"):
+        hashring.join(f"{url}?ttl=4", "group", ttl=5.0)
+
+
+def test_meta_is_published_and_must_be_json(join):
+    a = join("a", meta={"host": "x1"})
+    settled(a)
+
+    assert a.records["a"].meta["host"] == "x1"
+    with pytest.raises(HashringError, match="meta"):
+        join("b", meta={"host": object()})
+
+
+def test_a_cycle_pins_its_slots_until_it_ends(join):
+    a = join("a")
+    settled(a)
+
+    with a.cycle() as cycle:
+        b = join("b")
+        until(lambda: len(a.members) == len(b.members) == 2)
+        mine = set(cycle.owned(KEYS))
+        assert mine == set(KEYS)
+        assert not b.wait_settled(0.3)
+        assert len(b.held) == 0
+        assert cycle.valid
+
+    assert not cycle.valid
+    settled(a, b)
+    assert len(a.held) + len(b.held) == 65536
+
+
+def test_a_cycle_that_raises_gives_its_slots_back(join):
+    a = join("a")
+    settled(a)
+
+    with pytest.raises(ZeroDivisionError), a.cycle():
+        raise ZeroDivisionError
+
+    b = join("b")
+    until(lambda: len(b.members) == 2)
+    settled(a, b)
+
+
+def flaky(url, ttl):
+    return Flaky(DriverURL.parse(url), ttl=ttl)
+
+
+def test_a_store_that_is_away_fences_and_one_that_comes_back_restores_the_share(join, url):
+    driver = flaky(url, 2.0)
+    a = join("a", url=driver)
+    settled(a)
+    incarnation = a.incarnation
+
+    driver.down = True
+    until(lambda: a.state == "fenced")
+    assert len(a.held) == 0
+    assert a.owned(KEYS) == []
+    driver.down = False
+
+    until(lambda: a.state == "settled")
+    assert len(a.held) == 65536
+    # Back within the last tenth of the lease it is the same membership; later it is a new one.
+    assert (a.incarnation == incarnation) == (a._handoff.lease == 0)
+
+
+def test_an_expired_member_comes_back_as_another_incarnation(join, url):
+    driver = flaky(url, 1.0)
+    a = join("a", url=driver)
+    b = join("b", ttl=1.0)
+    until(lambda: len(a.members) == len(b.members) == 2)
+    settled(a, b)
+    before = a.incarnation
+
+    driver.down = True
+    until(lambda: set(b.members) == {"b"} and b.state == "settled")
+    assert len(b.held) == 65536
+    assert len(a.held) == 0
+    driver.down = False
+
+    until(lambda: set(b.members) == {"a", "b"} and a.state == b.state == "settled")
+    assert a.incarnation != before
+    assert len(a.held) + len(b.held) == 65536
+
+
+def test_a_slow_iteration_stops_at_the_fence(join, url):
+    driver = flaky(url, 1.0)
+    a = join("a", url=driver)
+    settled(a)
+    polled = []
+
+    with a.cycle() as cycle:
+        driver.down = True
+        for key in cycle.owned(KEYS):
+            polled.append(key)
+            if len(polled) == 3:
+                until(lambda: clock.boottime() > a.deadline)
+
+    assert len(polled) == 3
+    assert not cycle.valid
+    driver.down = False
+
+
+def test_a_cycle_that_was_fenced_stays_invalid(join, url):
+    driver = flaky(url, 1.5)
+    a = join("a", url=driver)
+    settled(a)
+
+    with a.cycle() as cycle:
+        driver.down = True
+        until(lambda: not cycle.valid)
+        driver.down = False
+        until(lambda: len(a.held) == 65536)
+        assert not cycle.valid
+        assert list(cycle.owned(KEYS)) == []
+
+
+def test_a_fork_holds_nothing(join):
+    a = join("a")
+    settled(a)
+
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if not a.owned(KEYS) and a.drain(0) else 1)
+
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert a.owned(KEYS) == KEYS
+
+
+def test_leave_is_idempotent_and_ends_cycles(join):
+    a = join("a")
+    settled(a)
+    windows = a.cycles(0.05)
+    next(windows)
+
+    a.leave()
+    a.leave()
+
+    assert list(windows) == []
+    assert a.state == "left"
+    assert a.owned(KEYS) == []
+    assert a.drain()
+    assert not a.wait_settled(0.1)
+
+
+def test_windows_come_in_order_and_aligned(join):
+    a = join("a")
+
+    found = []
+    for cycle in a.cycles(0.2):
+        found.append(cycle.window)
+        assert cycle.window <= clock.wall() / 0.2
+        assert cycle.owned(KEYS)[:] == KEYS
+        assert cycle.token == (a.view_id, a.incarnation, cycle.window)
+        if len(found) == 4:
+            break
+
+    assert found == sorted(set(found))
+
+
+def test_break_closes_the_loop_so_that_slots_can_be_handed_over(join):
+    a = join("a")
+    for _ in a.cycles(60):
+        break
+
+    b = join("b")
+    until(lambda: len(b.members) == 2)
+
+    settled(a, b)
+
+
+def polls_of(partition, interval, keys=KEYS, **options):
+    """Run a loop over windows in a thread; the list fills with (key, window)."""
+    polls = []
+
+    def loop():
+        for cycle in partition.cycles(interval, **options):
+            polls.extend((key, cycle.window) for key in cycle.owned(keys))
+
+    thread = threading.Thread(target=loop)
+    thread.start()
+    return polls, thread
+
+
+def assert_exactly_once(polls, keys=KEYS):
+    windows = sorted({window for _, window in polls})
+    due = {(key, window) for window in windows[:-1] for key in keys}
+    done = [poll for poll in polls if poll[1] != windows[-1]]
+    assert len(done) == len(set(done)), "repeated"
+    assert set(done) == due
+
+
+def test_each_key_is_polled_once_a_window_through_a_join_and_a_drain(join):
+    a, b = join("a"), join("b")
+    until(lambda: len(a.members) == len(b.members) == 2)
+    settled(a, b)
+    logs = [polls_of(a, 0.5), polls_of(b, 0.5)]
+    until(lambda: len({window for _, window in logs[0][0]}) >= 3)
+
+    c = join("c")
+    logs.append(polls_of(c, 0.5))
+    until(lambda: len({window for _, window in logs[2][0]}) >= 3)
+    a.drain(20)
+    reached = max(window for _, window in logs[1][0])
+    until(lambda: max(window for _, window in logs[1][0]) >= reached + 2)
+    b.stop(), c.stop()
+
+    for _, thread in logs:
+        thread.join(20)
+        assert not thread.is_alive()
+    last = min(max(window for _, window in log) for log, _ in logs[1:])
+    assert_exactly_once([poll for log, _ in logs for poll in log if poll[1] <= last])
+
+
+def test_several_intervals_run_side_by_side(join):
+    a = join("a")
+    settled(a)
+    quick, first = polls_of(a, 0.2, KEYS[:5])
+    slow, second = polls_of(a, 0.5, KEYS[:5])
+    again, third = polls_of(a, 0.5, KEYS[:5], name="another source")
+    until(lambda: len(slow) >= 15 and len(again) >= 15)
+    a.stop()
+
+    for thread in (first, second, third):
+        thread.join(20)
+    for polls in (quick, slow, again):
+        assert_exactly_once(polls, KEYS[:5])
+
+
+def test_a_spread_loop_yields_each_key_at_its_own_moment(join):
+    a = join("a")
+    settled(a)
+    cycles = a.cycles(1.0)
+    next(cycles)
+    cycle = next(cycles)
+
+    moments = {key: clock.wall() - cycle.start for key in cycle.owned(KEYS[:40], spread=0.5)}
+
+    assert set(moments) == set(KEYS[:40])
+    assert list(moments.values()) == sorted(moments.values())
+    again = next(cycles).owned(KEYS[:40], spread=0.5)
+    assert again[:] == list(moments)
+    a.stop()
+    assert list(again) == again[:]  # a member that is asked to leave does not wait
+
+
+def test_spread_needs_a_window_and_a_fraction(join):
+    a = join("a")
+    with a.cycle() as cycle:
+        with pytest.raises(ValueError, match="window"):
+            cycle.owned(KEYS, spread=0.5)
+        with pytest.raises(ValueError, match="spread"):
+            cycle.owned(KEYS, spread=2)
+
+
+def test_objects_are_owned_by_their_key(join):
+    a = join("a")
+    settled(a)
+
+    with a.cycle() as cycle:
+        assert cycle.owned([{"id": "x"}], key=lambda item: item["id"])[:] == [{"id": "x"}]
+        assert cycle.owns("x")
+
+
+def test_bad_arguments_of_cycles_are_errors(join):
+    a = join("a")
+
+    for options in (
+        {"interval": 0},
+        {"interval": 1, "jitter": 2},
+        {"interval": 1, "on_crash": "x"},
+    ):
+        with pytest.raises(ValueError, match="|".join(options)):
+            a.cycles(**options)
+
+
+def test_an_interval_can_change_while_it_runs(join):
+    a = join("a")
+    settled(a)
+    with a.cycles(0.2) as cycles:
+        first = next(cycles)
+        cycles.interval = 0.1
+        second = next(cycles)
+
+    assert second.start >= first.start + 0.2 - 1e-6
+    assert second.interval == 0.1
+
+
+def test_jitter_delays_within_the_window(join):
+    a = join("a")
+    settled(a)
+
+    with a.cycles(0.4, jitter=0.5) as cycles:
+        for _ in range(3):
+            cycle = next(cycles)
+            assert cycle.start <= clock.wall()
+
+
+def test_a_mismatch_that_shows_up_later_is_raised_wherever_the_member_asks(join, url):
+    stranger = MemoryDriver(DriverURL.parse(url), ttl=5.0)
+    stranger.open()
+    spec = hashring.HashRing().spec
+    record = Member(id="a", incarnation="i", weight=1.0, ring=spec, ttl=5.0)
+    stranger.join("group", "a", record.to_json())  # has just joined, and holds nothing yet
+
+    b = join("b", ttl=6.0)
+
+    with pytest.raises(GroupMismatch, match="ttl"):
+        b.wait_settled(20)
+    for ask in (lambda: b.owns("x"), lambda: b.owned(KEYS), lambda: b.cycles(1)):
+        with pytest.raises(GroupMismatch):
+            ask()
+    assert b.state == "left"
+    assert set(stranger.read("group").records) == {"a"}
+    stranger.close()
+
+
+def test_a_lost_lease_that_the_driver_reports_is_recovered_from(join, url):
+    class Forgetful(Flaky):
+        lost = False
+
+        def heartbeat(self):
+            if self.lost:
+                self.lost = False
+                raise LeaseLost("by the test")
+            super().heartbeat()
+
+    driver = Forgetful(DriverURL.parse(url), ttl=1.0)
+    a = join("a", url=driver)
+    settled(a)
+
+    driver.lost = True
+    until(lambda: not driver.lost)
+
+    until(lambda: a.state == "settled" and len(a.held) == 65536)
+
+
+def test_a_defect_in_a_driver_is_logged_and_survived(join, url, caplog):
+    class Broken(Flaky):
+        broken = False
+
+        def read(self, group):
+            if self.broken:
+                self.broken = False
+                raise RuntimeError("a defect")
+            return super().read(group)
+
+    driver = Broken(DriverURL.parse(url), ttl=5.0)
+    a = join("a", url=driver)
+    settled(a)
+
+    driver.broken = True
+
+    until(lambda: "a defect" in caplog.text)
+    until(lambda: a.state == "settled")
+
+
+def test_a_record_that_is_garbage_is_reported_and_blocks_gains(join, url, caplog):
+    a = join("a")
+    settled(a)
+    stranger = MemoryDriver(DriverURL.parse(url), ttl=5.0)
+    stranger.open()
+    stranger.join("group", "stranger", b"garbage")
+
+    b = join("b")
+    until(lambda: "stranger" in b.problems)
+    assert not b.wait_settled(0.3)
+    assert len(b.held) == 0
+    stranger.leave("group", "stranger")
+    stranger.close()
+
+    settled(b)
+    assert "stranger" in caplog.text
