@@ -55,6 +55,7 @@ __all__ = [
     "ServerStore",
     "Step",
     "Store",
+    "fault_plan",
     "random_plan",
     "reference_plan",
     "run",
@@ -615,7 +616,9 @@ def reference_plan(
         Step("leave", (leaving,), wait=shift()),
     ]
     members.remove(leaving)
-    plan += [Step(fault, wait=shift(), seconds=0.5) for fault in amid]
+    for fault in amid:
+        # A store that forgot has the group stand still for a ttl; then it may change again.
+        plan += [Step(fault, wait=shift(), seconds=0.5), Step("rest", wait=4.5)]
     chance.shuffle(members)
     for member in members[:2] if short else members:
         plan.append(Step("restart", (member,), wait=chance.uniform(0.0, 1.0)))
@@ -629,6 +632,17 @@ def reference_plan(
         ]
     plan.append(Step("rest", wait=2.0))
     return plan
+
+
+def fault_plan(faults: Sequence[str], *, seconds: float = 1.5) -> list[Step]:
+    """Return a plan that has each of these faults of a store once, and two joins among them."""
+    plan = [Step("start", ("m0", "m1", "m2"))]
+    joining = {len(faults) // 3: "m3", 2 * len(faults) // 3: "m4"}
+    for number, fault in enumerate(faults):
+        if number in joining:
+            plan.append(Step("join", (joining[number],), wait=0.2))
+        plan.append(Step(fault, wait=1.0, seconds=seconds))
+    return [*plan, Step("rest", wait=7.0)]
 
 
 def random_plan(seed: int, seconds: float, faults: Mapping[str, Fault]) -> Iterator[Step]:

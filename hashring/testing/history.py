@@ -109,8 +109,10 @@ class Log:
         return number
 
     def close(self) -> None:
-        """Close the file."""
-        os.close(self._file)
+        """Close the file. Idempotent."""
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1  # the number may soon be another file's
 
     def __enter__(self) -> Self:
         return self

@@ -87,11 +87,12 @@ def table(history: History, verdict: Verdict) -> str:
 
 # ---- the drawing -------------------------------------------------------------------------------
 
-_LEFT, _RIGHT, _TOP = 70.0, 20.0, 26.0
+_LEFT, _RIGHT, _TOP = 70.0, 20.0, 32.0
+_LEVELS = 5  # lines of labels
 _WIDTH = 1000.0
 _ROW, _BETWEEN = 26.0, 6.0
 _STRIP = 46.0
-_MOST = 0.5  # the share that fills a row
+_MOST = 1 / 3  # the share that fills a row
 
 _STYLE = """
 text { font: 11px sans-serif; fill: #333 }
@@ -117,7 +118,7 @@ class _Drawing:
         self.seconds = max(
             1.0, max((end for _, _, end in history.lives), default=0) - history.begin
         )
-        self.bottom = _TOP + 16 + len(self.members) * (_ROW + _BETWEEN)
+        self.bottom = _TOP + 42 + len(self.members) * (_ROW + _BETWEEN)
         self.root = ElementTree.Element(
             "svg",
             xmlns="http://www.w3.org/2000/svg",
@@ -137,7 +138,7 @@ class _Drawing:
         return _LEFT + min(max(0.0, moment - self.history.begin), self.seconds) * scale
 
     def y(self, member: str) -> float:
-        return _TOP + 16 + self.rows[member] * (_ROW + _BETWEEN)
+        return _TOP + 42 + self.rows[member] * (_ROW + _BETWEEN)
 
     def rect(self, kind: str, x: float, y: float, width: float, height: float) -> None:
         ElementTree.SubElement(
@@ -204,14 +205,15 @@ class _Drawing:
             self.line("move", x, upper + _ROW / 2, x, lower + _ROW / 2, width)
 
     def events(self) -> None:
-        taken = -1e9
-        level = 0
+        free = [0.0] * _LEVELS  # from where on each line of labels has room
         for event in self.history.events:
             x = self.x(event.begin)
-            level = (level + 1) % 3 if x - taken < 70 else 0
-            taken = x
-            self.line("event", x, _TOP + 2, x, self.bottom + 2 * _STRIP)
-            self.text(_short(event), x + 2, _TOP - 2 + 8 * level, small=True)
+            words = _short(event)
+            level = min(range(_LEVELS), key=lambda level: (free[level] > x, level))
+            if free[level] <= x:
+                self.text(words, x + 2, _TOP + 9 * level, small=True)
+                free[level] = x + 4.9 * len(words) + 6
+            self.line("event", x, _TOP + 9 * level - 6, x, self.bottom + 2 * _STRIP)
 
     def shade(self, event: Event) -> None:
         begin, end = self.x(event.begin), self.x(event.end)
@@ -222,7 +224,7 @@ class _Drawing:
                 if member in self.rows:
                     self.rect("lost", begin, self.y(member), end - begin, _ROW)
         elif event.kind not in PLANNED:
-            self.rect("store", begin, _TOP + 16, max(2.0, end - begin), self.bottom - _TOP - 16)
+            self.rect("store", begin, _TOP + 42, max(2.0, end - begin), self.bottom - _TOP - 42)
 
     def strips(self) -> None:
         for number, (kind, counts) in enumerate(
@@ -250,7 +252,7 @@ class _Drawing:
             self.text(f"{second} s", x, base + 14, anchor="middle", small=True)
         what = "slots held" if self.history.slots else "keys polled in each window"
         legend = [
-            ("held", f"{what} (full row: half of all)"),
+            ("held", f"{what} (full row: a third of all)"),
             ("move", "slots change hands"),
             ("lost", "killed (until the lease ends) or paused"),
             ("store", "fault of the store"),

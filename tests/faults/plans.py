@@ -1,0 +1,39 @@
+"""What every store's fault tests do: run a plan, and keep the logs where it went wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from hashring.testing.faults import Step, Store, run
+from hashring.testing.history import History, Verdict, check
+from hashring.testing.report import figures, table
+
+
+def judged(plan: Sequence[Step], store: Store, folder: Path) -> tuple[History, Verdict]:
+    """Carry the plan out and judge it; where something is wrong, fail with all that is known."""
+    history = run(plan, store, folder)
+    verdict = check(history)
+    told = f"{figures(history, verdict)}\n\n{table(history, verdict)}\n\nlogs: {folder}"
+    assert not verdict.violations, told
+    return history, verdict
+
+
+def assert_exact(history: History, verdict: Verdict) -> None:
+    """No repeat at all; and no miss but for the killed and the paused members' shares.
+
+    A member that the machine gave no processor for a whole window is told apart: it is late by
+    itself, and no hand-off is to blame.
+    """
+    assert verdict.overlaps == []
+    assert verdict.repeated == 0
+    assert verdict.holds_checked > 1000
+    windows = history.ttl / history.interval + 2
+    for cost in verdict.costs:
+        if cost.event is None or cost.event.kind not in {"kill", "pause"}:
+            assert (cost.missed, cost.stalled, cost.errors) == (0, 0, 0), cost
+        else:
+            assert cost.share > 0
+            assert cost.stalled == 0, cost
+            assert cost.missed <= windows * cost.share, cost
+            assert cost.most <= windows, cost

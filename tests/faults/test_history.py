@@ -1,0 +1,300 @@
+"""The judge of a run: it must see what is wrong, and explain no more than it may."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+
+from hashring.ring import HashRing, SlotSet
+from hashring.testing.history import History, Log, Verdict, check, key_names
+
+KEYS = 64
+SLOTS = 256
+RING = HashRing({"a": 1, "b": 1}, slots=SLOTS)
+OWNED = {
+    member: {number for number, key in enumerate(key_names(KEYS)) if RING.owner(key) == member}
+    for member in ("a", "b")
+}
+
+
+class Story:
+    """Logs written by hand: two members, windows of one second, and a ttl of three."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._now = 0.0
+        self._files: dict[str, Log] = {}
+        self._harness = Log(folder / "harness.jsonl", clock=self._clock)
+        self._harness.write(
+            "plan", wall=1000.0, ttl=3.0, interval=1.0, keys=KEYS, slots=SLOTS
+        )  # window 1000 starts at 0
+        self._events = 0
+
+    def _clock(self) -> float:
+        return self._now
+
+    def log(self, member: str) -> Log:
+        if member not in self._files:
+            self._files[member] = Log(self.folder / f"{member}.jsonl", clock=self._clock)
+            self._files[member].write("start", member=member)
+        return self._files[member]
+
+    def holds(self, member: str, begin: float, end: float, slots: SlotSet | None = None) -> None:
+        """The member looks at what it holds, from one moment to another."""
+        log = self.log(member)
+        number = log.set_id(RING.slots(member) if slots is None else slots)
+        while begin < end:
+            until = min(end, begin + 0.1)
+            log.write("hold", t=begin, until=until, set=number, checks=5)
+            begin = until
+
+    def works(self, member: str, second: int, keys: set[int] | None = None, **begin: int) -> None:
+        """The member works the window that starts at this second."""
+        log = self.log(member)
+        window = 1000 + second
+        slots = RING.slots(member)
+        log.write(
+            "begin",
+            t=second + 0.1,
+            window=window,
+            late=False,
+            set=log.set_id(slots),
+            **{"missed": 0, **begin},
+        )
+        polled = sorted(OWNED[member] if keys is None else keys)
+        log.write("poll", t=second + 0.1, until=second + 0.2, window=window, keys=polled)
+        log.write("end", t=second + 0.2, valid=True)
+
+    def event(self, kind: str, *members: str, begin: float, end: float | None = None) -> None:
+        self._events += 1
+        self._harness.write("event", t=begin, id=self._events, kind=kind, members=members)
+        self._harness.write("over", t=begin if end is None else end, id=self._events)
+
+    def read(self, end: float) -> History:
+        self._harness.write("end", t=end)
+        for log in (self._harness, *self._files.values()):
+            log.close()
+        return History.load(self.folder)
+
+    def judged(self, end: float) -> Verdict:
+        return check(self.read(end))
+
+
+@pytest.fixture
+def story(tmp_path: Path) -> Story:
+    return Story(tmp_path)
+
+
+def both_work(story: Story, seconds: Iterable[int]) -> None:
+    for second in seconds:
+        for member in ("a", "b"):
+            story.works(member, second)
+
+
+def test_a_run_in_which_each_key_was_polled_once_is_right(story: Story) -> None:
+    for member in ("a", "b"):
+        story.holds(member, 0.0, 10.0)
+    both_work(story, range(10))
+    verdict = story.judged(10.0)
+    assert verdict.violations == []
+    assert (verdict.windows, verdict.missed, verdict.repeated) == ((1001, 1009), 0, 0)
+    assert verdict.due == verdict.made == 9 * KEYS
+    assert verdict.holds_checked >= 1000
+
+
+def test_a_slot_held_by_two_at_one_instant_is_found(story: Story) -> None:
+    story.holds("a", 0.0, 5.0)
+    story.holds("b", 0.0, 5.0)
+    one = next(iter(RING.slots("a")))
+    story.holds("b", 5.0, 5.01, SlotSet.of([one], SLOTS))
+    story.holds("a", 4.0, 5.005)
+    verdict = story.judged(6.0)
+    assert {overlap.slots for overlap in verdict.overlaps} == {1}
+    assert "held by a and b at once" in verdict.violations[0]
+
+
+@pytest.mark.parametrize(("begin", "overlaps"), [(1.15, 1), (1.3, 0)])
+def test_a_cycle_counts_as_held_until_it_was_last_seen_to_be_valid(
+    story: Story, begin: float, overlaps: int
+) -> None:
+    log = story.log("a")
+    number = log.set_id(RING.slots("a"))
+    log.write("begin", t=1.0, window=1001, late=False, missed=0, set=number)
+    log.write("poll", t=1.0, until=1.2, window=1001, keys=[])
+    log.write("end", t=9.0, valid=False)  # paused meanwhile: nothing is known of the rest
+    story.holds("b", begin, begin + 0.1, RING.slots("a"))
+    assert len(story.judged(9.0).overlaps) == overlaps
+
+
+def test_what_one_process_does_at_once_is_no_overlap(story: Story) -> None:
+    story.holds("a", 0.0, 3.0)
+    story.holds("b", 0.0, 3.0)
+    story.works("a", 1)  # its cycle pins what it holds anyway
+    assert story.judged(3.0).overlaps == []
+
+
+def test_a_key_polled_again_in_a_window_is_a_repeat(story: Story) -> None:
+    for member in ("a", "b"):
+        story.holds(member, 0.0, 6.0)
+    both_work(story, range(6))
+    log = story.log("b")
+    key = min(OWNED["b"])
+    log.write("begin", t=3.5, window=1003, late=True, missed=0, set=log.set_id(RING.slots("b")))
+    log.write("poll", t=3.5, until=3.5, window=1003, keys=[key])
+    log.write("end", t=3.6, valid=True)
+    verdict = story.judged(6.0)
+    assert verdict.repeated == 1
+    assert "polled again in window 1003" in verdict.violations[0]
+
+
+def test_a_poll_of_a_key_that_the_cycle_does_not_hold_is_found(story: Story) -> None:
+    for member in ("a", "b"):
+        story.holds(member, 0.0, 3.0)
+    story.works("a", 1, {min(OWNED["b"])})
+    assert "outside of its cycle's slots" in story.judged(3.0).violations[0]
+
+
+def lose_b(story: Story, kind: str, *, back: float, end: float | None = None) -> None:
+    """``b`` holds its share up to 3.3 and from ``back`` on; ``a`` always has its own."""
+    story.holds("a", 0.0, 12.0)
+    story.holds("b", 0.0, 3.3)
+    story.holds("b", back, 12.0)
+    story.event(kind, "b", begin=3.3, end=end)
+
+
+def test_a_kill_excuses_what_its_share_missed_until_the_lease_had_ended(story: Story) -> None:
+    lose_b(story, "kill", back=6.6)
+    for second in range(12):
+        story.works("a", second)
+        if second < 4 or second > 6:
+            story.works("b", second)
+    verdict = story.judged(12.0)
+    assert verdict.violations == []
+    (cost, _) = verdict.costs
+    assert cost.share == len(OWNED["b"])
+    assert (cost.missed, cost.most) == (3 * len(OWNED["b"]), 3)
+    assert verdict.longest_gap == pytest.approx(3.3)
+
+
+def test_a_kill_excuses_no_miss_of_another_members_share(story: Story) -> None:
+    lose_b(story, "kill", back=6.6)
+    for second in range(12):
+        story.works("a", second, OWNED["a"] - ({min(OWNED["a"])} if second == 5 else set()))
+        story.works("b", second)
+    assert story.judged(12.0).violations == ["1 polls missed after kill b"]
+
+
+def test_a_kill_excuses_no_miss_long_after_it(story: Story) -> None:
+    lose_b(story, "kill", back=10.5)
+    for second in range(12):
+        story.works("a", second)
+        if second < 4 or second > 10:
+            story.works("b", second)
+    verdict = story.judged(12.0)
+    # Windows 4 to 8 start within the ttl and two windows; 9 and 10 do not.
+    assert verdict.costs[0].missed == 5 * len(OWNED["b"])
+    assert verdict.violations == [f"{2 * len(OWNED['b'])} polls missed after kill b"]
+
+
+@pytest.mark.parametrize("kind", ["join", "leave", "restart"])
+def test_a_planned_change_excuses_nothing(story: Story, kind: str) -> None:
+    lose_b(story, kind, back=4.6)
+    for second in range(12):
+        story.works("a", second)
+        if second != 4:
+            story.works("b", second)
+    assert story.judged(12.0).violations == [f"{len(OWNED['b'])} polls missed after {kind} b"]
+
+
+def test_a_store_that_is_away_excuses_only_slots_that_nobody_held(story: Story) -> None:
+    story.holds("a", 0.0, 12.0)
+    story.holds("b", 0.0, 5.0)
+    story.holds("b", 7.0, 12.0)
+    story.event("store stopped", begin=3.0, end=6.8)
+    for second in range(12):
+        story.works("a", second, OWNED["a"] - ({min(OWNED["a"])} if second == 5 else set()))
+        if second not in (5, 6):
+            story.works("b", second)
+    verdict = story.judged(12.0)
+    assert verdict.costs[0].stalled == 2 * len(OWNED["b"])
+    assert verdict.violations == ["1 polls missed after store stopped"]
+
+
+def test_a_member_that_got_no_processor_is_late_by_itself(story: Story) -> None:
+    for member in ("a", "b"):
+        story.holds(member, 0.0, 10.0)
+    for second in range(10):
+        story.works("a", second)
+        if second not in (4, 5):
+            # The stream of windows counts what it had to skip.
+            story.works("b", second, missed=2 if second > 5 else 0)
+    verdict = story.judged(10.0)
+    assert verdict.late == verdict.missed == 2 * len(OWNED["b"])
+    assert verdict.violations == []
+
+
+def test_windows_before_everything_was_held_and_after_the_end_do_not_count(story: Story) -> None:
+    story.holds("a", 0.0, 10.0)
+    story.holds("b", 2.5, 10.0)
+    both_work(story, range(3, 8))
+    verdict = story.judged(8.7)
+    assert verdict.windows == (1003, 1007)
+    assert verdict.missed == 0
+
+
+def test_a_group_that_never_covered_everything_is_no_success(story: Story) -> None:
+    story.holds("a", 0.0, 10.0)
+    for second in range(10):
+        story.works("a", second)
+    assert story.judged(10.0).violations == ["no window counts: the group never covered every slot"]
+
+
+def test_slots_that_changed_hands_are_handovers(story: Story) -> None:
+    story.holds("a", 0.0, 5.0)
+    story.holds("b", 0.0, 4.0)
+    story.holds("a", 4.05, 5.0, RING.slots("b"))
+    verdict = story.judged(5.0)
+    moves = [(move.giver, move.taker, move.slots) for move in verdict.handovers]
+    assert moves == [("b", "a", len(RING.slots("b")))]
+    assert verdict.longest_gap == pytest.approx(0.05)
+
+
+def test_half_a_line_of_a_killed_process_is_left_out(story: Story) -> None:
+    for member in ("a", "b"):
+        story.holds(member, 0.0, 5.0)
+    both_work(story, range(5))
+    with (story.folder / "b.jsonl").open("a") as file:
+        file.write('{"e":"poll","t":4.')
+    assert story.judged(5.0).violations == []
+
+
+def test_a_broken_line_in_the_middle_is_an_error(story: Story) -> None:
+    story.holds("a", 0.0, 1.0)
+    with (story.folder / "a.jsonl").open("a") as file:
+        file.write("nonsense\n")
+    with pytest.raises(ValueError, match=r"a\.jsonl:\d+: no line of a log"):
+        story.read(1.0)
+
+
+def test_a_folder_without_logs_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no logs of a run"):
+        History.load(tmp_path)
+
+
+def test_under_repeat_a_kill_may_have_its_window_repeated(story: Story) -> None:
+    lose_b(story, "kill", back=4.4)
+    both_work(story, range(12))
+    story.works("b", 4)
+    history = story.read(12.0)
+    assert check(history, on_crash="repeat").violations == []
+    assert check(history, on_crash="skip").violations != []
+
+
+def test_a_repeat_that_no_loss_explains_is_an_error_under_either_rule(story: Story) -> None:
+    lose_b(story, "restart", back=3.3)
+    both_work(story, range(12))
+    story.works("b", 4)
+    history = story.read(12.0)
+    assert check(history, on_crash="repeat").violations != []
