@@ -282,11 +282,15 @@ class Show:
         # Plain text: a line for each change of state, in place of a table that moves.
         for actor in stage.actors.values():
             name, state, slots, resources, last_poll, _ = self._row(actor)
-            now = f"{state}, {slots} slots" if slots and state == "settled" else state
+            words = [state, f"{slots} slots"] if state == "settled" else [state]
+            now = ", ".join(words)
             if self._said.get(name) != now:
                 self._said[name] = now
-                tail = f", {resources} resources, last poll {last_poll}" if last_poll else ""
-                self._console.print(f"          {name}: {now}{tail}", highlight=False)
+                if resources:
+                    words.append(f"{resources} resources")
+                if last_poll:
+                    words.append(f"last poll {last_poll}")
+                self._console.print(f"          {name}: {', '.join(words)}", highlight=False)
 
     # Waiting
 
@@ -369,8 +373,8 @@ class Show:
         [killed] = [period for period in periods if period.event.name == _KILL]
         self._console.print(
             "[green]As promised[/green]: nothing polled twice, nothing missed around the join and "
-            f"the stop; after the kill every resource was polled again {killed.last_missed_end:.1f}"
-            f" s later (the lease is {TTL:g} s).",
+            f"the stop. The last window with a missed poll ended {killed.last_missed_end:.1f} s "
+            f"after the kill ({TTL + INTERVAL:g} s are promised); then all is polled again.",
             highlight=False,
         )
         return 0

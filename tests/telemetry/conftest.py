@@ -40,16 +40,23 @@ class Agents:
         command += ["--status-file", str(self.status_file(member))]
         if "--output" not in options:
             command += ["--output", str(self.output)]
-        process = subprocess.Popen(
-            [*command, *options],
-            **{"stderr": subprocess.PIPE, "text": True, "start_new_session": True} | popen,
-        )
+        with self.log_file(member).open("w") as log:
+            process = subprocess.Popen(
+                [*command, *options], stderr=log, text=True, start_new_session=True, **popen
+            )
         self._started.append(process)
         self.processes[member] = process
         return process
 
     def status_file(self, member: str) -> Path:
         return self.folder / f"{member}.json"
+
+    def log_file(self, member: str) -> Path:
+        return self.folder / f"{member}.log"
+
+    def said(self, member: str) -> str:
+        """What the latest agent of this name has logged."""
+        return self.log_file(member).read_text()
 
     def status(self, member: str) -> dict[str, Any]:
         try:
@@ -67,7 +74,12 @@ class Agents:
                 for status in statuses
             )
 
-        until(settled, f"{', '.join(members)} have settled")
+        try:
+            until(settled, f"{', '.join(members)} have settled")
+        except AssertionError as error:
+            for member in members:
+                error.add_note(f"{member}: {self.status(member)}\n{self.said(member)}")
+            raise
 
     def samples(self, output: Path | None = None) -> list[dict[str, Any]]:
         path = output if output is not None else self.output
@@ -84,7 +96,9 @@ class Agents:
             if process.poll() is None:
                 process.send_signal(signal.SIGCONT)
                 process.kill()
-            process.communicate()
+            process.wait()
+            if process.stdout is not None:
+                process.stdout.close()
 
 
 @pytest.fixture

@@ -1,5 +1,8 @@
 """The command: what it prints, and how it says what is wrong: one line, and an exit code."""
 
+import json
+import os
+import socket
 import subprocess
 import sys
 
@@ -45,6 +48,17 @@ def test_what_is_wrong_is_one_line_and_an_exit_code(options, code, complaint):
     [line] = done.stderr.splitlines()
     assert line.startswith("hashring: ")
     assert complaint in line
+
+
+def test_without_any_option_the_store_is_in_the_users_state_folder(tmp_path):
+    variables = {"env": os.environ | {"XDG_STATE_HOME": str(tmp_path)}}
+
+    done = run("agent", "--cycles", "1", "--interval", "0.2", **variables)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    first = json.loads(done.stdout.splitlines()[0])
+    assert first["resource_id"].startswith(f"{socket.gethostname()}:")
+    assert (tmp_path / "hashring" / "agents.db").is_file()
 
 
 def test_a_secret_in_a_url_is_never_shown():
