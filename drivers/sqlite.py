@@ -30,6 +30,7 @@ import sqlite3
 import struct
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -80,7 +81,19 @@ _POLL_FAST, _POLL_SLOW = 0.002, 0.02  # the same where it cannot: quick at first
 
 _RETRY_FIRST, _RETRY_LAST = 0.0003, 0.004  # seconds between two tries for the file's lock
 
-_inherited: list[object] = []  # a parent's connections: SQLite forbids a fork to close them
+# SQLite keeps, per process, which locks its connections hold on which file. A fork copies these
+# notes, but not the locks: in the child even a new connection to such a file would go wrong.
+_open_files: weakref.WeakSet[_File] = weakref.WeakSet()
+_inherited: dict[str, _File] = {}  # by identity; kept, for SQLite forbids a child to close them
+
+
+def _note_inherited_files() -> None:
+    for file in list(_open_files):
+        _inherited[file.identity] = file
+    _open_files.clear()
+
+
+os.register_at_fork(after_in_child=_note_inherited_files)
 
 
 class SQLiteDriver(Driver):
@@ -105,6 +118,7 @@ class SQLiteDriver(Driver):
     def __init__(self, url: DriverURL, *, ttl: float) -> None:
         super().__init__(url, ttl=ttl)
         self._path = _path(url)
+        self._process = os.getpid()
         self._lock = threading.Lock()
         self._file: _File | None = None
         self._own: dict[tuple[str, str], str | None] = {}
@@ -118,18 +132,19 @@ class SQLiteDriver(Driver):
                 file system.
             StoreUnavailable: the disk is full, or the file stayed locked for ``connect_timeout``.
         """
+        self._refuse_a_fork()
         with self._lock:
-            if self._file is None or self._file.pid != os.getpid():
+            if self._file is None:
                 self._file = self._opened(None)
 
     def close(self) -> None:
         """Close the file; a :meth:`wait` in another thread returns. Leases run on."""
+        if self._process != os.getpid():
+            return  # not ours to close
         with self._lock:
             file, self._file = self._file, None
-        if file is not None and file.pid == os.getpid():
+        if file is not None:
             file.close()
-        elif file is not None:
-            _inherited.append(file)
 
     def join(self, group: str, member: str, record: bytes) -> None:
         """See :meth:`hashring.driver.Driver.join`."""
@@ -174,6 +189,7 @@ class SQLiteDriver(Driver):
 
     def heartbeat(self) -> None:
         """See :meth:`hashring.driver.Driver.heartbeat`."""
+        self._refuse_a_fork()
         with self._lock:
             own = dict(self._own)
             if not own and self._file is not None:
@@ -242,6 +258,7 @@ class SQLiteDriver(Driver):
     def leave(self, group: str, member: str) -> None:
         """See :meth:`hashring.driver.Driver.leave`."""
         check_names(group, member)
+        self._refuse_a_fork()
         with self._lock:
             self._own.pop((group, member), None)
         with self._writing(f"leave of {member!r}") as (file, connection):
@@ -271,17 +288,23 @@ class SQLiteDriver(Driver):
                 # Only now: while a new file is adopted, the old one's users must be seen to live.
                 replaced.close()
 
+    def _refuse_a_fork(self) -> None:
+        if self._process != os.getpid():
+            raise StoreUnusable(
+                f"{self.url}: this driver was made in process {self._process}, and a fork cannot "
+                "take it along: make it in the new process"
+            )
+
     @contextlib.contextmanager
     def _connected(self, doing: str) -> Iterator[tuple[_File, sqlite3.Connection]]:
+        self._refuse_a_fork()
         with self._lock:
             file = self._file
             if file is None:
                 raise StoreUnavailable(f"{self.url} is not open: call open() first")
-            if file.pid != os.getpid():
-                _inherited.append(file)
-                file = self._file = self._opened(None)
-            elif not file.is_current():
+            if not file.is_current():
                 file = self._file = self._opened(file)
+                self._seen.clear()  # another file counts its versions anew
         try:
             with file.connection() as connection:
                 yield file, connection
@@ -401,7 +424,6 @@ class _File:
     """One file, as one process has it open: connections, liveness mark, and change notices."""
 
     def __init__(self, path: Path, connect_timeout: float) -> None:
-        self.pid = os.getpid()
         self.boot = _boot_id()
         self._path = path
         self._lock = threading.Lock()
@@ -413,7 +435,7 @@ class _File:
         with contextlib.ExitStack() as undo:
             self._folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             undo.callback(os.close, self._folder)
-            self._identity = self._adopt(connect_timeout)
+            self.identity = self._adopt(connect_timeout)
             undo.callback(self._close_connections)
             self._mark_alive()
             self._waker = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -421,6 +443,7 @@ class _File:
                 undo.callback(os.close, end)
             self._notices = _watch(path)
             undo.pop_all()
+        _open_files.add(self)
 
     @property
     def notifies(self) -> bool:
@@ -429,7 +452,7 @@ class _File:
 
     def is_current(self) -> bool:
         """Whether the path still names the file that is open."""
-        return _identity(self._path) == self._identity
+        return _identity(self._path) == self.identity
 
     @contextlib.contextmanager
     def connection(self) -> Iterator[sqlite3.Connection]:
@@ -477,6 +500,7 @@ class _File:
             if self._closed:
                 return
             self._closed = True
+        _open_files.discard(self)
         os.write(self._waker[1], b"x")
         with self._sleeping:
             for descriptor in (*self._waker, self._folder):
@@ -507,6 +531,12 @@ class _File:
         deadline = time.monotonic() + connect_timeout
         while True:
             before = _identity(self._path)
+            if before in _inherited:
+                raise _Unusable(
+                    f"{self._path} was open in this process's parent at the fork, and SQLite "
+                    "cannot open it again here: open it after the fork, or in the child only "
+                    "(with multiprocessing, use the start method 'spawn')"
+                )
             if before is None and self._path.is_symlink():
                 raise _Unusable(f"{self._path} is a link to a file that does not exist")
             if self._path.exists() and not self._path.is_file():

@@ -219,6 +219,10 @@ class DropsLeasesOnClose(Memory):
         (TakesOverTheLiving, "test_a_member_cannot_join_over_its_own_earlier_incarnation"),
         (LooksThenLeaps, "test_of_many_who_join_as_one_member_exactly_one_succeeds"),
         (RevivesTheDead, "test_a_lease_that_ran_out_is_reported_and_does_not_come_back"),
+        (
+            RevivesTheDead,
+            "test_a_heartbeat_in_the_last_moment_revives_nobody_who_was_read_as_gone",
+        ),
         (PublishesForAnybody, "test_only_a_member_that_joined_can_publish"),
         (StopsAtTheFirstLoss, "test_a_lost_lease_does_not_keep_the_others_from_being_renewed"),
         (LeavesForOthers, "test_leaving_is_idempotent_and_only_for_oneself"),

@@ -310,6 +310,40 @@ class DriverSuite:
             a.heartbeat()
         assert dict(watcher.read(group).records) == {}
 
+    def test_a_heartbeat_in_the_last_moment_revives_nobody_who_was_read_as_gone(
+        self, driver: Callable[..., Driver], group: str
+    ) -> None:
+        watcher = driver()
+        made = [driver(self.ttl) for _ in range(8)]
+        failures: list[BaseException] = []
+
+        def beat(each: Driver, at: float) -> None:
+            try:
+                while (left := at - time.monotonic()) > 0:
+                    time.sleep(left)
+                with contextlib.suppress(LeaseLost):
+                    each.heartbeat()
+            except BaseException as error:
+                failures.append(error)
+
+        threads = []
+        for index, each in enumerate(made):
+            each.join(group, f"m{index}", record("1"))
+            # From 10 ms before the end of the lease to 25 ms after it.
+            at = time.monotonic() + self.ttl + (index - 2) * 0.005
+            threads.append(threading.Thread(target=beat, args=(each, at)))
+            threads[-1].start()
+        present, gone = {f"m{index}" for index in range(len(made))}, set[str]()
+        deadline = time.monotonic() + self.patience
+        while len(gone) < len(made) or any(thread.is_alive() for thread in threads):
+            assert time.monotonic() < deadline
+            read = watcher.read(group).records.keys()
+            assert not read & gone
+            gone |= present - read
+        for thread in threads:
+            thread.join()
+        assert failures == []
+
     def test_after_its_lease_ran_out_a_member_joins_anew(
         self, driver: Callable[..., Driver], group: str
     ) -> None:
