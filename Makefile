@@ -16,7 +16,7 @@ SOURCES := pyproject.toml setup.py $(CYTHON) $(filter-out $(GENERATED), \
 INSTALLED := $(VENV)/.installed
 TOOLS := $(VENV)/.tools
 
-.PHONY: setup run servers test check clean
+.PHONY: setup run servers test check bench bench-full clean
 .NOTPARALLEL:
 
 setup: $(TOOLS)
@@ -42,7 +42,7 @@ $(INSTALLED): $(SOURCES) | $(VENV)/.python
 
 # Enough to develop: every driver's client library and every tool as well.
 $(TOOLS): $(SOURCES) | $(VENV)/.python
-	$(PIP) install --quiet --editable '.[all]' --group test --group check --group docs --group bench
+	$(PIP) install --quiet --editable '.[all]' --group test --group check --group docs
 	touch $(INSTALLED) $@
 
 # Agents share this machine, one is killed, one joins, one is stopped; then the account.
@@ -62,6 +62,28 @@ check: $(TOOLS)
 	$(BIN)/mypy
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet docs docs/_build/html
 
+# The peers, and a floor in C. Two peers go into a folder of their own: one has our import name, and
+# one does not import on Python 3, which the report then says.
+BENCHES := .benchmarks
+$(BENCHES)/.ready: pyproject.toml bench/_floors.pyx | $(TOOLS)
+	$(PIP) install --quiet --group bench
+	$(PIP) install --quiet --upgrade --no-deps --target $(BENCHES)/peers 'hashring==1.5.1' 'hash_ring==1.3.1'
+	$(BIN)/cythonize --inplace --quiet bench/_floors.pyx
+	touch $@
+
+BENCH = $(BIN)/python -m pytest --quiet --benchmark-disable-gc --benchmark-quiet \
+	--benchmark-timer=time.process_time \
+	$(wildcard bench/test_*.py)
+
+# Us beside every peer on the same input: under three minutes, and everything (half an hour).
+bench: $(BENCHES)/.ready
+	BENCH_COMMAND='make $@' $(BENCH) --benchmark-json=$(BENCHES)/short.json
+	$(BIN)/python -m bench.report $(BENCHES)/short.json
+
+bench-full: $(BENCHES)/.ready
+	BENCH_COMMAND='make $@' $(BENCH) --full --benchmark-json=$(BENCHES)/full.json
+	$(BIN)/python -m bench.report $(BENCHES)/full.json --docs
+
 clean:
 	rm -rf $(VENV) build dist docs/_build *.egg-info
-	rm -f $(GENERATED) $(wildcard hashring/*.so hashring/*/*.so)
+	rm -f $(GENERATED) bench/_floors.c $(wildcard bench/*.so hashring/*.so hashring/*/*.so)
