@@ -16,7 +16,7 @@ SOURCES := pyproject.toml setup.py $(CYTHON) $(filter-out $(GENERATED), \
 INSTALLED := $(VENV)/.installed
 TOOLS := $(VENV)/.tools
 
-.PHONY: setup run servers test check bench bench-full clean
+.PHONY: setup run servers test faults check bench bench-full clean
 .NOTPARALLEL:
 
 setup: $(TOOLS)
@@ -55,6 +55,12 @@ servers:
 
 test: $(TOOLS) servers
 	$(BIN)/python -m pytest
+
+# Random faults, for ten minutes on the embedded store: make faults STORE=redis SECONDS=60 SEED=1
+STORE ?= sqlite
+SECONDS ?= 600
+faults: $(TOOLS) servers
+	$(BIN)/python -m tests.faults --store $(STORE) --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
 
 check: $(TOOLS)
 	$(BIN)/ruff check .

@@ -99,6 +99,11 @@ class Store(abc.ABC):
     def url(self) -> str:
         """Where the members find it, while :meth:`__enter__` has been called."""
 
+    @property
+    def direct_url(self) -> str:
+        """The same without anything of ours between, for measuring times."""
+        return self.url
+
     @abc.abstractmethod
     def start(self) -> None:
         """Start it, and wait until it serves."""
@@ -179,6 +184,11 @@ class ServerStore(Store):
         """See :attr:`Store.url`."""
         host, port = self.proxy.address
         return self._url.format(address=f"{host}:{port}")
+
+    @property
+    def direct_url(self) -> str:
+        """See :attr:`Store.direct_url`."""
+        return self._url.format(address=f"127.0.0.1:{self.server.port}")
 
     def start(self) -> None:
         """See :meth:`Store.start`."""
@@ -599,7 +609,7 @@ def reference_plan(
         seed: which members, and at which moments.
         losses: with the kill and the pause.
         amid: faults of the store, each once, between the leave and the restarts.
-        short: restart two members only, and pause for 6 s.
+        short: restart two members only, and pause for 5 s.
     """
     chance = random.Random(seed)  # noqa: S311 - a plan, no secret
     first = [f"m{number}" for number in range(4)]
@@ -626,23 +636,23 @@ def reference_plan(
         killed, paused = chance.sample(members, 2)
         plan += [
             Step("kill", (killed,), wait=shift()),
-            Step("join", (killed,), wait=6.5),
-            Step("pause", (paused,), wait=shift(), seconds=6.0 if short else 10.0),
-            Step("rest", wait=5.0),
+            Step("join", (killed,), wait=5.0 if short else 6.5),
+            Step("pause", (paused,), wait=shift(), seconds=5.0 if short else 10.0),
+            Step("rest", wait=2.0 if short else 5.0),
         ]
     plan.append(Step("rest", wait=2.0))
     return plan
 
 
-def fault_plan(faults: Sequence[str], *, seconds: float = 1.5) -> list[Step]:
+def fault_plan(faults: Sequence[str], *, seconds: float = 1.2) -> list[Step]:
     """Return a plan that has each of these faults of a store once, and two joins among them."""
     plan = [Step("start", ("m0", "m1", "m2"))]
     joining = {len(faults) // 3: "m3", 2 * len(faults) // 3: "m4"}
     for number, fault in enumerate(faults):
         if number in joining:
             plan.append(Step("join", (joining[number],), wait=0.2))
-        plan.append(Step(fault, wait=1.0, seconds=seconds))
-    return [*plan, Step("rest", wait=7.0)]
+        plan.append(Step(fault, wait=0.6, seconds=seconds))
+    return [*plan, Step("rest", wait=6.0)]
 
 
 def random_plan(seed: int, seconds: float, faults: Mapping[str, Fault]) -> Iterator[Step]:

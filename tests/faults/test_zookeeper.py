@@ -1,4 +1,4 @@
-"""Members on ZooKeeper under faults: the plan of reference, and all that can happen to the store."""
+"""Members on ZooKeeper under faults: the reference plan, and all that may happen to the store."""
 
 from __future__ import annotations
 
