@@ -133,7 +133,19 @@ def _reading(found: Mapping[str, _Counters], resource: Resource) -> _Counters:
         raise Gone(f"{resource.kind} {resource.name} is gone") from None
 
 
-class HostPollster(Pollster):
+class _CPUPollster(Pollster):
+    """Keeps the history of all processors, so that a share of time can be told of any."""
+
+    def __init__(self) -> None:
+        self._history = CPUHistory()
+        self.observe()
+
+    def observe(self) -> None:
+        """Read the processors' times."""
+        self._history.add(clock.boottime(), machine.cpu_times())
+
+
+class HostPollster(_CPUPollster):
     """Load, processor share and memory of the whole host."""
 
     LOAD = tuple(
@@ -149,14 +161,6 @@ class HostPollster(Pollster):
     kinds = frozenset({"host"})
     meters = (*LOAD, UTIL, IDLE, *MEMORY)
 
-    def __init__(self) -> None:
-        self._history = CPUHistory()
-        self.observe()
-
-    def observe(self) -> None:
-        """Read the processors' times."""
-        self._history.add(clock.boottime(), machine.cpu_times())
-
     def poll(self, resource: Resource) -> Iterable[Measurement]:
         """Measure the host."""
         yield from map(Measurement, self.LOAD, machine.load_average())
@@ -168,7 +172,7 @@ class HostPollster(Pollster):
             yield Measurement(meter, volume // _KB)
 
 
-class ProcessorPollster(Pollster):
+class ProcessorPollster(_CPUPollster):
     """Share and times of each processor."""
 
     UTIL = Meter("hardware.cpu.util", _GAUGE, "%")
@@ -179,14 +183,6 @@ class ProcessorPollster(Pollster):
 
     kinds = frozenset({"processor"})
     meters = (UTIL, *TIMES)
-
-    def __init__(self) -> None:
-        self._history = CPUHistory()
-        self.observe()
-
-    def observe(self) -> None:
-        """Read the processors' times."""
-        self._history.add(clock.boottime(), machine.cpu_times())
 
     def poll(self, resource: Resource) -> Iterable[Measurement]:
         """Measure one processor."""
