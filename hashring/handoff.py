@@ -56,6 +56,11 @@ FENCE = 0.9
 """The part of the ttl after which a member no longer trusts its lease: the rest is for the
 difference in rate between its clock and the store's."""
 
+_LEASE_TO_GAIN = 0.4
+"""The part of the ttl that must be left before the fence when slots are gained: the mark that
+custody changed hands then stays in the store long enough for everybody to see it, even if the
+member crashes the moment after."""
+
 _MAX_BATCHES = 32
 
 
@@ -451,7 +456,7 @@ class Handoff:
         if self._draining and self._nobody_awaits_us():
             return Leave()
         if self._settled != target or self._gaining or self._regains():
-            return self._try_to_gain(self._token, wall)
+            return self._try_to_gain(self._token, now, wall)
         return Wait("settled")
 
     def published(self) -> None:
@@ -672,9 +677,11 @@ class Handoff:
         """Whether the view gives us slots that we dropped for another that came and went."""
         return self._target is not None and not (self._target.slots(self.member) <= self._held)
 
-    def _try_to_gain(self, token: int, wall: float) -> Action:
+    def _try_to_gain(self, token: int, now: float, wall: float) -> Action:
         view = self._target
         assert view is not None
+        if now >= self._deadline - self.ttl * _LEASE_TO_GAIN:
+            return Wait("the lease is too old to gain on: a heartbeat must be confirmed first")
         if not self._is_fresh(token):
             return Wait("the reading began before the view was acked", seconds=0.0)
         if self.problems:

@@ -835,13 +835,15 @@ class Partition:
     def _beat(self) -> None:
         pause = self.ttl / 3
         while not self._ended.is_set():
-            if self._beat_now.wait(pause):
+            if self._beat_now.wait(max(0.0, pause)):
                 self._beat_now.clear()
             if self._ended.is_set():
                 return
+            began = clock.boottime()
             try:
                 self._heartbeat()
-                pause = self.ttl / 3
+                # From the start of the last one: its answer may have been long on the way.
+                pause = began + self.ttl / 3 - clock.boottime()
                 continue
             except LeaseLost as error:
                 self._say("the lease is lost", error)
@@ -940,7 +942,7 @@ class Partition:
         # Settled members look for expired ones; the more members, the less often each looks.
         size = len(self._handoff.members)
         longest = min(self.ttl / 4, max(0.1, min(0.5, self.ttl / 20), 0.004 * size))
-        if not self._handoff.is_settled:
+        if not self._handoff.is_settled or self.state == "draining":
             longest = min(longest, max(0.02, 0.001 * size))
         if action.seconds is not None:
             longest = min(longest, action.seconds)

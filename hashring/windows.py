@@ -95,16 +95,14 @@ class Stream:
         self._newest = -math.inf  # the start of the newest window started
         self.closed = False
         self.missed = 0
-        # A window that ended before this stream began is nobody's duty, unless it was handed over.
-        self.gain(
-            (
-                batch
-                if batch.certain
-                else dataclasses.replace(batch, through=max(batch.through, wall))
-                for batch in since
-            ),
-            wall,
-        )
+        # A window that ended before this stream began is nobody's duty, unless it was handed over
+        # a short while ago.
+        self.gain((self._recent(batch, wall) for batch in since), wall)
+
+    def _recent(self, batch: Batch, wall: float) -> Batch:
+        if batch.through >= (wall - self._catch_up if batch.certain else wall):
+            return batch
+        return Batch(batch.slots, self.start_of(self.window_of(wall)), batch.certain)
 
     def window_of(self, wall: float) -> int:
         """Return the number of the window that ``wall`` lies in."""
@@ -140,8 +138,9 @@ class Stream:
             # What was known of these slots is void: they come with the history of their last
             # owner. (If that was this member, its own claim told where it stopped.)
             self._forget(batch.slots)
-            if first != self._next:
-                self._late.append(_Late(first, batch.slots))
+            # Also where the first is the base's next: should that pass unstarted, the base share
+            # is late by itself and skips, but these slots have been handed over late.
+            self._late.append(_Late(first, batch.slots))
 
     def _skip_to(self, present: int) -> None:
         """Skip the base share's windows that are over: this member was late itself."""
@@ -149,12 +148,11 @@ class Stream:
             if self._newest > -math.inf:
                 self.missed += present - self._next
             self._next = present
-            self._merge()
 
     def _forget(self, slots: SlotSet) -> None:
         for late in self._late:
             late.slots = late.slots - slots
-        self._late = [late for late in self._late if late.slots]
+        self._drop_empty()
 
     def due(self, wall: float, usable: Callable[[float], SlotSet]) -> Due | None:
         """Return the next piece of work, or ``None`` where nothing has begun that is not started.
@@ -183,8 +181,8 @@ class Stream:
             for late in behind:
                 if late.window == window:
                     # Lost since: a later window would find no more of it.
-                    late.window = self._next
-        self._merge()
+                    late.slots = slots
+        self._drop_empty()
         if self._next > present:
             return None
         start = self.start_of(present)
@@ -207,11 +205,17 @@ class Stream:
                     late.slots = late.slots & due.slots
         else:
             self._next = due.window + 1
+            for late in self._late:
+                late.window = max(late.window, self._next)
         self._newest = max(self._newest, due.start)
         self._merge()
 
     def _merge(self) -> None:
+        """Let those that have caught up join the base share."""
         self._late = [late for late in self._late if late.slots and late.window != self._next]
+
+    def _drop_empty(self) -> None:
+        self._late = [late for late in self._late if late.slots]
 
     def next_start(self) -> float:
         """Return when the next window that is not started starts."""

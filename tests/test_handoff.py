@@ -206,6 +206,18 @@ def test_at_the_fence_nothing_is_held_and_a_late_heartbeat_brings_it_back(store)
     assert a.handoff.state(store.now) == "settled"
 
 
+def test_nobody_gains_on_a_lease_that_is_about_to_end(store):
+    a = store.member("a")
+    store.now += 0.6 * TTL
+
+    a.step()
+    assert "heartbeat" in a.step().reason
+    a.heartbeat()
+    store.settle(a)
+
+    assert a.held == FULL
+
+
 def test_a_heartbeat_counts_from_its_start(store):
     a = store.member("a")
     store.settle(a)

@@ -20,7 +20,7 @@ class TrustsEvidenceFromBeforeItsAck(Handoff):
     def published(self):
         super().published()
         if self._acked is not None and self._settled != self._acked and not self._gaining:
-            self._try_to_gain(self._token, 1000.0)
+            self._try_to_gain(self._token, 0.0, 1000.0)
             super().published()
 
 

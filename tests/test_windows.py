@@ -128,7 +128,7 @@ def test_after_a_crash_the_present_window_is_repeated_or_skipped(on_crash, windo
     found.gain([Batch(HIGH, 104.0, certain=False)], 104.0)
 
     worked = work(found, 104.0) + work(found, 110.0)
-    assert [window for window, slots, _ in worked if HIGH <= slots] == windows
+    assert [window for window, slots, _ in worked if slots >= HIGH] == windows
 
 
 def test_skip_allows_for_the_crashed_member_s_clock_to_have_been_ahead():
@@ -162,6 +162,24 @@ def test_a_stream_that_begins_late_owes_no_window_that_was_over_before():
     found = stream(wall=104.0, since=[Batch(FULL, 42.0, certain=False)])
 
     assert work(found, 104.0) == [(10, FULL, False)]
+
+
+def test_a_stream_that_begins_works_what_was_handed_over_a_moment_ago():
+    quick = {"interval": 1.0, "catch_up": 3.0}
+
+    assert work(stream(since=[Batch(FULL, 98.5, True)], **quick), 100.0) == [
+        (99, FULL, True),
+        (100, FULL, False),
+    ]
+    assert work(stream(since=[Batch(FULL, 42.0, True)], **quick), 100.0) == [(100, FULL, False)]
+
+
+def test_slots_handed_over_just_before_a_window_ends_are_not_skipped_with_the_base_share():
+    found = stream(interval=1.0, catch_up=3.0)
+
+    found.gain([Batch(HIGH, 99.5, certain=True)], 100.99)
+
+    assert work(found, 101.01) == [(100, HIGH, True), (101, FULL, False)]
 
 
 def test_a_begun_window_is_owed_until_it_is_started():

@@ -289,6 +289,7 @@ class _Actor:
         self.alive = True
         self.paused_until = 0.0
         self.last_landing = 0.0
+        self.writes_read = 0
         random_ = world.random
         drift = world.profile.drift
         self.rate = 1.0 + random_.uniform(-drift, drift)
@@ -349,11 +350,13 @@ class _Actor:
                         yield _Sleep(0.2, wakes=True)
                     elif action.seconds is None:
                         # As the partition does: wait for a change, and look for the expired.
-                        yield _Sleep(0.8 if handoff.is_settled else 0.2, wakes=True)
+                        if self.writes_read == store.writes:
+                            quiet = handoff.is_settled and not self.stopping
+                            yield _Sleep(0.8 if quiet else 0.2, wakes=True)
                     elif action.seconds > 0:
                         yield _Sleep(min(action.seconds, 0.3), wakes=True)
                 token = handoff.reading_begins()
-                reading = yield _Call(store.read)
+                reading = yield _Call(self.read)
                 streams = self.streams
                 wall = self.label()
                 handoff.observe(
@@ -395,6 +398,11 @@ class _Actor:
         except HashringError:
             return
 
+    def read(self, now: float) -> Reading:
+        reading = self.world.store.read(now)
+        self.writes_read = self.world.store.writes
+        return reading
+
     def heartbeats(self) -> _Process:
         handoff, store = self.handoff, self.world.store
         while not handoff.has_left:
@@ -410,7 +418,8 @@ class _Actor:
             except StoreUnavailable:
                 yield _Sleep(0.1)
                 continue
-            yield _Sleep(TTL / 3 if token >= 0 else 0.3, wakes=True)
+            pause = started + TTL / 3 - self.local() if token >= 0 else 0.3
+            yield _Sleep(max(0.001, pause), wakes=True)
 
     def cycles(self) -> _Process:
         handoff, random_, world = self.handoff, self.world.random, self.world
