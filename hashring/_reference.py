@@ -99,6 +99,15 @@ class Keys:
 
     Raises:
         BadKey: one is neither ``str`` nor ``bytes``, or has a lone surrogate.
+
+    Example:
+        >>> from hashring.ring import HashRing, Keys
+        >>> keys = Keys(["disk-1", "disk-2"])
+        >>> keys.add(["disk-3"])
+        >>> keys.remove(["disk-1"])
+        1
+        >>> HashRing(["a"]).owned("a", keys)
+        ['disk-2', 'disk-3']
     """
 
     __slots__ = ("_hashes", "_items", "_key")
@@ -182,6 +191,12 @@ class SlotSet:
 
     Attributes:
         slots: the size of the universe, a power of two.
+
+    Example:
+        >>> from hashring.ring import SlotSet
+        >>> held = SlotSet.of([1, 2, 3], 64) & SlotSet.of([2, 3, 4], 64)
+        >>> list(held), 2 in held, held <= SlotSet.full(64)
+        ([2, 3], True, True)
     """
 
     __slots__ = ("_bitmap", "_bits", "_number", "_slots")
