@@ -1,4 +1,4 @@
-"""The Redis driver on real servers: the conformance suite, alone, over TLS, and replicated."""
+"""The conformance suite on Redis: alone, under Sentinel, and in a cluster."""
 
 from __future__ import annotations
 
@@ -8,12 +8,24 @@ from collections.abc import Iterator
 import pytest
 
 from hashring.testing import DriverSuite
-from tests.servers.redis import RedisServer
+from tests.servers.redis import Cluster, RedisServer, Replicated
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[RedisServer]:
     with RedisServer() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def replicated() -> Iterator[Replicated]:
+    with Replicated() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    with Cluster() as running:
         yield running
 
 
@@ -28,3 +40,25 @@ class TestOneServer(DriverSuite):
 
     def start_server(self) -> None:
         self.server.start()
+
+
+class TestUnderSentinel(DriverSuite):
+    @pytest.fixture
+    def url(self, replicated: Replicated) -> str:
+        self.servers = replicated
+        return replicated.url
+
+    def stop_server(self) -> None:
+        for server in (*self.servers.sentinels, *self.servers.servers):
+            server.kill()
+
+    def start_server(self) -> None:
+        # In the order of a power cut's end: which of the two was the primary, Sentinel knows.
+        for server in (*self.servers.servers, *self.servers.sentinels):
+            server.start()
+
+
+class TestInACluster(DriverSuite):
+    @pytest.fixture
+    def url(self, cluster: Cluster) -> str:
+        return cluster.url

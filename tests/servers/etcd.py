@@ -26,7 +26,6 @@ class EtcdServer(Server):
             f"--listen-peer-urls={self._peer}",
             f"--initial-advertise-peer-urls={self._peer}",
             f"--initial-cluster=one={self._peer}",
-            "--unsafe-no-fsync",  # the tests kill processes, not machines
         ]
 
     @property

@@ -18,6 +18,7 @@ class MemcachedServer(Server):
         memory: megabytes for items.
         certificates: serve TLS, with these.
         login: a pair of user and password that clients must give.
+        unix: listen on a unix socket alone.
         arguments: further command-line arguments.
     """
 
@@ -27,8 +28,11 @@ class MemcachedServer(Server):
         memory: int = 64,
         certificates: Certificates | None = None,
         login: tuple[str, str] | None = None,
+        unix: bool = False,
     ) -> None:
         super().__init__()
+        self.socket = self.folder / "memcached.sock"
+        self._unix = unix
         self._memory = memory
         self._certificates = certificates
         self._login = login
@@ -37,7 +41,11 @@ class MemcachedServer(Server):
     def command(self) -> list[str]:
         command = [program("memcached", "memcached")]
         # As root it would change to a user who cannot read our folder.
-        command += ["-u", "root", "-l", LOOPBACK, "-p", str(self.port), "-U", "0"]
+        command += ["-u", "root"]
+        if self._unix:
+            command += ["-s", str(self.socket)]
+        else:
+            command += ["-l", LOOPBACK, "-p", str(self.port), "-U", "0"]
         command += ["-m", str(self._memory), "-t", "2"]
         if self._certificates is not None:
             options = f"ssl_chain_cert={self._certificates.server}"
@@ -60,7 +68,7 @@ class MemcachedServer(Server):
         if self._certificates is not None:
             context = self._certificates.client_context()
         client = pymemcache.Client(
-            (LOOPBACK, self.port),
+            str(self.socket) if self._unix else (LOOPBACK, self.port),
             connect_timeout=1,
             timeout=5,
             tls_context=context,
