@@ -27,6 +27,7 @@ CALLS = {  # how the same contenders are called with one key
     TOOZ: "tooz: get_nodes",
 }
 COLOURS = {OURS: "#0b6e4f", OURS_KEYS: "#4caf50", COMPAT: "#1565c0", TOOZ: "#c62828"}
+OTHERS = ("#fb8c00", "#8e24aa", "#6d4c41", "#00acc1", "#9e9d24")
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
 
 Figures = dict[tuple[str, int], float]
@@ -234,6 +235,7 @@ def plot(
     """Write one plot, members against figure, both logarithmic."""
     figure = Figure(figsize=(8.5, 5.6), layout="constrained")
     axes = figure.add_subplot()
+    axes.set_prop_cycle(color=OTHERS)
     for name in dict.fromkeys(name for name, _ in figures):
         points = sorted((members, value) for (n, members), value in figures.items() if n == name)
         floor = name.startswith("floor")
