@@ -281,7 +281,7 @@ class DriverSuite:
         began = renewed = time.monotonic()
         a.join(group, "a", record("1"))
         watcher.read(group)
-        while renewed - began < 2.5 * self.ttl:
+        while renewed - began < 1.5 * self.ttl:
             watcher.wait(group, self.ttl / 5)
             called = time.monotonic()
             try:
@@ -334,14 +334,13 @@ class DriverSuite:
             threads.append(threading.Thread(target=beat, args=(each, at)))
             threads[-1].start()
         present, gone = {f"m{index}" for index in range(len(made))}, set[str]()
-        deadline = time.monotonic() + self.patience
-        while len(gone) < len(made) or any(thread.is_alive() for thread in threads):
-            assert time.monotonic() < deadline
+        while any(thread.is_alive() for thread in threads):
             read = watcher.read(group).records.keys()
             assert not read & gone
             gone |= present - read
         for thread in threads:
             thread.join()
+        assert not watcher.read(group).records.keys() & gone
         assert failures == []
 
     def test_after_its_lease_ran_out_a_member_joins_anew(
