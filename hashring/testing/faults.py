@@ -669,9 +669,15 @@ def random_plan(seed: int, seconds: float, faults: Mapping[str, Fault]) -> Itera
     end = time.monotonic() + seconds
     yield Step("start", tuple(members))
     own = ["join", "leave", "restart", "kill", "pause", "short pause", "flood", "garbage", "roll"]
+    decks: list[tuple[list[str], list[str]]] = [(own, [])]
+    if faults:
+        decks.append((sorted(faults), []))
     while time.monotonic() < end:
-        # Half of what happens is done to members, half to the store.
-        kind = chance.choice(own if chance.random() < 0.5 or not faults else sorted(faults))
+        # Half of what happens is done to members, half to the store; each kind in its turn.
+        deck = decks[chance.randrange(len(decks))]
+        if not deck[1]:
+            deck[1].extend(chance.sample(deck[0], len(deck[0])))
+        kind = deck[1].pop()
         wait = chance.choice([0.0, chance.uniform(0.0, 1.0), chance.uniform(1.0, 6.0)])
         one = chance.choice(members)
         if kind == "join" and len(members) < 7:

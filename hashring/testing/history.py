@@ -20,9 +20,9 @@ What counts
 held for the first time (where no holds are logged: from the first window in which every key was
 polled), and that ended before the harness began to end the run. A miss is *excused*
 by an event (a kill, a pause, a store that is away) if the window lies in what the event may
-cost, and if the key's slot was held by nobody for a while around it. A miss for which its own
-member was too late, because it got no processor, is counted apart, as *late*. Everything else is
-an error.
+cost, and if the key's slot was held by nobody for a while around it, or by a member that had been
+told to leave and could not hand over. A miss for which its own member was too late, because it got
+no processor, is counted apart, as *late*. Everything else is an error.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from __future__ import annotations
 import base64
 import bisect
 import dataclasses
+import itertools
 import json
 import math
 import os
@@ -292,6 +293,7 @@ class History:
         cycle: _Cycle | None = None
         missed = 0
         previous: int | None = None
+        states = self.states[member]
 
         def close(cycle: _Cycle) -> None:
             self.holds.append(
@@ -328,12 +330,15 @@ class History:
                     close(cycle)
                 cycle = None
             elif kind == "state":
-                self.states[member].append((line["t"], line["state"]))
+                states.append((line["t"], line["state"]))
             elif kind == "error":
                 self.errors.append((line["t"], member, line["text"]))
         if cycle is not None and self.slots:
             close(cycle)  # the process was killed in the middle of it
-        self.lives.append((member, lines[0]["t"], _last_moment(lines[-1])))
+        until = _last_moment(lines[-1])
+        states.append((until, ""))
+        states.sort()
+        self.lives.append((member, lines[0]["t"], until))
 
     def _read_polls(self, member: str, line: Mapping[str, Any], cycle: _Cycle | None) -> None:
         counts = self.polls.setdefault(line["window"], bytearray(self.keys))
@@ -356,6 +361,14 @@ class History:
     def window_at(self, moment: float) -> int:
         """Return the window that a moment of the logs' clock lies in."""
         return math.floor((moment + self.offset) / self.interval)
+
+    def drained(self, member: str, begin: float, end: float) -> float | None:
+        """Return when a member was draining between two moments, or ``None``."""
+        states = self.states[member]
+        for (since, state), (until, _) in itertools.pairwise(states):
+            if state == "draining" and since < end and until > begin:
+                return until
+        return None
 
     def share(self, member: str, moment: float) -> int:
         """Return the slots that a member was last seen to hold before a moment."""
@@ -681,12 +694,18 @@ class _Judge:
             return
         start = history.window_start(window)
         end = start + history.interval
+        # A slot taken over in one window may be skipped in the next as well: the clock of its last
+        # owner may have been ahead.
+        recent = start - (1 + SKEW) * history.interval
         unheld = 0
         for gap in self._gaps:
-            # A slot taken over in one window may be skipped in the next as well: the clock of
-            # its last owner may have been ahead.
-            if gap.begin < end and gap.end > start - (1 + SKEW) * history.interval:
+            if gap.begin < end and gap.end > recent:
                 unheld |= gap.slots
+        for member in history.states:
+            # It has worked its last window; while the store is away nobody can take over.
+            drained = history.drained(member, recent, end)
+            if drained is not None:
+                unheld |= history.share(member, drained)
         skipping = 0
         for member, windows in history.skipped.items():
             if window in windows:

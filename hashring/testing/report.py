@@ -235,12 +235,14 @@ class _Drawing:
             most = max(counts.values(), default=0)
             self.text(kind, _LEFT - 8, base - 12, anchor="end")
             self.text(f"{sum(counts.values()):,}", _LEFT - 8, base, anchor="end", small=True)
+            labelled = False
             for window, count in counts.items():
                 start = self.history.window_start(window)
                 width = self.x(start + self.history.interval) - self.x(start)
                 height = max(1.0, (_STRIP - 10) * count / most)
                 self.rect(kind, self.x(start), base - height, width - 0.4, height)
-                if count == most:
+                if count == most and not labelled:
+                    labelled = True
                     self.text(
                         f"{count:,}", self.x(start) + width + 1, base - height + 7, small=True
                     )

@@ -222,6 +222,29 @@ def test_a_store_that_is_away_excuses_only_slots_that_nobody_held(story: Story) 
     assert verdict.violations == ["1 polls missed after store stopped"]
 
 
+@pytest.mark.parametrize(("kind", "errors"), [("store removed", 0), ("leave", 1)])
+def test_only_a_store_that_is_away_excuses_a_leaver_that_holds_and_no_longer_works(
+    story: Story, kind: str, errors: int
+) -> None:
+    story.holds("a", 0.0, 12.0)
+    story.holds("b", 0.0, 6.0)
+    story.log("b").write("state", t=3.3, state="draining")
+    story.holds("a", 6.01, 12.0, RING.slots("b"))
+    story.event(kind, "b", begin=3.2)
+    for second in range(12):
+        story.works("a", second)
+        if second < 4:
+            story.works("b", second)
+    log = story.log("a")
+    number = log.set_id(RING.slots("b"))
+    for second in range(6, 12):
+        log.write("begin", t=second + 0.3, window=1000 + second, late=True, missed=0, set=number)
+        polled = sorted(OWNED["b"])
+        log.write("poll", t=second + 0.3, until=second + 0.4, window=1000 + second, keys=polled)
+        log.write("end", t=second + 0.4, valid=True)
+    assert len(story.judged(12.0).violations) == errors
+
+
 def test_a_member_that_got_no_processor_is_late_by_itself(story: Story) -> None:
     for member in ("a", "b"):
         story.holds(member, 0.0, 10.0)
