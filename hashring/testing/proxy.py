@@ -189,6 +189,9 @@ class FaultProxy:
         self._order("close")
         self._thread.join()
         self._thread = None
+        # Not by the thread: it may have ended before the order that ended it has woken it.
+        self._waker.close()
+        self._wakee.close()
 
     def __enter__(self) -> FaultProxy:
         return self.start()
@@ -278,8 +281,6 @@ class FaultProxy:
         self._drop(self._links, reset=True)
         if self._listener is not None:
             self._listener.close()
-        self._waker.close()
-        self._wakee.close()
 
     def _register(self, selector: selectors.BaseSelector) -> None:
         wanted: dict[socket.socket, int] = {self._waker: selectors.EVENT_READ}
