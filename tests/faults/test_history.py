@@ -229,6 +229,7 @@ def test_only_a_store_that_is_away_excuses_a_leaver_that_holds_and_no_longer_wor
     story.holds("a", 0.0, 12.0)
     story.holds("b", 0.0, 6.0)
     story.log("b").write("state", t=3.3, state="draining")
+    story.log("b").write("left", t=6.0, drained=False)
     story.holds("a", 6.01, 12.0, RING.slots("b"))
     story.event(kind, "b", begin=3.2)
     for second in range(12):
