@@ -91,5 +91,5 @@ bench-full: $(BENCHES)/.ready
 	$(BIN)/python -m bench.report $(BENCHES)/full.json --docs
 
 clean:
-	rm -rf $(VENV) build dist docs/_build *.egg-info
+	rm -rf $(VENV) $(BENCHES) build dist docs/_build *.egg-info
 	rm -f $(GENERATED) bench/_floors.c $(wildcard bench/*.so hashring/*.so hashring/*/*.so)
