@@ -335,7 +335,7 @@ class History:
                 self.errors.append((line["t"], member, line["text"]))
         if cycle is not None and self.slots:
             close(cycle)  # the process was killed in the middle of it
-        until = _last_moment(lines[-1])
+        until = max(map(_last_moment, lines))
         states.append((until, ""))
         states.sort()
         self.lives.append((member, lines[0]["t"], until))
