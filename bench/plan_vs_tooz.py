@@ -4,8 +4,8 @@
 
 The tooz member does what Ceilometer's polling manager does: it joins a partitioned group, has the
 coordinator's own thread heartbeat, and at the start of each interval runs the watchers and polls
-the keys that ``belongs_to_self``. Its intervals begin at a moment of its own, as Ceilometer's timers
-do, but never near the edge of a window, where a late timer alone would count as a miss. A third run
+the keys that ``belongs_to_self``. Its intervals begin at a moment of its own, as Ceilometer's
+timers do, but never near the edge of a window, where a late timer alone would count. A third run
 gives tooz a help that Ceilometer does not: all members' intervals begin with the window, so that
 all look at the group in the same few milliseconds. tooz's timeout is our ttl.
 """
