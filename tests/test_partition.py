@@ -104,7 +104,7 @@ def test_members_share_the_keys_and_none_is_held_twice(join):
 
     shares = [partition.owned(KEYS) for partition in partitions]
 
-    assert sorted(sum(shares, [])) == sorted(KEYS)
+    assert sorted(key for share in shares for key in share) == sorted(KEYS)
     assert all(
         partition.owns(key)
         for partition, share in zip(partitions, shares, strict=True)
