@@ -199,32 +199,18 @@ class ZooKeeperDriver(Driver):
         self._acl = self.settings["acl"]
         if self._acl is None:
             self._acl = CREATOR_ALL_ACL if self._credentials.given else OPEN_ACL_UNSAFE
-        self._pid = 0
+        self._opened_in = 0
         self._closed = threading.Event()
         self._closed.set()
-        # The session that is the lease, and all that writes. One thread beats, another publishes.
-        self._writing = threading.Lock()
-        self._leases: dict[tuple[str, str], _Lease] = {}
-        self._ended: set[int] = set()
-        # The session that reads and watches.
-        self._reading = threading.Lock()
-        self._groups: dict[str, _Group] = {}
-        self._read_took = 0.0
 
     def open(self) -> None:
-        """See :meth:`hashring.driver.Driver.open`."""
-        self.close()
-        hosts = [(host, port or _PORT) for host, port in self.url.hosts or (("localhost", None),)]
-        random.shuffle(hosts)  # so that a group spreads over the ensemble
-        tls = self._tls()
-
-        def session(on_event: Callable[[int, str], None] = lambda kind, path: None) -> Session:
-            servers = Servers(hosts, self.settings["connect_timeout"], tls)
-            return Session(servers, self.ttl, self._credentials, on_event)
-
-        self._new_session = session
-        self._owner, self._watcher = session(), session(self._on_event)
-        self._pid = os.getpid()
+        """See :meth:`hashring.driver.Driver.open`. Opened again, the driver still has its lease."""
+        forked = self._opened_in != os.getpid()
+        if not self._closed.is_set() and not forked:
+            return
+        if forked:
+            self._begin()
+        self._opened_in = os.getpid()
         self._closed.clear()
         try:
             self._try("connecting", self._reading, self._look)
@@ -240,12 +226,36 @@ class ZooKeeperDriver(Driver):
                 self.ttl,
             )
 
+    def _begin(self) -> None:
+        """Make what belongs to one process: sessions, locks, and what is known of leases."""
+        hosts = [(host, port or _PORT) for host, port in self.url.hosts or (("localhost", None),)]
+        random.shuffle(hosts)  # so that a group spreads over the ensemble
+        tls = self._tls()
+
+        def session(on_event: Callable[[int, str], None] = lambda kind, path: None) -> Session:
+            servers = Servers(hosts, self.settings["connect_timeout"], tls)
+            return Session(servers, self.ttl, self._credentials, on_event)
+
+        self._new_session = session
+        self._closed = threading.Event()
+        self._closed.set()
+        # The session that is the lease, and all that writes. One thread beats, another publishes.
+        self._writing = threading.Lock()
+        self._owner = session()
+        self._leases: dict[tuple[str, str], _Lease] = {}
+        self._ended: set[int] = set()
+        # The session that reads and watches.
+        self._reading = threading.Lock()
+        self._watcher = session(self._on_event)
+        self._groups: dict[str, _Group] = {}
+        self._read_took = 0.0
+
     def close(self) -> None:
         """See :meth:`hashring.driver.Driver.close`. The lease runs on until it expires."""
         if self._closed.is_set():
             return
         self._closed.set()
-        if self._pid != os.getpid():
+        if self._opened_in != os.getpid():
             return  # a fork has its parent's sockets, but must not speak on them
         for session, lock in ((self._watcher, self._reading), (self._owner, self._writing)):
             if not lock.acquire(blocking=False):
@@ -644,9 +654,9 @@ class ZooKeeperDriver(Driver):
     def _check_open(self) -> None:
         if self._closed.is_set():
             raise StoreUnavailable(f"{self.url} is not open: call open() first")
-        if self._pid != os.getpid():
+        if self._opened_in != os.getpid():
             raise StoreUnusable(
-                f"{self.url} was opened in process {self._pid}, and this is its fork "
+                f"{self.url} was opened in process {self._opened_in}, and this is its fork "
                 f"{os.getpid()}: open a driver of its own there"
             )
 
