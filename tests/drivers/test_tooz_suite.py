@@ -1,0 +1,70 @@
+"""The tooz bridge passes the conformance suite on tooz's file, etcd and ZooKeeper backends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+
+from hashring.testing import DriverSuite
+from tests.servers.etcd import EtcdServer
+from tests.servers.zookeeper import ZooKeeperServer
+
+
+class TestFile(DriverSuite):
+    """tooz's files, in a folder."""
+
+    ttl: ClassVar[float] = 1.5
+
+    @pytest.fixture
+    def url(self, tmp_path: Path) -> str:
+        return f"tooz+file://{tmp_path}?poll=0.05"
+
+
+@pytest.fixture(scope="module")
+def etcd() -> Iterator[EtcdServer]:
+    with EtcdServer() as server:
+        yield server
+
+
+class TestEtcd(DriverSuite):
+    """etcd, through its HTTP gateway."""
+
+    ttl: ClassVar[float] = 2.0
+
+    @pytest.fixture
+    def url(self, etcd: EtcdServer) -> str:
+        self._server = etcd
+        return f"tooz+etcd3+http://{etcd.address}?poll=0.05"
+
+    def stop_server(self) -> None:
+        self._server.kill()
+
+    def start_server(self) -> None:
+        self._server.start()
+
+
+@pytest.fixture(scope="module")
+def zookeeper() -> Iterator[ZooKeeperServer]:
+    with ZooKeeperServer() as server:
+        yield server
+
+
+class TestZooKeeper(DriverSuite):
+    """ZooKeeper through tooz, for those who must; our own driver does more."""
+
+    ttl: ClassVar[float] = 2.0
+    long_ttl: ClassVar[float] = 20.0
+
+    @pytest.fixture
+    def url(self, zookeeper: ZooKeeperServer) -> str:
+        self._server = zookeeper
+        return f"tooz+zookeeper://{zookeeper.address}?poll=0.05"
+
+    def stop_server(self) -> None:
+        self._server.kill()
+
+    def start_server(self) -> None:
+        self._server.start()
