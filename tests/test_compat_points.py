@@ -6,7 +6,7 @@ import threading
 import tracemalloc
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hashring.compat import _toozring, _toozring_reference
@@ -51,6 +51,7 @@ def test_an_unknown_variant_is_refused_by_name():
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
+@settings(deadline=None)
 @given(st.lists(KEYS, max_size=150))
 def test_md5_of_many_keys_side_by_side_is_hashlibs(variant, keys):
     expected = [hashlib.md5(_toozring_reference.key_bytes(key)).digest() for key in keys]
@@ -66,6 +67,7 @@ def test_md5_is_right_for_every_length_up_to_five_blocks_in_every_lane(variant):
         assert _toozring.md5_many(turned, variant) == expected
 
 
+@settings(deadline=None)
 @given(
     names=st.lists(st.text(max_size=3), min_size=1, max_size=300),
     keys=st.lists(KEYS, max_size=80),

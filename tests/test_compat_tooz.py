@@ -67,6 +67,7 @@ def assert_same(ours, theirs, keys, ignored=(None,), replicas=(1,)):
 # --- HashRing -------------------------------------------------------------------------------------
 
 
+@settings(deadline=None)
 @given(
     nodes=st.dictionaries(NODES, st.integers(1, 4), min_size=1, max_size=12),
     keys=st.lists(KEYS, max_size=40),
