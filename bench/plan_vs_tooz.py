@@ -25,7 +25,7 @@ from pathlib import Path
 from tooz import coordination
 
 from hashring.clock import boottime
-from hashring.testing.faults import WORKER, reference_plan, run
+from hashring.testing.faults import WORKER, reference_plan, run_plan
 from hashring.testing.history import Log, check, key_names
 from hashring.testing.report import figures, svg, table
 from tests.faults.stores import STORES
@@ -126,7 +126,7 @@ def main() -> int:
             STORES[options.store]() as store,
         ):
             plan = reference_plan(options.seed)
-            history = run(plan, store, Path(folder), command=command, slots=slots)
+            history = run_plan(plan, store, Path(folder), command=command, slots=slots)
         verdict = check(history)
         title = f"{name} on {options.store}: the reference plan, seed {options.seed}"
         print(f"{title}\n\n{figures(history, verdict)}\n\n{table(history, verdict)}\n")

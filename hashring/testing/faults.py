@@ -1,7 +1,7 @@
 """Real processes, a real store, and what is done to them: the harness of the fault tests.
 
 A :class:`Group` is the worker processes of one run (:mod:`hashring.testing.worker`) on one store;
-a plan is a list of :class:`Step`; :func:`run` carries it out and returns the
+a plan is a list of :class:`Step`; :func:`run_plan` carries it out and returns the
 :class:`~hashring.testing.history.History` that the workers wrote. What is right or wrong is judged
 there, not here. This room starts, pauses and kills processes; it knows no protocol.
 
@@ -10,7 +10,7 @@ The author of a driver gives his store as a :class:`Store`, and gets all of this
     class MyStore(ServerStore): ...
 
     with MyStore(...) as store:
-        history = run(reference_plan(seed=1), store, folder)
+        history = run_plan(reference_plan(seed=1), store, folder)
         verdict = check(history)
         assert not verdict.violations, verdict.violations
 """
@@ -58,7 +58,7 @@ __all__ = [
     "fault_plan",
     "random_plan",
     "reference_plan",
-    "run",
+    "run_plan",
 ]
 
 WORKER = (sys.executable, "-m", "hashring.testing.worker")
@@ -827,7 +827,7 @@ class _Runner:
         self._mend_later(dataclasses.replace(step, seconds=self._group.ttl, abide=False), over)
 
 
-def run(
+def run_plan(
     plan: Sequence[Step] | Iterator[Step],
     store: Store,
     folder: Path,

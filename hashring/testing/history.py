@@ -34,6 +34,7 @@ import itertools
 import json
 import math
 import os
+import threading
 import zlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -94,6 +95,7 @@ class Log:
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
         self._clock = clock
         self._sets: dict[SlotSet, int] = {}
+        self._lock = threading.Lock()
 
     def write(self, event: str, /, *, t: float | None = None, **fields: object) -> None:
         """Append one event, at the moment ``t`` or now."""
@@ -102,12 +104,14 @@ class Log:
 
     def set_id(self, slots: SlotSet) -> int:
         """Return the number under which this file knows a set; write the set at its first use."""
-        number = self._sets.get(slots)
-        if number is None:
-            number = self._sets[slots] = len(self._sets)
-            packed = base64.b64encode(zlib.compress(slots.tobytes(), 1)).decode()
-            self.write("set", id=number, slots=packed)
-        return number
+        # The lock: no thread may use a number before the line that explains it is written.
+        with self._lock:
+            number = self._sets.get(slots)
+            if number is None:
+                number = self._sets[slots] = len(self._sets)
+                packed = base64.b64encode(zlib.compress(slots.tobytes(), 1)).decode()
+                self.write("set", id=number, slots=packed)
+            return number
 
     def close(self) -> None:
         """Close the file. Idempotent."""

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from hashring.testing.faults import Step, random_plan, reference_plan, run
+from hashring.testing.faults import Step, random_plan, reference_plan, run_plan
 from hashring.testing.history import History, Verdict, check
 from hashring.testing.report import figures, svg, table
 from tests.faults.stores import STORES
@@ -61,7 +61,7 @@ def main() -> int:
                 name = f"{options.seconds:g} s of random faults on {store.name}, seed {seed}"
                 plan = random_plan(seed, options.seconds, store.faults())
             say(name)
-            history = run(announced(plan, loud=options.verbose), store, folder)
+            history = run_plan(announced(plan, loud=options.verbose), store, folder)
         bad += bool(judge(folder, history, name).violations)
     if options.reference:
         say(f"{options.reference} runs, {bad} with a violation")

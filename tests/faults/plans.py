@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from hashring.testing.faults import Step, Store, run
+from hashring.testing.faults import Step, Store, run_plan
 from hashring.testing.history import History, Verdict, check
 from hashring.testing.report import figures, table
 
 
 def judged(plan: Sequence[Step], store: Store, folder: Path) -> tuple[History, Verdict]:
     """Carry the plan out and judge it; where something is wrong, fail with all that is known."""
-    history = run(plan, store, folder)
+    history = run_plan(plan, store, folder)
     verdict = check(history)
     told = f"{figures(history, verdict)}\n\n{table(history, verdict)}\n\nlogs: {folder}"
     assert not verdict.violations, told

@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping
 
 from hashring.testing.faults import Fault, ServerStore, SQLiteStore, Store
 from tests.servers.memcached import MemcachedServer
-from tests.servers.redis import RedisServer
-from tests.servers.zookeeper import ZooKeeperServer
+from tests.servers.process import wait_until
+from tests.servers.redis import RedisServer, Replicated, SentinelServer
+from tests.servers.zookeeper import Ensemble, ZooKeeperServer
 
 TIMEOUTS = "timeout=1&connect_timeout=1"
 
@@ -55,11 +56,121 @@ class ZooKeeperStore(ServerStore):
         super().__init__("zookeeper", ZooKeeperServer(), f"zookeeper://{{address}}?{TIMEOUTS}")
 
 
+class SentinelStore(Store):
+    """A primary Redis, a replica, and three Sentinels that fail over. No proxy: it has no one port.
+
+    A fault is over only when the Sentinels see a primary and its replica again: they take ten
+    seconds to tell a server that comes back whose replica it is now, and until then nobody can know
+    that it is not the primary.
+    """
+
+    name = "redis with sentinels"
+
+    def __init__(self) -> None:
+        self._servers = Replicated()
+        self._broken: RedisServer | None = None
+
+    @property
+    def url(self) -> str:
+        return f"{self._servers.url}&{TIMEOUTS}"
+
+    def start(self) -> None:
+        self._servers.__enter__()
+
+    def stop(self) -> None:
+        self._servers.__exit__(None, None, None)
+
+    def faults(self) -> Mapping[str, Fault]:
+        return {
+            # Half a second after the primary falls silent the Sentinels begin to elect another.
+            "primary killed": Fault(self._kill, self._start, (2.0, 6.0)),
+            "primary paused": Fault(self._pause, self._resume, (2.0, 6.0)),
+            "failover ordered": Fault(self._order, self._wait_whole),
+        }
+
+    def _wait_whole(self) -> None:
+        wait_until(self._servers.settled, within=60, what="the Sentinels' view of the primary")
+
+    def _kill(self) -> None:
+        self._broken = self._servers.primary
+        self._broken.kill()
+
+    def _start(self) -> None:
+        assert self._broken is not None
+        self._broken.start()
+        self._wait_whole()
+
+    def _pause(self) -> None:
+        self._broken = self._servers.primary
+        self._broken.pause()
+
+    def _resume(self) -> None:
+        assert self._broken is not None
+        self._broken.resume()
+        self._wait_whole()
+
+    def _order(self) -> None:
+        before = self._servers.primary
+        with self._servers.sentinels[0].client() as client:
+            client.execute_command("SENTINEL", "FAILOVER", SentinelServer.MASTER)
+        wait_until(lambda: self._servers.primary is not before, within=60, what="another primary")
+
+
+class EnsembleStore(Store):
+    """Three ZooKeeper servers."""
+
+    name = "zookeeper ensemble"
+
+    def __init__(self) -> None:
+        self._ensemble = Ensemble()
+        self._broken: list[ZooKeeperServer] = []
+
+    @property
+    def url(self) -> str:
+        return f"{self._ensemble.url}?{TIMEOUTS}"
+
+    def start(self) -> None:
+        self._ensemble.__enter__()
+
+    def stop(self) -> None:
+        self._ensemble.__exit__(None, None, None)
+
+    def faults(self) -> Mapping[str, Fault]:
+        return {
+            "leader killed": Fault(lambda: self._kill("leader"), self._start, (1.0, 5.0)),
+            "follower killed": Fault(lambda: self._kill("follower"), self._start, (1.0, 5.0)),
+            "leader paused": Fault(lambda: self._pause(1), self._resume, (1.0, 5.0)),
+            "no quorum": Fault(lambda: self._pause(2), self._resume, (0.5, 5.0)),
+        }
+
+    def _kill(self, which: str) -> None:
+        self._broken = [getattr(self._ensemble, which)]
+        for server in self._broken:
+            server.kill()
+
+    def _start(self) -> None:
+        for server in self._broken:
+            server.start(within=60)
+
+    def _pause(self, count: int) -> None:
+        leader = self._ensemble.leader
+        others = [server for server in self._ensemble.servers if server is not leader]
+        self._broken = [leader, *others][:count]
+        for server in self._broken:
+            server.pause()
+
+    def _resume(self) -> None:
+        for server in self._broken:
+            server.resume()
+
+
 STORES: Mapping[str, Callable[[], Store]] = {
     "sqlite": SQLiteStore,
     "redis": RedisStore,
     "redis-persistent": lambda: RedisStore(persist=True),
     "memcached": MemcachedStore,
+    "redis-sentinel": SentinelStore,
     "zookeeper": ZooKeeperStore,
+    "zookeeper-ensemble": EnsembleStore,
 }
 """What ``make faults STORE=...`` can name."""

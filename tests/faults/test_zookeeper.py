@@ -22,10 +22,13 @@ def test_planned_changes_cost_nothing_and_a_loss_only_its_lease(tmp_path: Path) 
     assert_exact(history, verdict)
 
 
-def test_whatever_happens_to_the_store_no_slot_is_held_twice(tmp_path: Path) -> None:
-    with STORES["zookeeper"]() as store:
+@pytest.mark.parametrize(("name", "seconds"), [("zookeeper", 1.2), ("zookeeper-ensemble", 2.5)])
+def test_whatever_happens_to_the_store_no_slot_is_held_twice(
+    tmp_path: Path, name: str, seconds: float
+) -> None:
+    with STORES[name]() as store:
         faults = list(store.faults())
-        history, verdict = judged(fault_plan(faults), store, tmp_path)
+        history, verdict = judged(fault_plan(faults, seconds=seconds), store, tmp_path)
     assert [event.kind for event in history.events if event.kind in faults] == faults
     assert verdict.repeated == 0
     # When it is over, all is as before: the last windows were whole.
