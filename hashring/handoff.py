@@ -50,7 +50,17 @@ from hashring.errors import BadRecord, GroupMismatch
 from hashring.ring import HashRing, SlotSet
 from hashring.view import Claim, Member, View
 
-__all__ = ["FENCE", "Action", "Batch", "Handoff", "Join", "Leave", "Publish", "Wait"]
+__all__ = [
+    "FENCE",
+    "TRANSITIONS",
+    "Action",
+    "Batch",
+    "Handoff",
+    "Join",
+    "Leave",
+    "Publish",
+    "Wait",
+]
 
 FENCE = 0.9
 """The part of the ttl after which a member no longer trusts its lease: the rest is for the
@@ -60,6 +70,30 @@ _LEASE_TO_GAIN = 0.4
 """The part of the ttl that must be left before the fence when slots are gained: the mark that
 custody changed hands then stays in the store long enough for everybody to see it, even if the
 member crashes the moment after."""
+
+TRANSITIONS: Mapping[tuple[str, str], str] = MappingProxyType(
+    {
+        ("joining", "settling"): "the first view is acked",
+        ("joining", "settled"): "acked, and nothing to wait for",
+        ("joining", "fenced"): "acked, but no heartbeat is confirmed",
+        ("joining", "draining"): "asked to leave",
+        ("settling", "settled"): "the gate let us gain",
+        ("settling", "joining"): "the lease is lost",
+        ("settling", "fenced"): "0.9 ttl without a heartbeat",
+        ("settling", "draining"): "asked to leave",
+        ("settled", "settling"): "a new view",
+        ("settled", "joining"): "the lease is lost",
+        ("settled", "fenced"): "0.9 ttl without a heartbeat",
+        ("settled", "draining"): "asked to leave",
+        ("fenced", "settled"): "a heartbeat: the lease never ended",
+        ("fenced", "settling"): "a heartbeat, and a new view",
+        ("fenced", "joining"): "the lease is lost",
+        ("fenced", "draining"): "asked to leave",
+        ("draining", "left"): "the heirs have gained, or the timeout",
+    }
+)
+"""Every change of :meth:`Handoff.state`, with its cause. The simulator refuses any other, and the
+diagram in the documentation is drawn from it. ``left`` can also follow each at once."""
 
 _MAX_BATCHES = 32
 

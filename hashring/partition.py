@@ -14,6 +14,7 @@ import os
 import random
 import socket
 import threading
+import time
 import types
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -202,10 +203,10 @@ class Cycle:
             left = moment - clock.wall()
             if not self.valid:
                 return False
-            if left <= 0 or self._partition._stopping.is_set():
+            if left <= 0 or self._partition._stopping:
                 # A member that is asked to leave works the rest of its window at once.
                 return True
-            self._partition._stopping.wait(min(left, 0.1))
+            time.sleep(min(left, _LOCAL_POLL * 2))
 
     def __repr__(self) -> str:
         window = "" if self.window is None else f" of window {self.window}"
@@ -414,7 +415,7 @@ class Partition:
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
         self._wake = threading.Event()
-        self._stopping = threading.Event()
+        self._stopping = False
         self._ended = threading.Event()
         self._streams: dict[str, Stream] = {}
         self._cycle_numbers = 0
@@ -617,11 +618,11 @@ class Partition:
                 state = self.state
                 if state == "left" or self._pid != os.getpid():
                     return None
-                timeout = 0.5
+                timeout = 0.2
                 if state not in ("joining", "fenced"):
                     self._share_gains()
                     due = stream.due(wall, self._usable)
-                    if self._is_stopping() and (
+                    if self._stopping and (
                         due is None
                         or (
                             due.slots.isdisjoint(self._handoff.losing)
@@ -635,20 +636,17 @@ class Partition:
                         if waited is None or waited[0] != due.start or due.late:
                             delay = 0.0 if due.late else random.random() * jitter * stream.interval  # noqa: S311
                             waited = (due.start, wall + delay)
-                        if wall >= waited[1] or self._is_stopping():
+                        if wall >= waited[1] or self._stopping:
                             return self._start_cycle(due.slots, stream, wall, due)
                         timeout = min(timeout, waited[1] - wall)
                     elif due is None:
                         timeout = min(timeout, stream.next_start() - wall)
-                elif self._is_stopping():
+                elif self._stopping:
                     return None
                 self._changed.wait(max(0.001, timeout))
 
     def _usable(self, window_start: float) -> SlotSet:
         return self._handoff.usable(clock.boottime(), window_start)
-
-    def _is_stopping(self) -> bool:
-        return self._stopping.is_set()
 
     def _start_cycle(
         self, slots: SlotSet, stream: Stream | None, wall: float, due: Due | None = None
@@ -691,12 +689,12 @@ class Partition:
     # ---- leaving ---------------------------------------------------------------------------
 
     def stop(self) -> None:
-        """Ask the loops over :meth:`cycles` to end; safe in a signal handler.
+        """Ask the loops over :meth:`cycles` to end; safe in a signal handler: it takes no lock.
 
-        Each loop finishes the cycle in hand. Leaving the ``with`` block then drains.
+        Each loop finishes the cycle in hand, and ends within a fifth of a second where it waits
+        for the next window. Leaving the ``with`` block then drains.
         """
-        self._stopping.set()
-        self._wake.set()
+        self._stopping = True
 
     def drain(self, timeout: float | None = None) -> bool:
         """Leave with hand-over: give up each slot only when it is worked, and wait for its heirs.
@@ -973,6 +971,6 @@ class Partition:
             self._handoff.left()
             self._changed.notify_all()
         self._ended.set()
-        self._stopping.set()
+        self._stopping = True
         with contextlib.suppress(HashringError):
             self._driver.leave(self.group, self.member)

@@ -41,7 +41,7 @@ from hashring.errors import (
     MemberExists,
     StoreUnavailable,
 )
-from hashring.handoff import Handoff, Join, Leave, Publish
+from hashring.handoff import TRANSITIONS, Handoff, Join, Leave, Publish
 from hashring.ring import HashRing, SlotSet
 from hashring.view import Member, View
 from hashring.windows import Due, Stream, can_yield, newest_start, owed_by, yielded_by
@@ -152,7 +152,7 @@ class Profile:
     """
 
     members: tuple[int, int] = (2, 5)
-    length: float = 16.0
+    length: float = 8.0
     rates: tuple[tuple[str, float], ...] = ()
     loss: float = 0.0
     slow: float = 0.0
@@ -238,6 +238,7 @@ class Result:
     Attributes:
         steps: how many events were played; each was followed by the checks.
         events: how often each fault or change happened.
+        transitions: how often a member's state changed, by (from, to).
         gains: how often slots changed hands.
         worked: (slot, window) pairs worked.
         missed: (slot, window) pairs not worked.
@@ -246,6 +247,7 @@ class Result:
 
     steps: int = 0
     events: Counter[str] = dataclasses.field(default_factory=Counter)
+    transitions: Counter[tuple[str, str]] = dataclasses.field(default_factory=Counter)
     gains: int = 0
     worked: int = 0
     missed: int = 0
@@ -255,6 +257,7 @@ class Result:
         """Add another run's figures."""
         self.steps += other.steps
         self.events += other.events
+        self.transitions += other.transitions
         self.gains += other.gains
         self.worked += other.worked
         self.missed += other.missed
@@ -290,6 +293,7 @@ class _Actor:
         self.paused_until = 0.0
         self.last_landing = 0.0
         self.writes_read = 0
+        self.state = "joining"
         random_ = world.random
         drift = world.profile.drift
         self.rate = 1.0 + random_.uniform(-drift, drift)
@@ -628,7 +632,8 @@ class _World:
                     moment = random_.choice(moments) + random_.uniform(0.0, 0.3)
                 moments.append(moment)
                 self._push(moment, None, ("event", kind))
-        end = profile.length + 4 * TTL
+        end = profile.length + 5 * TTL
+        look_again = profile.length + TTL
         while self._heap:
             at, number, actor, what, value, _ = heapq.heappop(self._heap)
             if number in self._cancelled:
@@ -636,6 +641,11 @@ class _World:
                 continue
             if at > end:
                 break
+            if at > look_again:
+                # Settled for good: what is left would be the same window over and over.
+                if self._is_quiet():
+                    break
+                look_again = at + 1.0
             if actor is not None:
                 if not actor.alive:
                     continue
@@ -657,8 +667,28 @@ class _World:
             else:
                 self._land(*what)
                 self._check(what[0])
-        self._finish(end)
+        self._finish(self.now)
         return self.result
+
+    def _is_quiet(self) -> bool:
+        coming = any(actor is None and what[0] == "event" for _, _, actor, what, *_ in self._heap)
+        return (
+            not coming
+            and self._everything_is_held()
+            and all(
+                actor.paused_until <= self.now
+                and not actor.stopping
+                and actor.handoff.state(actor.local()) == "settled"
+                for actor in self.live()
+            )
+        )
+
+    def _everything_is_held(self) -> bool:
+        live = self.live()
+        held = self._empty
+        for actor in live:
+            held = held | actor.in_hand()
+        return held == self._full or not any(actor.handoff.weight > 0 for actor in live)
 
     def start(self, name: str | None = None) -> _Actor:
         weight = self.random.choice((1.0, 1.0, 1.0, 2.0, 0.5))
@@ -742,6 +772,13 @@ class _World:
     def _check(self, actor: _Actor) -> None:
         if not actor.alive:
             return
+        state = actor.handoff.state(actor.local())
+        if state != actor.state:
+            change = (actor.state, state)
+            if change not in TRANSITIONS and state != "left":
+                raise self.violation(f"{actor.name} went from {actor.state} to {state}")
+            self.result.transitions[change] += 1
+            actor.state = state
         mine = actor.in_hand()
         if actor.cycle_is_valid() and actor.cycle is not None and not actor.cycle[0] <= mine:
             raise self.violation(f"{actor.name}: a running cycle lost slots that it had pinned")
@@ -795,13 +832,8 @@ class _World:
                 raise self.violation(f"{actor.name} has not left: {state}")
             if state != "settled":
                 raise self.violation(f"{actor.name} does not settle: {state}")
-        holders = self.live()
-        if any(actor.handoff.weight > 0 for actor in holders):
-            held = self._empty
-            for actor in holders:
-                held = held | actor.in_hand()
-            if held != self._full:
-                raise self.violation("settled, and yet nobody holds some slots")
+        if not self._everything_is_held():
+            raise self.violation("settled, and yet nobody holds some slots")
         self._count_windows(end)
 
     def _count_windows(self, end: float) -> None:
