@@ -186,17 +186,20 @@ def sections(run: Run) -> Iterable[tuple[str, str, str]]:
             f"Time for each of {count:,} keys ({KINDS[kind]}); in brackets, times `owned(list)`."
         )
         yield f"Mine among {count:,} keys: {kind}", intro, table(figures, _nanoseconds)
-    intro = "Time for one call with one key; in brackets, times ours."
-    yield "One key", intro, table(run.single, _nanoseconds, OURS, _call)
-    intro = "From the list of members to the first answer; in brackets, times ours."
-    yield "Building a ring", intro, table(run.build, _milliseconds, OURS, _ring)
+    if run.single:
+        intro = "Time for one call with one key; in brackets, times ours."
+        yield "One key", intro, table(run.single, _nanoseconds, OURS, _call)
+    if run.build:
+        intro = "From the list of members to the first answer; in brackets, times ours."
+        yield "Building a ring", intro, table(run.build, _milliseconds, OURS, _ring)
     intro = "Bytes for each member, in a process of its own; in brackets, times ours."
     if run.memory_of_keys is not None:
         intro += (
             f" `Keys` takes {run.memory_of_keys:.1f} bytes a key, of which 8 are the reference to "
             "the key itself; no peer has such a thing."
         )
-    yield "Memory", intro, table(run.memory, _bytes, OURS, _ring)
+    if run.memory:
+        yield "Memory", intro, table(run.memory, _bytes, OURS, _ring)
 
 
 def _order(kind: str, count: int) -> tuple[int, int, int]:
