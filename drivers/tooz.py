@@ -153,6 +153,7 @@ class _Seat:
         self.coordinator = coordinator
         self.name = name
         self.unsure = False  # a write under this name may land at any time
+        self.kept = boottime()  # when the backend was last asked to keep the entry for longer
 
 
 class _Lease:
@@ -180,7 +181,7 @@ class ToozDriver(Driver):
     promise = "leases kept by watching a tooz backend's groups; forgets only if the backend does"
     options: ClassVar[tuple[Option, ...]] = (
         Option("poll", float, 0.2, "seconds between two looks at the group while waiting"),
-        Option("api_version", str, None, "etcd: the gateway's version"),
+        Option("api_version", str, None, "etcd: the gateway's version; default: ask the server"),
         Option("ca_cert", str, None, "etcd: file with the authorities to trust"),
         Option("cert_cert", str, None, "etcd: file with our own certificate"),
         Option("cert_key", str, None, "etcd: file with its key"),
@@ -355,6 +356,8 @@ class ToozDriver(Driver):
             lease.record = record
             self._renew(group, member, lease, deadline)
             if lease.lost:
+                # Where the backend is away, that is what there is to say.
+                self._look(group, self._reader, deadline)
                 raise self._lost((group, member))
 
     def heartbeat(self) -> None:
@@ -520,7 +523,8 @@ class ToozDriver(Driver):
 
     def _update(self, group: str, seat: _Seat, said: dict[str, Any], deadline: float) -> None:
         try:
-            if self._backend.startswith("etcd3"):
+            if self._backend.startswith("etcd3") and boottime() - seat.kept > self.ttl / 2:
+                seat.kept = boottime()
                 # Keeps the backend's own lease, which is longer than ours. Where that has run out,
                 # tooz begins another and says nothing; but our entry is gone then.
                 _as_tooz_errors(seat.coordinator.heartbeat)
@@ -599,12 +603,10 @@ class ToozDriver(Driver):
                 coordinator = coordination.get_coordinator(
                     self._tooz_url(), name.encode("ascii"), **options
                 )
-            except ToozError as error:
-                if isinstance(error.__cause__, ImportError):
-                    raise MissingDependency(
-                        f"tooz+{self._backend}://", str(error.__cause__.name), "tooz"
-                    ) from error
-                raise
+            except ImportError as error:
+                raise MissingDependency(
+                    f"tooz+{self._backend}://", str(error.name), "tooz"
+                ) from error
             try:
                 _as_tooz_errors(coordinator.start)
             except BaseException:
