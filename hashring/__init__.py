@@ -14,6 +14,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from hashring.cycle import Cycle
 from hashring.driver import drivers
 from hashring.errors import (
     BadKey,
@@ -33,7 +34,7 @@ from hashring.errors import (
     UnknownDriver,
     UnknownMember,
 )
-from hashring.partition import Cycle, Partition, join
+from hashring.partition import Partition, join
 from hashring.ring import HashRing, Keys, SlotSet
 
 if TYPE_CHECKING:

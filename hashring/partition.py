@@ -14,16 +14,14 @@ import os
 import random
 import socket
 import threading
-import time
 import types
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
-from typing import Any, NamedTuple, Self, TypeVar, overload
-
-import mmh3
+from typing import Any, Self, TypeVar
 
 from hashring import clock
+from hashring.cycle import Cycle, Cycles, Token
 from hashring.driver import Driver, DriverURL, Reading, load
 from hashring.errors import (
     BadRecord,
@@ -32,7 +30,6 @@ from hashring.errors import (
     HashringError,
     LeaseLost,
     MemberExists,
-    StoreUnavailable,
 )
 from hashring.handoff import Handoff, Join, Leave, Publish, Wait
 from hashring.ring import HashRing, SlotSet
@@ -47,7 +44,7 @@ from hashring.windows import (
     yielded_by,
 )
 
-__all__ = ["Cycle", "Cycles", "OwnedKeys", "Partition", "Token", "join"]
+__all__ = ["Partition", "join"]
 
 log = logging.getLogger("hashring")
 
@@ -58,231 +55,6 @@ _LOCAL_POLL = 0.02
 
 _SLICE = 0.05
 """The longest single wait in the store, in seconds, so that a drain or a leave is soon noticed."""
-
-
-class Token(NamedTuple):
-    """What a sample carries so that a sink can refuse the impossible.
-
-    Attributes:
-        view_id: the view under which the keys were held.
-        incarnation: the member's unbroken membership.
-        window: the window's number, or ``None`` for a cycle without one.
-    """
-
-    view_id: str
-    incarnation: str
-    window: int | None
-
-
-class OwnedKeys(Sequence[K]):
-    """The keys of a cycle that this member holds: a sequence that is safe to iterate slowly.
-
-    Iteration stops, and the cycle's ``valid`` turns false, the moment the fence passes. With a
-    spread, each key is yielded at its own moment of the window, which its hash fixes.
-    """
-
-    def __init__(self, cycle: Cycle, keys: list[K], moments: list[float] | None = None) -> None:
-        self._cycle = cycle
-        self._keys = keys
-        self._moments = moments
-
-    def __iter__(self) -> Iterator[K]:
-        for number, key in enumerate(self._keys):
-            if self._moments is not None and not self._cycle._sleep_until(self._moments[number]):
-                return
-            if not self._cycle.valid:
-                return
-            yield key
-
-    def __len__(self) -> int:
-        return len(self._keys)
-
-    @overload
-    def __getitem__(self, index: int) -> K: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[K]: ...
-    def __getitem__(self, index: int | slice) -> K | list[K]:
-        return self._keys[index]
-
-    def __repr__(self) -> str:
-        return f"<{len(self._keys)} owned keys of {self._cycle!r}>"
-
-
-class Cycle:
-    """One member's work in one window; its slots are pinned while its block runs.
-
-    Attributes:
-        window: the number of the window, ``floor(time / interval)``; ``None`` for a plain
-            :meth:`Partition.cycle`.
-        start: the wall-clock second at which the window starts; for a plain cycle, its own start.
-        late: only slots that were handed over after this member had begun the window.
-        slots: what is pinned.
-        token: for idempotent sinks.
-    """
-
-    def __init__(
-        self,
-        partition: Partition,
-        number: int,
-        slots: SlotSet,
-        token: Token,
-        *,
-        lease: int,
-        start: float,
-        interval: float | None = None,
-        late: bool = False,
-    ) -> None:
-        self._partition = partition
-        self._number = number
-        self._lease = lease
-        self._over = False
-        self._fenced = False
-        self.slots = slots
-        self.token = token
-        self.window = token.window
-        self.start = start
-        self.interval = interval
-        self.late = late
-
-    @property
-    def valid(self) -> bool:
-        """Whether the slots are still held: false for good from the fence on, or from the end."""
-        if not self._fenced and not self._partition._is_lease(self._lease):
-            self._fenced = True
-        return not (self._fenced or self._over)
-
-    def owns(self, key: str | bytes) -> bool:
-        """Whether ``key`` is this member's in this cycle, now."""
-        return self.slots.owns(key) and self.valid
-
-    def owned(
-        self,
-        keys: Iterable[K],
-        *,
-        spread: float = 0.0,
-        key: Callable[[K], str | bytes] | None = None,
-    ) -> OwnedKeys[K]:
-        """Return those of ``keys`` that this member holds, in order.
-
-        Args:
-            keys: ``str`` or ``bytes``, any iterable, or :class:`Keys`.
-            spread: the part of the window, 0 to 1, over which iteration spreads the keys: each
-                has its own moment, fixed by its hash, so whoever owns it polls at that phase. The
-                order is then that of the moments.
-            key: for other objects: what gives an object's key.
-
-        Raises:
-            BadKey: a key is neither ``str`` nor ``bytes``.
-            ValueError: ``spread`` is out of range, or the cycle has no window to spread over.
-        """
-        if isinstance(spread, bool) or not 0 <= spread <= 1:
-            raise ValueError(f"spread must lie between 0 and 1, not {spread!r}")
-        if key is None:
-            found: list[Any] = self.slots.owned(keys)
-        else:
-            found = self.slots.owned(keys, key=key)
-        if not self.valid:
-            found = []
-        if not spread:
-            return OwnedKeys(self, found)
-        if self.interval is None:
-            raise ValueError("spread needs a window: take the cycle from cycles(interval)")
-        name = key if key is not None else (lambda found: found)
-        # Another hash than the ring's: its high bits are the slot, and a member's slots would
-        # bunch its keys together.
-        moments = [
-            self.start + mmh3.hash(name(item), signed=False) / 2**32 * spread * self.interval
-            for item in found
-        ]
-        order = sorted(range(len(found)), key=moments.__getitem__)
-        return OwnedKeys(self, [found[i] for i in order], [moments[i] for i in order])
-
-    def _sleep_until(self, moment: float) -> bool:
-        """Sleep until a wall-clock moment; return whether the cycle is still valid then."""
-        while True:
-            left = moment - clock.wall()
-            if not self.valid:
-                return False
-            if left <= 0 or self._partition._stopping:
-                # A member that is asked to leave works the rest of its window at once.
-                return True
-            time.sleep(min(left, _LOCAL_POLL * 2))
-
-    def __repr__(self) -> str:
-        window = "" if self.window is None else f" of window {self.window}"
-        return f"<Cycle{window} with {len(self.slots)} slots>"
-
-
-class Cycles(Iterator[Cycle]):
-    """The iterator that :meth:`Partition.cycles` returns.
-
-    Attributes:
-        interval: seconds; may be set, and then holds from the end of the window in hand.
-    """
-
-    def __init__(self, partition: Partition, stream: Stream, jitter: float) -> None:
-        self._partition = partition
-        self._stream = stream
-        self._jitter = jitter
-        self._cycle: Cycle | None = None
-        self._closed = False
-
-    @property
-    def interval(self) -> float:
-        """The length of a window in seconds."""
-        return self._stream.interval
-
-    @interval.setter
-    def interval(self, interval: float) -> None:
-        with self._partition._lock:
-            self._stream.change_interval(interval, clock.wall())
-
-    @property
-    def missed(self) -> int:
-        """How many windows this member skipped because it was late itself."""
-        return self._stream.missed
-
-    def __iter__(self) -> Self:
-        return self
-
-    def __next__(self) -> Cycle:
-        self._end_cycle()
-        if self._closed:
-            raise StopIteration
-        try:
-            cycle = self._partition._next_cycle(self._stream, self._jitter)
-        except BaseException:
-            self.close()
-            raise
-        if cycle is None:
-            self.close()
-            raise StopIteration
-        self._cycle = cycle
-        return cycle
-
-    def _end_cycle(self) -> None:
-        if self._cycle is not None:
-            self._partition._end(self._cycle)
-            self._cycle = None
-
-    def close(self) -> None:
-        """End the cycle in hand and stop. Begun windows that were not started are handed over."""
-        self._end_cycle()
-        if not self._closed:
-            self._closed = True
-            self._partition._close_stream(self._stream)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def __del__(self) -> None:
-        # `break` in a for loop leaves the iterator to the collector: the slots must not stay
-        # pinned for good.
-        with contextlib.suppress(Exception):
-            self.close()
 
 
 def _new_incarnations() -> Iterator[str]:
@@ -845,7 +617,7 @@ class Partition:
                 continue
             except LeaseLost as error:
                 self._say("the lease is lost", error)
-            except StoreUnavailable as error:
+            except HashringError as error:
                 self._say("no heartbeat", error)
             except Exception:
                 # A defect of the driver: without heartbeats the fence passes, which is safe.
@@ -866,7 +638,7 @@ class Partition:
             except GroupMismatch as error:
                 self._fail(error)
                 return
-            except (StoreUnavailable, MemberExists) as error:
+            except HashringError as error:
                 self._say(
                     "the store refused" if isinstance(error, MemberExists) else "no store", error
                 )

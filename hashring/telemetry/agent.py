@@ -14,8 +14,9 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from hashring import clock
+from hashring.cycle import Cycle
 from hashring.errors import MemberExists
-from hashring.partition import Cycle, Partition, join
+from hashring.partition import Partition, join
 from hashring.telemetry import machine, plugins
 from hashring.telemetry.config import AgentConfig
 from hashring.telemetry.discovery import Discovery

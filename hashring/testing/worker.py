@@ -16,8 +16,8 @@ from pathlib import Path
 
 import hashring
 from hashring import clock
+from hashring.cycle import Cycles
 from hashring.errors import HashringError, MemberExists, StoreUnavailable, StoreUnusable
-from hashring.partition import Cycles
 from hashring.testing.history import Log, key_names
 
 _LOOK = 0.02

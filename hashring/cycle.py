@@ -1,0 +1,263 @@
+"""What a user's loop holds in hand: `Cycle`, the iterator `Cycles`, the keys of a cycle.
+
+A cycle has its slots pinned and knows whether they are still held; what pins, waits and ends is
+the partition's. This room knows no store and no view.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple, Protocol, Self, TypeVar, overload
+
+import mmh3
+
+from hashring import clock
+from hashring.ring import SlotSet
+from hashring.windows import Stream
+
+__all__ = ["Cycle", "Cycles", "OwnedKeys", "Token"]
+
+K = TypeVar("K")
+
+_NAP = 0.04
+"""Seconds between two looks at the fence while a spread loop waits for a key's moment."""
+
+
+class _Holder(Protocol):
+    """What a cycle needs of the partition that made it."""
+
+    _lock: threading.RLock
+    _stopping: bool
+
+    def _is_lease(self, lease: int) -> bool: ...
+    def _next_cycle(self, stream: Stream, jitter: float) -> Cycle | None: ...
+    def _end(self, cycle: Cycle) -> None: ...
+    def _close_stream(self, stream: Stream) -> None: ...
+
+
+class Token(NamedTuple):
+    """What a sample carries so that a sink can refuse the impossible.
+
+    Attributes:
+        view_id: the view under which the keys were held.
+        incarnation: the member's unbroken membership.
+        window: the window's number, or ``None`` for a cycle without one.
+    """
+
+    view_id: str
+    incarnation: str
+    window: int | None
+
+
+class OwnedKeys(Sequence[K]):
+    """The keys of a cycle that this member holds: a sequence that is safe to iterate slowly.
+
+    Iteration stops, and the cycle's ``valid`` turns false, the moment the fence passes. With a
+    spread, each key is yielded at its own moment of the window, which its hash fixes.
+    """
+
+    def __init__(self, cycle: Cycle, keys: list[K], moments: list[float] | None = None) -> None:
+        self._cycle = cycle
+        self._keys = keys
+        self._moments = moments
+
+    def __iter__(self) -> Iterator[K]:
+        for number, key in enumerate(self._keys):
+            if self._moments is not None and not self._cycle._sleep_until(self._moments[number]):
+                return
+            if not self._cycle.valid:
+                return
+            yield key
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    @overload
+    def __getitem__(self, index: int) -> K: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[K]: ...
+    def __getitem__(self, index: int | slice) -> K | list[K]:
+        return self._keys[index]
+
+    def __repr__(self) -> str:
+        return f"<{len(self._keys)} owned keys of {self._cycle!r}>"
+
+
+class Cycle:
+    """One member's work in one window; its slots are pinned while its block runs.
+
+    Attributes:
+        window: the number of the window, ``floor(time / interval)``; ``None`` for a plain
+            :meth:`Partition.cycle`.
+        start: the wall-clock second at which the window starts; for a plain cycle, its own start.
+        late: only slots that were handed over after this member had begun the window.
+        slots: what is pinned.
+        token: for idempotent sinks.
+    """
+
+    def __init__(
+        self,
+        partition: _Holder,
+        number: int,
+        slots: SlotSet,
+        token: Token,
+        *,
+        lease: int,
+        start: float,
+        interval: float | None = None,
+        late: bool = False,
+    ) -> None:
+        self._partition = partition
+        self._number = number
+        self._lease = lease
+        self._over = False
+        self._fenced = False
+        self.slots = slots
+        self.token = token
+        self.window = token.window
+        self.start = start
+        self.interval = interval
+        self.late = late
+
+    @property
+    def valid(self) -> bool:
+        """Whether the slots are still held: false for good from the fence on, or from the end."""
+        if not self._fenced and not self._partition._is_lease(self._lease):
+            self._fenced = True
+        return not (self._fenced or self._over)
+
+    def owns(self, key: str | bytes) -> bool:
+        """Whether ``key`` is this member's in this cycle, now."""
+        return self.slots.owns(key) and self.valid
+
+    def owned(
+        self,
+        keys: Iterable[K],
+        *,
+        spread: float = 0.0,
+        key: Callable[[K], str | bytes] | None = None,
+    ) -> OwnedKeys[K]:
+        """Return those of ``keys`` that this member holds, in order.
+
+        Args:
+            keys: ``str`` or ``bytes``, any iterable, or :class:`Keys`.
+            spread: the part of the window, 0 to 1, over which iteration spreads the keys: each
+                has its own moment, fixed by its hash, so whoever owns it polls at that phase. The
+                order is then that of the moments.
+            key: for other objects: what gives an object's key.
+
+        Raises:
+            BadKey: a key is neither ``str`` nor ``bytes``.
+            ValueError: ``spread`` is out of range, or the cycle has no window to spread over.
+        """
+        if isinstance(spread, bool) or not 0 <= spread <= 1:
+            raise ValueError(f"spread must lie between 0 and 1, not {spread!r}")
+        if key is None:
+            found: list[Any] = self.slots.owned(keys)
+        else:
+            found = self.slots.owned(keys, key=key)
+        if not self.valid:
+            found = []
+        if not spread:
+            return OwnedKeys(self, found)
+        if self.interval is None:
+            raise ValueError("spread needs a window: take the cycle from cycles(interval)")
+        name = key if key is not None else (lambda found: found)
+        # Another hash than the ring's: its high bits are the slot, and a member's slots would
+        # bunch its keys together.
+        moments = [
+            self.start + mmh3.hash(name(item), signed=False) / 2**32 * spread * self.interval
+            for item in found
+        ]
+        order = sorted(range(len(found)), key=moments.__getitem__)
+        return OwnedKeys(self, [found[i] for i in order], [moments[i] for i in order])
+
+    def _sleep_until(self, moment: float) -> bool:
+        """Sleep until a wall-clock moment; return whether the cycle is still valid then."""
+        while True:
+            left = moment - clock.wall()
+            if not self.valid:
+                return False
+            if left <= 0 or self._partition._stopping:
+                # A member that is asked to leave works the rest of its window at once.
+                return True
+            time.sleep(min(left, _NAP))
+
+    def __repr__(self) -> str:
+        window = "" if self.window is None else f" of window {self.window}"
+        return f"<Cycle{window} with {len(self.slots)} slots>"
+
+
+class Cycles(Iterator[Cycle]):
+    """The iterator that :meth:`Partition.cycles` returns.
+
+    Attributes:
+        interval: seconds; may be set, and then holds from the end of the window in hand.
+    """
+
+    def __init__(self, partition: _Holder, stream: Stream, jitter: float) -> None:
+        self._partition = partition
+        self._stream = stream
+        self._jitter = jitter
+        self._cycle: Cycle | None = None
+        self._closed = False
+
+    @property
+    def interval(self) -> float:
+        """The length of a window in seconds."""
+        return self._stream.interval
+
+    @interval.setter
+    def interval(self, interval: float) -> None:
+        with self._partition._lock:
+            self._stream.change_interval(interval, clock.wall())
+
+    @property
+    def missed(self) -> int:
+        """How many windows this member skipped because it was late itself."""
+        return self._stream.missed
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Cycle:
+        self._end_cycle()
+        if self._closed:
+            raise StopIteration
+        try:
+            cycle = self._partition._next_cycle(self._stream, self._jitter)
+        except BaseException:
+            self.close()
+            raise
+        if cycle is None:
+            self.close()
+            raise StopIteration
+        self._cycle = cycle
+        return cycle
+
+    def _end_cycle(self) -> None:
+        if self._cycle is not None:
+            self._partition._end(self._cycle)
+            self._cycle = None
+
+    def close(self) -> None:
+        """End the cycle in hand and stop. Begun windows that were not started are handed over."""
+        self._end_cycle()
+        if not self._closed:
+            self._closed = True
+            self._partition._close_stream(self._stream)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        # `break` in a for loop leaves the iterator to the collector: the slots must not stay
+        # pinned for good.
+        with contextlib.suppress(Exception):
+            self.close()
