@@ -330,13 +330,17 @@ class SentinelRoute:
     def vouch(self, key: bytes, node: Node, acked: bool | None, deadline: Deadline) -> None:
         with self._lock:
             sentinels = list(self._sentinels)
-        needed = len(sentinels) // 2 + 1
-        vouching = 0
+        vouching = all_of_them = 0
+        needed = 1
         reasons = []
         for asked, sentinel in enumerate(sentinels):
             try:
                 within = deadline.share(len(sentinels) - asked)
                 said = self._ask(sentinel, within)
+                # One that we know by a name and by an address is asked twice, and must not have
+                # two votes: each that we know too many of takes one vote more.
+                all_of_them = max(all_of_them, said.sentinels)
+                needed = all_of_them // 2 + 1 + max(0, len(sentinels) - all_of_them)
                 if said.address != node.address:
                     reasons.append(f"{sentinel} names {said.address[0]}:{said.address[1]}")
                 elif not said.sound:
@@ -418,8 +422,6 @@ class SentinelRoute:
             address = (found["ip"], int(found["port"]))
             made = Node(address, self._make_sentinel, self._connect_timeout)
             with self._lock:
-                # A host name and an address of the same Sentinel count twice, which only asks
-                # for more confirmations than needed.
                 if address not in [known.address for known in self._sentinels]:
                     self._sentinels.append(made)
 

@@ -110,6 +110,11 @@ local function remove(member)
     redis.call('ZREM', leases, member)
     redis.call('HDEL', owners, member)
     redis.call('HDEL', records, member)
+    if redis.call('ZCARD', leases) == 1 then
+        for _, key in ipairs(KEYS) do
+            redis.call('PEXPIRE', key, DAY / 1000)
+        end
+    end
 end
 
 for _, member in ipairs(redis.call('ZRANGEBYSCORE', leases, '-inf', digits(now))) do
@@ -215,11 +220,6 @@ local lease = lease_of(member)
 if operation == 'leave' then
     if lease and lease.token == token then
         remove(member)
-        if redis.call('ZCARD', leases) == 1 then
-            for _, key in ipairs(KEYS) do
-                redis.call('PEXPIRE', key, DAY / 1000)
-            end
-        end
     end
     return answer('ok')
 end
