@@ -230,7 +230,7 @@ def by_members(keys: Keys, skewed: bool, counts: list[int]) -> Iterator[str]:
         "Keys moved by a leave, over those that the leaver had",
     ]
     for index, title in enumerate(titles):
-        yield f"### {title}, {kind}, {len(keys.names):,} keys"
+        yield f"## {title}, {kind}, {len(keys.names):,} keys"
         yield ""
         rows = [
             [
@@ -247,7 +247,7 @@ def by_members(keys: Keys, skewed: bool, counts: list[int]) -> Iterator[str]:
 
 def by_keys(keys: Keys, counts: list[int]) -> Iterator[str]:
     for members in (10, 100):
-        yield f"### Keys of the most loaded of {members} members over its share, equal weights"
+        yield f"## Keys of the most loaded of {members} members over its share, equal weights"
         yield ""
         rows = []
         for count in counts:
@@ -278,7 +278,7 @@ def of_slots(count: int, trials: int, **parameters: float) -> tuple[float, float
 def choice() -> Iterator[str]:
     bounds = [1.04, 1.06, 1.08, 1.1, 1.15, math.inf]
     for count, trials in ((16, 8), (100, 4)):
-        yield f"### Choice of vnodes and bound: {count} members, 65,536 slots"
+        yield f"## Choice of vnodes and bound: {count} members, 65,536 slots"
         yield ""
         yield CELL
         yield ""
@@ -292,7 +292,7 @@ def choice() -> Iterator[str]:
 
 
 def slots(counts: list[int]) -> Iterator[str]:
-    yield "### Choice of slots, with the default vnodes and bound"
+    yield "## Choice of slots, with the default vnodes and bound"
     yield ""
     yield CELL
     yield ""
