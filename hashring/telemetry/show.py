@@ -49,12 +49,12 @@ except ImportError as error:  # pragma: no cover - the tests of the wheel run wi
 
 __all__ = ["Interrupted", "Show", "verdict"]
 
-INTERVAL = 1.0
+INTERVAL = 2.0
 TTL = 3.0
 _REFRESH = 0.25
 _MOST_PROCESSES = 200
 _SECONDS_TO_SETTLE = 20.0
-_CALM_WINDOWS = 3
+_CALM_WINDOWS = 2
 
 _START, _KILL, _JOIN, _STOP = "start", "kill -9", "join", "stop"
 
