@@ -101,7 +101,7 @@ _PORT = 2181
 _ROOT = "/hashring"
 _PERSISTENT, _EPHEMERAL, _CONTAINER = 0, 1, 4
 _ANY_VERSION = -1
-_LINGER = 0.05  # seconds for which a burst of changes is gathered at most
+_LINGER = 0.25  # seconds for which a burst of changes is gathered at most
 
 
 class _CreateContainer(Create2):  # type: ignore[misc]
@@ -606,9 +606,10 @@ class ZooKeeperDriver(Driver):
                     break
                 if seen.changed and not gathering:
                     # Changes come in bursts, and each reading of them costs the servers something:
-                    # gather for about as long as a reading takes.
+                    # gather for twice as long as a reading takes. That is little in a small group,
+                    # and in a large one the readers leave the servers two thirds of the time.
                     gathering = True
-                    until = min(until, boottime() + min(_LINGER, self._read_took))
+                    until = min(until, boottime() + min(_LINGER, 2 * self._read_took))
                 left = until - boottime()
                 if left <= 0:
                     return
