@@ -20,9 +20,10 @@ What counts
 held for the first time (where no holds are logged: from the first window in which every key was
 polled), and that ended before the harness began to end the run. A miss is *excused*
 by an event (a kill, a pause, a store that is away) if the window lies in what the event may
-cost, and if the key's slot was held by nobody for a while around it, or by a member that had been
-told to leave and could not hand over. A miss for which its own member was too late, because it got
-no processor, is counted apart, as *late*. Everything else is an error.
+cost, and if the key's slot was held by nobody for a while around it, or its cycle was cut short by
+the fence, or it was held by a member that had been told to leave and could not hand over. A miss
+for which its own member was too late, because it got no processor, is counted apart, as *late*.
+Everything else is an error.
 """
 
 from __future__ import annotations
@@ -244,6 +245,7 @@ class History:
         self.worked: dict[str, Counter[int]] = defaultdict(Counter)
         self.behind: list[float] = []
         self.skipped: dict[str, set[int]] = defaultdict(set)
+        self.cut: dict[int, int] = defaultdict(int)  # window: slots of cycles that a fence ended
         self.states: dict[str, list[tuple[float, str]]] = defaultdict(list)
         self.errors: list[tuple[float, str, str]] = []
         self.lives: list[tuple[str, float, float]] = []  # member, from, until
@@ -330,6 +332,8 @@ class History:
             elif kind == "end" and cycle is not None:
                 if line["valid"]:
                     cycle.valid_until = line["t"]
+                else:
+                    self.cut[cycle.window] |= cycle.slots
                 if self.slots:
                     close(cycle)
                 cycle = None
@@ -701,7 +705,7 @@ class _Judge:
         # A slot taken over in one window may be skipped in the next as well: the clock of its last
         # owner may have been ahead.
         recent = start - (1 + SKEW) * history.interval
-        unheld = 0
+        unheld = history.cut.get(window, 0)
         for gap in self._gaps:
             if gap.begin < end and gap.end > recent:
                 unheld |= gap.slots
@@ -710,22 +714,26 @@ class _Judge:
             drained = history.drained(member, recent, end)
             if drained is not None:
                 unheld |= history.share(member, drained)
-        skipping = 0
-        for member, windows in history.skipped.items():
-            if window in windows:
-                skipping |= history.share(member, start)
+        skipping = {
+            member: history.share(member, start)
+            for member, windows in history.skipped.items()
+            if window in windows
+        }
         excuses = self._excuses(window)
         losses = [index for index in excuses if history.events[index].kind in LOSSES]
         for key in absent:
             slot = history.slot_of[key]
             mine = [index for index in losses if self._shares[index] >> slot & 1]
-            if unheld >> slot & 1 and mine:
+            late = [member for member, slots in skipping.items() if slots >> slot & 1]
+            # A member that was paused in a cycle, for less than its lease, holds on and is late.
+            paused = any(history.events[index].members[0] in late for index in mine)
+            if mine and (unheld >> slot & 1 or paused):
                 self.costs[mine[-1]].missed += 1
                 per_key[mine[-1]][key] += 1
             elif unheld >> slot & 1 and excuses:
                 self.costs[excuses[-1]].stalled += 1
                 per_key[excuses[-1]][key] += 1
-            elif skipping >> slot & 1:
+            elif late:
                 self.costs[self._before(window)].late += 1
                 self._verdict.late += 1
             else:

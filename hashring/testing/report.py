@@ -50,7 +50,10 @@ def figures(history: History, verdict: Verdict) -> str:
     lines.append(("violations", f"{len(verdict.violations)}"))
     width = max(len(name) for name, _ in lines)
     text = "\n".join(f"{name:<{width}}  {value}" for name, value in lines)
-    return "\n".join([text, *(f"  - {violation}" for violation in verdict.violations)])
+    told = [f"  - {violation}" for violation in verdict.violations[:_TOLD]]
+    if len(verdict.violations) > _TOLD:
+        told.append(f"  - and {len(verdict.violations) - _TOLD} more")
+    return "\n".join([text, *told])
 
 
 def _windows(verdict: Verdict) -> int:
@@ -86,6 +89,8 @@ def table(history: History, verdict: Verdict) -> str:
 
 
 # ---- the drawing -------------------------------------------------------------------------------
+
+_TOLD = 10  # violations in words
 
 _LEFT, _RIGHT, _TOP = 70.0, 20.0, 32.0
 _LEVELS = 5  # lines of labels

@@ -222,6 +222,39 @@ def test_a_store_that_is_away_excuses_only_slots_that_nobody_held(story: Story) 
     assert verdict.violations == ["1 polls missed after store stopped"]
 
 
+@pytest.mark.parametrize(("kind", "errors"), [("store locked", 0), ("restart", 1)])
+def test_only_a_fault_excuses_a_cycle_that_the_fence_cut_short(
+    story: Story, kind: str, errors: int
+) -> None:
+    for member in ("a", "b"):
+        story.holds(member, 0.0, 9.0)
+    for second in range(9):
+        story.works("a", second)
+        if second != 5:
+            story.works("b", second)
+    log = story.log("b")
+    log.write("begin", t=5.1, window=1005, late=False, missed=0, set=log.set_id(RING.slots("b")))
+    log.write("end", t=5.2, valid=False)  # fenced for a moment, and confirmed again
+    story.event(kind, "b", begin=3.0, end=5.3)
+    verdict = story.judged(9.0)
+    assert verdict.missed == len(OWNED["b"])
+    assert len(verdict.violations) == errors
+
+
+def test_a_pause_within_the_lease_costs_the_windows_that_it_covers(story: Story) -> None:
+    for member in ("a", "b"):
+        story.holds(member, 0.0, 9.0)  # it was paused in a cycle, which stayed valid
+    for second in range(9):
+        story.works("a", second)
+        if second not in (5, 6):
+            story.works("b", second, missed=2 if second > 6 else 0)
+    story.event("pause", "b", begin=4.15, end=6.4)
+    verdict = story.judged(9.0)
+    assert (verdict.missed, verdict.late) == (2 * len(OWNED["b"]), 0)
+    assert verdict.costs[0].missed == verdict.missed
+    assert verdict.violations == []
+
+
 @pytest.mark.parametrize(("kind", "errors"), [("store removed", 0), ("leave", 1)])
 def test_only_a_store_that_is_away_excuses_a_leaver_that_holds_and_no_longer_works(
     story: Story, kind: str, errors: int
