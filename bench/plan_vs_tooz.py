@@ -133,7 +133,7 @@ def main() -> int:
         if options.docs is not None:
             drawing = options.docs / f"{name.replace(', ', '-')}-{options.store}.svg"
             drawing.write_text(svg(history, verdict, title=title))
-            drawing.with_suffix(".md").write_text(table(history, verdict) + "\n")
+            drawing.with_suffix(".inc").write_text(table(history, verdict) + "\n")
     return 0
 
 

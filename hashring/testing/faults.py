@@ -48,6 +48,7 @@ from hashring.testing.history import History, Log
 from hashring.testing.proxy import FaultProxy
 
 __all__ = [
+    "WORKER",
     "Fault",
     "Group",
     "SQLiteStore",
@@ -62,6 +63,7 @@ __all__ = [
 ]
 
 WORKER = (sys.executable, "-m", "hashring.testing.worker")
+"""The command of a member, to which its options are added."""
 
 
 def _nothing() -> None:

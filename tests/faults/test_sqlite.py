@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from hashring.testing.faults import fault_plan, reference_plan
+from hashring.testing.faults import WORKER, Step, fault_plan, reference_plan, run_plan
+from hashring.testing.history import check
 from tests.faults.plans import assert_exact, judged
 from tests.faults.stores import STORES
 
@@ -31,3 +32,18 @@ def test_whatever_happens_to_the_store_no_slot_is_held_twice(tmp_path: Path) -> 
     # When it is over, all is as before: the last windows were whole.
     last = verdict.windows[1]
     assert all(history.polls[last])
+
+
+def test_members_that_do_not_wait_for_each_other_are_caught(tmp_path: Path) -> None:
+    # The same members without the gate: what nobody could fail would prove nothing.
+    plan = [
+        Step("start", ("m0", "m1")),
+        *(Step("join", (member,), wait=0.7) for member in ("m2", "m3", "m4")),
+        Step("rest", wait=2.0),
+    ]
+    eager = (*WORKER, "--handoff", "eager")
+    with STORES["sqlite"]() as store:
+        # Nearly always in a cycle: whoever takes its slots meanwhile holds them as well.
+        verdict = check(run_plan(plan, store, tmp_path, command=eager, work=0.8))
+    assert verdict.overlaps != []
+    assert "at once" in verdict.violations[0]
