@@ -16,6 +16,9 @@ import pytest
 
 import hashring.ring
 
+# Programs of their own, with tools of their own: run by the scripts beside them.
+collect_ignore = ["fuzz"]
+
 TREE = Path(__file__).resolve().parent.parent
 
 
