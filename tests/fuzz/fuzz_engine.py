@@ -151,5 +151,6 @@ def one_input(raw):
     CHECKS[data.ConsumeIntInRange(0, len(CHECKS) - 1)](data)
 
 
-atheris.Setup(sys.argv, one_input)
-atheris.Fuzz()
+if __name__ == "__main__":
+    atheris.Setup(sys.argv, one_input)
+    atheris.Fuzz()
