@@ -221,7 +221,7 @@ class ToozDriver(Driver):
                 "use zookeeper://"
             )
         self._threaded = self._backend in {"kazoo", "zookeeper"}  # it has threads of its own
-        self._opened_in = 0
+        self._opened_in = os.getpid()
         self._begin()
 
     # -- the life of a driver

@@ -199,9 +199,8 @@ class ZooKeeperDriver(Driver):
         self._acl = self.settings["acl"]
         if self._acl is None:
             self._acl = CREATOR_ALL_ACL if self._credentials.given else OPEN_ACL_UNSAFE
-        self._opened_in = 0
-        self._closed = threading.Event()
-        self._closed.set()
+        self._opened_in = os.getpid()
+        self._begin()
 
     def open(self) -> None:
         """See :meth:`hashring.driver.Driver.open`. Opened again, the driver still has its lease."""
