@@ -68,9 +68,7 @@ def draw() -> str:
         parts.append(f'<text x="{x}" y="{y + 5}" text-anchor="middle">{name}</text>')
     for number, ((before, after), cause) in enumerate(TRANSITIONS.items(), 1):
         x, y = (30, 430 + 26 * (number - 1)) if number <= 9 else (450, 430 + 26 * (number - 10))
-        parts.append(
-            f'<text x="{x}" y="{y}">{number}. {before} → {after}: {escape(cause)}</text>'
-        )
+        parts.append(f'<text x="{x}" y="{y}">{number}. {before} → {after}: {escape(cause)}</text>')
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 
