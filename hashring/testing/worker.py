@@ -99,8 +99,6 @@ def work(cycles: Cycles, keys: hashring.Keys[str], log: Log, seconds: float) -> 
     asleep = threading.Event()
     for cycle in cycles:
         begun = clock.boottime()
-        if not cycle.valid:
-            continue
         owned = cycle.owned(keys)
         log.write(
             "begin",
