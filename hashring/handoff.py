@@ -40,6 +40,7 @@ Terms: *target*, the view of the latest reading; *acked*, the last view whose pu
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
@@ -151,6 +152,10 @@ class Batch:
     certain: bool
 
 
+# Members of one process read the same records: parse each once.
+_member = functools.lru_cache(maxsize=1024)(Member.from_json)
+
+
 @dataclasses.dataclass(slots=True)
 class _Losing:
     slots: SlotSet
@@ -234,6 +239,7 @@ class Handoff:
         self._reading = Reading({}, 0.0)
         self._token = 0
         self._must_wait: Wait | None = None
+        self._view: tuple[bool, View] | None = None  # of the records last read, if we drain or not
         self._parsed: dict[str, tuple[bytes, Member | None]] = {}
         self.members: Mapping[str, Member] = {}
         self.problems: Mapping[str, str] = {}
@@ -547,12 +553,14 @@ class Handoff:
                 members[id] = known[1]
                 continue
             try:
-                member = Member.from_json(id, record)
+                member = _member(id, record)
             except BadRecord as error:
                 problems[id] = str(error)
                 continue
             parsed[id] = (record, member)
             members[id] = member
+        if parsed.keys() != self._parsed.keys() or members != self.members:
+            self._view = None
         self._parsed = parsed
         self.members = members
         self.problems = problems
@@ -585,11 +593,15 @@ class Handoff:
         return None
 
     def _view_of_members(self) -> View:
+        if self._view is not None and self._view[0] == self._draining:
+            return self._view[1]
         same = [member for member in self.members.values() if self.difference(member) is None]
         if self._draining:
             # Our own record may not say so yet.
             same = [member for member in same if member.id != self.member]
-        return View.of(same, self.spec, self.ttl)
+        view = View.of(same, self.spec, self.ttl)
+        self._view = (self._draining, view)
+        return view
 
     # ---- rule 1: drop before ack -----------------------------------------------------------
 

@@ -53,6 +53,13 @@ K = TypeVar("K")
 _LOCAL_POLL = 0.02
 """Seconds between two looks at what must change in this process (a cycle that ends)."""
 
+_CROWD = 16
+"""More members than this read at intervals, not at each other's every ack."""
+
+_GATHER = 0.001
+"""Seconds to gather changes for each member of a crowd: n members' n acks are then read a few
+times by each, not n times."""
+
 _SLICE = 0.05
 """The longest single wait in the store, in seconds, so that a drain or a leave is soon noticed."""
 
@@ -711,6 +718,9 @@ class Partition:
             return
         # Settled members look for expired ones; the more members, the less often each looks.
         size = len(self._handoff.members)
+        # In a large group acks come in crowds: gather some before reading all of them again.
+        if size > _CROWD:
+            self._wake.wait(min(self.ttl / 10, _GATHER * size))
         longest = min(self.ttl / 4, max(0.1, min(0.5, self.ttl / 20), 0.004 * size))
         if not self._handoff.is_settled or self.state == "draining":
             longest = min(longest, max(0.02, 0.001 * size))
