@@ -17,8 +17,9 @@ What counts
 *Repeat*: a key polled twice in one window, by whomever. All windows count.
 
 *Miss*: a key that nobody polled in a window that counts: those that start after every slot had been
-held for the first time (where no holds are logged: from the first window in which every key was
-polled), and that ended before the harness began to end the run. A miss is *excused*
+held for the first time and a tenth of a window had passed, by which clocks may differ (where no
+holds are logged: from the first window in which every key was polled), and that ended before the
+harness began to end the run. A miss is *excused*
 by an event (a kill, a pause, a store that is away) if the window lies in what the event may
 cost, and if the key's slot was held by nobody for a while around it, or its cycle was cut short by
 the fence, or it was held by a member that had been told to leave and could not hand over. A miss
@@ -584,7 +585,9 @@ def _counted(history: History, covered: float) -> tuple[int, int]:
     if history.slots:
         if covered == math.inf:
             return (last + 1, last)
-        return (history.window_at(covered) + 1, last)
+        # A new group knows of no custodian: as after a crash, ``skip`` leaves out a window that one
+        # whose clock is ahead could have begun.
+        return (history.window_at(covered + SKEW * history.interval) + 1, last)
     whole = (window for window, counts in sorted(history.polls.items()) if all(counts))
     return (next(whole, last + 1), last)
 
