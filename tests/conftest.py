@@ -13,6 +13,7 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import pytest
+from filelock import FileLock
 
 import hashring.ring
 
@@ -82,9 +83,17 @@ def new_environment(
 @pytest.fixture(scope="session")
 def distributions(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the sdist that the tree makes and the wheel that this sdist makes."""
-    folder = tmp_path_factory.mktemp("dist")
-    done = run(sys.executable, "-m", "build", "--outdir", folder, TREE, cwd=folder)
-    assert done.returncode == 0, done.stdout + done.stderr
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent  # the workers of one run share it: one of them builds
+    folder = folder / "dist"
+    with FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            outdir = folder.with_name("dist-unfinished")
+            outdir.mkdir(exist_ok=True)
+            done = run(sys.executable, "-m", "build", "--outdir", outdir, TREE, cwd=outdir)
+            assert done.returncode == 0, done.stdout + done.stderr
+            outdir.rename(folder)
     return folder
 
 
