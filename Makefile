@@ -56,7 +56,7 @@ servers:
 # Most tests wait for leases to end, so several run beside each other; those that measure what a
 # fault costs run alone, after them.
 test: $(TOOLS) servers
-	$(BIN)/python -m pytest --numprocesses=4 --dist=loadfile -m 'not faults'
+	$(BIN)/python -m pytest --numprocesses=4 --dist=loadscope -m 'not faults'
 	$(BIN)/python -m pytest -m faults
 
 # Random faults, for ten minutes on the embedded store: make faults STORE=redis SECONDS=60 SEED=1
