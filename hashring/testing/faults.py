@@ -361,7 +361,9 @@ class SQLiteStore(Store):
         (self._disk / "filler").unlink(missing_ok=True)
 
     def _write_no_more(self) -> None:
-        for path in self._files():
+        # Not the -shm file, which SQLite maps into memory: the kernel would kill whoever writes
+        # to a page of it (SIGBUS).
+        for path in self._files()[:2]:
             with contextlib.suppress(FileNotFoundError):
                 self._make_immutable(path, immutable=True)
 
@@ -435,6 +437,7 @@ class Group:
         self._numbers = itertools.count()
         self._events = itertools.count()
         self.paused: set[str] = set()
+        self._told: set[str] = set()  # to end
         self._log = Log(folder / "harness.jsonl")
         self._log.write(
             "plan",
@@ -444,6 +447,19 @@ class Group:
             keys=keys,
             slots=HashRing({}).universe if slots is None else slots,
         )
+
+    def check(self) -> None:
+        """Make sure that no process has ended unless it was told to.
+
+        Raises:
+            ChildProcessError: one has; the message has its status and what it last said.
+        """
+        for member, process in self._processes.items():
+            if process.poll() is not None and member not in self._told:
+                raise ChildProcessError(
+                    f"member {member} ended by itself, with status {process.returncode}: "
+                    f"{self._tail(member)}"
+                )
 
     @property
     def running(self) -> list[str]:
@@ -470,6 +486,7 @@ class Group:
                     stderr=subprocess.STDOUT,
                 )
             self._logs[member] = path
+            self._told.discard(member)
 
     def wait_ready(
         self, *members: str, within: float = 60.0, meanwhile: Callable[[], None] = _nothing
@@ -506,6 +523,7 @@ class Group:
 
     def terminate(self, *members: str) -> None:
         """SIGTERM: have them drain."""
+        self._told.update(members)
         for member in members:
             self._processes[member].send_signal(signal.SIGTERM)
 
@@ -529,6 +547,7 @@ class Group:
 
     def kill(self, *members: str) -> None:
         """SIGKILL."""
+        self._told.update(members)
         for member in members:
             self._processes[member].kill()
         for member in members:
@@ -549,6 +568,7 @@ class Group:
 
     def finish(self) -> None:
         """End the run in good order: from here on nothing counts; all drain."""
+        self.check()
         self._log.write("end")
         self.resume(*(member for member in self.paused if member in self.running))
         self.terminate(*self.running)
@@ -725,6 +745,7 @@ class _Runner:
     def run(self, plan: Sequence[Step] | Iterator[Step]) -> None:
         for step in plan:
             self._sleep(step.wait)
+            self._group.check()
             self._do(step)
         # What is still broken is mended before the run ends.
         while self._later:
@@ -791,7 +812,7 @@ class _Runner:
             )
 
     def _resume(self, members: tuple[str, ...], over: Callable[[], None]) -> None:
-        self._group.resume(*(member for member in members if member in self._group.running))
+        self._group.resume(*members)
         over()
 
     def _mend_later(self, step: Step, mend: Callable[[], None]) -> None:
