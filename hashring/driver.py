@@ -350,7 +350,8 @@ def check_record(record: bytes) -> None:
     """Refuse a record that a driver need not carry, before it is sent.
 
     Raises:
-        BadRecord: it is not ``bytes``, or larger than :data:`MAX_RECORD`.
+        BadRecord: it is not ``bytes``, is larger than :data:`MAX_RECORD`, or has an incarnation
+            that no UTF-8 can carry (half of a surrogate pair).
 
     >>> check_record(b"{}")
     """
@@ -361,6 +362,14 @@ def check_record(record: bytes) -> None:
             f"the record has {len(record)} bytes, more than the {MAX_RECORD} that a driver "
             "must carry: publish less in meta"
         )
+    # A surrogate needs an escape or bytes beyond ASCII: most records are not parsed here.
+    if (b"\\" in record or not record.isascii()) and (incarnation := incarnation_of(record)):
+        try:
+            incarnation.encode()
+        except UnicodeEncodeError:
+            raise BadRecord(
+                f"the incarnation {incarnation[:80]!r} cannot be encoded as UTF-8"
+            ) from None
 
 
 class Driver(abc.ABC):

@@ -282,6 +282,14 @@ def test_a_record_is_bytes_of_bounded_size():
         check_record("{}")
 
 
+@pytest.mark.parametrize("spelled", [b"\\ud800", b"\xed\xa0\x80"], ids=["escape", "bytes"])
+def test_an_incarnation_with_half_a_surrogate_pair_is_refused(spelled):
+    with pytest.raises(BadRecord, match="incarnation"):
+        check_record(b'{"incarnation": "a' + spelled + b'"}')
+    check_record(b'{"incarnation": "a", "meta": "' + spelled + b'"}')
+    check_record(b'{"incarnation": "\\ud83d\\ude00"}')
+
+
 @pytest.mark.parametrize(
     "record", [b"", b"[]", b"7", b'{"incarnation": 7}', b"{}", b"\xff", b"[" * 100_000, b"9" * 5000]
 )
