@@ -13,8 +13,9 @@ changes    sorted set: member -> the version that last changed it, removals incl
 writers    hash: driver token -> ``sequence time`` of its last write
 =========  ====================================================================================
 
-Each of the first five holds an entry for the empty name, which no member can have. So none of them
-is ever empty, and one that is missing was forgotten: by a flush, an eviction, or a restart.
+Each but the first holds an entry for the empty name, which no member can have. So none of them
+is ever empty, and one that is missing was forgotten: by a flush, an eviction, or a restart. They all
+expire a day after the group was last empty, or was read though nobody had ever joined it.
 """
 
 from __future__ import annotations
@@ -29,6 +30,11 @@ SCRIPT = """\
 local group, leases, owners, records, changes, writers = unpack(KEYS)
 local operation, ttl = ARGV[1], tonumber(ARGV[2])
 local DAY = 86400000000
+local function expire_in_a_day()
+    for _, key in ipairs(KEYS) do
+        redis.call('PEXPIRE', key, DAY / 1000)
+    end
+end
 
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
@@ -78,8 +84,8 @@ local function clip()
     end
 end
 
-if redis.call('EXISTS', group, leases, owners, records, changes) < 5 then
-    redis.call('DEL', group, leases, owners, records, changes)
+if redis.call('EXISTS', unpack(KEYS)) < #KEYS then
+    redis.call('DEL', unpack(KEYS))
     version, since, floor, born, changed = 0, now, 0, digits(now), true
     redis.call('HSET', group, 'identity', identity, 'since', digits(now), 'version', 0,
                'floor', 0, 'clock', digits(now), 'born', born)
@@ -87,6 +93,7 @@ if redis.call('EXISTS', group, leases, owners, records, changes) < 5 then
     redis.call('HSET', owners, '', '')
     redis.call('HSET', records, '', '')
     redis.call('ZADD', changes, 0, '')
+    redis.call('HSET', writers, '', '')
 else
     local state = redis.call('HMGET', group,
                              'identity', 'since', 'version', 'floor', 'clock', 'born')
@@ -111,9 +118,7 @@ local function remove(member)
     redis.call('HDEL', owners, member)
     redis.call('HDEL', records, member)
     if redis.call('ZCARD', leases) == 1 then
-        for _, key in ipairs(KEYS) do
-            redis.call('PEXPIRE', key, DAY / 1000)
-        end
+        expire_in_a_day()
     end
 end
 
@@ -216,6 +221,10 @@ if outdated(token, sequence) then
     return answer('outdated')
 end
 local lease = lease_of(member)
+-- The lease knows as well: an entry of `writers` may have been lost alone.
+if lease and lease.token == token and lease.sequence > sequence then
+    return answer('outdated')
+end
 
 if operation == 'leave' then
     if lease and lease.token == token then
@@ -250,7 +259,7 @@ if operation == 'join' then
     if redis.call('HLEN', writers) > 2 * redis.call('ZCARD', leases) + 64 then
         local all = redis.call('HGETALL', writers)
         for i = 1, #all, 2 do
-            if tonumber(string.match(all[i + 1], '%d+$')) < now - DAY then
+            if all[i] ~= '' and tonumber(string.match(all[i + 1], '%d+$')) < now - DAY then
                 redis.call('HDEL', writers, all[i])
             end
         end

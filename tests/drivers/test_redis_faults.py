@@ -114,7 +114,9 @@ class TestForgetting:
         assert reading.records == {}
         assert reading.memory_age <= passed
 
-    @pytest.mark.parametrize("part", ["group", "leases", "owners", "records", "changes"])
+    @pytest.mark.parametrize(
+        "part", ["group", "leases", "owners", "records", "changes", "writers"]
+    )
     def test_one_key_that_is_gone_counts_as_forgetting_everything(
         self, server: RedisServer, opened: Opened, part: str
     ) -> None:
@@ -170,7 +172,10 @@ def test_a_record_that_fell_back_is_written_again_before_the_heartbeat_is_confir
         assert b.read("g").records["a"] == record("1", applied="new")
 
 
-def test_a_write_that_was_cut_off_never_lands_after_a_later_one(opened: Opened) -> None:
+@pytest.mark.parametrize("forgotten", [False, True], ids=["", "and the writer is forgotten"])
+def test_a_write_that_was_cut_off_never_lands_after_a_later_one(
+    opened: Opened, forgotten: bool
+) -> None:
     with RedisServer() as server, FaultProxy(LOOPBACK, server.port) as proxy:
         host, port = proxy.address
         a = opened(f"redis://{host}:{port}?timeout=0.5&retries=0", ttl=60.0)
@@ -187,6 +192,9 @@ def test_a_write_that_was_cut_off_never_lands_after_a_later_one(opened: Opened) 
             a.publish("g", "a", record("1", applied="late"))
         proxy.delay(up=0.0)
         until_it_works(lambda: a.publish("g", "a", record("1", applied="newest")))
+        if forgotten:
+            with server.client() as client:
+                assert client.hdel("hashring:{g}:writers", a.token) == 1
         wait_until(lambda: evaluated() >= before + 2, what="the arrival of the late write")
         assert b.read("g").records["a"] == record("1", applied="newest")
 
