@@ -94,6 +94,7 @@ if redis.call('EXISTS', unpack(KEYS)) < #KEYS then
     redis.call('HSET', records, '', '')
     redis.call('ZADD', changes, 0, '')
     redis.call('HSET', writers, '', '')
+    expire_in_a_day()
 else
     local state = redis.call('HMGET', group,
                              'identity', 'since', 'version', 'floor', 'clock', 'born')

@@ -332,6 +332,19 @@ class TestReadingIncrements:
             assert sent() - before < 20_000
 
 
+def test_a_group_that_nobody_joins_leaves_nothing_behind_for_ever(opened: Opened) -> None:
+    with RedisServer() as server, server.client() as client:
+        a = opened(server.url, ttl=60.0)
+        a.read("g")
+        a.wait("g", 0.01)
+        assert len(client.keys("*")) == 6
+        assert all(0 < client.ttl(key) <= 86_400 for key in client.keys("*"))
+        a.join("g", "a", record("1"))
+        assert all(client.ttl(key) == -1 for key in client.keys("*"))
+        a.leave("g", "a")
+        assert all(0 < client.ttl(key) <= 86_400 for key in client.keys("*"))
+
+
 class TestWaiting:
     def test_without_the_right_to_subscribe_waiting_still_ends_with_a_change(
         self, opened: Opened
