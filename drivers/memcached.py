@@ -356,7 +356,7 @@ class MemcachedDriver(Driver):
         gone = self._run("heartbeat", lambda connection: self._renew(connection, own))
         with self._lock:
             # What the other thread left or joined anew meanwhile is not lost.
-            gone = [key for key in gone if self._own.get(key) == own[key]]
+            gone = [key for key in gone if self._own.get(key) is own[key]]
         if gone:
             names = ", ".join(f"{member!r} in group {group!r}" for group, member in gone)
             raise LeaseLost(f"{self.url}: the lease of {names} is gone")
@@ -461,7 +461,24 @@ class MemcachedDriver(Driver):
                     del left[names]
                 except _Beaten:
                     _pause()
-        return gone
+        return gone + self._unlisted(connection, own.keys() - set(gone))
+
+    def _unlisted(
+        self, connection: _Connection, names: set[tuple[str, str]]
+    ) -> list[tuple[str, str]]:
+        """Return the members that no reading shows, since their group's list was forgotten.
+
+        The list comes after the leases: who lost it before this look is told now, and whoever
+        reads after a later loss finds a young memory.
+        """
+        keys = {_list_key(group) for group, _ in names}
+        found = connection.get(keys) if keys else {}
+        listed = {key: _List.decoded(value).members for key, (value, _) in found.items()}
+        return [
+            (group, member)
+            for group, member in names
+            if member not in listed.get(_list_key(group), ())
+        ]
 
     def _ours(self, value: bytes | None, owner: tuple[str, str | None]) -> _Lease | None:
         """Return the lease in a member's key if it is ours, and not dead."""
