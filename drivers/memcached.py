@@ -519,11 +519,13 @@ class MemcachedDriver(Driver):
         """Return what is alive, and the version before it was read.
 
         Keys are read one after the other, which is enough: whoever joins meanwhile holds nothing
-        yet, and whoever published something since was read either before or after. The server's
-        uptime comes last: what is found to be there then was not forgotten before.
+        yet, and whoever published something since was read either before or after. The age of the
+        memory goes by an uptime from before the list, so that it is no newer than what it judges;
+        the end of a lease by one from after it.
         """
         seen = self._seen_of(group)
         list_key, version_key = _list_key(group), _version_key(group)
+        began = self._uptime(connection)
         found = connection.get([version_key, list_key])
         version = found.get(version_key, (None, b""))[0]
         if list_key not in found:
@@ -559,7 +561,7 @@ class MemcachedDriver(Driver):
             connection.count(version_key)
             raise _Beaten
         records = {member: lease.record for member, (lease, _) in leases.items()}
-        return Reading(records, max(0.0, uptime - listed.since)), version
+        return Reading(records, max(0.0, began - listed.since)), version
 
     def _begin(self, connection: _Connection, group: str) -> None:
         """Make the list of a group that has none: it is new, or was forgotten."""
