@@ -302,14 +302,17 @@ class MemcachedDriver(Driver):
         check_record(record)
         token, incarnation = self.token, incarnation_of(record)
         key = _member_key(group, member)
+        was_missing = False
 
         def act(connection: _Connection) -> None:
+            nonlocal was_missing
             uptime = self._uptime(connection)
             lease = _Lease(
                 token, incarnation, self.ttl, self._until(uptime), dead=False, record=record
             )
             found = connection.get([key])
             if key not in found:
+                was_missing = True  # in a further try, too, which finds the key of this one
                 connection.add(key, lease.encoded(), lease.keeps)
             else:
                 value, number = found[key]
@@ -322,7 +325,7 @@ class MemcachedDriver(Driver):
                         f"{old.ttl + _LAG:g} s more"
                     )
                 connection.swap(key, lease.encoded(), number, lease.keeps)
-            self._enlist(connection, group, member, was_missing=key not in found)
+            self._enlist(connection, group, member, was_missing=was_missing)
             connection.count(_version_key(group))
 
         self._run(f"join of {member!r}", act)
