@@ -69,6 +69,7 @@ _Result = TypeVar("_Result")
 _PORT = 11211
 _PREFIX = "hashring"
 _DAY = 86_400  # seconds after which a key that nobody renews may go
+_DATE = 30 * _DAY  # memcached takes a longer time for a date, long past, and drops the key at once
 _DRIFT = 1e-3  # by how much two clocks' rates may differ: twice what NTP slews at most
 # Seconds by which the uptime that a driver reads may lag behind the server's time: one since it
 # counts whole seconds, one since it ticks once a second, and two that _uptime does not notice.
@@ -117,7 +118,7 @@ class _Lease:
     @property
     def keeps(self) -> int:
         """Seconds after which the server may drop the key where nobody renews it."""
-        return _DAY + 2 * math.ceil(self.ttl)
+        return _keeps(self.ttl)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -227,7 +228,7 @@ class MemcachedDriver(Driver):
     def __init__(self, url: DriverURL, *, ttl: float) -> None:
         super().__init__(url, ttl=ttl)
         self._host = self._checked_host()
-        self._check_heartbeat()
+        self._check_ttl()
         self._lock = threading.Lock()
         self._context: ssl.SSLContext | None = None
         self._idle: list[Any] | None = None
@@ -258,7 +259,12 @@ class MemcachedDriver(Driver):
         host, port = url.hosts[0] if url.hosts else ("localhost", None)
         return host, port or _PORT
 
-    def _check_heartbeat(self) -> None:
+    def _check_ttl(self) -> None:
+        if _keeps(self.ttl) > _DATE:
+            raise BadURL(
+                f"{self.url}: the lease (ttl) of {self.ttl:g} s is too long: memcached keeps a key "
+                f"for 30 days at most, which is enough for {(_DATE - _DAY) // 2} s"
+            )
         heartbeat = self.settings["heartbeat"]
         if heartbeat is not None and self.ttl <= heartbeat:
             raise BadURL(
@@ -806,6 +812,10 @@ class MemcachedDriver(Driver):
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
         return context
+
+
+def _keeps(ttl: float) -> int:
+    return _DAY + 2 * math.ceil(ttl)
 
 
 def _pause() -> None:
