@@ -19,6 +19,7 @@ This room knows one store, and nothing of rings, views or the hand-off.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -558,10 +559,14 @@ class MemcachedDriver(Driver):
             connection.swap(list_key, fresh.encoded(), found[list_key][1], 0)
             connection.count(version_key)
             raise _Beaten
+        late = False
         for member, (lease, number) in leases.items():
             if not lease.dead and self._ran_out(group, member, lease, uptime):
-                self._kill(connection, group, member, lease, number)
-                raise _Beaten
+                late = True
+                with contextlib.suppress(_Beaten):
+                    self._kill(connection, group, member, lease, number)
+        if late:
+            raise _Beaten
         dead = {member for member, (lease, _) in leases.items() if lease.dead}
         if dead:
             self._strike(connection, group, dead)
