@@ -198,10 +198,7 @@ class _Connection:
         return dict(self._bounded().stats("settings"))
 
     def _bounded(self) -> Any:
-        left = self.deadline - boottime()
-        if left <= 0:
-            raise TimeoutError("the time for the call is over")
-        self._client.sock.settimeout(left)
+        self._client.sock.settimeout(_left(self.deadline))
         return self._client
 
 
@@ -777,18 +774,15 @@ class MemcachedDriver(Driver):
 
     def _client(self, deadline: float) -> Any:
         within = min(self.settings["connect_timeout"], deadline - boottime())
-        if within <= 0:
-            raise TimeoutError("the time for the call is over")
+        until = boottime() + within
         # pymemcache's own way to connect tries but one of a host's addresses.
         if isinstance(self._host, str):
-            made = socket.socket(socket.AF_UNIX)
+            made = _dialled((socket.AF_UNIX, socket.SOCK_STREAM, 0, "", self._host), within)
         else:
-            made = socket.create_connection(self._host, within)
+            made = self._first(socket.getaddrinfo(*self._host, type=socket.SOCK_STREAM), until)
         try:
-            made.settimeout(within)
-            if isinstance(self._host, str):
-                made.connect(self._host)
-            else:
+            made.settimeout(_left(until))
+            if not isinstance(self._host, str):
                 made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 if self._context is not None:
                     made = self._context.wrap_socket(made, server_hostname=self._host[0])
@@ -798,6 +792,17 @@ class MemcachedDriver(Driver):
         client = pymemcache.Client(self._host, default_noreply=False)
         client.sock = made
         return client
+
+    @staticmethod
+    def _first(addresses: list[Any], deadline: float) -> socket.socket:
+        """Connect to the first of a host's addresses that lets us; they share the time there is."""
+        for index, address in enumerate(addresses):
+            try:
+                return _dialled(address, _left(deadline) / (len(addresses) - index))
+            except OSError:
+                if index == len(addresses) - 1:
+                    raise
+        raise OSError("the host has no address")
 
     def _new_context(self) -> ssl.SSLContext | None:
         settings = self.settings
@@ -817,6 +822,25 @@ class MemcachedDriver(Driver):
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
         return context
+
+
+def _left(deadline: float) -> float:
+    left = deadline - boottime()
+    if left <= 0:
+        raise TimeoutError("the time for the call is over")
+    return left
+
+
+def _dialled(address: tuple[Any, ...], within: float) -> socket.socket:
+    family, kind, protocol, _, where = address
+    made = socket.socket(family, kind, protocol)
+    try:
+        made.settimeout(within)
+        made.connect(where)
+    except BaseException:
+        made.close()
+        raise
+    return made
 
 
 def _keeps(ttl: float) -> int:
