@@ -154,20 +154,48 @@ class _Seen:
     version: bytes | None = None
 
 
+class _Socket:
+    """A socket whose every read and write ends at a deadline, however often it is called.
+
+    pymemcache reads until it has an answer, and a timeout of the socket alone would begin anew with
+    each byte that comes.
+
+    Attributes:
+        deadline: on the boot-time clock.
+    """
+
+    def __init__(self, made: socket.socket, deadline: float) -> None:
+        self._made = made
+        self.deadline = deadline
+
+    def recv(self, size: int) -> bytes:
+        self._made.settimeout(_left(self.deadline))
+        return self._made.recv(size)
+
+    def sendall(self, data: bytes) -> None:
+        rest = memoryview(data)
+        while rest:  # TLS has a timeout for each of its writes
+            self._made.settimeout(_left(self.deadline))
+            rest = rest[self._made.send(rest) :]
+
+    def close(self) -> None:
+        self._made.close()
+
+
 class _Connection:
     """A connection for one operation, whose every wait ends at the operation's deadline."""
 
     def __init__(self, client: Any, deadline: float) -> None:
         self._client = client
-        self.deadline = deadline
+        self.deadline = client.sock.deadline = deadline
 
     def get(self, keys: Iterable[str]) -> dict[str, tuple[bytes, bytes]]:
         """Return the values and numbers of the keys that there are."""
-        return dict(self._bounded().gets_many(list(keys)))
+        return dict(self._client.gets_many(list(keys)))
 
     def uptime(self) -> int:
         """Return the server's uptime in whole seconds."""
-        return int(self._bounded().stats()[b"uptime"])
+        return int(self._client.stats()[b"uptime"])
 
     def add(self, key: str, value: bytes, keeps: int) -> None:
         """Store a key that is missing.
@@ -175,7 +203,7 @@ class _Connection:
         Raises:
             _Beaten: it is there.
         """
-        if not self._bounded().add(key, value, keeps):
+        if not self._client.add(key, value, keeps):
             raise _Beaten
 
     def swap(self, key: str, value: bytes, number: bytes, keeps: int) -> None:
@@ -184,22 +212,18 @@ class _Connection:
         Raises:
             _Beaten: it is not.
         """
-        if not self._bounded().cas(key, value, number, keeps):
+        if not self._client.cas(key, value, number, keeps):
             raise _Beaten
 
     def count(self, key: str) -> None:
         """Change a counter; where it is missing, start it at a number it never had."""
-        client = self._bounded()
+        client = self._client
         if client.incr(key, 1) is None:
             client.add(key, str(secrets.randbits(48)))
 
     def settings(self) -> dict[bytes, Any]:
         """Return how the server is set up."""
-        return dict(self._bounded().stats("settings"))
-
-    def _bounded(self) -> Any:
-        self._client.sock.settimeout(_left(self.deadline))
-        return self._client
+        return dict(self._client.stats("settings"))
 
 
 class MemcachedDriver(Driver):
@@ -790,7 +814,7 @@ class MemcachedDriver(Driver):
             made.close()
             raise
         client = pymemcache.Client(self._host, default_noreply=False)
-        client.sock = made
+        client.sock = _Socket(made, until)
         return client
 
     @staticmethod
