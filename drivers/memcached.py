@@ -33,6 +33,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 from urllib.parse import quote
 
@@ -162,14 +163,16 @@ class _Socket:
 
     Attributes:
         deadline: on the boot-time clock.
+        patience: seconds to wait for the next bytes.
     """
 
     def __init__(self, made: socket.socket, deadline: float) -> None:
         self._made = made
         self.deadline = deadline
+        self.patience = math.inf
 
     def recv(self, size: int) -> bytes:
-        self._made.settimeout(_left(self.deadline))
+        self._made.settimeout(min(_left(self.deadline), self.patience))
         return self._made.recv(size)
 
     def sendall(self, data: bytes) -> None:
@@ -249,6 +252,10 @@ class MemcachedDriver(Driver):
 
     def __init__(self, url: DriverURL, *, ttl: float) -> None:
         super().__init__(url, ttl=ttl)
+        if "timeout" not in self.url.options:
+            # Longer calls would leave no time for another try before the lease runs out.
+            timeout = min(self.settings["timeout"], self.ttl / 3)
+            self.settings = MappingProxyType({**self.settings, "timeout": timeout})
         self._host = self._checked_host()
         self._check_ttl()
         self._lock = threading.Lock()
@@ -717,7 +724,7 @@ class MemcachedDriver(Driver):
         failures = 0
         while True:
             try:
-                return self._attempt(act, deadline)
+                return self._attempt(act, deadline, first=failures == 0)
             except _Beaten:
                 if boottime() >= deadline:
                     late = TimeoutError("others changed the group all the time")
@@ -737,12 +744,21 @@ class MemcachedDriver(Driver):
                 failures += 1
                 self._closing.wait(pause)
 
-    def _attempt(self, act: Callable[[_Connection], _Result], deadline: float) -> _Result:
+    def _attempt(
+        self, act: Callable[[_Connection], _Result], deadline: float, *, first: bool
+    ) -> _Result:
         with self._lock:
             idle = self._clients()
+            if not first:
+                # Where one connection broke, those that were idle with it will have, too.
+                while idle:
+                    idle.pop().close()
             client = idle.pop() if idle else None
         if client is None:
             client = self._connected(deadline)
+        elif self.settings["retries"]:
+            # It may have fallen silent since it was used; then a new one gets the rest of the time.
+            client.sock.patience = self.settings["timeout"] / 3
         try:
             result = act(_Connection(client, deadline))
         except (_Beaten, LeaseLost, MemberExists):
@@ -765,6 +781,7 @@ class MemcachedDriver(Driver):
     def _release(self, client: Any) -> None:
         with self._lock:
             if self._idle is not None and len(self._idle) < 4:
+                client.sock.patience = math.inf
                 self._idle.append(client)
                 return
         client.close()
