@@ -413,10 +413,10 @@ class Session:
                 raise Failed("the server has fallen silent")
             pending = isinstance(self._socket, ssl.SSLSocket) and self._socket.pending()
             if not pending:
-                readable, _, _ = select.select(
-                    [self._socket], [], [], max(0.0, min(timeout, ping_due))
-                )
-                if not readable:
+                # select() knows no file descriptor above 1023.
+                poll = select.poll()
+                poll.register(self._socket, select.POLLIN)
+                if not poll.poll(math.ceil(1000 * max(0.0, min(timeout, ping_due)))):
                     return False
             self._fill(boottime() + self.granted / 3)
             return self._deliver()
