@@ -34,6 +34,7 @@ import random
 import ssl
 import threading
 from collections.abc import Callable, Iterator
+from types import MappingProxyType
 from typing import Any, TypeVar
 from urllib.parse import quote, unquote
 
@@ -190,6 +191,10 @@ class ZooKeeperDriver(Driver):
 
     def __init__(self, url: DriverURL, *, ttl: float) -> None:
         super().__init__(url, ttl=ttl)
+        if "timeout" not in self.url.options:
+            # Longer calls would leave no time for another try before the lease runs out.
+            timeout = min(self.settings["timeout"], self.ttl / 3)
+            self.settings = MappingProxyType({**self.settings, "timeout": timeout})
         self._root = _root(url)
         self._credentials = Credentials(
             url.user, url.secret, self.settings["sasl"], self.settings["sasl_service"]

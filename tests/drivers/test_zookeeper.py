@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from kazoo.client import KazooClient
@@ -355,6 +356,21 @@ def test_a_reader_keeps_its_watches_through_a_long_wait(place: str, connect: Ope
     assert observer._watcher.id == session
 
 
+def test_a_process_with_a_thousand_open_files_waits_as_any_other(
+    place: str, connect: Open, tmp_path: Path
+) -> None:
+    with contextlib.ExitStack() as files:
+        while files.enter_context((tmp_path / "file").open("w")).fileno() < 1024:
+            pass
+        driver, observer = connect(place), connect(place)
+        driver.join("group", "a", record("1"))
+        members(observer)
+        observer.wait("group", 0.1)
+        driver.publish("group", "a", record("1", x=1))
+        observer.wait("group", 200.0)  # as above
+        assert observer.read("group").records == {"a": record("1", x=1)}
+
+
 def test_close_ends_a_wait_in_another_thread(place: str, connect: Open) -> None:
     driver = connect(place)
     members(driver)
@@ -601,6 +617,15 @@ class Chatter:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
+
+
+@pytest.mark.parametrize(
+    ("ttl", "query", "timeout"), [(3.0, "", 1.0), (60.0, "", 3.0), (3.0, "?timeout=2", 2.0)]
+)
+def test_a_call_may_take_a_third_of_the_lease_unless_the_url_says_otherwise(
+    ttl: float, query: str, timeout: float
+) -> None:
+    assert load(f"zookeeper://localhost{query}", ttl=ttl).settings["timeout"] == timeout
 
 
 def test_a_dead_server_in_the_list_is_passed_over(server: ZooKeeperServer, connect: Open) -> None:
