@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from hashring.cycle import Cycle
 from hashring.driver import drivers
 from hashring.errors import (
+    BadArgument,
     BadKey,
     BadName,
     BadRecord,
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from hashring import testing as testing
 
 __all__ = [
+    "BadArgument",
     "BadKey",
     "BadName",
     "BadRecord",

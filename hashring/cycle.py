@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, Protocol, Self, TypeVar, overload
 import mmh3
 
 from hashring import clock
+from hashring.errors import BadArgument
 from hashring.ring import SlotSet
 from hashring.windows import Stream
 
@@ -35,6 +36,7 @@ class _Holder(Protocol):
     def _is_lease(self, lease: int) -> bool: ...
     def _next_cycle(self, stream: Stream, jitter: float) -> Cycle | None: ...
     def _end(self, cycle: Cycle) -> None: ...
+    def _open_stream(self, stream: Stream) -> None: ...
     def _close_stream(self, stream: Stream) -> None: ...
 
 
@@ -151,10 +153,10 @@ class Cycle:
 
         Raises:
             BadKey: a key is neither ``str`` nor ``bytes``.
-            ValueError: ``spread`` is out of range, or the cycle has no window to spread over.
+            BadArgument: ``spread`` is out of range, or the cycle has no window to spread over.
         """
         if isinstance(spread, bool) or not 0 <= spread <= 1:
-            raise ValueError(f"spread must lie between 0 and 1, not {spread!r}")
+            raise BadArgument(f"spread must lie between 0 and 1, not {spread!r}")
         if key is None:
             found: list[Any] = self.slots.owned(keys)
         else:
@@ -164,7 +166,7 @@ class Cycle:
         if not spread:
             return OwnedKeys(self, found)
         if self.interval is None:
-            raise ValueError("spread needs a window: take the cycle from cycles(interval)")
+            raise BadArgument("spread needs a window: take the cycle from cycles(interval)")
         name = key if key is not None else (lambda found: found)
         # Another hash than the ring's: its high bits are the slot, and a member's slots would
         # bunch its keys together.
@@ -204,6 +206,7 @@ class Cycles(Iterator[Cycle]):
         self._jitter = jitter
         self._cycle: Cycle | None = None
         self._closed = False
+        self._thread: int | None = None  # the one that iterates
 
     @property
     def interval(self) -> float:
@@ -227,6 +230,9 @@ class Cycles(Iterator[Cycle]):
         self._end_cycle()
         if self._closed:
             raise StopIteration
+        if self._thread is None:
+            self._partition._open_stream(self._stream)
+        self._thread = threading.get_ident()
         try:
             cycle = self._partition._next_cycle(self._stream, self._jitter)
         except BaseException:
@@ -244,7 +250,11 @@ class Cycles(Iterator[Cycle]):
             self._cycle = None
 
     def close(self) -> None:
-        """End the cycle in hand and stop. Begun windows that were not started are handed over."""
+        """End the cycle in hand and stop.
+
+        Begun windows that were not started are the next owner's, unless another loop of this
+        member has worked windows that start later.
+        """
         self._end_cycle()
         if not self._closed:
             self._closed = True

@@ -8,6 +8,7 @@ value it was (secrets masked) and what to do. This room knows nothing of the oth
 from __future__ import annotations
 
 __all__ = [
+    "BadArgument",
     "BadKey",
     "BadName",
     "BadRecord",
@@ -29,6 +30,10 @@ __all__ = [
 
 class HashringError(Exception):
     """The base of every error that hashring raises on purpose."""
+
+
+class BadArgument(HashringError, ValueError):
+    """An argument is of the wrong type or out of range."""
 
 
 class BadRing(HashringError, ValueError):

@@ -130,7 +130,13 @@ class Wait:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Leave:
-    """The hand-over is done: call ``driver.leave``, then :meth:`Handoff.left`."""
+    """Nothing is left to do here: call ``driver.leave``, then :meth:`Handoff.left`.
+
+    Attributes:
+        handed_over: the rest have taken over what this member held.
+    """
+
+    handed_over: bool = False
 
 
 Action = Join | Publish | Wait | Leave
@@ -152,8 +158,14 @@ class Batch:
     certain: bool
 
 
-# Members of one process read the same records: parse each once.
-_member = functools.lru_cache(maxsize=1024)(Member.from_json)
+_parsed_before = functools.lru_cache(maxsize=512)(Member.from_json)
+
+
+def _member(id: str, record: bytes) -> Member:
+    """Parse a record; members of one process read the same ones, so the small ones are kept."""
+    if isinstance(record, bytes) and len(record) <= 8192:
+        return _parsed_before(id, record)
+    return Member.from_json(id, record)
 
 
 @dataclasses.dataclass(slots=True)
@@ -164,6 +176,10 @@ class _Losing:
 
 class Handoff:
     """One member's part in the hand-off of one group.
+
+    The life of a slot here: *gaining* (the gate let it in; the mark is on its way) -> *held* (what
+    new cycles get) -> *losing* (the view took it away; cycles and windows in hand still work it) ->
+    a *claim* (dropped; told to the next owner until its mark is seen). *In hand* is held or losing.
 
     The loop that a runner writes (``Partition`` is the full form)::
 
@@ -234,6 +250,7 @@ class Handoff:
         self._belongs = False  # has settled in this lease: the group has our ring and ttl
         self._draining = False
         self._drain_published = False
+        self._said_draining = False  # the record in flight says so
         self.has_left = False
 
         self._reading = Reading({}, 0.0)
@@ -353,7 +370,7 @@ class Handoff:
         self._back_in_store(now)
         self._unconfirmed = False
         self._acked_at = self._events
-        self._drain_published = self._draining
+        self._drain_published = self._said_draining
 
     def heartbeat_begins(self) -> int:
         """Return a token for :meth:`heartbeat_confirmed`."""
@@ -444,10 +461,10 @@ class Handoff:
             # A join whose outcome was unknown has landed; or the driver called the lease lost
             # before the store did. What counts is that our incarnation's record is there.
             self._back_in_store(now)
-        if self._draining or reading.memory_age < self.ttl:
+        if self._draining or _is_young(reading, self.ttl):
             self._give_up_gaining()
         self._must_wait = self._mismatched()
-        if self._must_wait is None and reading.memory_age < self.ttl:
+        if self._must_wait is None and _is_young(reading, self.ttl):
             self._must_wait = Wait(
                 "the store may have forgotten members: standing still",
                 seconds=max(0.01, self.ttl - reading.memory_age),
@@ -475,6 +492,10 @@ class Handoff:
         """
         if self.has_left:
             return Leave()
+        if self._gaining and self._is_old(now):
+            # The mark's outcome is unknown, and it may not be repeated on a lease this old.
+            self._give_up_gaining()
+            self._settled = None
         if not self._in_store:
             return self._record_gone(self._reading, now)
         announce = self._draining and not self._drain_published
@@ -494,7 +515,7 @@ class Handoff:
                 self._gain_eagerly(wall)
             return self._publish(target)
         if self._draining and self._nobody_awaits_us():
-            return Leave()
+            return Leave(handed_over=True)
         if self._settled != target or self._gaining or self._regains():
             return self._try_to_gain(self._token, now, wall)
         return Wait("settled")
@@ -502,7 +523,7 @@ class Handoff:
     def published(self) -> None:
         """``driver.publish`` returned: the store has the record of the last :class:`Publish`."""
         self._events += 1
-        self._drain_published = self._draining
+        self._drain_published = self._said_draining
         self._unconfirmed = False
         if self._publishing != self._acked:
             self._acked = self._publishing
@@ -529,12 +550,13 @@ class Handoff:
     # ---- 4.5: the record is gone -----------------------------------------------------------
 
     def _record_gone(self, reading: Reading, now: float) -> Action:
-        if self._draining:
+        forgotten = _is_young(reading, self.ttl) and now < self._deadline
+        if self._draining and not forgotten:
             # Nothing left to hand over: whoever comes finds no record of ours.
             return Leave()
         if self._acked is None and not self._held and not self._losing and self._lease == 0:
             return self._join()  # The very first join, whose outcome was unknown.
-        self._rejoining = reading.memory_age < self.ttl and now < self._deadline
+        self._rejoining = forgotten
         if not self._rejoining:
             self._expire()
             self.incarnation = next(self._incarnations)
@@ -648,6 +670,8 @@ class Handoff:
             for losing in self._losing:
                 part = losing.slots & given_up
                 if part and start < losing.through:
+                    if self._through is not None:
+                        self._through = min(self._through, start)
                     pieces.append(_Losing(part, start))
                     rest = losing.slots - part
                     if rest:
@@ -706,10 +730,14 @@ class Handoff:
         if len(self._since) > _MAX_BATCHES:
             # The two oldest are long past every window's start: which is which matters no more.
             first, second, *rest = sorted(self._since, key=lambda known: known.through)
-            merged = Batch(first.slots | second.slots, second.through, first.certain)
+            merged = Batch(first.slots | second.slots, first.through, first.certain)
             self._since = [merged, *rest]
 
     # ---- rule 2: gain last -----------------------------------------------------------------
+
+    def _is_old(self, now: float) -> bool:
+        """Whether too little of the lease is left to gain on it."""
+        return now >= self._deadline - self.ttl * _LEASE_TO_GAIN
 
     def _is_fresh(self, token: int) -> bool:
         """Whether a reading began after the publish of ``applied`` had returned."""
@@ -726,7 +754,7 @@ class Handoff:
     def _try_to_gain(self, token: int, now: float, wall: float) -> Action:
         view = self._target
         assert view is not None
-        if now >= self._deadline - self.ttl * _LEASE_TO_GAIN:
+        if self._is_old(now):
             return Wait("the lease is too old to gain on: a heartbeat must be confirmed first")
         if not self._is_fresh(token):
             return Wait("the reading began before the view was acked", seconds=0.0)
@@ -819,10 +847,12 @@ class Handoff:
             self._gained.extend(batches)
         self._claims.clear()
         self._settled = self._target
+        self._belongs = True
 
     # ---- the record ------------------------------------------------------------------------
 
     def _record(self, applied: View | None) -> bytes:
+        self._said_draining = self._draining
         settled = self._settled if self._settled == applied else None
         return Member(
             id=self.member,
@@ -848,8 +878,16 @@ class Handoff:
         return Publish(self._record(applied))
 
 
+def _is_young(reading: Reading, ttl: float) -> bool:
+    """Whether the store may have forgotten members (an age that is no number is young)."""
+    return not reading.memory_age >= ttl
+
+
 def _merged(claims: Sequence[Claim]) -> list[Claim]:
-    """Keep few claims: those with one ``through`` are one, and the oldest give up precision."""
+    """Keep few claims: those with one ``through`` are one, and the oldest give up precision.
+
+    They take the earlier ``through``: rather a repeat than a gap.
+    """
     by_through: dict[float, SlotSet] = {}
     for claim in claims:
         if not claim.slots:
@@ -862,5 +900,5 @@ def _merged(claims: Sequence[Claim]) -> list[Claim]:
     )
     while len(merged) > _MAX_BATCHES:
         first, second, *rest = merged
-        merged = [Claim(second.through, first.slots | second.slots), *rest]
+        merged = [Claim(first.through, first.slots | second.slots), *rest]
     return merged

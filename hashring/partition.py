@@ -8,6 +8,7 @@ to a partition, one that heartbeats and one that reconciles; both end with it.
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import math
 import os
@@ -16,6 +17,7 @@ import socket
 import threading
 import types
 import uuid
+import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, Self, TypeVar
@@ -24,6 +26,7 @@ from hashring import clock
 from hashring.cycle import Cycle, Cycles, Token
 from hashring.driver import Driver, DriverURL, Reading, load
 from hashring.errors import (
+    BadArgument,
     BadRecord,
     BadURL,
     GroupMismatch,
@@ -39,6 +42,7 @@ from hashring.windows import (
     Stream,
     can_yield,
     checked_interval,
+    checked_on_crash,
     newest_start,
     owed_by,
     yielded_by,
@@ -49,6 +53,9 @@ __all__ = ["Partition", "join"]
 log = logging.getLogger("hashring")
 
 K = TypeVar("K")
+
+_LOOSE = " #"
+"""Before the random part of the label of a second loop with the same name or interval."""
 
 _LOCAL_POLL = 0.02
 """Seconds between two looks at what must change in this process (a cycle that ends)."""
@@ -111,27 +118,26 @@ def join(
         StoreUnavailable: the store cannot be reached.
         MemberExists: another process holds this member's lease.
         GroupMismatch: the group uses another ring, ttl or handoff.
-        ValueError: an argument is out of range.
+        BadArgument: an argument is out of range; it is a ``ValueError``.
     """
     if isinstance(url, Driver):
         driver = url
+        if ttl not in (_DEFAULT_TTL, driver.ttl):
+            raise BadArgument(f"the driver has ttl={driver.ttl} and the argument is {ttl!r}")
         ttl = driver.ttl
     else:
         parsed = url if isinstance(url, DriverURL) else DriverURL.parse(url)
         driver = load(parsed, ttl=_lease(parsed, ttl))
         ttl = driver.ttl
     if not isinstance(group, str) or not group:
-        raise ValueError(f"group must be a non-empty str, not {group!r}")
+        raise BadArgument(f"group must be a non-empty str, not {group!r}")
     if member is not None and (not isinstance(member, str) or not member):
-        raise ValueError(f"member must be a non-empty str, not {member!r}")
-    if (
-        isinstance(weight, bool)
-        or not isinstance(weight, int | float)
-        or not 0 <= weight < math.inf
-    ):
-        raise ValueError(f"weight must be a finite number, 0 or more, not {weight!r}")
-    if handoff not in {"exclusive", "eager"}:
-        raise ValueError(f"handoff must be 'exclusive' or 'eager', not {handoff!r}")
+        raise BadArgument(f"member must be a non-empty str, not {member!r}")
+    weight = checked_number("weight", weight)
+    if handoff not in ("exclusive", "eager"):
+        raise BadArgument(f"handoff must be 'exclusive' or 'eager', not {handoff!r}")
+    if meta is not None and not isinstance(meta, Mapping):
+        raise BadArgument(f"meta must be a mapping, not {meta!r:.200}")
     if ring is None:
         spec = HashRing({}).spec
     else:
@@ -154,11 +160,18 @@ def join(
 
 
 _DEFAULT_TTL = 10.0
+_MOST = 1e9
+
+
+def checked_number(name: str, value: float, *, least: float = 0.0, most: float = _MOST) -> float:
+    """Return a number in range as a float, or raise :class:`BadArgument`."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
+        raise BadArgument(f"{name} must be a number from {least:g} to {most:g}, not {value!r:.100}")
+    return float(value)
 
 
 def _lease(url: DriverURL, ttl: float) -> float:
-    if isinstance(ttl, bool) or not isinstance(ttl, int | float) or not 0 < ttl < math.inf:
-        raise ValueError(f"ttl must be a positive number of seconds, not {ttl!r}")
+    ttl = checked_number("ttl", ttl, least=0.01)
     text = url.options.get("ttl")
     if text is None:
         return float(ttl)
@@ -204,6 +217,10 @@ class Partition:
         self._beat_now = threading.Event()
         self._last_problem = ""
         self._finished = False
+        self._handed_over = False
+        self._refused_since: float | None = None  # MemberExists ever since
+        self._loops: weakref.WeakSet[Cycles] = weakref.WeakSet()
+        self._running: dict[int, tuple[Cycle, int]] = {}  # by number: the cycle and its thread
         self.group = group
         self.member = handoff.member
         self.ttl = handoff.ttl
@@ -213,7 +230,7 @@ class Partition:
     @property
     def held(self) -> SlotSet:
         """The slots that may be acted on now; empty past the fence."""
-        if os.getpid() != self._pid:
+        if self._is_child():
             return self._handoff.held(math.inf)
         return self._handoff.held(clock.boottime())
 
@@ -266,6 +283,8 @@ class Partition:
     @property
     def state(self) -> str:
         """joining, settling, settled, fenced, draining or left."""
+        if self._is_child():
+            return "left"
         return self._handoff.state(clock.boottime())
 
     @property
@@ -283,8 +302,11 @@ class Partition:
             Whether it is settled.
 
         Raises:
-            GroupMismatch, MemberExists: this member cannot take part.
+            GroupMismatch: this member cannot take part.
+            MemberExists: its lease was lost, and another process has had its id for two ttl.
         """
+        if self._is_child():
+            return False
         deadline = math.inf if timeout is None else clock.boottime() + timeout
         with self._changed:
             while True:
@@ -296,14 +318,27 @@ class Partition:
                     return False
                 self._changed.wait(min(left, 0.5))
 
+    def _is_child(self) -> bool:
+        """Whether this is a forked child: it has no threads and holds nothing, and its copy of
+        the lock may be held for ever.
+        """
+        return os.getpid() != self._pid
+
     def _check(self) -> None:
         if self._failure is not None:
             raise self._failure
 
+    def _check_parent(self) -> None:
+        self._check()
+        if self._is_child():
+            raise LeaseLost("a forked child holds nothing: join again in the child")
+
     def _is_lease(self, lease: int) -> bool:
+        # The deadline first: a deadline read after the lease could be the next lease's.
+        deadline = self._handoff.deadline
         return (
-            self._handoff.lease == lease
-            and clock.boottime() < self._handoff.deadline
+            clock.boottime() < deadline
+            and self._handoff.lease == lease
             and os.getpid() == self._pid
         )
 
@@ -316,7 +351,7 @@ class Partition:
         The others wait for this block, so keep it short, or leave it when ``cycle.valid`` is
         false.
         """
-        self._check()
+        self._check_parent()
         with self._lock:
             cycle = self._start_cycle(self.held, None, clock.wall())
         try:
@@ -348,26 +383,32 @@ class Partition:
             name: tells several loops with one interval apart; a loop that is closed and opened
                 again under its name goes on where it stopped.
 
+        Several loops with different intervals may run at once. One number tells the next owner
+        where to begin in all of them, so where one of several is closed early, a window that it
+        had not started may be lost to a hand-over in which the others went on.
+
         Raises:
-            ValueError: an argument is out of range.
+            BadArgument: an argument is out of range; it is a ``ValueError``.
         """
-        interval = checked_interval(interval)
-        if isinstance(jitter, bool) or not 0 <= jitter <= 1:
-            raise ValueError(f"jitter must lie between 0 and 1, not {jitter!r}")
-        self._check()
+        interval, on_crash = checked_interval(interval), checked_on_crash(on_crash)
+        jitter = checked_number("jitter", jitter, most=1)
+        self._check_parent()
         wall = clock.wall()
         label = name if name is not None else f"every {interval!r} s"
         with self._lock:
             self._share_gains()
             known = self._streams.get(label)
             if known is not None and not known.closed:
-                # A second loop of its own: never the same object in two hands.
-                label = f"{label} #{uuid.uuid4().hex[:8]}"
+                # A second loop of its own: never the same object in two hands. Those of before
+                # that are closed, and whose last window is long worked, are forgotten.
+                self._forget_loose_streams(wall)
+                label = f"{label}{_LOOSE}{uuid.uuid4().hex[:8]}"
                 known = None
             if known is not None:
-                known.closed = False
                 if known.interval != interval:
                     known.change_interval(interval, wall)
+                known.open(wall, on_crash)
+                known.opened = False  # not before it is iterated
                 stream = known
             else:
                 stream = Stream(
@@ -378,7 +419,21 @@ class Partition:
                     catch_up=max(interval, self.ttl),
                 )
                 self._streams[label] = stream
-        return Cycles(self, stream, jitter)
+        loop = Cycles(self, stream, jitter)
+        self._loops.add(loop)
+        return loop
+
+    def _forget_loose_streams(self, wall: float) -> None:
+        for label, stream in list(self._streams.items()):
+            over = stream.next_start() + max(stream.interval, self.ttl) < wall
+            if _LOOSE in label and stream.closed and over:
+                del self._streams[label]
+
+    def _open_stream(self, stream: Stream) -> None:
+        if self._is_child():
+            return
+        with self._changed:
+            stream.open(clock.wall())
 
     def _share_gains(self) -> None:
         gains = self._handoff.take_gains()
@@ -389,18 +444,20 @@ class Partition:
 
     def _next_cycle(self, stream: Stream, jitter: float) -> Cycle | None:
         """Wait for the stream's next piece of work and pin it; ``None``: there will be no more."""
+        if self._is_child():
+            return None
         waited: tuple[float, float] | None = None  # the window's start, and when to begin it
         with self._changed:
             while True:
                 self._check()
-                wall = clock.wall()
-                state = self.state
-                if state == "left" or self._pid != os.getpid():
+                now, wall = clock.boottime(), clock.wall()
+                state = self._handoff.state(now)
+                if state == "left":
                     return None
                 timeout = 0.2
                 if state not in ("joining", "fenced"):
                     self._share_gains()
-                    due = stream.due(wall, self._usable)
+                    due = stream.due(wall, functools.partial(self._handoff.usable, now))
                     if self._stopping and (
                         due is None
                         or (
@@ -412,10 +469,16 @@ class Partition:
                         return None
                     # An empty share is only worth a cycle once it is known to be one.
                     if due is not None and (due.slots or self._handoff.is_settled):
-                        if waited is None or waited[0] != due.start or due.late:
-                            delay = 0.0 if due.late else random.random() * jitter * stream.interval  # noqa: S311
-                            waited = (due.start, wall + delay)
-                        if wall >= waited[1] or self._stopping:
+                        if waited is None or waited[0] != due.start:
+                            # From the window's start: a delay may not outlast the window.
+                            delay = random.random() * jitter * stream.interval  # noqa: S311
+                            waited = (due.start, due.start + delay)
+                        if (
+                            wall >= waited[1]
+                            or due.late
+                            or self._stopping
+                            or not due.slots.isdisjoint(self._handoff.losing)  # others wait for us
+                        ):
                             return self._start_cycle(due.slots, stream, wall, due)
                         timeout = min(timeout, waited[1] - wall)
                     elif due is None:
@@ -423,9 +486,6 @@ class Partition:
                 elif self._stopping:
                     return None
                 self._changed.wait(max(0.001, timeout))
-
-    def _usable(self, window_start: float) -> SlotSet:
-        return self._handoff.usable(clock.boottime(), window_start)
 
     def _start_cycle(
         self, slots: SlotSet, stream: Stream | None, wall: float, due: Due | None = None
@@ -437,7 +497,7 @@ class Partition:
         if stream is not None and due is not None:
             stream.started(due)
         view = handoff.applied
-        return Cycle(
+        cycle = Cycle(
             self,
             number,
             slots,
@@ -451,15 +511,22 @@ class Partition:
             interval=None if stream is None else stream.interval,
             late=due is not None and due.late,
         )
+        self._running[number] = (cycle, threading.get_ident())
+        return cycle
 
     def _end(self, cycle: Cycle) -> None:
         cycle._over = True
+        if self._is_child():
+            return
         with self._changed:
+            self._running.pop(cycle._number, None)
             self._handoff.unpin(cycle._number)
             self._changed.notify_all()
         self._wake.set()
 
     def _close_stream(self, stream: Stream) -> None:
+        if self._is_child():
+            return
         with self._changed:
             stream.closed = True
             self._changed.notify_all()
@@ -478,32 +545,51 @@ class Partition:
     def drain(self, timeout: float | None = None) -> bool:
         """Leave with hand-over: give up each slot only when it is worked, and wait for its heirs.
 
+        Cycles and loops of the calling thread are ended first: it cannot be working them. Not to
+        be called from a signal handler, which may have interrupted its thread inside a lock: call
+        :meth:`stop` there.
+
         Args:
             timeout: seconds to wait, ``ttl`` by default; then leave all the same.
 
         Returns:
             Whether the rest have taken over everything.
         """
-        if os.getpid() != self._pid:
+        if self._is_child():
             return True  # A forked child has nothing to give up.
         self.stop()
-        with self._changed:
-            if self._handoff.has_left:
-                return True
-            self._handoff.drain()
-            self._changed.notify_all()
-        self._wake.set()
-        done = self._ended.wait(self.ttl if timeout is None else max(0.0, timeout))
-        self._finish()
-        return done
+        seconds = self.ttl if timeout is None else min(max(0.0, timeout), threading.TIMEOUT_MAX)
+        try:
+            self._end_own_cycles()
+            with self._changed:
+                if not self._handoff.has_left:
+                    self._handoff.drain()
+                    self._changed.notify_all()
+            self._wake.set()
+            self._ended.wait(seconds)
+        finally:
+            self._finish()  # Ctrl-C in the wait too
+        return self._handed_over
+
+    def _end_own_cycles(self) -> None:
+        thread = threading.get_ident()
+        for loop in list(self._loops):
+            if loop._thread == thread:
+                loop.close()
+        for cycle, owner in list(self._running.values()):
+            if owner == thread:
+                self._end(cycle)
 
     def leave(self) -> None:
-        """Leave at once: hold nothing, end the lease, end both threads. Idempotent."""
+        """Leave at once: hold nothing, end the lease, end both threads. Idempotent.
+
+        Not to be called from a signal handler: see :meth:`drain`.
+        """
         self.stop()
         self._finish()
 
     def _finish(self) -> None:
-        if os.getpid() != self._pid:
+        if self._is_child():
             return
         with self._changed:
             if self._finished:
@@ -554,16 +640,18 @@ class Partition:
         try:
             handoff_start = handoff.start()
             driver.open()
-            joined = False
+            tried = False
             try:
                 # Look before joining: a member that differs need not disturb the group.
                 self._refuse_mismatch(driver.read(self.group))
+                tried = True
                 driver.join(self.group, self.member, handoff_start.record)
-                joined = True
                 handoff.joined(clock.boottime())
                 self._heartbeat()
+            except MemberExists:
+                raise
             except BaseException:
-                if joined:
+                if tried:  # The join may have landed though its answer was lost.
                     with contextlib.suppress(HashringError):
                         driver.leave(self.group, self.member)
                 raise
@@ -646,6 +734,9 @@ class Partition:
                 self._fail(error)
                 return
             except HashringError as error:
+                if isinstance(error, MemberExists) and self._is_replaced():
+                    self._fail(error)
+                    return
                 self._say(
                     "the store refused" if isinstance(error, MemberExists) else "no store", error
                 )
@@ -655,6 +746,13 @@ class Partition:
                 log.exception("%s: %s: reconciling failed", self.group, self.member)
                 failures += 1
                 self._pause(failures)
+
+    def _is_replaced(self) -> bool:
+        """Whether another process has had this member's id for longer than a lost lease can."""
+        now = clock.boottime()
+        if self._refused_since is None:
+            self._refused_since = now
+        return now - self._refused_since > 2 * self.ttl
 
     def _pause(self, failures: int) -> None:
         # Backoff with jitter: a store that comes back is not met by everybody at once.
@@ -697,9 +795,11 @@ class Partition:
             driver.join(self.group, self.member, action.record)
             with self._changed:
                 handoff.joined(clock.boottime())
+                self._refused_since = None
                 self._changed.notify_all()
             self._beat_now.set()
         elif isinstance(action, Leave):
+            self._handed_over = action.handed_over
             self._ended.set()
         else:
             self._wait(action)

@@ -50,6 +50,13 @@ class Claim:
     slots: SlotSet
 
 
+def _dumped(value: Mapping[str, Any], what: str) -> bytes:
+    try:
+        return json.dumps(value, separators=(",", ":"), sort_keys=True, allow_nan=False).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise BadRecord(f"{what} must be a JSON object: {error}") from error
+
+
 def _pack(slots: SlotSet) -> str:
     return base64.b64encode(zlib.compress(slots.tobytes(), 6)).decode("ascii")
 
@@ -112,27 +119,25 @@ class Member:
                 for claim in self.claims
             ],
         }
+        meta = _dumped({**self.meta}, "meta")
+        if len(meta) > MAX_META:
+            raise BadRecord(f"meta of {len(meta)} bytes; {MAX_META} is the most")
         if _OURS in self.meta:
             raise BadRecord(f"meta: the key {_OURS!r} is the hand-off's own; choose another name")
-        try:
-            record = json.dumps(
-                {
-                    "v": RECORD_VERSION,
-                    "incarnation": self.incarnation,
-                    "weight": self.weight,
-                    "ring": self.ring,
-                    "ttl": self.ttl,
-                    "applied": self.applied,
-                    "through": self.through,
-                    "draining": self.draining,
-                    "meta": {**self.meta, _OURS: ours},
-                },
-                separators=(",", ":"),
-                sort_keys=True,
-                allow_nan=False,
-            ).encode()
-        except (TypeError, ValueError, RecursionError) as error:
-            raise BadRecord(f"meta must be a JSON object: {error}") from error
+        record = _dumped(
+            {
+                "v": RECORD_VERSION,
+                "incarnation": self.incarnation,
+                "weight": self.weight,
+                "ring": self.ring,
+                "ttl": self.ttl,
+                "applied": self.applied,
+                "through": self.through,
+                "draining": self.draining,
+                "meta": {**self.meta, _OURS: ours},
+            },
+            "meta",
+        )
         if len(record) > MAX_RECORD:
             raise BadRecord(
                 f"a record of {len(record)} bytes; {MAX_RECORD} is the most: use less meta"

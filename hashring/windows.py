@@ -17,6 +17,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Iterable, Sequence
 
+from hashring.errors import BadArgument
 from hashring.handoff import Batch
 from hashring.ring import SlotSet
 
@@ -26,6 +27,7 @@ __all__ = [
     "Stream",
     "can_yield",
     "checked_interval",
+    "checked_on_crash",
     "newest_start",
     "owed_by",
     "yielded_by",
@@ -34,6 +36,10 @@ __all__ = [
 SKEW = 0.1
 """How far apart, in parts of a window, members' wall clocks may be. Under ``on_crash="skip"`` a
 window is skipped where the crashed member could have begun it by such a clock."""
+
+
+_MOST_AHEAD = 2
+"""The most windows after the present one that a previous owner is believed to have worked."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -73,6 +79,8 @@ class Stream:
             many seconds; the one that runs always is.
 
     Attributes:
+        opened: somebody iterates it; before, it owes nothing.
+        closed: nobody will iterate it any more.
         missed: windows of this member's base share that an overrun skipped.
     """
 
@@ -86,13 +94,12 @@ class Stream:
         catch_up: float = 0.0,
     ) -> None:
         self.interval = checked_interval(interval)
-        if on_crash not in {"repeat", "skip"}:
-            raise ValueError(f"on_crash must be 'repeat' or 'skip', not {on_crash!r}")
-        self._on_crash = on_crash
+        self._on_crash = checked_on_crash(on_crash)
         self._catch_up = catch_up
         self._next = self.window_of(wall)
         self._late: list[_Late] = []
         self._newest = -math.inf  # the start of the newest window started
+        self.opened = False
         self.closed = False
         self.missed = 0
         # A window that ended before this stream began is nobody's duty, unless it was handed over
@@ -103,6 +110,15 @@ class Stream:
         if batch.through >= (wall - self._catch_up if batch.certain else wall):
             return batch
         return Batch(batch.slots, self.start_of(self.window_of(wall)), batch.certain)
+
+    def open(self, wall: float, on_crash: str | None = None) -> None:
+        """Somebody begins to iterate, for the first time or again."""
+        if on_crash is not None:
+            self._on_crash = checked_on_crash(on_crash)
+        missed = self.missed
+        self._skip_to(self.window_of(wall))
+        self.missed = missed  # nobody was late while it was closed
+        self.opened, self.closed = True, False
 
     def window_of(self, wall: float) -> int:
         """Return the number of the window that ``wall`` lies in."""
@@ -130,7 +146,9 @@ class Stream:
         self._skip_to(self.window_of(wall))
         for batch in batches:
             if batch.certain:
-                first = self._first_from(batch.through)
+                # A member whose clock was far ahead may have claimed windows that are yet to
+                # come. It is wrong about them: rather a repeat than an hour without polls.
+                first = min(self._first_from(batch.through), self.window_of(wall) + _MOST_AHEAD)
             elif self._on_crash == "repeat":
                 first = self.window_of(batch.through)
             else:
@@ -266,12 +284,21 @@ class Stream:
 
 
 def checked_interval(interval: float) -> float:
-    """Return the interval as a float, or raise ``ValueError``."""
+    """Return the interval as a float, or raise :class:`BadArgument`."""
     if isinstance(interval, bool) or not isinstance(interval, int | float):
-        raise TypeError(f"interval must be a number of seconds, not {interval!r}")
-    if not 0 < interval < math.inf:
-        raise ValueError(f"interval must be a positive number of seconds, not {interval!r}")
+        raise BadArgument(f"interval must be a number of seconds, not {interval!r}")
+    if not 1e-3 <= interval <= 1e9:
+        raise BadArgument(
+            f"interval must be a positive number of seconds, from 0.001 to 1e9, not {interval!r}"
+        )
     return float(interval)
+
+
+def checked_on_crash(on_crash: str) -> str:
+    """Return the rule, or raise :class:`BadArgument`."""
+    if on_crash not in ("repeat", "skip"):
+        raise BadArgument(f"on_crash must be 'repeat' or 'skip', not {on_crash!r}")
+    return on_crash
 
 
 def owed_by(streams: Iterable[Stream], wall: float, losing: SlotSet) -> list[tuple[float, SlotSet]]:
@@ -279,7 +306,10 @@ def owed_by(streams: Iterable[Stream], wall: float, losing: SlotSet) -> list[tup
     if not losing:
         return []
     return [
-        piece for stream in streams if not stream.closed for piece in stream.begun(wall, losing)
+        piece
+        for stream in streams
+        if stream.opened and not stream.closed
+        for piece in stream.begun(wall, losing)
     ]
 
 

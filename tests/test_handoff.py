@@ -543,6 +543,83 @@ def test_a_member_that_worked_no_window_promises_none(store):
     assert not b.handoff.take_gains()[0].certain
 
 
+def test_a_mark_of_unknown_outcome_is_not_repeated_on_an_old_lease(store):
+    a = store.member("a")
+    a.step()  # the ack
+    a.decide(*a.read())  # the mark; its outcome is unknown
+    assert Member.from_json("a", a.action.record).settled
+
+    store.now += 0.6 * TTL
+    a.decide(*a.read())
+
+    assert Member.from_json("a", a.action.record).settled is None
+    a.do()
+    a.heartbeat()
+    store.settle(a)
+    assert a.held == FULL
+
+
+def test_an_eager_member_that_has_settled_is_not_thrown_out_by_a_newcomer(store):
+    b = store.member("b", mode="eager")
+    store.settle(b)
+
+    store.member("a", mode="eager", ttl=3.0)
+
+    for _ in range(3):
+        b.step()
+    assert b.held == FULL
+
+
+def test_a_drain_that_began_while_a_record_was_on_its_way_is_still_announced(store):
+    a, _ = two(store)
+    a.handoff.pin(1, a.held)
+    store.member("c")
+    a.handoff.pin(1, NOTHING)
+    a.decide(*a.read())
+    assert isinstance(a.action, Publish)
+
+    a.handoff.drain()  # between the driver's call and its return
+    a.do()
+    assert not a.record.draining
+    a.handoff.pin(1, a.held)
+    a.step()
+
+    assert a.record.draining
+
+
+def test_a_draining_member_that_the_store_forgot_still_hands_over(store):
+    a, b = two(store)
+    a.handoff.pin(1, a.held)
+    a.handoff.drain()
+    a.step()
+    store.records.clear()
+    store.memory_age = 1.0
+
+    a.step()
+
+    assert isinstance(a.action, Join)
+    assert a.record.draining
+    assert a.handoff.in_hand(store.now) == FULL - b.held
+
+
+def test_a_record_that_is_no_bytes_is_named_like_any_other_bad_one(store):
+    a = store.member("a")
+    store.records["x"] = bytearray(a.store.records["a"])
+    store.records["y"] = None
+
+    a.step()
+
+    assert "x" in a.handoff.members
+    assert "NoneType" in a.handoff.problems["y"]
+
+
+def test_an_age_that_is_no_number_counts_as_young(store):
+    a = store.member("a")
+    store.memory_age = math.nan
+
+    assert isinstance(a.step(), Wait)
+
+
 def test_a_begun_window_that_is_given_up_lowers_the_through(store):
     a = store.member("a")
     store.settle(a)
@@ -550,6 +627,7 @@ def test_a_begun_window_that_is_given_up_lowers_the_through(store):
 
     a.step(yielded=[(960.0, FULL)])
 
+    assert a.record.through == 960.0
     assert {claim.through for claim in a.record.claims} == {960.0}
 
 

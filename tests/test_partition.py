@@ -53,8 +53,10 @@ def join(url):
     with contextlib.ExitStack() as stack:
 
         def joined(member, **options):
-            options.setdefault("ttl", 5.0)
-            partition = hashring.join(options.pop("url", url), "group", member, **options)
+            where = options.pop("url", url)
+            if isinstance(where, str):
+                options.setdefault("ttl", 5.0)
+            partition = hashring.join(where, "group", member, **options)
             stack.callback(partition.leave)
             return partition
 
@@ -325,6 +327,32 @@ def test_a_fork_holds_nothing(join):
     assert a.owned(KEYS) == KEYS
 
 
+def test_a_fork_while_the_lock_is_held_hangs_nowhere(join):
+    a = join("a")
+    settled(a)
+
+    with a._lock:
+        child = os.fork()
+        if child == 0:
+            threading.Thread(target=_exit_if_all_end, args=(a,)).start()
+            time.sleep(30)
+            os._exit(1)
+
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def _exit_if_all_end(partition):
+    assert partition.state == "left"
+    assert not partition.wait_settled(5)
+    with contextlib.suppress(LeaseLost):
+        partition.cycles(1)
+        os._exit(2)
+    with contextlib.suppress(LeaseLost), partition.cycle():
+        os._exit(3)
+    partition.leave()
+    os._exit(0)
+
+
 def test_leave_is_idempotent_and_ends_cycles(join):
     a = join("a")
     settled(a)
@@ -337,7 +365,7 @@ def test_leave_is_idempotent_and_ends_cycles(join):
     assert list(windows) == []
     assert a.state == "left"
     assert a.owned(KEYS) == []
-    assert a.drain()
+    assert not a.drain()  # nobody took over
     assert not a.wait_settled(0.1)
 
 
@@ -458,6 +486,129 @@ def test_objects_are_owned_by_their_key(join):
     with a.cycle() as cycle:
         assert cycle.owned([{"id": "x"}], key=lambda item: item["id"])[:] == [{"id": "x"}]
         assert cycle.owns("x")
+
+
+def test_jitter_loses_no_window(join):
+    a = join("a")
+    settled(a)
+    windows = []
+
+    with a.cycles(0.15, jitter=0.8) as cycles:
+        for cycle in cycles:
+            windows.append(cycle.window)
+            if len(windows) == 12:
+                break
+
+    assert windows == list(range(windows[0], windows[0] + 12))
+    assert cycles.missed == 0
+
+
+def test_a_loop_that_nobody_iterates_blocks_no_hand_over(join):
+    a = join("a")
+    settled(a)
+    polls, thread = polls_of(a, 0.2)
+    idle = a.cycles(0.3)
+    until(lambda: polls)
+
+    b = join("b")
+    until(lambda: len(b.members) == 2)
+
+    settled(b)
+    assert len(b.held) > 0
+    assert idle.missed == 0
+    a.stop()
+    thread.join(20)
+
+
+def test_a_named_loop_that_an_exception_leaves_does_not_hold_up_the_drain(join):
+    b = join("b")
+    settled(b)
+
+    a = join("a")
+    until(lambda: len(b.members) == 2 and b.state == a.state == "settled")
+    loop = a.cycles(60)
+
+    def work():
+        with a:
+            for _ in loop:
+                raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        work()
+
+    assert a.drain()  # it was handed over
+    assert next(loop, None) is None
+    settled(b)
+    assert len(b.held) == 65536
+
+
+def test_a_drain_inside_the_own_cycle_does_not_wait_for_itself(join):
+    a, b = join("a"), join("b")
+    until(lambda: len(a.members) == len(b.members) == 2)
+    settled(a, b)
+
+    with a.cycle() as cycle:
+        assert a.drain(20)
+        assert not cycle.valid
+
+    assert len(b.held) == 65536
+
+
+def test_a_drain_that_is_interrupted_leaves_all_the_same(join, monkeypatch):
+    a, b = join("a"), join("b")
+    until(lambda: len(a.members) == len(b.members) == 2)
+    settled(a, b)
+
+    def interrupted(seconds):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(a._ended, "wait", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        a.drain(20)
+
+    assert a.state == "left"
+    until(lambda: len(b.held) == 65536)
+
+
+def test_a_drain_may_be_given_all_the_time_in_the_world(join):
+    a = join("a")
+    settled(a)
+
+    assert a.drain(float("inf"))
+    assert a.drain()  # and says so again
+
+
+def test_a_join_whose_answer_is_lost_leaves_no_ghost(url):
+    class LosesTheAnswer(Flaky):
+        def join(self, group, member, record):
+            super().join(group, member, record)
+            raise StoreUnavailable("the answer was lost")
+
+    with pytest.raises(StoreUnavailable):
+        hashring.join(LosesTheAnswer(DriverURL.parse(url), ttl=5.0), "group", "a")
+
+    looker = MemoryDriver(DriverURL.parse(url), ttl=5.0)
+    looker.open()
+    assert looker.read("group").records == {}
+    looker.close()
+
+
+def test_a_member_whose_id_another_process_took_gives_up(join, url):
+    driver = flaky(url, 0.5)
+    a = join("a", url=driver)
+    settled(a)
+    driver.down = True
+    looker = MemoryDriver(DriverURL.parse(url), ttl=0.5)
+    looker.open()
+    until(lambda: "a" not in looker.read("group").records)
+    second = join("a", ttl=0.5)
+    driver.down = False
+
+    with pytest.raises(MemberExists):
+        a.wait_settled(20)
+
+    settled(second)
+    looker.close()
 
 
 def test_bad_arguments_of_cycles_are_errors(join):

@@ -143,8 +143,13 @@ def test_meta_that_cannot_be_published_is_an_error_at_once(meta):
         dataclasses.replace(MEMBER, meta=meta).to_json()
 
 
+def test_meta_leaves_room_for_what_the_hand_off_publishes():
+    with pytest.raises(BadRecord, match=r"meta of \d+ bytes"):
+        dataclasses.replace(MEMBER, meta={"x": "y" * 70_000}).to_json()
+
+
 def test_a_record_that_is_too_large_says_by_how_much():
-    with pytest.raises(BadRecord, match=r"a record of \d+ bytes"):
+    with pytest.raises(BadRecord, match=r"of \d+ bytes"):
         dataclasses.replace(MEMBER, meta={"x": "y" * MAX_RECORD}).to_json()
 
 

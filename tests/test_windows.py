@@ -15,9 +15,11 @@ LOW, HIGH = SlotSet.of(range(4), 8), SlotSet.of(range(4, 8), 8)
 
 
 def stream(wall=100.0, *, interval=10.0, since=(), **options):
-    return Stream(
+    made = Stream(
         interval, wall=wall, since=since, catch_up=options.pop("catch_up", 10.0), **options
     )
+    made.open(wall)
+    return made
 
 
 def work(found, wall, slots=FULL):
@@ -182,6 +184,22 @@ def test_slots_handed_over_just_before_a_window_ends_are_not_skipped_with_the_ba
     assert work(found, 101.01) == [(100, HIGH, True), (101, FULL, False)]
 
 
+def test_a_previous_owner_whose_clock_is_far_ahead_is_not_believed():
+    found = stream()
+
+    found.gain([Batch(HIGH, 3700.0, certain=True)], 101.0)
+
+    assert work(found, 101.0) == [(10, LOW, False)]
+    assert work(found, 120.0) == [(12, FULL, False)]
+
+
+def test_a_stream_that_nobody_iterates_owes_nothing():
+    found = Stream(10.0, wall=100.0, since=[])
+
+    assert owed_by([found], 103.0, HIGH) == []
+    assert yielded_by([found], 103.0, HIGH) == []
+
+
 def test_a_begun_window_is_owed_until_it_is_started():
     found = stream()
 
@@ -249,7 +267,7 @@ def test_an_interval_that_is_no_length_is_refused(interval):
 
 
 def test_an_interval_that_is_no_number_is_refused():
-    with pytest.raises(TypeError, match="interval"):
+    with pytest.raises(ValueError, match="interval"):
         stream(interval="60")
 
 

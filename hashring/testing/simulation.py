@@ -436,6 +436,7 @@ class _Actor:
             on_crash=world.profile.on_crash,
             catch_up=TTL,
         )
+        stream.open(self.wall())
         handoff.take_gains()
         lazy = random_.random() < 0.2
         for number in itertools.count():
