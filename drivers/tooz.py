@@ -92,6 +92,7 @@ class _Entry:
         settled: not a candidate any more.
         ttl: the writer's lease in seconds.
         record: the member's record.
+        ours: it has the form of ours; a stranger's is nothing for us to remove.
     """
 
     name: str
@@ -102,6 +103,7 @@ class _Entry:
     settled: bool
     ttl: float
     record: bytes
+    ours: bool = True
 
     @property
     def rank(self) -> tuple[int, int]:
@@ -136,7 +138,7 @@ class _Board:
             )
             still = asked - seen[entry.name][1]
             if still >= entry.ttl:
-                if still >= entry.ttl * _LINGER:
+                if entry.ours and still >= entry.ttl * _LINGER:
                     self.remains.append(entry.name)
                 continue
             held = newest.get((entry.member, entry.token))
@@ -473,7 +475,7 @@ class ToozDriver(Driver):
         except (ValueError, TypeError, KeyError):
             # A stranger's: it is shown as a member whose record says nothing.
             member = unquote(name.partition("!")[0])
-            return _Entry(name, member, name, 0, 0, True, self.ttl, b"")
+            return _Entry(name, member, name, 0, 0, True, self.ttl, b"", ours=False)
 
     def _sweep(self, group: str, name: str, deadline: float) -> None:
         """Remove what a dead member left on the file backend, where nothing else does."""
