@@ -484,7 +484,7 @@ class ToozDriver(Driver):
             try:
                 self._done(deadline, coordinator.leave_group, _group_id(group))
             finally:
-                self._abandon(coordinator)
+                self._abandon(coordinator, deadline)
 
     # -- writing on it
 
@@ -554,7 +554,9 @@ class ToozDriver(Driver):
         try:
             self._enter(group, new, said, deadline)
         except BaseException:
-            self._abandon(new.coordinator)  # whether it is on the board is unknown: never use it
+            self._abandon(
+                new.coordinator, deadline
+            )  # whether it is on the board is unknown: never use it
             raise
         lease.seat = new
         if old is not None:
@@ -563,7 +565,7 @@ class ToozDriver(Driver):
                 if self._backend == "file" and not old.unsure:
                     lease.spare = old
             if lease.spare is None:
-                self._abandon(old.coordinator)
+                self._abandon(old.coordinator, deadline)
 
     def _enter(self, group: str, seat: _Seat, said: dict[str, Any], deadline: float) -> None:
         while True:
@@ -588,7 +590,7 @@ class ToozDriver(Driver):
                     self._done(deadline, seat.coordinator.leave_group, _group_id(group))
         finally:
             for seat in seats:
-                self._abandon(seat.coordinator)
+                self._abandon(seat.coordinator, deadline)
 
     # -- tooz
 
@@ -639,11 +641,11 @@ class ToozDriver(Driver):
         hosts = ",".join(host if port is None else f"{host}:{port}" for host, port in url.hosts)
         return f"{self._backend}://{user + '@' if user else ''}{hosts}{url.path}"
 
-    def _abandon(self, coordinator: Any) -> None:
+    def _abandon(self, coordinator: Any, deadline: float = math.inf) -> None:
         """End a coordinator's connections and threads, and leave its entry where it is.
 
         tooz's own ``stop()`` takes a member out of all groups, and kazoo's ends the session;
-        neither has a public way not to.
+        neither has a public way not to. What has not ended by the deadline ends later, alone.
         """
 
         def stop() -> None:
@@ -656,7 +658,8 @@ class ToozDriver(Driver):
                 _disconnect(coordinator)
 
         with contextlib.suppress(ToozError, OSError):
-            self._bounded(stop, boottime() + min(2.0, self.settings["timeout"]))
+            soon = boottime() + min(2.0, self.settings["timeout"])
+            self._bounded(stop, min(soon, deadline))
 
     def _bounded(
         self, act: Callable[[], _T], deadline: float, late: Callable[[_T], None] | None = None

@@ -177,6 +177,32 @@ def test_a_strangers_entry_in_our_group_is_shown_as_a_member_that_says_nothing(
         stranger.stop()
 
 
+def test_a_strangers_entry_in_our_group_is_not_swept_away(
+    tmp_path: Path, files: str, connect: Open
+) -> None:
+    reader = connect(files, ttl=0.1)
+    stranger = coordination.get_coordinator(f"file://{tmp_path}", b"stranger")
+    stranger.start()
+    try:
+        reader.join("group", "a", record("1"))
+        stranger.join_group(b"hashring:group", {"number": "none"}).get()
+        reader.leave("group", "a")
+        reader.read("group")
+        # Ours is seen later than the stranger's, and with the same lease: it is swept later, too.
+        dead = connect(files, ttl=0.1)
+        dead.join("group", "dead", record("1"))
+        dead.close()
+
+        def left() -> set[bytes]:
+            reader.read("group")
+            return set(stranger.get_members(b"hashring:group").get())
+
+        wait_until(lambda: len(left()) < 2, what="the end of the dead member's entry")
+        assert left() == {b"stranger"}
+    finally:
+        stranger.stop()
+
+
 # -- a backend that stalls
 
 
@@ -202,6 +228,31 @@ def test_a_write_whose_outcome_is_unknown_never_lands_over_a_later_one(connect: 
         driver.heartbeat()
         driver.leave("group", "a")
         assert reader.read("group").records == {}
+
+
+def test_what_is_given_up_with_a_call_does_not_prolong_it(
+    connect: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with EtcdServer() as server:
+        driver = connect(f"{server.url}?timeout=2&api_version=v3", ttl=30.0)
+        driver.join("group", "a", record("1"))
+        stop, stopping = threading.Event(), threading.Event()
+        coordinator = driver._leases["group", "a"].seat.coordinator
+
+        def slow() -> None:
+            stopping.set()
+            stop.wait(20.0)
+
+        monkeypatch.setattr(coordinator, "stop", slow)
+        server.pause()
+        began = time.monotonic()
+        with pytest.raises(StoreUnavailable):
+            driver.leave("group", "a")
+        took = time.monotonic() - began
+        server.resume()
+        assert stopping.wait(20.0)
+        stop.set()
+    assert took < 3.5  # two seconds, and some for a machine that is busy; with the other's time, 4
 
 
 def test_a_heartbeat_that_took_too_long_counts_as_lost(connect: Open) -> None:
