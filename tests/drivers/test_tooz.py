@@ -138,7 +138,7 @@ def test_what_dead_members_leave_on_the_file_backend_is_swept_away(
     tmp_path: Path, files: str, connect: Open
 ) -> None:
     for number in range(6):
-        dead = connect(files, ttl=0.1)
+        dead = connect(files, ttl=0.4)
         dead.join("group", f"dead-{number}", record("1"))
         dead.close()
     reader = connect(files)
@@ -180,7 +180,7 @@ def test_a_strangers_entry_in_our_group_is_shown_as_a_member_that_says_nothing(
 def test_a_strangers_entry_in_our_group_is_not_swept_away(
     tmp_path: Path, files: str, connect: Open
 ) -> None:
-    reader = connect(files, ttl=0.1)
+    reader = connect(files, ttl=0.4)
     stranger = coordination.get_coordinator(f"file://{tmp_path}", b"stranger")
     stranger.start()
     try:
@@ -189,7 +189,7 @@ def test_a_strangers_entry_in_our_group_is_not_swept_away(
         reader.leave("group", "a")
         reader.read("group")
         # Ours is seen later than the stranger's, and with the same lease: it is swept later, too.
-        dead = connect(files, ttl=0.1)
+        dead = connect(files, ttl=0.4)
         dead.join("group", "dead", record("1"))
         dead.close()
 
