@@ -12,11 +12,16 @@ from hashring.testing import DriverSuite
 from tests.servers.etcd import EtcdServer
 from tests.servers.zookeeper import ZooKeeperServer
 
+# Each membership has coordinators of tooz of its own, and every heartbeat writes each of them: the
+# test's cost grows with the square of this.
+CROWD = 20
+
 
 class TestFile(DriverSuite):
     """tooz's files, in a folder."""
 
     ttl: ClassVar[float] = 1.5
+    crowd: ClassVar[int] = CROWD
 
     @pytest.fixture
     def url(self, tmp_path: Path) -> str:
@@ -33,6 +38,7 @@ class TestEtcd(DriverSuite):
     """etcd, through its HTTP gateway."""
 
     ttl: ClassVar[float] = 2.0
+    crowd: ClassVar[int] = CROWD
 
     @pytest.fixture
     def url(self, etcd: EtcdServer) -> str:
@@ -57,11 +63,12 @@ class TestZooKeeper(DriverSuite):
 
     ttl: ClassVar[float] = 2.0
     long_ttl: ClassVar[float] = 20.0
+    crowd: ClassVar[int] = CROWD
 
     @pytest.fixture
     def url(self, zookeeper: ZooKeeperServer) -> str:
         self._server = zookeeper
-        return f"tooz+zookeeper://{zookeeper.address}?poll=0.05"
+        return f"tooz+zookeeper://{zookeeper.address}?poll=0.05&timeout=6"
 
     def stop_server(self) -> None:
         self._server.kill()
