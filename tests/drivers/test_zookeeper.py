@@ -49,6 +49,9 @@ def connect() -> Iterator[Open]:
     with contextlib.ExitStack() as stack:
 
         def connect(url: str, ttl: float = 2.0) -> Driver:
+            if "timeout=" not in url:
+                # A busy machine may need more for a call than the third of a short lease.
+                url += f"{'&' if '?' in url else '?'}timeout=3"
             driver = load(url, ttl=ttl)
             driver.open()
             stack.callback(driver.close)

@@ -31,7 +31,8 @@ class TestZooKeeper(DriverSuite):
     @pytest.fixture
     def url(self, server: ZooKeeperServer) -> str:
         self._server = server
-        return f"{server.url}/suite"
+        # A busy machine may need more for a call than the third of a short lease.
+        return f"{server.url}/suite?timeout=3"
 
     def stop_server(self) -> None:
         self._server.kill()
@@ -48,7 +49,9 @@ class TestEnsemble(DriverSuite):
     @pytest.fixture
     def url(self, ensemble: Ensemble) -> str:
         self._ensemble = ensemble
-        return f"zookeeper://agent:s3cret@{ensemble.url.removeprefix('zookeeper://')}/suite"
+        return (
+            f"zookeeper://agent:s3cret@{ensemble.url.removeprefix('zookeeper://')}/suite?timeout=3"
+        )
 
     def stop_server(self) -> None:
         self._stopped = [self._ensemble.leader, self._ensemble.follower]
