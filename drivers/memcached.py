@@ -818,7 +818,7 @@ class MemcachedDriver(Driver):
         until = boottime() + within
         # pymemcache's own way to connect tries but one of a host's addresses.
         if isinstance(self._host, str):
-            made = _dialled((socket.AF_UNIX, socket.SOCK_STREAM, 0, "", self._host), within)
+            made = _dialled((socket.AF_UNIX, socket.SOCK_STREAM, 0, "", self._host), _left(until))
         else:
             made = self._first(socket.getaddrinfo(*self._host, type=socket.SOCK_STREAM), until)
         try:
