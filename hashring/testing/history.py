@@ -326,8 +326,8 @@ class History:
                     self.behind.append(line["t"] + self.offset - cycle.window * self.interval)
                     if line["missed"] > missed and previous is not None:
                         self.skipped[member].update(range(previous + 1, cycle.window))
-                    previous = cycle.window
-                missed = line["missed"]
+                    # Only here: a late cycle may come between the skipped window and the next.
+                    previous, missed = cycle.window, line["missed"]
             elif kind == "poll":
                 self._read_polls(member, line, cycle)
             elif kind == "end" and cycle is not None:

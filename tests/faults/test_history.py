@@ -215,6 +215,24 @@ def test_a_member_that_got_no_processor_is_late_by_itself(story: Story) -> None:
     assert verdict.violations == []
 
 
+def test_a_late_cycle_after_the_skipped_window_does_not_hide_it(story: Story) -> None:
+    for member in ("a", "b"):
+        story.holds(member, 0.0, 10.0)
+    for second in range(10):
+        story.works("a", second)
+        if second == 5:
+            # It was gained meanwhile, and begins with what the window before still lacks.
+            log = story.log("b")
+            number = log.set_id(SlotSet.empty(SLOTS))
+            log.write("begin", t=5.1, window=1004, late=True, missed=1, set=number)
+            log.write("end", t=5.1, valid=True)
+        if second != 4:
+            story.works("b", second, missed=1 if second > 4 else 0)
+    verdict = story.judged(10.0)
+    assert verdict.late == verdict.missed == len(OWNED["b"])
+    assert verdict.violations == []
+
+
 def test_windows_before_everything_was_held_and_after_the_end_do_not_count(story: Story) -> None:
     story.holds("a", 0.0, 10.0)
     story.holds("b", 2.5, 10.0)
