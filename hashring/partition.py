@@ -550,7 +550,8 @@ class Partition:
         :meth:`stop` there.
 
         Args:
-            timeout: seconds to wait, ``ttl`` by default; then leave all the same.
+            timeout: seconds to wait, twice ``ttl`` by default (a store that forgot makes all stand
+                still for one of them); then leave all the same.
 
         Returns:
             Whether the rest have taken over everything.
@@ -558,7 +559,7 @@ class Partition:
         if self._is_child():
             return True  # A forked child has nothing to give up.
         self.stop()
-        seconds = self.ttl if timeout is None else min(max(0.0, timeout), threading.TIMEOUT_MAX)
+        seconds = 2 * self.ttl if timeout is None else min(max(0.0, timeout), threading.TIMEOUT_MAX)
         try:
             self._end_own_cycles()
             with self._changed:
