@@ -43,7 +43,7 @@ class TestEtcd(DriverSuite):
     @pytest.fixture
     def url(self, etcd: EtcdServer) -> str:
         self._server = etcd
-        return f"tooz+etcd3+http://{etcd.address}?poll=0.05"
+        return f"tooz+etcd3+http://{etcd.address}?poll=0.05&timeout=10"
 
     def stop_server(self) -> None:
         self._server.kill()
@@ -68,7 +68,7 @@ class TestZooKeeper(DriverSuite):
     @pytest.fixture
     def url(self, zookeeper: ZooKeeperServer) -> str:
         self._server = zookeeper
-        return f"tooz+zookeeper://{zookeeper.address}?poll=0.05&timeout=6"
+        return f"tooz+zookeeper://{zookeeper.address}?poll=0.05&timeout=4"
 
     def stop_server(self) -> None:
         self._server.kill()
