@@ -14,8 +14,8 @@ writers    hash: driver token -> ``sequence time`` of its last write
 =========  ====================================================================================
 
 Each but the first holds an entry for the empty name, which no member can have. So none of them
-is ever empty, and one that is missing was forgotten: by a flush, an eviction, or a restart. They all
-expire a day after the group was last empty, or was read though nobody had ever joined it.
+is ever empty, and one that is missing was forgotten: by a flush, an eviction, or a restart. They
+all expire a day after the last member went, or after the first call where nobody ever joined.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ PARTS = ("group", "leases", "owners", "records", "changes", "writers")
 
 SCRIPT = """\
 local group, leases, owners, records, changes, writers = unpack(KEYS)
-local operation, ttl = ARGV[1], tonumber(ARGV[2])
+local operation, ttl, known_epoch, latest = ARGV[1], tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4])
 local DAY = 86400000000
 local function expire_in_a_day()
     for _, key in ipairs(KEYS) do
@@ -123,8 +123,17 @@ local function remove(member)
     end
 end
 
-for _, member in ipairs(redis.call('ZRANGEBYSCORE', leases, '-inf', digits(now))) do
+local expired = redis.call('ZRANGEBYSCORE', leases, '-inf', digits(now))
+for _, member in ipairs(expired) do
     remove(member)
+end
+-- Of two clocks the caller knows this one, and says how late it may be by now. If it is later, or
+-- the caller is new here, the clock may have stepped, and where that ended every lease, nobody who
+-- would know it is left for the others to wait for.
+if #expired > 0 and redis.call('ZCARD', leases) == 1
+        and (known_epoch ~= identity .. ':' .. born or now > latest) then
+    since = now
+    redis.call('HSET', group, 'since', digits(now))
 end
 
 -- Removals stay in `changes` for those who read increments, but not for ever.
@@ -177,7 +186,7 @@ if operation == 'look' then
 end
 
 if operation == 'read' then
-    local epoch, known = ARGV[3], tonumber(ARGV[4])
+    local epoch, known = ARGV[5], tonumber(ARGV[6])
     local size = redis.call('HLEN', records) - 1
     if epoch ~= identity .. ':' .. born or known < floor or known > version then
         return answer('all', size, redis.call('HGETALL', records))
@@ -197,11 +206,11 @@ if operation == 'doubt' then
     return answer('ok')
 end
 
-local token = ARGV[3]
+local token = ARGV[5]
 
 if operation == 'heartbeat' then
     local lost, behind = {}, {}
-    for i = 4, #ARGV, 3 do
+    for i = 6, #ARGV, 3 do
         local member, incarnation, sequence = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2])
         local lease = lease_of(member)
         if not lease or lease.token ~= token or lease.incarnation ~= incarnation then
@@ -217,7 +226,7 @@ if operation == 'heartbeat' then
     return answer('ok', lost, behind)
 end
 
-local sequence, member = tonumber(ARGV[4]), ARGV[5]
+local sequence, member = tonumber(ARGV[6]), ARGV[7]
 if outdated(token, sequence) then
     return answer('outdated')
 end
@@ -234,7 +243,7 @@ if operation == 'leave' then
     return answer('ok')
 end
 
-local incarnation, record = ARGV[6], ARGV[7]
+local incarnation, record = ARGV[8], ARGV[9]
 local mine = lease and lease.token == token and lease.incarnation == incarnation
 
 if operation == 'publish' then

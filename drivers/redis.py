@@ -14,7 +14,8 @@ Redis and Valkey, alone, under Sentinel or in a Cluster. What must hold, and wha
 * A primary that was replaced may not know it. Joins, publishes and heartbeats count only when
   someone else vouches for the server afterwards (``_redis_nodes``).
 * A server whose clock stepped forward would end leases early. Each driver compares the server's
-  time with its own boot-time clock, and makes the memory young where they part.
+  time with its own boot-time clock, and makes the memory young where they part. Where the step
+  ended all leases before such a driver called, the script itself makes it young.
 
 This room knows one store, and nothing of rings, views or the hand-off.
 """
@@ -183,6 +184,7 @@ class _Group:
         self.records: dict[str, bytes] = {}
         self.ends = 0.0  # on our clock, the earliest time at which a lease may run out
         self.sight: _Sight | None = None
+        self.doubtful = False  # the clock stepped, and the store was not told yet
         self.waiting = threading.Lock()
         self.subscription: _Subscription | None = None
 
@@ -602,16 +604,16 @@ class RedisDriver(Driver):
         same number changes nothing.
         """
         state = self._group(group)
-        command = [*state.keys, operation, int(self.ttl * 1e6), *arguments]
         deadline = Deadline(self.settings["timeout"])
 
         def run(route: Route) -> _Reply:
             node = route.find(state.key, deadline)
-            reply = self._run(state, node, command, vouched, deadline)
+            reply = self._run(state, node, [operation, *arguments], vouched, deadline)
             if self._stepped(state, reply):
                 _log.warning("%s: the server's clock stepped forward: waiting one ttl", self.url)
-                doubt = [*state.keys, "doubt", int(self.ttl * 1e6)]
-                reply.since = self._run(state, node, doubt, False, deadline).since
+            if state.doubtful:
+                reply.since = self._run(state, node, ["doubt"], False, deadline).since
+                state.doubtful = False
             return reply
 
         return self._trying(doing, state.key, deadline, run)
@@ -653,6 +655,8 @@ class RedisDriver(Driver):
         self, state: _Group, node: Node, command: list[Any], vouched: bool, deadline: Deadline
     ) -> _Reply:
         """Run the script once; where it counts, have others vouch for the server."""
+        operation, *arguments = command
+        command = [*state.keys, operation, int(self.ttl * 1e6), *self._latest(state), *arguments]
         wanted = self._wanted(node) if vouched else 0
         reply, acks = self._evaluate(node, command, wanted, deadline)
         node.replicas = reply.online
@@ -708,10 +712,21 @@ class RedisDriver(Driver):
                 return False
             expected = sight.ahead + _DRIFT * max(0.0, reply.began - sight.at)
             if least > expected + _STEP * self.ttl:
+                state.doubtful = True
                 return True
             if expected < most:
                 state.sight = _Sight(reply.epoch, expected, reply.began)
             return False
+
+    def _latest(self, state: _Group) -> tuple[bytes, int]:
+        """Return the epoch that we know, and the latest that its server's time may be now."""
+        with self._lock:
+            sight = state.sight
+        if sight is None:
+            return b"", 0
+        now = boottime()
+        ahead = sight.ahead + _DRIFT * max(0.0, now - sight.at) + _STEP * self.ttl
+        return sight.epoch, int((now + ahead) * 1e6)
 
     # -- the server ----------------------------------------------------------------------------
 

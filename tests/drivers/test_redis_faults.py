@@ -114,9 +114,7 @@ class TestForgetting:
         assert reading.records == {}
         assert reading.memory_age <= passed
 
-    @pytest.mark.parametrize(
-        "part", ["group", "leases", "owners", "records", "changes", "writers"]
-    )
+    @pytest.mark.parametrize("part", ["group", "leases", "owners", "records", "changes", "writers"])
     def test_one_key_that_is_gone_counts_as_forgetting_everything(
         self, server: RedisServer, opened: Opened, part: str
     ) -> None:
@@ -263,6 +261,36 @@ class TestTime:
                 a.heartbeat()
             newcomer = opened(server.url)
             assert newcomer.read("g").memory_age <= time.monotonic() - stepped
+
+    def test_a_newcomer_that_calls_first_after_a_step_doubts_the_memory(
+        self, opened: Opened
+    ) -> None:
+        with SteppingRedisServer() as server:
+            a = opened(server.url)
+            a.join("g", "a", record("1"))
+            wait_until(lambda: a.read("g").memory_age > 0.3)
+            newcomer = opened(server.url)
+            server.step_clock(3600)
+            stepped = time.monotonic()
+            reading = newcomer.read("g")
+            assert reading.records == {}
+            assert reading.memory_age <= time.monotonic() - stepped
+
+    def test_a_newcomer_that_removes_one_dead_member_of_several_doubts_nothing(
+        self, opened: Opened
+    ) -> None:
+        with RedisServer() as server, server.client() as client:
+            opened(server.url, ttl=0.6).join("g", "dead", record("1"))
+            opened(server.url, ttl=60.0).join("g", "alive", record("1"))
+
+            def ran_out() -> bool:
+                seconds, microseconds = client.time()
+                return client.zscore("hashring:{g}:leases", "dead") < seconds * 1e6 + microseconds
+
+            wait_until(ran_out, what="the end of the lease")
+            reading = opened(server.url).read("g")
+            assert reading.records.keys() == {"alive"}
+            assert reading.memory_age >= 0.5
 
     def test_a_server_clock_that_steps_back_keeps_no_dead_member_alive(
         self, opened: Opened
