@@ -136,6 +136,7 @@ class Node:
     ) -> None:
         self.address = address
         self.replicas = 0  # how many the server listed last
+        self.most = 0  # how many it, or one that it replaced, ever listed
         self._make = make
         self._connect_timeout = connect_timeout
         self._lock = threading.Lock()
@@ -240,7 +241,11 @@ class Route(Protocol):
 
 
 class PlainRoute:
-    """One server, for ever. Where it lists replicas, they must confirm what it confirms."""
+    """One address, for ever. Where it ever listed replicas, they must confirm what it confirms.
+
+    Behind the address may be one server today and its replica tomorrow. The one that was replaced
+    has lost that replica, and may not know why; so it does not count as one that never had any.
+    """
 
     def __init__(self, node: Node) -> None:
         self._node = node
@@ -260,7 +265,9 @@ class PlainRoute:
     def vouch(self, key: bytes, node: Node, acked: bool | None, deadline: Deadline) -> None:
         if acked is False:
             raise NotVouched(
-                f"the replicas of {node} did not confirm the write; replicas=0 waits for none"
+                f"the replicas of {node} did not confirm the write: it lists {node.replicas}, and "
+                f"the most it ever listed is {node.most}. It may have been replaced. If replicas "
+                f"were removed on purpose, say how many must confirm: replicas=0 is none"
             )
 
     def close(self) -> None:

@@ -28,7 +28,8 @@ PARTS = ("group", "leases", "owners", "records", "changes", "writers")
 
 SCRIPT = """\
 local group, leases, owners, records, changes, writers = unpack(KEYS)
-local operation, ttl, known_epoch, latest = ARGV[1], tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4])
+local operation, ttl = ARGV[1], tonumber(ARGV[2])
+local known_epoch, latest, most = ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
 local DAY = 86400000000
 local function expire_in_a_day()
     for _, key in ipairs(KEYS) do
@@ -112,6 +113,14 @@ else
     end
 end
 
+-- The most replicas that this server, or one that it replaced, ever listed. A call may know more:
+-- the group was perhaps forgotten since.
+local listed = tonumber(redis.call('HGET', group, 'replicas') or 0)
+most = math.max(most, online, listed)
+if most > listed then
+    redis.call('HSET', group, 'replicas', most)
+end
+
 local function remove(member)
     bump()
     redis.call('ZADD', changes, version, member)
@@ -158,7 +167,7 @@ local function answer(status, ...)
     if first[1] ~= '' then
         ends = tonumber(first[2])
     end
-    return {status, identity .. ':' .. born, version, now, since, online, ends, ...}
+    return {status, identity .. ':' .. born, version, now, since, online, most, ends, ...}
 end
 
 -- Whether this is older than a write of the same driver that was applied already.
@@ -186,7 +195,7 @@ if operation == 'look' then
 end
 
 if operation == 'read' then
-    local epoch, known = ARGV[5], tonumber(ARGV[6])
+    local epoch, known = ARGV[6], tonumber(ARGV[7])
     local size = redis.call('HLEN', records) - 1
     if epoch ~= identity .. ':' .. born or known < floor or known > version then
         return answer('all', size, redis.call('HGETALL', records))
@@ -206,11 +215,11 @@ if operation == 'doubt' then
     return answer('ok')
 end
 
-local token = ARGV[5]
+local token = ARGV[6]
 
 if operation == 'heartbeat' then
     local lost, behind = {}, {}
-    for i = 6, #ARGV, 3 do
+    for i = 7, #ARGV, 3 do
         local member, incarnation, sequence = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2])
         local lease = lease_of(member)
         if not lease or lease.token ~= token or lease.incarnation ~= incarnation then
@@ -226,7 +235,7 @@ if operation == 'heartbeat' then
     return answer('ok', lost, behind)
 end
 
-local sequence, member = tonumber(ARGV[6]), ARGV[7]
+local sequence, member = tonumber(ARGV[7]), ARGV[8]
 if outdated(token, sequence) then
     return answer('outdated')
 end
@@ -243,7 +252,7 @@ if operation == 'leave' then
     return answer('ok')
 end
 
-local incarnation, record = ARGV[8], ARGV[9]
+local incarnation, record = ARGV[9], ARGV[10]
 local mine = lease and lease.token == token and lease.incarnation == incarnation
 
 if operation == 'publish' then

@@ -157,6 +157,7 @@ class _Reply:
     now: int
     since: int
     online: int
+    most: int
     ends: int
     rest: list[Any]
     began: float
@@ -656,15 +657,17 @@ class RedisDriver(Driver):
     ) -> _Reply:
         """Run the script once; where it counts, have others vouch for the server."""
         operation, *arguments = command
-        command = [*state.keys, operation, int(self.ttl * 1e6), *self._latest(state), *arguments]
+        known = (*self._latest(state), node.most)
+        command = [*state.keys, operation, int(self.ttl * 1e6), *known, *arguments]
         wanted = self._wanted(node) if vouched else 0
-        reply, acks = self._evaluate(node, command, wanted, deadline)
-        node.replicas = reply.online
+        waited = wanted if wanted <= node.replicas else 0  # who is not there is not waited for
+        reply, acks = self._evaluate(node, command, waited, deadline)
+        node.replicas, node.most = reply.online, max(node.most, reply.most)
         if not vouched:
             return reply
-        if wanted < self._wanted(node):
+        wanted = max(wanted, self._wanted(node))
+        if waited < wanted <= node.replicas:
             # There are more replicas than at the last time. Twice is as good as once.
-            wanted = self._wanted(node)
             reply, acks = self._evaluate(node, command, wanted, deadline)
         acked = acks >= wanted
         if not wanted and self.settings["replicas"] is None:
@@ -674,9 +677,16 @@ class RedisDriver(Driver):
         return reply
 
     def _wanted(self, node: Node) -> int:
-        """Return how many replicas must confirm: with the server itself, more than half."""
+        """Return how many replicas must confirm: with the server itself, more than half.
+
+        Where nobody else can tell that a server was replaced, more than half of all that it ever
+        listed: to one that was, the others are gone, or follow another.
+        """
         configured: int | None = self.settings["replicas"]
-        return (node.replicas + 1) // 2 if configured is None else configured
+        if configured is not None:
+            return configured
+        listed = node.most if isinstance(self._route, PlainRoute) else node.replicas
+        return (listed + 1) // 2
 
     def _evaluate(
         self, node: Node, command: list[Any], replicas: int, deadline: Deadline
@@ -692,10 +702,11 @@ class RedisDriver(Driver):
         for answer in answers:
             if isinstance(answer, redis.RedisError):
                 raise answer
-        status, epoch, version, now, since, online, ends, *rest = answers[0]
+        status, epoch, version, now, since, online, most, ends, *rest = answers[0]
         reply = _Reply(
-            node, status.decode(), epoch, version, now, since, online, ends, rest, began, boottime()
-        )
+            node, status.decode(), epoch, version, now, since, online, most, ends, rest,
+            began, boottime(),
+        )  # fmt: skip
         return reply, answers[1] if replicas else 0
 
     def _stepped(self, state: _Group, reply: _Reply) -> bool:

@@ -576,6 +576,36 @@ class TestReplicas:
             replica.resume()
             until_it_works(a.heartbeat)
 
+    def test_a_server_that_has_lost_its_replica_confirms_nothing_unless_told_so(
+        self, opened: Opened
+    ) -> None:
+        with RedisServer() as server, RedisServer(replicaof=f"{LOOPBACK} {server.port}") as replica:
+            with server.client() as client, replica.client() as other:
+
+                def online() -> int:
+                    listed = client.info("replication").values()
+                    return sum(isinstance(one, dict) and one["state"] == "online" for one in listed)
+
+                wait_until(lambda: online() == 1)
+                a = opened(f"{server.url}?timeout=1", ttl=60.0)
+                a.join("g", "a", record("1"))
+                other.execute_command("REPLICAOF", "NO", "ONE")  # promoted, by hand
+                wait_until(lambda: online() == 0)
+                # The old primary knows of no promotion. Nor does a driver that was not there.
+                for driver in (a, opened(f"{server.url}?timeout=1", ttl=60.0)):
+                    with pytest.raises(StoreUnavailable, match="replicas=0"):
+                        driver.join("g", "b", record("1"))
+                with pytest.raises(StoreUnavailable, match="replicas=0"):
+                    a.heartbeat()
+                told = opened(f"{server.url}?replicas=0", ttl=60.0)
+                told.join("g", "d", record("1"))
+                told.heartbeat()
+                # Nor may the promoted one confirm alone: it has the group, and its history.
+                with pytest.raises(StoreUnavailable, match="replicas=0"):
+                    opened(f"{replica.url}?timeout=1", ttl=60.0).join("g", "e", record("1"))
+                other.execute_command("REPLICAOF", LOOPBACK, server.port)
+                until_it_works(a.heartbeat)
+
     def test_a_replica_is_never_taken_for_the_primary(self, opened: Opened) -> None:
         with RedisServer() as server, RedisServer(replicaof=f"{LOOPBACK} {server.port}") as replica:
             a = opened(server.url)
