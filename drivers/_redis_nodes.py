@@ -80,20 +80,52 @@ class Link(Protocol):
     def read_response(self) -> Any: ...
 
 
+class _Timed:
+    """A socket whose receiving ends at one time, however many pieces an answer comes in."""
+
+    def __init__(self, raw: Any, end: float) -> None:
+        self._raw = raw
+        self.end = end
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._raw, name)
+
+    def recv(self, *arguments: Any) -> Any:
+        self._shorten()
+        return self._raw.recv(*arguments)
+
+    def recv_into(self, *arguments: Any) -> Any:  # by redis-py with hiredis
+        self._shorten()
+        return self._raw.recv_into(*arguments)
+
+    def _shorten(self) -> None:
+        left = self.end - boottime()
+        set_to = self._raw.gettimeout()
+        if set_to == 0:  # only a look, which does not wait
+            return
+        if left <= 0:
+            raise TimeoutError("the time for the answer is over")
+        if set_to is None or set_to > left:
+            self._raw.settimeout(left)
+
+
 class _Bounded:
     """Mixed into redis-py's connections, whose timeout is otherwise the same for every call."""
 
     _raw: Any = None
+    _end = 0.0
 
     def _connect(self) -> Any:
-        self._raw = super()._connect()  # type: ignore[misc]
+        self._raw = _Timed(super()._connect(), self._end)  # type: ignore[misc]
         return self._raw
 
     def bound(self, seconds: float, to_connect: float) -> None:
-        """Let every single wait from now on end after so many seconds."""
+        """Let all that is done from now on end after so many seconds."""
+        self._end = boottime() + seconds
         self.socket_timeout = seconds
         self.socket_connect_timeout = min(seconds, to_connect)
         if self._raw is not None and self._raw.fileno() >= 0:
+            self._raw.end = self._end
             self._raw.settimeout(seconds)
 
     def wake(self) -> None:

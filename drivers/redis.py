@@ -210,6 +210,7 @@ class _Subscription:
 
     def heard(self, seconds: float) -> int | None:
         """Return the version in the next message, or ``None`` where none comes in time."""
+        self._link.bound(seconds + 1.0, 1.0)
         if not self._link.can_read(seconds):
             return None
         self._link.bound(1.0, 1.0)  # the rest of a message that has begun to arrive

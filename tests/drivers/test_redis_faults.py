@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -500,6 +502,36 @@ class TestAccess:
                 assert "s3cret" not in str(caught.value)
         assert set(threading.enumerate()) == before
 
+    def test_a_server_whose_answer_trickles_in_is_an_error_within_the_timeout(self) -> None:
+        over, gave_up = threading.Event(), threading.Event()
+
+        def trickle(listener: socket.socket) -> None:
+            while not over.is_set():
+                with contextlib.suppress(OSError), listener.accept()[0] as client:
+                    client.sendall(b"$1000\r\n")
+                    while not over.wait(0.1):
+                        client.sendall(b"x")
+
+        with socket.create_server((LOOPBACK, 0)) as listener:
+            listener.settimeout(0.1)
+            port = listener.getsockname()[1]
+            driver = load(f"redis://{LOOPBACK}:{port}?timeout=0.4&connect_timeout=0.4", ttl=TTL)
+
+            def call() -> None:
+                with contextlib.suppress(StoreUnavailable):
+                    driver.open()
+                gave_up.set()
+
+            threads = [threading.Thread(target=trickle, args=(listener,))]
+            threads.append(threading.Thread(target=call))
+            for thread in threads:
+                thread.start()
+            in_time = gave_up.wait(10)
+            over.set()
+            for thread in threads:
+                thread.join()
+        assert in_time, "a call went on for as long as bytes arrived"
+
     def test_another_kind_of_server_is_an_error_that_shows_no_secret(self) -> None:
         with MemcachedServer() as other:
             driver = load(f"redis://app:s3cret@{other.address}?timeout=1", ttl=TTL)
@@ -579,32 +611,36 @@ class TestReplicas:
     def test_a_server_that_has_lost_its_replica_confirms_nothing_unless_told_so(
         self, opened: Opened
     ) -> None:
-        with RedisServer() as server, RedisServer(replicaof=f"{LOOPBACK} {server.port}") as replica:
-            with server.client() as client, replica.client() as other:
+        with (
+            RedisServer() as server,
+            RedisServer(replicaof=f"{LOOPBACK} {server.port}") as replica,
+            server.client() as client,
+            replica.client() as other,
+        ):
 
-                def online() -> int:
-                    listed = client.info("replication").values()
-                    return sum(isinstance(one, dict) and one["state"] == "online" for one in listed)
+            def online() -> int:
+                listed = client.info("replication").values()
+                return sum(isinstance(one, dict) and one["state"] == "online" for one in listed)
 
-                wait_until(lambda: online() == 1)
-                a = opened(f"{server.url}?timeout=1", ttl=60.0)
-                a.join("g", "a", record("1"))
-                other.execute_command("REPLICAOF", "NO", "ONE")  # promoted, by hand
-                wait_until(lambda: online() == 0)
-                # The old primary knows of no promotion. Nor does a driver that was not there.
-                for driver in (a, opened(f"{server.url}?timeout=1", ttl=60.0)):
-                    with pytest.raises(StoreUnavailable, match="replicas=0"):
-                        driver.join("g", "b", record("1"))
+            wait_until(lambda: online() == 1)
+            a = opened(f"{server.url}?timeout=1", ttl=60.0)
+            a.join("g", "a", record("1"))
+            other.execute_command("REPLICAOF", "NO", "ONE")  # promoted, by hand
+            wait_until(lambda: online() == 0)
+            # The old primary knows of no promotion. Nor does a driver that was not there.
+            for driver in (a, opened(f"{server.url}?timeout=1", ttl=60.0)):
                 with pytest.raises(StoreUnavailable, match="replicas=0"):
-                    a.heartbeat()
-                told = opened(f"{server.url}?replicas=0", ttl=60.0)
-                told.join("g", "d", record("1"))
-                told.heartbeat()
-                # Nor may the promoted one confirm alone: it has the group, and its history.
-                with pytest.raises(StoreUnavailable, match="replicas=0"):
-                    opened(f"{replica.url}?timeout=1", ttl=60.0).join("g", "e", record("1"))
-                other.execute_command("REPLICAOF", LOOPBACK, server.port)
-                until_it_works(a.heartbeat)
+                    driver.join("g", "b", record("1"))
+            with pytest.raises(StoreUnavailable, match="replicas=0"):
+                a.heartbeat()
+            told = opened(f"{server.url}?replicas=0", ttl=60.0)
+            told.join("g", "d", record("1"))
+            told.heartbeat()
+            # Nor may the promoted one confirm alone: it has the group, and its history.
+            with pytest.raises(StoreUnavailable, match="replicas=0"):
+                opened(f"{replica.url}?timeout=1", ttl=60.0).join("g", "e", record("1"))
+            other.execute_command("REPLICAOF", LOOPBACK, server.port)
+            until_it_works(a.heartbeat)
 
     def test_a_replica_is_never_taken_for_the_primary(self, opened: Opened) -> None:
         with RedisServer() as server, RedisServer(replicaof=f"{LOOPBACK} {server.port}") as replica:
