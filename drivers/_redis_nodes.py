@@ -181,26 +181,30 @@ class Node:
         return f"{host}:{port}" if port else host
 
     def connect(self, deadline: Deadline) -> Link:
-        """Return a connection that nobody else uses, connected."""
+        """Return a new connection."""
+        made = self._make(self.address)
+        made.bound(deadline.left(), self._connect_timeout)
+        made.connect()
+        return made
+
+    def _pooled(self, deadline: Deadline) -> Link | None:
+        """Return an idle connection, unless the server is known to have closed it."""
         with self._lock:
             if self._pid != os.getpid():
                 # A parent's connections: the two would read each other's answers.
                 self._idle, self._pid = [], os.getpid()
             found = self._idle.pop() if self._idle else None
-        if found is not None:
-            try:
-                # Nothing was asked, so what there is to read is the end of the connection.
-                usable = not found.can_read(0)
-            except redis.RedisError:
-                usable = False
-            if usable:
-                found.bound(deadline.left(), self._connect_timeout)
+        if found is None:
+            return None
+        found.bound(deadline.left(), self._connect_timeout)
+        try:
+            # Nothing was asked, so what there is to read is the end of the connection.
+            if not found.can_read(0):
                 return found
-            found.disconnect()
-        made = self._make(self.address)
-        made.bound(deadline.left(), self._connect_timeout)
-        made.connect()
-        return made
+        except redis.RedisError:
+            pass
+        found.disconnect()
+        return None
 
     def release(self, used: Link) -> None:
         """Take a connection back whose answers were all read."""
@@ -213,17 +217,33 @@ class Node:
     def ask(self, commands: Sequence[Command], deadline: Deadline) -> list[Any]:
         """Send commands at once, on one connection, and return the replies.
 
-        A reply that is an error of the server's stands in its place.
+        A reply that is an error of the server's stands in its place. The commands may be sent
+        twice: one connection that fell silent, as where a firewall forgot it, must not cost the
+        whole time.
 
         Raises:
             redis.ConnectionError, redis.TimeoutError: the outcome is unknown.
         """
-        used = self.connect(deadline)
+        pooled = self._pooled(deadline)
+        if pooled is not None:
+            try:
+                return self._ask(pooled, commands, deadline.share(3), deadline)
+            except (redis.ConnectionError, redis.TimeoutError, OSError):
+                if deadline.comes_within(0):
+                    raise
+                self._drop_idle()  # they are as old
+        return self._ask(self.connect(deadline), commands, deadline, deadline)
+
+    def _ask(
+        self, used: Link, commands: Sequence[Command], first: Deadline, deadline: Deadline
+    ) -> list[Any]:
+        """Send and receive; the first reply, at least, must come before ``first``."""
         replies: list[Any] = []
         try:
+            used.bound(first.left(), self._connect_timeout)
             used.send_packed_command(used.pack_commands(commands))
             for _ in commands:
-                used.bound(deadline.left(), self._connect_timeout)
+                used.bound((deadline if replies else first).left(), self._connect_timeout)
                 try:
                     replies.append(used.read_response())
                 except redis.ResponseError as error:
@@ -234,13 +254,17 @@ class Node:
         self.release(used)
         return replies
 
+    def _drop_idle(self) -> None:
+        with self._lock:
+            idle, self._idle = self._idle, []
+        for unused in idle:
+            unused.disconnect()
+
     def close(self) -> None:
         """Close the idle connections; those in use close when they are released."""
         with self._lock:
             self._closed = True
-            idle, self._idle = self._idle, []
-        for unused in idle:
-            unused.disconnect()
+        self._drop_idle()
 
 
 class Route(Protocol):

@@ -31,6 +31,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 from urllib.parse import quote
 
@@ -200,6 +201,8 @@ class _Subscription:
 
     def __init__(self, node: Node, channel: bytes, deadline: Deadline) -> None:
         self.node = node
+        self.last = -1  # the version in the last message
+        self.owed = -1  # one that must have been announced by now
         self._link: Link = node.connect(deadline)
         try:
             self._link.send_command("SUBSCRIBE", channel)
@@ -214,7 +217,15 @@ class _Subscription:
         if not self._link.can_read(seconds):
             return None
         self._link.bound(1.0, 1.0)  # the rest of a message that has begun to arrive
-        return int(self._link.read_response()[2])
+        self.last = int(self._link.read_response()[2])
+        return self.last
+
+    def fell_silent(self) -> bool:
+        """Return whether the message for a version that is long read never came."""
+        while self.last < self.owed:
+            if self.heard(0.0) is None:
+                return True
+        return False
 
     def wake(self) -> None:
         """Let a :meth:`heard` in another thread fail at once."""
@@ -260,6 +271,10 @@ class RedisDriver(Driver):
 
     def __init__(self, url: DriverURL, *, ttl: float) -> None:
         super().__init__(url, ttl=ttl)
+        if "timeout" not in url.options:
+            # A heartbeat each third of the ttl: one that fails must leave time for the next.
+            timeout = min(self.settings["timeout"], self.ttl / 3)
+            self.settings = MappingProxyType({**self.settings, "timeout": timeout})
         self._connections, self._tls = self._connection_options()
         self._hosts = self._checked_hosts()
         self._route: Route | None = None
@@ -531,6 +546,9 @@ class RedisDriver(Driver):
         poll = self.settings["poll"]
         next_look = boottime() + poll
         next_subscribe = 0.0
+        if self._announced(state):
+            return
+        listening = state.subscription is not None
         while self._route is not None:
             now = boottime()
             if now >= deadline or not state.epoch:
@@ -542,7 +560,13 @@ class RedisDriver(Driver):
             if now >= min(next_look, state.ends):
                 reply = self._call("wait", group, "look")
                 if (reply.epoch, reply.version) != (state.epoch, state.version):
+                    if listening and state.subscription is not None:
+                        if reply.epoch == state.epoch:
+                            state.subscription.owed = reply.version
+                        else:
+                            self._unsubscribe(state)
                     return
+                listening = state.subscription is not None
                 state.ends = _on_our_clock(reply)
                 next_look = boottime() + poll
                 if state.subscription is not None and reply.node is not state.subscription.node:
@@ -552,6 +576,25 @@ class RedisDriver(Driver):
             until = min(next_look, state.ends, deadline) - boottime()
             if self._hear(state, until):
                 return
+
+    def _announced(self, state: _Group) -> bool:
+        """Return whether a change was announced since the last reading.
+
+        A subscription that did not announce what an earlier wait found by asking is dropped: it may
+        be half open. Its message has had the time of a reading since then.
+        """
+        if state.subscription is None:
+            return False
+        before = state.subscription.last
+        try:
+            silent = state.subscription.fell_silent()
+        except (redis.RedisError, OSError, ValueError):
+            silent = True
+        if silent:
+            self._unsubscribe(state)
+            return False
+        # One from before may be of another epoch, whose versions were higher.
+        return state.subscription.last != before and state.subscription.last > state.version
 
     def _hear(self, state: _Group, seconds: float) -> bool:
         """Return whether a message told of a version that was not read yet."""

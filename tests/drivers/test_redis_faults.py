@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import select
 import socket
+import socketserver
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -59,6 +61,51 @@ def renew_or_rejoin(driver: Driver, member: str, fields: dict[str, object]) -> N
         driver.heartbeat()
     except LeaseLost:
         driver.join("g", member, record("1", **fields))
+
+
+class Relay(socketserver.ThreadingTCPServer):
+    """A way to a server on which chosen connections fall silent, as where a firewall forgot them.
+
+    New connections pass: of the proxy's faults each takes all.
+    """
+
+    daemon_threads = True
+
+    def __init__(self, server: RedisServer) -> None:
+        super().__init__((LOOPBACK, 0), socketserver.BaseRequestHandler)
+        self.url = f"redis://{LOOPBACK}:{self.server_address[1]}"
+        self._target = (LOOPBACK, server.port)
+        self._open: list[bytearray] = []  # what each connection has asked
+        self._silent: list[bytearray] = []
+
+    def silence(self, having_asked: bytes = b"") -> None:
+        """Pass nothing any more of the connections that have sent these bytes at any time."""
+        chosen = [asked for asked in self._open if having_asked in asked]
+        assert chosen
+        self._silent += chosen
+
+    def finish_request(self, request: socket.socket, client_address: object) -> None:
+        asked = bytearray()
+        self._open.append(asked)
+        with socket.create_connection(self._target) as server, contextlib.suppress(OSError):
+            while True:
+                for ready in select.select([request, server], [], [])[0]:
+                    if not (data := ready.recv(65536)):
+                        return
+                    if ready is request:
+                        asked += data
+                    if not any(asked is silent for silent in self._silent):
+                        (server if ready is request else request).sendall(data)
+
+    def __enter__(self) -> Relay:
+        self._thread = threading.Thread(target=self.serve_forever, args=(0.02,))
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.shutdown()
+        self._thread.join()
+        self.server_close()
 
 
 class TestForgetting:
@@ -407,6 +454,26 @@ class TestWaiting:
             assert time.monotonic() - began < 15
             assert b.read("g").records.keys() == {"a"}
 
+    def test_a_subscription_that_fell_silent_is_replaced(self, opened: Opened) -> None:
+        with RedisServer() as server, Relay(server) as relay:
+            a, b = opened(server.url, ttl=60.0), opened(f"{relay.url}?poll=0.3", ttl=60.0)
+            b.read("g")
+            b.wait("g", 0.1)  # the subscription stands
+            with server.client() as client:
+
+                def subscribed() -> list[str]:
+                    return [one["id"] for one in client.client_list(_type="pubsub")]
+
+                first = subscribed()
+                assert len(first) == 1
+                relay.silence(having_asked=b"SUBSCRIBE")
+                a.join("g", "a", record("1"))
+                b.wait("g", 30)  # found by asking
+                assert b.read("g").records.keys() == {"a"}
+                b.wait("g", 0.1)
+                assert len(subscribed()) == 1
+                assert subscribed() != first
+
     def test_close_ends_a_wait(self, opened: Opened) -> None:
         with RedisServer() as server:
             a = opened(server.url)
@@ -531,6 +598,25 @@ class TestAccess:
             for thread in threads:
                 thread.join()
         assert in_time, "a call went on for as long as bytes arrived"
+
+    def test_one_connection_that_fell_silent_costs_a_part_of_the_time_and_no_error(
+        self, opened: Opened
+    ) -> None:
+        with RedisServer() as server, Relay(server) as relay:
+            a = opened(f"{relay.url}?timeout=3&retries=0", ttl=60.0)
+            a.join("g", "a", record("1"))
+            relay.silence()  # the connection in the pool
+            a.heartbeat()
+            assert a.read("g").records.keys() == {"a"}
+
+    @pytest.mark.parametrize(
+        ("url", "ttl", "timeout"),
+        [("redis://", 3.0, 1.0), ("redis://", 60.0, 3.0), ("redis://h?timeout=5", 3.0, 5.0)],
+    )
+    def test_without_a_timeout_of_its_own_a_call_ends_well_before_the_fence(
+        self, url: str, ttl: float, timeout: float
+    ) -> None:
+        assert load(url, ttl=ttl).settings["timeout"] == timeout
 
     def test_another_kind_of_server_is_an_error_that_shows_no_secret(self) -> None:
         with MemcachedServer() as other:
