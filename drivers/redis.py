@@ -22,6 +22,7 @@ This room knows one store, and nothing of rings, views or the hand-off.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import math
@@ -29,7 +30,7 @@ import random
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
@@ -83,6 +84,7 @@ _OLDEST = (5, 0)  # the first whose scripts may write after they have asked for 
 _TESTED = (6, 2)
 _PORT, _SENTINEL_PORT = 6379, 26379
 _REDIRECTIONS = 5
+_LEAST = 0.25  # seconds for a call that waits for news, where its wait has less left
 _DRIFT = 1e-3  # by how much two clocks' rates may differ: twice what NTP slews at most
 _STEP = 0.05  # the part of ttl by which the server's time may be off; the fence spares a tenth
 
@@ -389,7 +391,8 @@ class RedisDriver(Driver):
         check_names(group, member)
         check_record(record)
         token, incarnation = self.token, _spelled(incarnation_of(record))
-        with self._writing:
+        deadline = self._deadline()
+        with self._writes(deadline):
             sequence = self._next()
             reply = self._call(
                 f"join of {member!r}",
@@ -397,6 +400,7 @@ class RedisDriver(Driver):
                 "join",
                 *(token, sequence, member, incarnation, record),
                 vouched=True,
+                deadline=deadline,
             )
             if reply.status == "exists":
                 other, left = reply.rest
@@ -412,8 +416,9 @@ class RedisDriver(Driver):
         """See :meth:`hashring.driver.Driver.publish`."""
         check_names(group, member)
         check_record(record)
-        with self._writing:
-            self._publish(group, member, _spelled(incarnation_of(record)), record)
+        deadline = self._deadline()
+        with self._writes(deadline):
+            self._publish(group, member, _spelled(incarnation_of(record)), record, deadline)
 
     def heartbeat(self) -> None:
         """See :meth:`hashring.driver.Driver.heartbeat`.
@@ -421,7 +426,7 @@ class RedisDriver(Driver):
         A record that the store has lost, though it had confirmed it, is written again first.
         """
         self._opened()
-        lost = self._renew()
+        lost = self._renew(self._deadline())
         if lost:
             names = ", ".join(f"{member!r} in group {group!r}" for group, member in lost)
             raise LeaseLost(f"{self.url}: the lease of {names} is gone")
@@ -469,7 +474,8 @@ class RedisDriver(Driver):
         try:
             self._wait(group, state, deadline)
         except StoreUnavailable:
-            if self._route is not None:  # it was not close() that cut us off
+            # It was neither close() that cut us off, nor the end of the time.
+            if self._route is not None and boottime() < deadline:
                 raise
         finally:
             state.waiting.release()
@@ -480,17 +486,37 @@ class RedisDriver(Driver):
         self._opened()
         with self._lock:
             self._own.pop((group, member), None)
-        with self._writing:
-            doing = f"leave of {member!r}"
-            self._call(doing, group, "leave", self.token, self._next(), member)
+        deadline = self._deadline()
+        with self._writes(deadline):
+            doing, sequence = f"leave of {member!r}", self._next()
+            self._call(doing, group, "leave", self.token, sequence, member, deadline=deadline)
 
     # -- writes --------------------------------------------------------------------------------
+
+    def _deadline(self) -> Deadline:
+        return Deadline(self.settings["timeout"])
+
+    @contextlib.contextmanager
+    def _writes(self, deadline: Deadline) -> Iterator[None]:
+        """Keep this driver's writes in the order of their numbers."""
+        try:
+            taken = self._writing.acquire(timeout=deadline.left())
+        except redis.TimeoutError:
+            taken = False
+        if not taken:
+            raise StoreUnavailable(f"{self.url}: an earlier write took all the time there was")
+        try:
+            yield
+        finally:
+            self._writing.release()
 
     def _next(self) -> int:
         self._sequence += 1
         return self._sequence
 
-    def _publish(self, group: str, member: str, incarnation: str, record: bytes) -> None:
+    def _publish(
+        self, group: str, member: str, incarnation: str, record: bytes, deadline: Deadline
+    ) -> None:
         token, sequence = self.token, self._next()
         reply = self._call(
             f"publish of {member!r}",
@@ -498,6 +524,7 @@ class RedisDriver(Driver):
             "publish",
             *(token, sequence, member, incarnation, record),
             vouched=True,
+            deadline=deadline,
         )
         if reply.status != "ok":
             raise LeaseLost(f"{self.url}: {member!r} has no lease of ours in group {group!r}")
@@ -505,17 +532,17 @@ class RedisDriver(Driver):
             if (group, member) in self._own:
                 self._own[group, member] = _Own(token, incarnation, sequence, record)
 
-    def _renew(self) -> list[tuple[str, str]]:
+    def _renew(self, deadline: Deadline) -> list[tuple[str, str]]:
         with self._lock:
             own = dict(self._own)
         lost = []
         for group in sorted({group for group, _ in own}):
             members = {member: lease for (of, member), lease in own.items() if of == group}
-            gone, behind = self._renew_group(group, members)
+            gone, behind = self._renew_group(group, members, deadline)
             if behind:
                 for member in behind:
-                    self._restore(group, member)
-                gone, behind = self._renew_group(group, members)
+                    self._restore(group, member, deadline)
+                gone, behind = self._renew_group(group, members, deadline)
             lost += [(group, member) for member in gone]
         with self._lock:
             # What the other thread left or joined anew meanwhile is not lost.
@@ -525,20 +552,25 @@ class RedisDriver(Driver):
     def _same_lease(now: _Own | None, then: _Own) -> bool:
         return now is not None and (now.token, now.incarnation) == (then.token, then.incarnation)
 
-    def _renew_group(self, group: str, members: dict[str, _Own]) -> tuple[list[str], list[str]]:
+    def _renew_group(
+        self, group: str, members: dict[str, _Own], deadline: Deadline
+    ) -> tuple[list[str], list[str]]:
         arguments: list[Any] = []
         for member, lease in members.items():
             arguments += [member, lease.incarnation, lease.sequence]
-        reply = self._call("heartbeat", group, "heartbeat", self.token, *arguments, vouched=True)
+        arguments = [self.token, *arguments]
+        reply = self._call(
+            "heartbeat", group, "heartbeat", *arguments, vouched=True, deadline=deadline
+        )
         lost, behind = ([name.decode() for name in names] for names in reply.rest)
         return lost, behind
 
-    def _restore(self, group: str, member: str) -> None:
-        with self._writing:
+    def _restore(self, group: str, member: str, deadline: Deadline) -> None:
+        with self._writes(deadline):
             with self._lock:
                 lease = self._own.get((group, member))
             if lease is not None:
-                self._publish(group, member, lease.incarnation, lease.record)
+                self._publish(group, member, lease.incarnation, lease.record, deadline)
 
     # -- waiting -------------------------------------------------------------------------------
 
@@ -555,10 +587,10 @@ class RedisDriver(Driver):
                 return
             if state.subscription is None and now >= next_subscribe:
                 next_subscribe = now + poll
-                if self._subscribe(state):
+                if self._subscribe(state, self._within(deadline)):
                     next_look = now  # what was said before we listened
             if now >= min(next_look, state.ends):
-                reply = self._call("wait", group, "look")
+                reply = self._call("wait", group, "look", deadline=self._within(deadline))
                 if (reply.epoch, reply.version) != (state.epoch, state.version):
                     if listening and state.subscription is not None:
                         if reply.epoch == state.epoch:
@@ -610,11 +642,14 @@ class RedisDriver(Driver):
             return False
         return version is not None and version > state.version
 
-    def _subscribe(self, state: _Group) -> bool:
+    def _within(self, end: float) -> Deadline:
+        """Return the deadline of a call in a wait until ``end``, or a little later."""
+        return Deadline(min(self.settings["timeout"], max(end - boottime(), _LEAST)))
+
+    def _subscribe(self, state: _Group, deadline: Deadline) -> bool:
         route = self._route
         if route is None:
             return False
-        deadline = Deadline(self.settings["timeout"])
         try:
             subscription = _Subscription(route.find(state.key, deadline), state.key, deadline)
         except (redis.RedisError, OSError) as error:
@@ -641,7 +676,13 @@ class RedisDriver(Driver):
             return self._groups[group]
 
     def _call(
-        self, doing: str, group: str, operation: str, *arguments: Any, vouched: bool = False
+        self,
+        doing: str,
+        group: str,
+        operation: str,
+        *arguments: Any,
+        vouched: bool = False,
+        deadline: Deadline | None = None,
     ) -> _Reply:
         """Run one operation, again where that is safe and there is time, and return its reply.
 
@@ -649,19 +690,19 @@ class RedisDriver(Driver):
         same number changes nothing.
         """
         state = self._group(group)
-        deadline = Deadline(self.settings["timeout"])
+        end = deadline or self._deadline()
 
         def run(route: Route) -> _Reply:
-            node = route.find(state.key, deadline)
-            reply = self._run(state, node, [operation, *arguments], vouched, deadline)
+            node = route.find(state.key, end)
+            reply = self._run(state, node, [operation, *arguments], vouched, end)
             if self._stepped(state, reply):
                 _log.warning("%s: the server's clock stepped forward: waiting one ttl", self.url)
             if state.doubtful:
-                reply.since = self._run(state, node, ["doubt"], False, deadline).since
+                reply.since = self._run(state, node, ["doubt"], False, end).since
                 state.doubtful = False
             return reply
 
-        return self._trying(doing, state.key, deadline, run)
+        return self._trying(doing, state.key, end, run)
 
     def _trying(
         self, doing: str, key: bytes, deadline: Deadline, action: Callable[[Route], _Result]

@@ -618,6 +618,37 @@ class TestAccess:
     ) -> None:
         assert load(url, ttl=ttl).settings["timeout"] == timeout
 
+    def test_a_heartbeat_for_many_groups_ends_within_one_timeout(self, opened: Opened) -> None:
+        with RedisServer() as server, FaultProxy(LOOPBACK, server.port) as proxy:
+            host, port = proxy.address
+            a = opened(f"redis://{host}:{port}?timeout=1&retries=0", ttl=60.0)
+            for number in range(20):
+                a.join(f"g{number}", "a", record("1"))
+            proxy.delay(down=0.25)  # each answer alone is in time
+            with pytest.raises(StoreUnavailable):
+                a.heartbeat()
+
+    def test_a_wait_on_a_server_that_hangs_ends_soon_after_its_timeout(
+        self, opened: Opened
+    ) -> None:
+        with RedisServer() as server:
+            a = opened(f"{server.url}?timeout=60&poll=0.1", ttl=60.0)
+            a.read("g")
+            a.wait("g", 0.05)
+            server.pause()
+            waited = threading.Event()
+
+            def wait() -> None:
+                a.wait("g", 0.5)
+                waited.set()
+
+            thread = threading.Thread(target=wait)
+            thread.start()
+            in_time = waited.wait(15)
+            server.resume()
+            thread.join()
+            assert in_time
+
     def test_another_kind_of_server_is_an_error_that_shows_no_secret(self) -> None:
         with MemcachedServer() as other:
             driver = load(f"redis://app:s3cret@{other.address}?timeout=1", ttl=TTL)
