@@ -2,6 +2,8 @@
 
 import contextlib
 import os
+import subprocess
+import sys
 import threading
 import time
 import uuid
@@ -158,6 +160,32 @@ def test_the_same_member_twice_is_refused_and_the_first_goes_on(join):
 
     settled(first)
     assert len(first.held) == 65536
+
+
+def test_a_killed_process_frees_its_id_when_its_lease_has_run_out(tmp_path):
+    url = f"sqlite://{tmp_path}/group.db?ttl=1.5"
+    holder = subprocess.Popen(
+        [sys.executable, "-c", "import hashring, sys, time\n"
+         "with hashring.join(sys.argv[1], 'group', 'a') as p:\n"
+         "    p.wait_settled(); print('held', flush=True); time.sleep(60)", url],
+        stdout=subprocess.PIPE,
+        text=True,
+    )  # fmt: skip
+    with holder:
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(MemberExists, match="a"):
+            hashring.join(url, "group", "a")
+        holder.kill()
+
+    def again():
+        try:
+            return hashring.join(url, "group", "a")
+        except MemberExists:
+            return None
+
+    with until(again) as partition:
+        settled(partition)
+        assert len(partition.held) == 65536
 
 
 def test_another_ring_is_refused_at_join_and_names_both(join):
