@@ -664,7 +664,10 @@ class _World:
             elif what[0] == "event":
                 self._event(what[1])
             elif what[0] == "drain":
-                self.drain(what[1])
+                if self._can_spare(what[1]):
+                    self.drain(what[1])
+                else:
+                    self._push(self.now + 0.3, None, what)
             else:
                 self._land(*what)
                 self._check(what[0])
@@ -727,11 +730,7 @@ class _World:
             self.say(f"the store is away until {self.away_until:.3f}")
             return
         actor = random_.choice(candidates) if candidates else None
-        # One that can own something stays: an empty group works nothing, by its own wish.
-        if actor is None or not any(
-            other is not actor and other.handoff.weight > 0 and other.handoff.is_settled
-            for other in candidates
-        ):
+        if actor is None or not self._can_spare(actor):
             return
         if kind == "crash":
             self.say(f"crash {actor.name}")
@@ -757,6 +756,16 @@ class _World:
             for place, member in enumerate(candidates):
                 self._push(self.now + 1.5 * place, None, ("event", "restart"))
                 del member
+
+    def _can_spare(self, actor: _Actor) -> bool:
+        """Whether somebody stays who can own slots: an empty group works none, by its own wish."""
+        return any(
+            other is not actor
+            and not other.stopping
+            and other.handoff.weight > 0
+            and other.handoff.is_settled
+            for other in self.live()
+        )
 
     def drain(self, actor: _Actor) -> None:
         self.say(f"drain {actor.name}")
@@ -840,7 +849,9 @@ class _World:
     def _count_windows(self, end: float) -> None:
         if not self._once:
             return
-        first, last = min(self._once) + 2, int(1000 + end - 3)
+        # From the first window in which somebody could own every slot.
+        full = [window for window, once in self._once.items() if once == self._full]
+        first, last = min(full, default=int(1000 + end)), int(1000 + end - 3)
         for window in range(first, last + 1):
             once = self._once.get(window, self._empty)
             self.result.worked += len(once)
