@@ -43,10 +43,12 @@ class TestOneServer(DriverSuite):
 
 
 class TestUnderSentinel(DriverSuite):
+    ttl = 1.2  # the tests wait for its end ten times, and TestOneServer does so with a longer one
+
     @pytest.fixture
     def url(self, replicated: Replicated) -> str:
         self.servers = replicated
-        return replicated.url
+        return f"{replicated.url}&timeout=3"
 
     def stop_server(self) -> None:
         for server in (*self.servers.sentinels, *self.servers.servers):
@@ -59,6 +61,8 @@ class TestUnderSentinel(DriverSuite):
 
 
 class TestInACluster(DriverSuite):
+    ttl = 1.2
+
     @pytest.fixture
     def url(self, cluster: Cluster) -> str:
-        return cluster.url
+        return f"{cluster.url}?timeout=3"
