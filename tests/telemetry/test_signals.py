@@ -32,6 +32,7 @@ def program():
     def start(body):
         process = subprocess.Popen(
             [sys.executable, "-c", SCRIPT.format(body=body)],
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
         )
@@ -57,11 +58,11 @@ def test_the_first_signal_stops(program, number):
 
 def test_stopping_needs_no_lock_that_the_main_thread_may_hold(program):
     # Were stop() called within the signal handler, it would wait for the thread it interrupted.
-    process = program("lock.acquire(); signal.pause(); lock.release(); stopped.wait()")
+    process = program("lock.acquire(); sys.stdin.readline(); lock.release(); stopped.wait()")
 
     process.send_signal(signal.SIGTERM)
 
-    assert process.communicate(timeout=10)[0] == "stopping\ndone\n"
+    assert process.communicate("the signal is on its way\n", timeout=10)[0] == "stopping\ndone\n"
 
 
 def test_a_second_interrupt_ends_at_once(program):
