@@ -11,7 +11,8 @@ import abc
 from collections.abc import Iterable
 
 from hashring.telemetry import machine
-from hashring.telemetry.resource import Resource
+from hashring.telemetry.resource import Resource, on_host
+from hashring.telemetry.settings import Settings
 
 __all__ = [
     "Discovery",
@@ -26,75 +27,103 @@ __all__ = [
 
 class Discovery(abc.ABC):
     """Finds resources. A plug-in is a subclass under the entry-point group
-    ``hashring.discoveries``; it is made without arguments, once an agent.
+    ``hashring.discoveries``; a source names it by its entry point's name, with or without a
+    parameter: ``interface``, ``http-targets:///etc/targets.json``.
+
+    It is made once an agent, and is asked by one thread at a time for each parameter.
+
+    Args:
+        settings: what the agent is told to do.
+
+    Attributes:
+        is_local: it finds what belongs to this host, which agents of other hosts do not see. The
+            group that shares it is then this host's own. May be an attribute of the object.
     """
 
+    is_local: bool = False
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
     @abc.abstractmethod
-    def discover(self) -> Iterable[Resource]:
+    def discover(self, parameter: str = "") -> Iterable[Resource]:
         """Return the resources that there are now. Called before each cycle's polls.
 
-        Whatever it raises is logged once per cause and costs this discovery's resources alone.
+        Where nothing has changed since the last call, return the very same object: its keys are
+        then not hashed again.
+
+        Args:
+            parameter: what a source gives after ``NAME://``; empty where it gives nothing.
+
+        Raises:
+            Exception: is logged once per cause. The resources that were found last are polled on;
+                where there were none, it costs this discovery's resources alone.
         """
 
 
-class HostDiscovery(Discovery):
+class _LocalDiscovery(Discovery):
+    is_local = True
+
+
+class HostDiscovery(_LocalDiscovery):
     """This host as a whole.
 
-    >>> [resource.kind for resource in HostDiscovery().discover()]
-    ['host']
+    >>> settings = Settings(backend_url="memory://", member="a", host="web1")
+    >>> [resource.id for resource in HostDiscovery(settings).discover()]
+    ['web1:host']
     """
 
-    def discover(self) -> Iterable[Resource]:
+    def discover(self, parameter: str = "") -> Iterable[Resource]:
         """Return the one host."""
-        return [Resource(machine.host_id(), "host")]
+        return [on_host(self.settings.host, "host")]
 
 
-class ProcessorDiscovery(Discovery):
+class ProcessorDiscovery(_LocalDiscovery):
     """Each processor that the system schedules on: ``cpu0``, ``cpu1``, ..."""
 
-    def discover(self) -> Iterable[Resource]:
+    def discover(self, parameter: str = "") -> Iterable[Resource]:
         """Return the processors."""
-        host = machine.host_id()
-        return [Resource(host, "processor", name) for name in machine.cpu_times()]
+        host = self.settings.host
+        return [on_host(host, "processor", name) for name in machine.cpu_times()]
 
 
-class DiskDiscovery(Discovery):
+class DiskDiscovery(_LocalDiscovery):
     """Each block device and each partition that counts its traffic: ``sda``, ``sda1``, ..."""
 
-    def discover(self) -> Iterable[Resource]:
+    def discover(self, parameter: str = "") -> Iterable[Resource]:
         """Return the disks."""
-        host = machine.host_id()
-        return [Resource(host, "disk", name) for name in machine.disk_counters()]
+        host = self.settings.host
+        return [on_host(host, "disk", name) for name in machine.disk_counters()]
 
 
-class FilesystemDiscovery(Discovery):
+class FilesystemDiscovery(_LocalDiscovery):
     """Each mounted file system on a device, named by the device; its mount point beside it."""
 
-    def discover(self) -> Iterable[Resource]:
+    def discover(self, parameter: str = "") -> Iterable[Resource]:
         """Return the file systems."""
-        host = machine.host_id()
+        host = self.settings.host
         return [
-            Resource(host, "filesystem", device, {"mountpoint": mountpoint})
+            on_host(host, "filesystem", device, mountpoint=mountpoint)
             for device, mountpoint in machine.filesystems().items()
         ]
 
 
-class InterfaceDiscovery(Discovery):
+class InterfaceDiscovery(_LocalDiscovery):
     """Each network interface: ``lo``, ``eth0``, ..."""
 
-    def discover(self) -> Iterable[Resource]:
+    def discover(self, parameter: str = "") -> Iterable[Resource]:
         """Return the interfaces."""
-        host = machine.host_id()
-        return [Resource(host, "interface", name) for name in machine.interface_counters()]
+        host = self.settings.host
+        return [on_host(host, "interface", name) for name in machine.interface_counters()]
 
 
-class ProcessDiscovery(Discovery):
+class ProcessDiscovery(_LocalDiscovery):
     """Each process, named by its pid and its start: a pid alone is used again."""
 
-    def discover(self) -> Iterable[Resource]:
+    def discover(self, parameter: str = "") -> Iterable[Resource]:
         """Return the processes."""
-        host = machine.host_id()
+        host = self.settings.host
         return [
-            Resource(host, "process", f"{pid}.{start}", {"pid": str(pid), "start": str(start)})
+            on_host(host, "process", f"{pid}.{start}", pid=str(pid), start=str(start))
             for pid, start in machine.processes()
         ]

@@ -6,6 +6,7 @@ plug-in does.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib import metadata
 from typing import TypeVar
 
@@ -18,7 +19,8 @@ __all__ = [
     "BrokenPlugin",
     "UnknownPlugin",
     "load",
-    "make_all",
+    "load_all",
+    "made",
 ]
 
 DISCOVERIES = "hashring.discoveries"
@@ -26,6 +28,7 @@ POLLSTERS = "hashring.pollsters"
 PUBLISHERS = "hashring.publishers"
 
 _Base = TypeVar("_Base")
+_Made = TypeVar("_Made")
 
 
 class BrokenPlugin(HashringError, ImportError):
@@ -57,24 +60,35 @@ def load(group: str, name: str, base: type[_Base]) -> type[_Base]:
     return _class(points[name], base)
 
 
-def make_all(group: str, base: type[_Base]) -> list[_Base]:
-    """Return one object of every plug-in of a group, made without arguments, ordered by name.
+def load_all(group: str, base: type[_Base]) -> dict[str, type[_Base]]:
+    """Return the classes of every plug-in of a group by name, ordered by it.
 
     Raises:
-        BrokenPlugin: one failed to import, is no subclass of ``base``, or could not be made.
+        BrokenPlugin: one failed to import, or is no subclass of ``base``.
     """
-    made = []
-    for point in sorted(metadata.entry_points(group=group), key=lambda point: point.name):
-        found = _class(point, base)
-        try:
-            made.append(found())
-        except HashringError:
-            raise
-        except Exception as error:
-            raise BrokenPlugin(
-                f"{_where(point)} could not be made: {type(error).__name__}: {error}"
-            ) from error
-    return made
+    points = sorted(metadata.entry_points(group=group), key=lambda point: point.name)
+    return {point.name: _class(point, base) for point in points}
+
+
+def made(name: str, make: Callable[[], _Made]) -> _Made:
+    """Return what a plug-in makes, or say which plug-in could not be made.
+
+    Args:
+        name: what to call it in a message.
+        make: makes it.
+
+    Raises:
+        HashringError: as the plug-in raised it.
+        BrokenPlugin: it raised something else.
+    """
+    try:
+        return make()
+    except HashringError:
+        raise
+    except Exception as error:
+        raise BrokenPlugin(
+            f"the plug-in {name!r} could not be made: {type(error).__name__}: {error}"
+        ) from error
 
 
 def _where(point: metadata.EntryPoint) -> str:

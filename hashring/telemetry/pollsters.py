@@ -16,13 +16,14 @@ from __future__ import annotations
 import abc
 from collections import deque
 from collections.abc import Iterable, Mapping
-from typing import ClassVar, TypeVar
+from typing import TypeVar
 
 from hashring import clock
 from hashring.telemetry import machine
 from hashring.telemetry.machine import CPUTimes, DiskCounters, Gone, InterfaceCounters
 from hashring.telemetry.resource import Resource
 from hashring.telemetry.sample import Measurement, Meter, MeterType
+from hashring.telemetry.settings import Settings
 
 __all__ = [
     "CPUHistory",
@@ -44,22 +45,55 @@ _Counters = TypeVar("_Counters")
 
 class Pollster(abc.ABC):
     """Measures resources of some kinds. A plug-in is a subclass under the entry-point group
-    ``hashring.pollsters``; it is made without arguments, once an agent, before the first cycle.
+    ``hashring.pollsters``; it is made once an agent, before the first cycle.
+
+    :meth:`poll` is called from several threads at once, for different resources.
+
+    Args:
+        settings: what the agent is told to do.
 
     Attributes:
+        namespaces: which agents run it: ``"central"``, ``"compute"``, or both.
         kinds: the kinds of resources that it can measure.
-        meters: every meter that it may tell.
+        meters: every meter that it may tell, where they are known beforehand.
+        prefix: what the names of all its meters begin with, where they are not: then ``meters``
+            is empty. A source asks for such meters as ``PREFIX*`` or by name.
+        default_discovery: the discovery, as a source would name it, whose resources it measures
+            where a source names neither a discovery nor resources; empty: none.
+
+    All of them may be attributes of the object instead, where one class serves several.
     """
 
-    kinds: ClassVar[frozenset[str]]
-    meters: ClassVar[tuple[Meter, ...]]
+    namespaces: frozenset[str] = frozenset({"central"})
+    kinds: frozenset[str]
+    meters: tuple[Meter, ...] = ()
+    prefix: str = ""
+    default_discovery: str = ""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+    @classmethod
+    def make(cls, settings: Settings) -> Iterable[Pollster]:
+        """Return the pollsters of this class: one, unless its number depends on the settings.
+
+        Raises:
+            HashringError: they cannot be made; the message says why and what to do.
+        """
+        return [cls(settings)]
 
     def observe(self) -> None:  # noqa: B027 - most pollsters need no reading of the whole
         """Read at once what serves many resources. Called once a cycle, before its polls."""
 
+    def close(self) -> None:  # noqa: B027 - most pollsters hold nothing
+        """Let go of connections. Called once, after the last poll."""
+
     @abc.abstractmethod
     def poll(self, resource: Resource) -> Iterable[Measurement]:
         """Measure a resource of one of :attr:`kinds`.
+
+        What takes long must have a timeout of its own (``settings.poll_timeout``): whatever is
+        not back by then is given up, but its thread cannot be ended from outside.
 
         Raises:
             Gone: the resource is no longer there. Whatever else is raised is logged once per
@@ -136,7 +170,8 @@ def _reading(found: Mapping[str, _Counters], resource: Resource) -> _Counters:
 class _CPUPollster(Pollster):
     """Keeps the history of all processors, so that a share of time can be told of any."""
 
-    def __init__(self) -> None:
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
         self._history = CPUHistory()
         self.observe()
 
@@ -159,6 +194,7 @@ class HostPollster(_CPUPollster):
     )
 
     kinds = frozenset({"host"})
+    default_discovery = "host"
     meters = (*LOAD, UTIL, IDLE, *MEMORY)
 
     def poll(self, resource: Resource) -> Iterable[Measurement]:
@@ -182,6 +218,7 @@ class ProcessorPollster(_CPUPollster):
     )
 
     kinds = frozenset({"processor"})
+    default_discovery = "processor"
     meters = (UTIL, *TIMES)
 
     def poll(self, resource: Resource) -> Iterable[Measurement]:
@@ -207,9 +244,11 @@ class DiskPollster(Pollster):
     )
 
     kinds = frozenset({"disk"})
+    default_discovery = "disk"
     meters = COUNTERS
 
-    def __init__(self) -> None:
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
         self._now: Mapping[str, DiskCounters] = {}
 
     def observe(self) -> None:
@@ -230,6 +269,7 @@ class FilesystemPollster(Pollster):
     )
 
     kinds = frozenset({"filesystem"})
+    default_discovery = "filesystem"
     meters = SIZES
 
     def poll(self, resource: Resource) -> Iterable[Measurement]:
@@ -249,9 +289,11 @@ class InterfacePollster(Pollster):
     )
 
     kinds = frozenset({"interface"})
+    default_discovery = "interface"
     meters = COUNTERS
 
-    def __init__(self) -> None:
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
         self._now: Mapping[str, InterfaceCounters] = {}
 
     def observe(self) -> None:
@@ -275,6 +317,7 @@ class ProcessPollster(Pollster):
     THREADS = Meter("process.threads", _GAUGE, "thread")
 
     kinds = frozenset({"process"})
+    default_discovery = "process"
     meters = (CPU, RESIDENT, THREADS)
 
     def poll(self, resource: Resource) -> Iterable[Measurement]:

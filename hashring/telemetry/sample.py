@@ -10,13 +10,18 @@ import dataclasses
 import enum
 import json
 import uuid
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 __all__ = ["Measurement", "Meter", "MeterType", "Sample", "sample_id"]
 
 _NAMESPACE = uuid.UUID("7b1f3f52-6a0c-5d0e-9c55-3b8f5a1d2e64")
 """Part of the format: another namespace would give every sample another id."""
+
+
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 class MeterType(enum.StrEnum):
@@ -42,10 +47,23 @@ class Meter(NamedTuple):
 
 
 class Measurement(NamedTuple):
-    """One volume of one meter, not yet bound to a window."""
+    """One volume of one meter, not yet bound to a window.
+
+    Attributes:
+        meter: what was measured.
+        volume: the value, in the meter's unit.
+        resource_id: of what, where that is not the polled resource itself but a part of it, e.g.
+            one disk of an instance or one entry of a response.
+        metadata: what else was seen: JSON types.
+        project_id: whose it is, where that is known; user_id likewise.
+    """
 
     meter: Meter
     volume: float | int
+    resource_id: str | None = None
+    metadata: Mapping[str, Any] = _NOTHING
+    project_id: str | None = None
+    user_id: str | None = None
 
 
 def sample_id(meter: str, resource_id: str, window: int, interval: float) -> str:
@@ -83,6 +101,9 @@ class Sample:
         member: who took it.
         token: ``(view id, incarnation, window)`` of the cycle: a sink that has seen a later
             token for the resource can refuse this one.
+        metadata: what else was seen of the resource: JSON types.
+        project_id: whose the resource is, where that is known; user_id likewise.
+        source: the name of the source, in the polling definition, that asked for it.
 
     Example:
         >>> meter = Meter("hardware.cpu.util", MeterType.GAUGE, "%")
@@ -101,6 +122,10 @@ class Sample:
     interval: float
     member: str
     token: tuple[Any, ...]
+    metadata: Mapping[str, Any] = dataclasses.field(default_factory=lambda: _NOTHING)
+    project_id: str | None = None
+    user_id: str | None = None
+    source: str = ""
 
     @property
     def id(self) -> str:
@@ -109,7 +134,7 @@ class Sample:
 
     def to_json(self) -> dict[str, Any]:
         """Return the sample as JSON types; the keys are the format of the JSON lines."""
-        return {
+        found: dict[str, Any] = {
             "id": self.id,
             "meter": self.meter.name,
             "type": str(self.meter.type),
@@ -124,6 +149,40 @@ class Sample:
             "member": self.member,
             "token": list(self.token),
         }
+        if self.metadata:
+            found["metadata"] = dict(self.metadata)
+        for name in ("project_id", "user_id", "source"):
+            if getattr(self, name):
+                found[name] = getattr(self, name)
+        return found
+
+    @classmethod
+    def from_json(cls, found: Mapping[str, Any]) -> Sample:
+        """Return the sample that :meth:`to_json` gave these JSON types.
+
+        Raises:
+            KeyError, TypeError, ValueError: it is not one.
+
+        Example:
+            >>> meter = Meter("hardware.cpu.util", MeterType.GAUGE, "%")
+            >>> sample = Sample(meter, 1.5, "web1:host", 600.25, 10, 60.0, "a", ("v", "i", 10))
+            >>> Sample.from_json(sample.to_json()) == sample
+            True
+        """
+        return cls(
+            meter=Meter(found["meter"], MeterType(found["type"]), found["unit"]),
+            volume=found["volume"],
+            resource_id=found["resource_id"],
+            timestamp=datetime.fromisoformat(found["timestamp"]).timestamp(),
+            window=found["window"],
+            interval=found["interval"],
+            member=found["member"],
+            token=tuple(found["token"]),
+            metadata=found.get("metadata", _NOTHING),
+            project_id=found.get("project_id"),
+            user_id=found.get("user_id"),
+            source=found.get("source", ""),
+        )
 
     def to_line(self) -> bytes:
         r"""Return the sample as one line of JSON in UTF-8, with its ``\n``."""
