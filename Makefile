@@ -84,7 +84,7 @@ BENCH = $(BIN)/python -m pytest --quiet --benchmark-disable-gc --benchmark-quiet
 	--benchmark-timer=time.process_time \
 	$(wildcard bench/test_*.py)
 
-# Us beside every peer on the same input. The short form took 85 s of a processor.
+# Us beside every peer on the same input. The short form takes two minutes, the full one four.
 bench: $(BENCHES)/.ready
 	BENCH_COMMAND='make $@' $(BENCH) --benchmark-json=$(BENCHES)/short.json
 	$(BIN)/python -m bench.report $(BENCHES)/short.json
