@@ -65,7 +65,7 @@ class BadName(HashringError, ValueError):
 
 
 class BadURL(HashringError, ValueError):
-    """A store's URL cannot be parsed, or an option in it is unknown or ill-typed."""
+    """A store's or a sink's URL cannot be parsed, or an option in it is unknown or ill-typed."""
 
 
 class UnknownDriver(HashringError, LookupError):

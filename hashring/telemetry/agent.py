@@ -12,6 +12,7 @@ import os
 import threading
 from contextlib import ExitStack
 from pathlib import Path
+from urllib.parse import quote
 
 from hashring import clock
 from hashring.cycle import Cycle
@@ -25,6 +26,7 @@ from hashring.telemetry.pollsters import Pollster
 from hashring.telemetry.publishers import OutputClosed, OutputFailed, Publisher
 from hashring.telemetry.resource import Resource
 from hashring.telemetry.sample import Sample
+from hashring.telemetry.settings import Settings
 from hashring.telemetry.status import Status, StatusFile
 
 __all__ = ["Agent"]
@@ -70,7 +72,7 @@ class Agent:
     ) -> None:
         self.config = config
         self._pipeline = pipeline if pipeline is not None else _installed_pipeline(config)
-        self._publisher = publisher if publisher is not None else _publisher(config.output)
+        self._publisher = publisher if publisher is not None else _publisher(config)
         self._stopping = threading.Event()
         self._partition: Partition | None = None
         self._ended = False
@@ -263,10 +265,15 @@ def _installed_pipeline(config: AgentConfig) -> Pipeline:
     )
 
 
-def _publisher(output: str) -> Publisher:
-    if output == "-":
-        output = "stdout://"
-    scheme, separator, target = output.partition("://")
-    if not separator:
-        scheme, target = "file", output
-    return plugins.load(plugins.PUBLISHERS, scheme, Publisher)(target)  # type: ignore[type-abstract]
+def _publisher(config: AgentConfig) -> Publisher:
+    url = config.output
+    if url == "-":
+        url = "stdout://"
+    if "://" not in url:
+        url = f"file://{quote(url)}"
+    settings = Settings(
+        backend_url=config.backend_url, member=config.member, host=machine.host_id(), output=url
+    )
+    scheme = url.partition("://")[0]
+    kind = plugins.load(plugins.PUBLISHERS, scheme, Publisher)  # type: ignore[type-abstract]
+    return kind(url, settings)

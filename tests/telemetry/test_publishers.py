@@ -14,7 +14,9 @@ from hashring.telemetry.publishers import (
     StdoutPublisher,
 )
 from hashring.telemetry.sample import Meter, MeterType, Sample
+from hashring.telemetry.settings import Settings
 
+SETTINGS = Settings(backend_url="memory://", member="a", host="h")
 METER = Meter("tank.level", MeterType.GAUGE, "l")
 
 
@@ -35,7 +37,7 @@ def output(tmp_path):
 
 
 def test_samples_are_in_the_file_once_publish_has_returned(output):
-    publisher = FilePublisher(str(output))
+    publisher = FilePublisher(f"file://{output}", SETTINGS)
 
     publisher.publish(samples(3))
 
@@ -45,7 +47,7 @@ def test_samples_are_in_the_file_once_publish_has_returned(output):
 
 def test_a_file_is_appended_to(output):
     for member in "ab":
-        publisher = FilePublisher(str(output))
+        publisher = FilePublisher(f"file://{output}", SETTINGS)
         publisher.publish(samples(1, member))
         publisher.close()
 
@@ -56,9 +58,11 @@ WRITER = """
 import sys
 from hashring.telemetry.publishers import FilePublisher
 from hashring.telemetry.sample import Meter, MeterType, Sample
+from hashring.telemetry.settings import Settings
 _, member, path, batches = sys.argv
 meter = Meter("tank.level", MeterType.GAUGE, "l")
-publisher = FilePublisher(path)
+settings = Settings(backend_url="memory://", member=member, host="h")
+publisher = FilePublisher("file://" + path, settings)
 for batch in range(int(batches)):
     publisher.publish([
         Sample(meter, n, "plant:tank:" + "x" * 200, 0.0, batch, 1.0, member, ("v", "i", batch))
@@ -84,7 +88,7 @@ def test_several_processes_append_whole_lines_to_one_file(output):
 def test_what_goes_to_a_pipe_goes_in_pieces_that_the_system_does_not_cut(output):
     reader, writer = os.pipe()
     limit = os.fpathconf(writer, "PC_PIPE_BUF")
-    publisher = FilePublisher(f"/dev/fd/{writer}")
+    publisher = FilePublisher(f"file:///dev/fd/{writer}", SETTINGS)
     os.set_blocking(reader, False)
 
     publisher.publish(samples(100))
@@ -106,13 +110,13 @@ def test_a_file_that_cannot_be_written_is_an_error_that_names_it(target):
     else:
         expected = "cannot write"
     with pytest.raises(OutputFailed, match=expected) as failure:
-        FilePublisher(target).publish(samples(1))
+        FilePublisher(f"file://{target}", SETTINGS).publish(samples(1))
 
     assert target in str(failure.value)
 
 
 def test_a_full_disk_is_an_error_and_the_next_call_may_succeed():
-    publisher = FilePublisher("/dev/full")
+    publisher = FilePublisher("file:///dev/full", SETTINGS)
 
     with pytest.raises(OutputFailed, match="No space left on device"):
         publisher.publish(samples(1))
@@ -125,6 +129,7 @@ import resource, signal, sys
 sys.path[:0] = {sys.path!r}
 from hashring.telemetry.publishers import FilePublisher, OutputFailed
 from hashring.telemetry.sample import Meter, MeterType, Sample
+from hashring.telemetry.settings import Settings
 samples = [
     Sample(Meter("tank.level", MeterType.GAUGE, "l"), n, "r", 0.0, n, 1.0, "a", ())
     for n in range(10)
@@ -132,7 +137,8 @@ samples = [
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 size = sum(len(sample.to_line()) for sample in samples)
 resource.setrlimit(resource.RLIMIT_FSIZE, (size - 20, resource.RLIM_INFINITY))
-publisher = FilePublisher({str(output)!r})
+settings = Settings(backend_url="memory://", member="a", host="h")
+publisher = FilePublisher("file://{output}", settings)
 try:
     publisher.publish(samples)
 except OutputFailed as error:
@@ -154,7 +160,7 @@ publisher.publish(samples[:1])
 
 def test_a_reader_that_has_gone_ends_it():
     reader, writer = os.pipe()
-    publisher = FilePublisher(f"/dev/fd/{writer}")
+    publisher = FilePublisher(f"file:///dev/fd/{writer}", SETTINGS)
     os.close(reader)
 
     with pytest.raises(OutputClosed):
@@ -164,7 +170,7 @@ def test_a_reader_that_has_gone_ends_it():
 
 
 def test_closing_twice_closes_once(output):
-    publisher = FilePublisher(str(output))
+    publisher = FilePublisher(f"file://{output}", SETTINGS)
     publisher.close()
     other = os.open(output, os.O_RDONLY)  # most likely the same number
 

@@ -1,4 +1,4 @@
-"""Publisher: takes samples away. Each is a plug-in; ours write JSON lines to a file or a pipe.
+"""Samples as JSON lines, to a file or the standard output.
 
 Several processes may write to one file or pipe: every write is of whole lines. This room knows
 samples and where they go, not how they came to be.
@@ -12,56 +12,22 @@ import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from hashring.errors import HashringError
+from hashring.telemetry.publishers.base import OutputClosed, OutputFailed, Publisher, SinkURL
 from hashring.telemetry.sample import Sample
+from hashring.telemetry.settings import Settings
 
-__all__ = ["FilePublisher", "OutputClosed", "OutputFailed", "Publisher", "StdoutPublisher"]
+__all__ = ["FilePublisher", "StdoutPublisher"]
 
 _PIPE_BUF = 512
 """What POSIX guarantees to be written to a pipe in one piece; Linux has 4096 (see pipe(7))."""
 
 
-class OutputFailed(HashringError, OSError):
-    """Samples could not be written; the message says where and why."""
-
-
-class OutputClosed(HashringError, BrokenPipeError):
-    """Whoever read the samples has gone: there is no use in taking more."""
-
-
-class Publisher(abc.ABC):
-    """Takes samples away. A plug-in is a subclass under the entry-point group
-    ``hashring.publishers``, named by the scheme that it serves (``file``, ``stdout``).
-
-    Args:
-        target: what follows the scheme in ``--output``; a path, or empty.
-
-    Raises:
-        OutputFailed: the target cannot be used.
-    """
-
-    @abc.abstractmethod
-    def __init__(self, target: str) -> None: ...
-
-    @abc.abstractmethod
-    def publish(self, samples: Sequence[Sample]) -> None:
-        """Hand over samples; when it returns, they are out of this process.
-
-        Raises:
-            OutputFailed: some or all could not be written; the next call may succeed.
-            OutputClosed: nobody will take any more.
-        """
-
-    @abc.abstractmethod
-    def close(self) -> None:
-        """Let go of the target. Idempotent."""
-
-
 class _LinePublisher(Publisher):
     """Writes JSON lines to a file descriptor in pieces that no other process can cut in two."""
 
-    def __init__(self, target: str) -> None:
-        self._name, self._descriptor = self._open(target)
+    def __init__(self, url: str, settings: Settings) -> None:
+        super().__init__(url, settings)
+        self._name, self._descriptor = self._open(SinkURL.parse_path(url, self.options))
         # To a regular file opened for appending one write is one piece, however long. To a pipe
         # it is only up to PIPE_BUF; to what else there is, nothing is promised or needed.
         regular = stat.S_ISREG(os.fstat(self._descriptor).st_mode)
@@ -69,8 +35,8 @@ class _LinePublisher(Publisher):
         self._torn = False
 
     @abc.abstractmethod
-    def _open(self, target: str) -> tuple[str, int]:
-        """Return the target's name for messages, and an open descriptor."""
+    def _open(self, url: SinkURL) -> tuple[str, int]:
+        """Return the sink's name for messages, and an open descriptor."""
 
     def publish(self, samples: Sequence[Sample]) -> None:
         for piece in self._pieces(samples):
@@ -108,8 +74,8 @@ class _LinePublisher(Publisher):
 class FilePublisher(_LinePublisher):
     """Appends JSON lines to a file, which is made if it is not there."""
 
-    def _open(self, target: str) -> tuple[str, int]:
-        path = Path(target)
+    def _open(self, url: SinkURL) -> tuple[str, int]:
+        path = Path(url.path)
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
         try:
             return str(path), os.open(path, flags, 0o644)
@@ -129,12 +95,12 @@ class FilePublisher(_LinePublisher):
 class StdoutPublisher(_LinePublisher):
     """Writes JSON lines to the standard output."""
 
-    def _open(self, target: str) -> tuple[str, int]:
+    def _open(self, url: SinkURL) -> tuple[str, int]:
         try:
             os.fstat(1)
         except OSError:
             raise OutputFailed(
-                "cannot write to the standard output: it is closed; use --output FILE"
+                "cannot write to the standard output: it is closed; use file:///PATH"
             ) from None
         return "the standard output", 1
 
