@@ -49,7 +49,7 @@ from typing import Any
 from hashring.driver import Reading
 from hashring.errors import BadRecord, GroupMismatch
 from hashring.ring import HashRing, SlotSet
-from hashring.view import Claim, Member, View
+from hashring.view import Claim, Member, View, check_meta
 
 __all__ = [
     "FENCE",
@@ -200,7 +200,7 @@ class Handoff:
         ttl: the lease in seconds.
         weight: 0 holds nothing.
         mode: ``"exclusive"``, or ``"eager"``: take slots without waiting for the others.
-        meta: what the user publishes.
+        meta: what the user publishes; :meth:`change_meta` replaces it.
     """
 
     def __init__(
@@ -251,6 +251,8 @@ class Handoff:
         self._draining = False
         self._drain_published = False
         self._said_draining = False  # the record in flight says so
+        self._said_meta = meta  # what the record in flight has
+        self._published_meta = meta  # what the store is known to have
         self.has_left = False
 
         self._reading = Reading({}, 0.0)
@@ -371,6 +373,7 @@ class Handoff:
         self._unconfirmed = False
         self._acked_at = self._events
         self._drain_published = self._said_draining
+        self._published_meta = self._said_meta
 
     def heartbeat_begins(self) -> int:
         """Return a token for :meth:`heartbeat_confirmed`."""
@@ -510,7 +513,10 @@ class Handoff:
             return Wait("a cycle or window in hand still works what is lost", local=True)
         # A publish whose outcome is unknown is repeated until one is confirmed: until then the
         # store may show either view, and what is held is a subset of what both allow.
-        if self._acked != target or self._unconfirmed or announce:
+        # A new meta only travels here, where the record says nothing else that it did not say
+        # before: no rule has to ask what it does to a mark or a claim of unknown outcome.
+        renamed = self.meta is not self._published_meta
+        if self._acked != target or self._unconfirmed or announce or renamed:
             if self.mode == "eager":
                 self._gain_eagerly(wall)
             return self._publish(target)
@@ -524,6 +530,7 @@ class Handoff:
         """``driver.publish`` returned: the store has the record of the last :class:`Publish`."""
         self._events += 1
         self._drain_published = self._said_draining
+        self._published_meta = self._said_meta
         self._unconfirmed = False
         if self._publishing != self._acked:
             self._acked = self._publishing
@@ -536,6 +543,15 @@ class Handoff:
                 self._remember(batch)
             self._gained.extend(self._gaining)
             self._gaining = ()
+
+    def change_meta(self, meta: Mapping[str, Any]) -> None:
+        """Replace what the user publishes; :meth:`step` says :class:`Publish` when it may go out.
+
+        Raises:
+            BadRecord: it is no JSON object or too large; what stood before stays.
+        """
+        check_meta(meta)
+        self.meta = meta
 
     def drain(self) -> None:
         """Begin to leave with hand-over; :meth:`step` says :class:`Leave` when it is done."""
@@ -853,6 +869,7 @@ class Handoff:
 
     def _record(self, applied: View | None) -> bytes:
         self._said_draining = self._draining
+        self._said_meta = self.meta
         settled = self._settled if self._settled == applied else None
         return Member(
             id=self.member,

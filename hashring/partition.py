@@ -91,6 +91,7 @@ def join(
     *,
     meta: Mapping[str, Any] | None = None,
     ring: HashRing | str | None = None,
+    heartbeat: float | None = None,
 ) -> Partition:
     """Join a group and return this member's partition of its key space.
 
@@ -110,8 +111,11 @@ def join(
             URL's options stands where this one is left at its default.
         handoff: ``"exclusive"``: no slot is ever held twice; ``"eager"``: for users who prefer a
             repeat to a gap, slots are taken without waiting for the others' acks.
-        meta: a small JSON object to publish in this member's record.
+        meta: a small JSON object to publish in this member's record;
+            :meth:`Partition.publish_meta` replaces it.
         ring: the parameters of the group's ring (all members need the same), if not the default.
+        heartbeat: the longest time between two heartbeats in seconds. It never exceeds a third of
+            ``ttl``, which is the default: a lost one leaves time for another before the fence.
 
     Raises:
         BadURL, UnknownDriver, MissingDependency: the URL has no driver.
@@ -138,6 +142,8 @@ def join(
         raise BadArgument(f"handoff must be 'exclusive' or 'eager', not {handoff!r}")
     if meta is not None and not isinstance(meta, Mapping):
         raise BadArgument(f"meta must be a mapping, not {meta!r:.200}")
+    if heartbeat is not None:
+        heartbeat = checked_number("heartbeat", heartbeat, least=0.001)
     if ring is None:
         spec = HashRing({}).spec
     else:
@@ -154,6 +160,7 @@ def join(
             mode=handoff,
             meta=MappingProxyType(dict(meta or {})),
         ),
+        heartbeat=heartbeat,
     )
     partition._begin()
     return partition
@@ -201,7 +208,9 @@ class Partition:
     Methods may be called from any thread. A forked child holds nothing: join again there.
     """
 
-    def __init__(self, driver: Driver, group: str, handoff: Handoff) -> None:
+    def __init__(
+        self, driver: Driver, group: str, handoff: Handoff, *, heartbeat: float | None = None
+    ) -> None:
         self._driver = driver
         self._handoff = handoff
         self._lock = threading.RLock()
@@ -224,6 +233,7 @@ class Partition:
         self.group = group
         self.member = handoff.member
         self.ttl = handoff.ttl
+        self._heartbeat_pause = min(self.ttl / 3, math.inf if heartbeat is None else heartbeat)
 
     # ---- what a caller may ask -------------------------------------------------------------
 
@@ -291,6 +301,32 @@ class Partition:
     def deadline(self) -> float:
         """The fence, in seconds on ``CLOCK_BOOTTIME``."""
         return self._handoff.deadline
+
+    def publish_meta(self, meta: Mapping[str, Any]) -> None:
+        """Replace the ``meta`` in this member's record, as soon as the store and the hand-off let.
+
+        Returns at once. It goes out at the latest when what a cycle still works of lost slots is
+        done and a store that forgot has stood still for its ``ttl``; a record that the store has
+        lost comes back with it. Of several in a row only the last need be seen by others.
+
+        Args:
+            meta: a JSON object of at most 64 KiB; copied, not deeply.
+
+        Raises:
+            BadArgument: it is no mapping.
+            BadRecord: it is no JSON object, too large, or has the key ``"hashring"``, which is
+                the hand-off's own. What stood before stays.
+
+        Example:
+            >>> with join("memory://doc", "pollers", "a", meta={"polls": 1}) as partition:
+            ...     partition.publish_meta({"polls": 2})
+        """
+        if not isinstance(meta, Mapping):
+            raise BadArgument(f"meta must be a mapping, not {meta!r:.200}")
+        self._check_parent()
+        with self._lock:
+            self._handoff.change_meta(MappingProxyType(dict(meta)))
+        self._wake.set()
 
     def wait_settled(self, timeout: float | None = None) -> bool:
         """Wait until everything that the latest view gives this member is held.
@@ -452,7 +488,7 @@ class Partition:
                 self._check()
                 now, wall = clock.boottime(), clock.wall()
                 state = self._handoff.state(now)
-                if state == "left":
+                if state == "left" or stream.ending:
                     return None
                 timeout = 0.2
                 if state not in ("joining", "fenced"):
@@ -699,7 +735,7 @@ class Partition:
                 self._changed.notify_all()
 
     def _beat(self) -> None:
-        pause = self.ttl / 3
+        pause = self._heartbeat_pause
         while not self._ended.is_set():
             if self._beat_now.wait(max(0.0, pause)):
                 self._beat_now.clear()
@@ -709,7 +745,7 @@ class Partition:
             try:
                 self._heartbeat()
                 # From the start of the last one: its answer may have been long on the way.
-                pause = began + self.ttl / 3 - clock.boottime()
+                pause = began + self._heartbeat_pause - clock.boottime()
                 continue
             except LeaseLost as error:
                 self._say("the lease is lost", error)
@@ -718,7 +754,7 @@ class Partition:
             except Exception:
                 # A defect of the driver: without heartbeats the fence passes, which is safe.
                 log.exception("%s: %s: the driver's heartbeat failed", self.group, self.member)
-            pause = min(1.0, self.ttl / 10) * random.uniform(0.5, 1.0)  # noqa: S311
+            pause = min(1.0, self.ttl / 10, self._heartbeat_pause) * random.uniform(0.5, 1.0)  # noqa: S311
 
     def _reconcile(self) -> None:
         failures = 0

@@ -23,7 +23,7 @@ from hashring.driver import MAX_RECORD
 from hashring.errors import BadRecord
 from hashring.ring import HashRing, SlotSet
 
-__all__ = ["Claim", "Member", "View", "slot_count"]
+__all__ = ["Claim", "Member", "View", "check_meta", "slot_count"]
 
 RECORD_VERSION = 1
 MAX_META = 64 * 1024
@@ -55,6 +55,21 @@ def _dumped(value: Mapping[str, Any], what: str) -> bytes:
         return json.dumps(value, separators=(",", ":"), sort_keys=True, allow_nan=False).encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise BadRecord(f"{what} must be a JSON object: {error}") from error
+
+
+def check_meta(meta: Mapping[str, Any]) -> None:
+    """Refuse what a member may not publish of its own.
+
+    Raises:
+        BadRecord: it is no JSON object, is larger than 64 KiB, or has the hand-off's own key.
+
+    >>> check_meta({"host": "web1"})
+    """
+    size = len(_dumped({**meta}, "meta"))
+    if size > MAX_META:
+        raise BadRecord(f"meta of {size} bytes; {MAX_META} is the most")
+    if _OURS in meta:
+        raise BadRecord(f"meta: the key {_OURS!r} is the hand-off's own; choose another name")
 
 
 def _pack(slots: SlotSet) -> str:
@@ -119,11 +134,7 @@ class Member:
                 for claim in self.claims
             ],
         }
-        meta = _dumped({**self.meta}, "meta")
-        if len(meta) > MAX_META:
-            raise BadRecord(f"meta of {len(meta)} bytes; {MAX_META} is the most")
-        if _OURS in self.meta:
-            raise BadRecord(f"meta: the key {_OURS!r} is the hand-off's own; choose another name")
+        check_meta(self.meta)
         record = _dumped(
             {
                 "v": RECORD_VERSION,

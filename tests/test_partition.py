@@ -15,6 +15,7 @@ from hashring import clock
 from hashring.driver import DriverURL
 from hashring.drivers.memory import MemoryDriver
 from hashring.errors import (
+    BadArgument,
     BadURL,
     GroupMismatch,
     HashringError,
@@ -238,6 +239,74 @@ def test_meta_is_published_and_must_be_json(join):
     assert a.records["a"].meta["host"] == "x1"
     with pytest.raises(HashringError, match="meta"):
         join("b", meta={"host": object()})
+
+
+def test_meta_can_be_replaced_while_slots_are_held(join):
+    a, b = join("a", meta={"polls": 1}), join("b")
+    until(lambda: len(a.members) == len(b.members) == 2)
+    settled(a, b)
+    held = a.held
+
+    a.publish_meta({"polls": 2})
+
+    until(lambda: b.records["a"].meta == {"polls": 2})
+    assert a.held == held
+    settled(a, b)
+
+
+def test_a_meta_that_cannot_be_published_is_refused_and_the_old_one_stays(join):
+    a = join("a", meta={"polls": 1})
+    settled(a)
+
+    for wrong in ({"polls": object()}, {"polls": "x" * 70_000}, {"hashring": 1}, ["polls"]):
+        with pytest.raises(HashringError, match="meta"):
+            a.publish_meta(wrong)
+    a.publish_meta({"polls": 1, "last": True})  # were an earlier one kept, this would not arrive
+
+    until(lambda: a.records["a"].meta == {"polls": 1, "last": True})
+
+
+def test_a_meta_given_while_the_store_is_away_arrives_when_it_is_back(join, url):
+    driver = Flaky(DriverURL.parse(url), ttl=5.0)
+    a, b = join("a", url=driver), join("b")
+    settled(a, b)
+    driver.down = True
+
+    a.publish_meta({"polls": 2})
+    driver.down = False
+
+    until(lambda: b.records["a"].meta == {"polls": 2})
+
+
+def test_heartbeats_come_as_often_as_asked(join, url):
+    class Counting(Flaky):
+        beats = 0
+
+        def heartbeat(self):
+            super().heartbeat()
+            self.beats += 1
+
+    often = Counting(DriverURL.parse(url), ttl=600.0)
+    join("often", url=often, heartbeat=0.02)
+
+    # A third of the ttl would be more than three minutes.
+    until(lambda: often.beats >= 5)
+
+
+def test_heartbeats_are_never_further_apart_than_a_third_of_the_ttl(join):
+    a = join("a", ttl=0.6, heartbeat=3600)
+    settled(a)
+    deadline = a.deadline
+
+    until(lambda: a.deadline > deadline + 0.6)
+
+    assert len(a.held) == 65536
+
+
+@pytest.mark.parametrize("heartbeat", [0, -1, float("nan"), float("inf"), "1", True])
+def test_a_heartbeat_that_is_no_time_is_refused(url, heartbeat):
+    with pytest.raises(BadArgument, match="heartbeat must be a number"):
+        hashring.join(url, "group", "a", heartbeat=heartbeat)
 
 
 def test_a_cycle_pins_its_slots_until_it_ends(join):

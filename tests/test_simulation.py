@@ -92,6 +92,18 @@ class ForgetsWhatItLost(Handoff):
         return
 
 
+class ChangesItsMetaAllTheTime(Handoff):
+    """Ours, with something new to say at every third reading, whatever else is under way."""
+
+    readings = 0
+
+    def observe(self, *arguments, **options):
+        super().observe(*arguments, **options)
+        self.readings += 1
+        if self.readings % 3 == 0:
+            self.change_meta({"reading": self.readings})
+
+
 def seeds_that_fail(profile, make_handoff, seeds=range(SEEDS), enough=1, symptom=""):
     found = []
     for seed in seeds:
@@ -181,3 +193,8 @@ def test_the_command_says_what_it_ran_and_fails_on_a_violation(capsys):
     printed = capsys.readouterr().out
     assert printed.startswith("planned: 8 runs from seed 0")
     assert "0 violations" in printed
+
+
+@pytest.mark.parametrize("profile", sorted(PROFILES))
+def test_nothing_goes_wrong_where_members_change_their_meta_at_any_moment(profile):
+    assert seeds_that_fail(profile, ChangesItsMetaAllTheTime, range(15)) == []
