@@ -202,11 +202,11 @@ class SinkURL:
         scheme, rest, query = _split(text, shown)
         authority, slash, path = rest.partition("/")
         userinfo, at, place = authority.rpartition("@")
-        if not at and "@" in text and ":" in authority:
-            # Otherwise the front half of a password would pass as a host.
+        if "@" in path or "@" in query:
+            # Otherwise half of a password might pass as a host, a path or an option.
             raise BadURL(
                 f"{shown!r}: in a user or password '/' must be written %2F, '?' %3F, '#' %23, "
-                "'@' %40 and ':' %3A"
+                "'@' %40 and ':' %3A; and '@' also behind the host"
             )
         user, colon, password = userinfo.partition(":")
         host, port = _place(place, shown)
