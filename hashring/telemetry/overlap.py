@@ -1,0 +1,441 @@
+"""Announcement, Overlap: what an agent says it polls, and what two agents' words have in common.
+
+Agents with one ``partitioning_group_prefix`` share their work, so they must poll the same meters;
+agents with different ones share nothing, so they must not poll the same. Else samples are missing
+or come twice. Pure values: this room knows no store, clock, thread or definition file. What
+another agent announces is data from a stranger: checked and bounded, never trusted.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import dataclasses
+import fnmatch
+import functools
+import json
+import zlib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from hashring.errors import HashringError
+
+__all__ = ["Announcement", "BadAnnouncement", "Overlap", "compare", "open_meters"]
+
+VERSION = 1
+"""Of the announcement's form; an agent that reads another one says so and compares nothing."""
+
+MAX_BYTES = 60 * 1024
+"""The largest announcement as JSON: a record's ``meta`` may hold 64 KiB."""
+
+_MAX_TEXT = 1024
+_MAX_NAME = 255
+_MAX_METERS = 50_000
+_MAX_OPEN = 256
+_MAX_INFLATED = 4 * 1024 * 1024
+
+_PLAIN = 512
+"""Bytes of JSON up to which names are published as they are, for whoever looks into the store."""
+
+_NAMED = 10
+"""Meters that a sentence names before it only counts."""
+
+_WILD = frozenset("*?[")
+_EXCEPT = "!"
+
+
+class BadAnnouncement(HashringError, ValueError):
+    """What an agent announces is too large, or is nothing that this version can read."""
+
+
+def open_meters(include: str, exclude: Iterable[str] = ()) -> str:
+    """Return the entry of an announcement that stands for names not known beforehand.
+
+    Args:
+        include: a pattern in shell style: ``*``, ``?``, ``[...]``.
+        exclude: patterns of what is not polled although ``include`` matches it.
+
+    Example:
+        >>> open_meters("prometheus.*")
+        'prometheus.*'
+        >>> open_meters("prometheus.*", ["prometheus.go_*", "prometheus.up"])
+        'prometheus.*!prometheus.go_*!prometheus.up'
+    """
+    return _EXCEPT.join([include, *sorted(set(exclude))])
+
+
+@dataclasses.dataclass(frozen=True)
+class Announcement:
+    """What one agent lets the others know of what it polls.
+
+    A meter is a name, or an entry of :func:`open_meters`.
+
+    Attributes:
+        member: the agent's id.
+        host: its host's id.
+        prefix: its ``partitioning_group_prefix``; may be empty.
+        namespaces: which pollsters it runs: ``"central"``, ``"compute"`` or both.
+        shared: meters of resources that the agents of every host see.
+        local: meters of this host's own resources; agents of other hosts cannot overlap there.
+
+    Example:
+        >>> mine = Announcement("a", "web1", "storage", shared=frozenset({"storage.objects"}))
+        >>> Announcement.from_meta("a", mine.to_meta()) == mine
+        True
+    """
+
+    member: str
+    host: str
+    prefix: str = ""
+    namespaces: frozenset[str] = frozenset({"central"})
+    shared: frozenset[str] = frozenset()
+    local: frozenset[str] = frozenset()
+
+    @property
+    def identity(self) -> tuple[str, str, str, frozenset[str]]:
+        """What an agent that was started again has in common with what it was before."""
+        return self.member, self.host, self.prefix, self.namespaces
+
+    def to_meta(self) -> dict[str, Any]:
+        """Return the announcement as JSON types, for the ``meta`` of a record.
+
+        Many names are published compressed, which keeps every one of them.
+
+        Raises:
+            BadAnnouncement: there are too many even so, or a name cannot be one.
+        """
+        for text, what in ((self.member, "member"), (self.host, "host"), (self.prefix, "prefix")):
+            if len(text) > _MAX_TEXT or not text.isprintable():
+                raise BadAnnouncement(
+                    f"the {what} {text!r:.60} cannot be announced: it needs at most {_MAX_TEXT} "
+                    "characters, all of them printable"
+                )
+        for meters in (self.shared, self.local):
+            _check(meters)
+        meta = {
+            "role": "agent",
+            "v": VERSION,
+            "member": self.member,
+            "host": self.host,
+            "prefix": self.prefix,
+            "namespaces": sorted(self.namespaces),
+            "shared": _pack(self.shared),
+            "local": _pack(self.local),
+        }
+        size = len(json.dumps(meta))
+        if size > MAX_BYTES:
+            raise BadAnnouncement(
+                f"agent {self.member!r} polls {len(self.shared) + len(self.local)} meters: their "
+                f"names take {size} bytes compressed, and {MAX_BYTES} can be published; give "
+                "sources patterns (NAME.*) in place of so many names, or spread them over agents "
+                "with different values of partitioning_group_prefix"
+            )
+        return meta
+
+    @classmethod
+    def parse(cls, meta: Mapping[str, Any]) -> Announcement:
+        """Return the announcement that a record's ``meta`` holds, trusting nothing in it.
+
+        Raises:
+            BadAnnouncement: it holds none; the message says what is wrong with it.
+        """
+        if meta.get("role") != "agent":
+            raise BadAnnouncement(f"its role is {meta.get('role')!r:.60}, not 'agent'")
+        if meta.get("v") != VERSION or isinstance(meta["v"], bool):
+            raise BadAnnouncement(f"its version is {meta.get('v')!r:.60}; this is {VERSION}")
+        texts = {}
+        for name in ("member", "host", "prefix"):
+            text = meta.get(name)
+            # Printable, because it ends up on somebody's terminal.
+            if not isinstance(text, str) or len(text) > _MAX_TEXT or not text.isprintable():
+                raise BadAnnouncement(f"it has no usable {name!r}")
+            texts[name] = text
+        namespaces = meta.get("namespaces")
+        if not isinstance(namespaces, list) or not all(
+            isinstance(name, str) and len(name) <= _MAX_NAME for name in namespaces[:17]
+        ):
+            raise BadAnnouncement("its 'namespaces' are no list of names")
+        if len(namespaces) > 16:
+            raise BadAnnouncement(f"it has {len(namespaces)} namespaces; 16 are the most")
+        return cls(
+            **texts,
+            namespaces=frozenset(namespaces),
+            shared=_unpack(meta.get("shared"), "shared"),
+            local=_unpack(meta.get("local"), "local"),
+        )
+
+    @classmethod
+    def from_meta(cls, member: str, meta: Mapping[str, Any]) -> Announcement | None:
+        """Return what :meth:`parse` does, under the name of ``member``; ``None`` for garbage.
+
+        Args:
+            member: whose record it is; stands in place of what the announcement itself says.
+            meta: the record's ``meta``.
+
+        Example:
+            >>> Announcement.from_meta("b", {"role": "a stranger"}) is None
+            True
+        """
+        try:
+            return dataclasses.replace(cls.parse(meta), member=member)
+        except BadAnnouncement:
+            return None
+
+
+@dataclasses.dataclass(frozen=True)
+class Overlap:
+    """Why two agents may not poll side by side.
+
+    Attributes:
+        mine: what this agent announced.
+        theirs: what the other one did.
+        only_mine: with one prefix: what only this agent polls; sorted.
+        only_theirs: with one prefix: what only the other polls; sorted.
+        in_common: with different prefixes: what both poll; sorted.
+    """
+
+    mine: Announcement
+    theirs: Announcement
+    only_mine: tuple[str, ...] = ()
+    only_theirs: tuple[str, ...] = ()
+    in_common: tuple[str, ...] = ()
+
+    def describe(self) -> str:
+        """Return a sentence for the operator: who, what, and what to do.
+
+        Example:
+            >>> a = Announcement("a", "web1", "one", shared=frozenset({"ip.floating", "image"}))
+            >>> b = Announcement("b", "web2", "two", shared=frozenset({"image"}))
+            >>> print(compare(a, b).describe())  # doctest: +NORMALIZE_WHITESPACE
+            agent 'a' on web1 (partitioning_group_prefix 'one') and agent 'b' on web2
+            (partitioning_group_prefix 'two') both poll image, so its samples come twice: give
+            sub-groups disjoint meters, or both agents the same prefix and the same definitions;
+            --allow-overlap starts an agent all the same
+        """
+        mine, theirs = _shown(self.mine), _shown(self.theirs)
+        end = "--allow-overlap starts an agent all the same"
+        if self.in_common:
+            whose = "its" if len(self.in_common) == 1 else "their"
+            return (
+                f"{mine} and {theirs} both poll {_listed(self.in_common)}, so {whose} samples "
+                "come twice: give sub-groups disjoint meters, or both agents the same prefix and "
+                f"the same definitions; {end}"
+            )
+        differences = [
+            f"only {announcement.member!r} polls {_listed(meters)}"
+            for announcement, meters in (
+                (self.mine, self.only_mine),
+                (self.theirs, self.only_theirs),
+            )
+            if meters
+        ]
+        return (
+            f"{mine} and {theirs} share their work and poll different meters: "
+            f"{', '.join(differences)}, so samples of those are missing wherever the other one "
+            "polls: give agents of one prefix equal definitions, or different prefixes and "
+            f"disjoint meters; {end}"
+        )
+
+
+def compare(mine: Announcement, other: Announcement) -> Overlap | None:
+    """Return what is wrong between two agents; ``None``: nothing is.
+
+    With different prefixes, no meter may be polled by both. With the same, both must poll the
+    same meters: that is judged for those resources of which both poll something (shared ones, and
+    those of one host), and of agents whose namespaces differ as far as it can be told: where one
+    runs the other's namespaces and more, it must poll all that the other does.
+
+    Open entries are judged by what they could match: an overlap may be told that no name ever
+    makes true, but never the other way round.
+
+    Example:
+        >>> a = Announcement("a", "web1", shared=frozenset({"image.size", "ip.floating"}))
+        >>> b = Announcement("b", "web2", shared=frozenset({"image.size"}))
+        >>> compare(a, b).only_mine
+        ('ip.floating',)
+        >>> compare(a, a) is None
+        True
+    """
+    scopes = [(mine.shared, other.shared)]
+    if mine.host == other.host:
+        scopes.append((mine.local, other.local))
+    if mine.prefix != other.prefix:
+        common = {name for ours, theirs in scopes for name in _in_common(ours, theirs)}
+        return Overlap(mine, other, in_common=tuple(sorted(common))) if common else None
+    only_mine: set[str] = set()
+    only_theirs: set[str] = set()
+    for ours, theirs in scopes:
+        if ours and theirs:
+            # What a namespace that only one of them runs adds to its meters is no difference.
+            if mine.namespaces <= other.namespaces:
+                only_mine |= ours - theirs
+            if other.namespaces <= mine.namespaces:
+                only_theirs |= theirs - ours
+    if not only_mine and not only_theirs:
+        return None
+    return Overlap(
+        mine, other, only_mine=tuple(sorted(only_mine)), only_theirs=tuple(sorted(only_theirs))
+    )
+
+
+def _shown(announcement: Announcement) -> str:
+    return (
+        f"agent {announcement.member!r} on {announcement.host} "
+        f"(partitioning_group_prefix {announcement.prefix!r})"
+    )
+
+
+def _listed(meters: tuple[str, ...]) -> str:
+    more = len(meters) - _NAMED
+    return ", ".join(meters[:_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+# ---- names and patterns ------------------------------------------------------------------------
+
+
+def _is_open(entry: str) -> bool:
+    return not _WILD.isdisjoint(entry)
+
+
+def _in_common(ours: frozenset[str], theirs: frozenset[str]) -> Iterable[str]:
+    yield from ours & theirs
+    our_open = [entry for entry in ours if _is_open(entry)]
+    their_open = [entry for entry in theirs if _is_open(entry)]
+    for open_entries, names in ((our_open, theirs), (their_open, ours)):
+        for entry in open_entries:
+            yield from (name for name in names if not _is_open(name) and _matches(entry, name))
+    for entry in our_open:
+        for other in their_open:
+            if entry != other and _can_meet(entry, other):
+                # The narrower of the two says it best; else both are needed to say it.
+                if _covers(entry.split(_EXCEPT)[0], other.split(_EXCEPT)[0]):
+                    yield other
+                elif _covers(other.split(_EXCEPT)[0], entry.split(_EXCEPT)[0]):
+                    yield entry
+                else:
+                    yield " and ".join(sorted((entry, other)))
+
+
+def _matches(entry: str, name: str) -> bool:
+    include, *exclude = entry.split(_EXCEPT)
+    return fnmatch.fnmatchcase(name, include) and not any(
+        fnmatch.fnmatchcase(name, pattern) for pattern in exclude
+    )
+
+
+def _can_meet(entry: str, other: str) -> bool:
+    """Whether a name may be matched by both; errs to yes."""
+    include, *exclude = entry.split(_EXCEPT)
+    also, *but = other.split(_EXCEPT)
+    if any(_covers(pattern, also) for pattern in exclude):
+        return False
+    if any(_covers(pattern, include) for pattern in but):
+        return False
+    return _intersect(_tokens(include), _tokens(also))
+
+
+@functools.lru_cache(maxsize=4096)
+def _tokens(pattern: str) -> tuple[str, ...]:
+    """Split a pattern into ``*``, ``?``, classes (``[...]``) and single literal characters."""
+    tokens: list[str] = []
+    at = 0
+    while at < len(pattern):
+        # A "]" right after the opening belongs to the class, as in the shell.
+        end = pattern.find("]", at + (3 if pattern[at + 1 : at + 2] == "!" else 2))
+        if pattern[at] == "[" and end > 0:
+            tokens.append(pattern[at : end + 1])
+            at = end + 1
+        else:
+            tokens.append(pattern[at])
+            at += 1
+    return tuple(tokens)
+
+
+def _may_be_equal(one: str, other: str) -> bool:
+    return one == other or "?" in (one, other) or len(one) > 1 or len(other) > 1
+
+
+@functools.lru_cache(maxsize=4096)
+def _intersect(one: tuple[str, ...], other: tuple[str, ...]) -> bool:
+    """Whether some text matches both patterns, where a class counts as any character."""
+    # Row by row: reachable[j] says whether the rest of `other` from j can meet the rest of `one`.
+    width = len(other)
+    below = [False] * width + [True]
+    for j in range(width - 1, -1, -1):
+        below[j] = other[j] == "*" and below[j + 1]
+    for symbol in reversed(one):
+        row = [False] * (width + 1)
+        row[width] = symbol == "*" and below[width]
+        for j in range(width - 1, -1, -1):
+            if symbol == "*" or other[j] == "*":
+                row[j] = below[j] or row[j + 1]
+            else:
+                row[j] = _may_be_equal(symbol, other[j]) and below[j + 1]
+        below = row
+    return below[0]
+
+
+@functools.lru_cache(maxsize=4096)
+def _covers(wide: str, narrow: str) -> bool:
+    """Whether whatever ``narrow`` matches, ``wide`` matches too; errs to no."""
+    one, other = _tokens(wide), _tokens(narrow)
+    width = len(other)
+    below = [False] * width + [True]
+    for symbol in reversed(one):
+        row = [False] * (width + 1)
+        row[width] = symbol == "*" and below[width]
+        for j in range(width - 1, -1, -1):
+            if symbol == "*":
+                row[j] = below[j] or row[j + 1]
+            elif symbol == "?":
+                row[j] = other[j] != "*" and below[j + 1]
+            else:
+                row[j] = symbol == other[j] and below[j + 1]
+        below = row
+    return below[0]
+
+
+# ---- the published form ------------------------------------------------------------------------
+
+
+def _check(meters: frozenset[str]) -> None:
+    if len(meters) > _MAX_METERS:
+        raise BadAnnouncement(f"{len(meters)} meters; {_MAX_METERS} are the most")
+    opens = 0
+    for name in meters:
+        if not 0 < len(name) <= _MAX_NAME or not name.isprintable():
+            raise BadAnnouncement(
+                f"{name!r:.80} cannot be the name of a meter: it needs 1 to {_MAX_NAME} "
+                "printable characters"
+            )
+        opens += _is_open(name)
+    if opens > _MAX_OPEN:
+        raise BadAnnouncement(f"{opens} open patterns of meters; {_MAX_OPEN} are the most")
+
+
+def _pack(meters: frozenset[str]) -> list[str] | str:
+    names = sorted(meters)
+    if len(json.dumps(names)) <= _PLAIN:
+        return names
+    return base64.b64encode(zlib.compress("\n".join(names).encode(), 9)).decode("ascii")
+
+
+def _unpack(packed: Any, scope: str) -> frozenset[str]:
+    if isinstance(packed, str):
+        try:
+            inflate = zlib.decompressobj()
+            # Bounded: a stranger's few bytes must not inflate to gigabytes.
+            text = inflate.decompress(base64.b64decode(packed, validate=True), _MAX_INFLATED)
+            packed = text.decode().split("\n")
+        except (ValueError, binascii.Error, zlib.error) as error:
+            raise BadAnnouncement(f"its {scope!r} is malformed: {error}") from error
+        if not inflate.eof:
+            raise BadAnnouncement(f"its {scope!r} is cut off or larger than {_MAX_INFLATED} bytes")
+    if not isinstance(packed, list) or not all(isinstance(name, str) for name in packed):
+        raise BadAnnouncement(f"its {scope!r} is no list of names")
+    try:
+        found = frozenset(packed)
+        _check(found)
+    except BadAnnouncement as error:
+        raise BadAnnouncement(f"its {scope!r}: {error}") from error
+    return found
