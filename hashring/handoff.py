@@ -513,10 +513,7 @@ class Handoff:
             return Wait("a cycle or window in hand still works what is lost", local=True)
         # A publish whose outcome is unknown is repeated until one is confirmed: until then the
         # store may show either view, and what is held is a subset of what both allow.
-        # A new meta only travels here, where the record says nothing else that it did not say
-        # before: no rule has to ask what it does to a mark or a claim of unknown outcome.
-        renamed = self.meta is not self._published_meta
-        if self._acked != target or self._unconfirmed or announce or renamed:
+        if self._acked != target or self._unconfirmed or announce:
             if self.mode == "eager":
                 self._gain_eagerly(wall)
             return self._publish(target)
@@ -524,6 +521,9 @@ class Handoff:
             return Leave(handed_over=True)
         if self._settled != target or self._gaining or self._regains():
             return self._try_to_gain(self._token, now, wall)
+        if self.meta is not self._published_meta:
+            # Last of all: it delays no hand-over, and the record says nothing new but this.
+            return self._publish(target)
         return Wait("settled")
 
     def published(self) -> None:
@@ -545,7 +545,8 @@ class Handoff:
             self._gaining = ()
 
     def change_meta(self, meta: Mapping[str, Any]) -> None:
-        """Replace what the user publishes; :meth:`step` says :class:`Publish` when it may go out.
+        """Replace what the user publishes: with the next record that goes out, or in one of its
+        own once this member has settled.
 
         Raises:
             BadRecord: it is no JSON object or too large; what stood before stays.

@@ -303,11 +303,11 @@ class Partition:
         return self._handoff.deadline
 
     def publish_meta(self, meta: Mapping[str, Any]) -> None:
-        """Replace the ``meta`` in this member's record, as soon as the store and the hand-off let.
+        """Replace the ``meta`` in this member's record, without delaying any hand-over.
 
-        Returns at once. It goes out at the latest when what a cycle still works of lost slots is
-        done and a store that forgot has stood still for its ``ttl``; a record that the store has
-        lost comes back with it. Of several in a row only the last need be seen by others.
+        Returns at once. It goes out with the next record of this member, or in one of its own
+        once it has settled; a record that the store has lost comes back with it. Of several in a
+        row only the last need be seen by others.
 
         Args:
             meta: a JSON object of at most 64 KiB; copied, not deeply.
