@@ -1,0 +1,59 @@
+"""Samples as batches of JSON, posted to an HTTP server: http:// and https://.
+
+The objects are those of the JSON lines (see :meth:`hashring.telemetry.sample.Sample.to_json`).
+What an answer means is the business of ``web``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import ClassVar
+
+import requests
+
+from hashring.telemetry.publishers.base import Option, SinkURL, boolean, positive
+from hashring.telemetry.publishers.web import Session, WebPublisher, judge
+from hashring.telemetry.sample import Sample
+from hashring.telemetry.settings import Settings
+
+__all__ = ["HTTPPublisher"]
+
+
+class HTTPPublisher(WebPublisher):
+    """Posts lists of samples as JSON: ``https://user:password@host:port/path?timeout=5``.
+
+    The options are those of Ceilometer's publisher of this name, where it has them; a request is
+    one list, or with ``batch=false`` one object.
+    """
+
+    options: ClassVar[tuple[Option, ...]] = (
+        *WebPublisher.options,
+        Option("batch", boolean, True, "whether a request is a list of samples; if not, one alone"),
+        Option("poolsize", positive, 10, "the most connections to the sink that are kept open"),
+    )
+    _default_path = "/"
+
+    def __init__(self, url: str, settings: Settings) -> None:
+        super().__init__(url, settings)
+        self._as_list: bool = self._parsed.options["batch"]
+        if not self._as_list:
+            self._batch_size = 1
+
+    def _make_session(self, url: SinkURL) -> Session:
+        return Session(url, connections=url.options["poolsize"])
+
+    def _send(self, samples: Sequence[Sample]) -> None:
+        found = [sample.to_json() for sample in samples]
+        body = json.dumps(found if self._as_list else found[0], separators=(",", ":"))
+        try:
+            response = self._session.post(
+                self._where,
+                data=body.encode(),
+                headers={"Content-Type": "application/json"},
+                timeout=self._timeout,
+            )
+        # An OSError of its own is what requests raises of certificates that it cannot read.
+        except (requests.RequestException, OSError) as error:
+            raise self._failure(error) from None
+        judge(response, self._where)

@@ -1,0 +1,330 @@
+"""What publishers over HTTP share: the session, what an answer means, and what is refused.
+
+An answer means one of three things. The sink took the samples (2xx). It will not take these
+samples, whatever is done (400, 413, 422 and the like): then the batch is split until the refused
+samples stand alone, and those are set aside, so that one sample never holds up the others. Or it
+cannot take any now, and the same samples are sent again later: no answer, 5xx, 408, 429, and what
+says that the request itself is not welcome (401, 403, 404 and the like): no sample is to blame for
+a wrong password. This room knows no format.
+"""
+
+from __future__ import annotations
+
+import abc
+import email.utils
+import math
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import requests
+import urllib3
+from requests.adapters import HTTPAdapter
+from requests.auth import HTTPBasicAuth
+from urllib3.exceptions import InsecureRequestWarning, NewConnectionError
+from urllib3.util import Retry
+
+from hashring import clock
+from hashring.errors import BadURL
+from hashring.telemetry.publishers.base import (
+    Option,
+    OutputFailed,
+    Publisher,
+    SinkURL,
+    boolean,
+    count,
+    log,
+    positive,
+    seconds,
+)
+from hashring.telemetry.sample import Sample
+from hashring.telemetry.settings import Settings
+
+__all__ = ["WEB_OPTIONS", "Refused", "Session", "WebPublisher", "judge"]
+
+_RETRY_AFTER_MAX = 300.0
+"""A sink that asks for more seconds than these is asked again all the same."""
+
+_SHOWN = 200
+"""How many characters of a sink's answer a message shows."""
+
+_NOT_ABOUT_SAMPLES = frozenset({401, 402, 403, 404, 405, 407, 408, 410, 421, 425, 426, 429, 451})
+"""Answers of 4xx that say nothing of what was sent: of who sends, to where, how, or when."""
+
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+
+
+def _verify(text: str) -> bool | str:
+    try:
+        return boolean(text)
+    except ValueError:
+        # Ceilometer takes the path of a bundle here too.
+        return _file(text)
+
+
+def _file(text: str) -> str:
+    path = Path(text)
+    if not path.exists():
+        raise ValueError("there is no such file")
+    if not os.access(path, os.R_OK):
+        raise ValueError("it cannot be read")
+    return text
+
+
+def _environment(text: str) -> str:
+    if text not in os.environ:
+        raise ValueError("no such variable is in the environment")
+    return text
+
+
+WEB_OPTIONS: tuple[Option, ...] = (
+    Option("timeout", seconds, 5.0, "seconds to wait for a connection, and for an answer"),
+    Option("max_retries", count, 2, "further tries to connect before it counts as a failure"),
+    Option("verify_ssl", _verify, True, "whether to check the sink's certificate, or by what file"),
+    Option("ca", _file, None, "a file of the certificates that the sink's must be signed by"),
+    Option("clientcert", _file, None, "a file with the certificate to show to the sink"),
+    Option("clientkey", _file, None, "a file with that certificate's key"),
+    Option(
+        "headers_env",
+        _environment,
+        None,
+        "an environment variable with headers to send, one 'Name: value' a line",
+    ),
+)
+"""Options that every publisher over HTTP has."""
+
+
+class Refused(Exception):
+    """The sink will not take these samples.
+
+    Args:
+        cause: a few words, the same each time.
+        detail: what the sink said.
+    """
+
+    def __init__(self, cause: str, detail: str) -> None:
+        super().__init__(cause)
+        self.cause = cause
+        self.detail = detail
+
+
+class Session(requests.Session):
+    """A session to one sink: how to connect, whom to trust, and as whom to speak.
+
+    Args:
+        url: the sink, with :data:`WEB_OPTIONS` among its options.
+        connections: how many connections are kept open.
+
+    Attributes:
+        answer: the last response; ``None`` before the first and after a failure.
+        failure: what was raised in place of the last response.
+
+    Raises:
+        BadURL: the options contradict one another, or the headers are not well formed.
+    """
+
+    def __init__(self, url: SinkURL, connections: int = 1) -> None:
+        super().__init__()
+        self.answer: requests.Response | None = None
+        self.failure: Exception | None = None
+        options = url.options
+        self._check = _trust(url)
+        if self._check is False:
+            log.warning("%s: the sink's certificate is not checked (verify_ssl=false)", url)
+            # Said once here; urllib3 would say it at every request.
+            urllib3.disable_warnings(InsecureRequestWarning)
+        if options["clientkey"] and not options["clientcert"]:
+            raise BadURL(f"{url.shown!r}: clientkey needs clientcert")
+        if options["clientcert"]:
+            key = options["clientkey"]
+            self.cert = (options["clientcert"], key) if key else options["clientcert"]
+        if url.user is not None:
+            # As bytes: as text they would have to be Latin-1.
+            self.auth = HTTPBasicAuth(url.user.encode(), (url.password or "").encode())
+        else:
+            # Otherwise requests would look into ~/.netrc, and drop a header of ours for it.
+            self.auth = _as_it_is
+        if options["headers_env"]:
+            self.headers.update(_headers(options["headers_env"], url))
+        retry = Retry(
+            total=options["max_retries"],
+            connect=options["max_retries"],
+            read=0,
+            redirect=0,
+            status=0,
+            other=0,
+            backoff_factor=0.1,
+        )
+        adapter = HTTPAdapter(max_retries=retry, pool_connections=1, pool_maxsize=connections)
+        for scheme in ("http://", "https://"):
+            self.mount(scheme, adapter)
+
+    def request(self, *args: Any, **named: Any) -> requests.Response:
+        """Send a request, and keep what came of it."""
+        self.answer = self.failure = None
+        # Said at each request, or REQUESTS_CA_BUNDLE in the environment would win.
+        named.update(verify=self._check, allow_redirects=False)
+        try:
+            self.answer = super().request(*args, **named)
+        except Exception as error:
+            self.failure = error
+            raise
+        return self.answer
+
+
+def _trust(url: SinkURL) -> bool | str:
+    checked: bool | str = url.options["verify_ssl"]
+    ca: str | None = url.options["ca"]
+    if ca is None:
+        return checked
+    if checked is False:
+        raise BadURL(f"{url.shown!r}: verify_ssl=false and ca= contradict each other")
+    return ca
+
+
+def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    return request
+
+
+def _headers(variable: str, url: SinkURL) -> Mapping[str, bytes]:
+    found: dict[str, bytes] = {}
+    for number, line in enumerate(os.environ[variable].splitlines(), 1):
+        if not line.strip():
+            continue
+        name, colon, value = line.partition(":")
+        name = name.strip()
+        # The line itself is not shown: it is most likely a secret.
+        if not colon or not _HEADER_NAME.fullmatch(name):
+            raise BadURL(
+                f"{url.shown!r}: line {number} of the environment variable {variable!r} is no "
+                "header: write 'Name: value'"
+            )
+        found[name] = value.strip().encode()
+    return found
+
+
+def judge(response: requests.Response, where: str) -> None:
+    """Return where the sink took what it was sent.
+
+    Args:
+        response: its answer.
+        where: the sink, for messages.
+
+    Raises:
+        Refused: it will not take these samples.
+        OutputFailed: it may take them later.
+    """
+    status = response.status_code
+    if 200 <= status < 300:
+        return
+    said = f"{status} {response.reason or ''}".strip()
+    body = " ".join(response.text.split())
+    detail = f"it answered {said}" + (f": {body[:_SHOWN]}" if body else "")
+    if 400 <= status < 500 and status not in _NOT_ABOUT_SAMPLES:
+        raise Refused(f"status {status}", detail)
+    message = f"cannot publish to {where}: {detail}"
+    if 300 <= status < 400:
+        message += f" (to {response.headers.get('Location', 'nowhere')!r}): name the new address"
+    elif status in (401, 403, 407):
+        message += "; check user, password and headers"
+    elif status in (404, 405, 410):
+        message += "; check the path"
+    raise OutputFailed(message, _retry_after(response.headers.get("Retry-After")))
+
+
+def _retry_after(text: str | None) -> float | None:
+    if text is None:
+        return None
+    try:
+        asked = float(text)
+    except ValueError:
+        try:
+            asked = email.utils.parsedate_to_datetime(text).timestamp() - clock.wall()
+        except ValueError:
+            return None
+    return min(max(asked, 0.0), _RETRY_AFTER_MAX) if math.isfinite(asked) else None
+
+
+class WebPublisher(Publisher):
+    """Sends batches of samples over HTTP, splits those that are refused, and heeds Retry-After.
+
+    A subclass says with :meth:`_send` what a request looks like.
+    """
+
+    options: ClassVar[tuple[Option, ...]] = (
+        *WEB_OPTIONS,
+        Option("batch_size", positive, 500, "the most samples that are sent in one request"),
+    )
+    _default_path = ""
+
+    def __init__(self, url: str, settings: Settings) -> None:
+        super().__init__(url, settings)
+        found = SinkURL.parse(url, self.options)
+        if not found.host or found.port == 0:
+            raise BadURL(f"{found.shown!r} names no host: write {found.scheme}://host:port/path")
+        scheme = found.scheme.rpartition("+")[2]
+        path = found.path if found.path not in ("", "/") else self._default_path
+        self._where = f"{scheme}://{found.authority}{path}"
+        self._timeout: float = found.options["timeout"]
+        self._batch_size: int = found.options["batch_size"]
+        self._not_before = -math.inf
+        self._parsed = found
+        self._session = self._make_session(found)
+
+    def _make_session(self, url: SinkURL) -> Session:
+        return Session(url)
+
+    @abc.abstractmethod
+    def _send(self, samples: Sequence[Sample]) -> None:
+        """Send one request.
+
+        Raises:
+            Refused: the sink will not take these samples.
+            OutputFailed: it may take them later.
+        """
+
+    def publish(self, samples: Sequence[Sample]) -> None:
+        """Send the samples in batches, each within its timeouts; see :class:`Publisher`."""
+        wait = self._not_before - clock.boottime()
+        if wait > 0:
+            raise OutputFailed(f"{self._where} asked to be left alone for {wait:.0f} s more", wait)
+        refused: list[tuple[Sample, Refused]] = []
+        try:
+            for start in range(0, len(samples), self._batch_size):
+                refused += self._refused(samples[start : start + self._batch_size])
+        except OutputFailed as error:
+            if error.retry_after is not None:
+                self._not_before = clock.boottime() + error.retry_after
+            raise
+        # Only now: had a later batch failed, all of this would be sent, and refused, once more.
+        for sample, why in refused:
+            self.set_aside([sample], why.cause, why.detail)
+
+    def _refused(self, samples: Sequence[Sample]) -> Iterator[tuple[Sample, Refused]]:
+        try:
+            self._send(samples)
+        except Refused as why:
+            if len(samples) == 1:
+                yield samples[0], why
+                return
+            half = len(samples) // 2
+            yield from self._refused(samples[:half])
+            yield from self._refused(samples[half:])
+
+    def _failure(self, error: Exception) -> OutputFailed:
+        return OutputFailed(f"cannot publish to {self._where}: {self._reason(error)}")
+
+    def _reason(self, error: Exception) -> str:
+        if isinstance(error, requests.Timeout):
+            return f"no answer within {self._timeout:g} s"
+        first = error.args[0] if error.args else error
+        reason = getattr(first, "reason", None) or first
+        if isinstance(reason, NewConnectionError):
+            return str(reason).rpartition(": ")[2]
+        return str(reason)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._session.close()
