@@ -1,0 +1,604 @@
+import json
+import os
+import random
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import threading
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from hashring.errors import BadArgument
+from hashring.telemetry.sample import Meter, MeterType, Sample
+from hashring.telemetry.spool import Spool, SpoolBroken, SpoolFull
+
+METER = Meter("tank.level", MeterType.GAUGE, "l")
+A, B, C = "http://a/", "http://b/", "file:///c"
+MIB = 1024 * 1024
+
+
+def samples(count, start=0, **metadata):
+    return [
+        Sample(METER, window, "plant:north", 0.0, window, 1.0, "a", ("v", "i", window), metadata)
+        for window in range(start, start + count)
+    ]
+
+
+def to(urls, found):
+    return [(sample, urls) for sample in found]
+
+
+def windows(found):
+    return [sample.window for sample in found]
+
+
+def delivered(spool, url, limit=50):
+    """Take and have done whatever waits for a publisher."""
+    found = []
+    while (batch := spool.take(url, limit)) is not None:
+        found += batch.samples
+        spool.done(batch)
+    return found
+
+
+def files(folder, suffix=".spool"):
+    return sorted(folder.glob(f"*{suffix}"))
+
+
+@pytest.fixture
+def opened(tmp_path):
+    """Open spools in one folder; close them in the end."""
+    spools = []
+
+    def open_(**options):
+        spool = Spool(tmp_path, **{"max_bytes": MIB} | options)
+        spools.append(spool)
+        return spool
+
+    yield open_
+    for spool in spools:
+        spool.close()
+
+
+@pytest.fixture
+def orphan(opened, tmp_path):
+    """Leave samples behind, as a process that ended would; return their spool's path."""
+
+    def leave(found, urls=(A,), **options):
+        before = set(files(tmp_path))
+        spool = opened(**options)
+        spool.put(to(urls, found))
+        spool.close()
+        (path,) = set(files(tmp_path)) - before
+        return path
+
+    return leave
+
+
+def test_samples_come_back_as_they_were_and_in_order(opened):
+    spool = opened()
+    put = samples(120, disk="sda", sizes=[1, 2])
+
+    spool.put(to((A,), put))
+
+    assert delivered(spool, A) == put
+
+
+def test_a_sample_stays_until_each_of_its_publishers_has_taken_it(opened):
+    spool = opened()
+    spool.put(to((A, B), samples(10)))
+
+    assert windows(delivered(spool, A)) == list(range(10))
+    assert spool.waiting == {B: 10}
+    assert spool.bytes > 0
+    assert windows(delivered(spool, B)) == list(range(10))
+    assert spool.waiting == {}
+    assert spool.bytes == 0
+
+
+def test_what_was_taken_but_not_done_is_taken_again(opened):
+    spool = opened()
+    spool.put(to((A,), samples(5)))
+
+    first = spool.take(A, 3)
+    again = spool.take(A, 3)
+
+    assert first.samples == again.samples
+    assert spool.waiting_for(A) == 5
+
+
+def test_samples_with_different_publishers_keep_their_order(opened):
+    spool = opened()
+    for window, urls in enumerate([(A,), (A, B), (B,), (B, A), (A, A)]):
+        spool.put(to(urls, samples(1, window)))
+
+    assert windows(delivered(spool, A, limit=2)) == [0, 1, 3, 4]
+    assert windows(delivered(spool, B, limit=2)) == [1, 2, 3]
+
+
+def test_a_sample_for_nobody_is_not_kept(opened):
+    spool = opened()
+
+    spool.put(to((), samples(3)))
+
+    assert spool.bytes == 0
+
+
+def test_at_the_bound_the_newest_are_refused_and_nothing_of_the_call_is_kept(opened):
+    size = len(samples(1)[0].to_line())
+    spool = opened(max_bytes=10 * size)
+    spool.put(to((A,), samples(8)))
+
+    with pytest.raises(SpoolFull, match=rf"{8 * size} of {10 * size} bytes .* \(3 samples\)"):
+        spool.put(to((A, B), samples(3, start=8)))
+    assert spool.waiting == {A: 8}
+    spool.put(to((A,), samples(2, start=8)))
+
+    assert windows(delivered(spool, A)) == list(range(10))
+
+
+def test_there_is_room_again_once_samples_are_delivered(opened):
+    spool = opened(max_bytes=len(samples(1)[0].to_line()))
+
+    for window in range(10):
+        spool.put(to((A,), samples(1, window)))
+        assert windows(delivered(spool, A)) == [window]
+
+
+def test_a_bound_that_holds_nothing_is_refused(opened):
+    with pytest.raises(BadArgument, match="0 bytes"):
+        opened(max_bytes=0)
+
+
+def test_what_a_publisher_will_never_take_can_be_dropped_without_harm_to_the_others(opened):
+    spool = opened()
+    spool.put(to((A, B), samples(5)))
+    spool.put(to((A,), samples(5, start=5)))
+
+    assert spool.drop(A) == 10
+
+    assert spool.waiting == {B: 5}
+    assert windows(delivered(spool, B)) == list(range(5))
+    assert spool.bytes == 0
+
+
+def test_a_sample_that_is_not_json_is_refused_by_name(opened):
+    spool = opened()
+
+    with pytest.raises(BadArgument, match=r"tank\.level of plant:north.*metadata"):
+        spool.put(to((A,), samples(1, odd=object())))
+
+    assert spool.waiting == {}
+
+
+def test_threads_put_at_once_and_each_call_is_whole(opened):
+    spool = opened(max_bytes=8 * MIB)
+
+    def put(start):
+        for first in range(start, start + 400, 10):
+            spool.put(to((A,), samples(10, first)))
+
+    threads = [threading.Thread(target=put, args=(start,)) for start in range(0, 1600, 400)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    found = windows(delivered(spool, A, limit=33))
+    assert sorted(found) == list(range(1600))
+    for first in range(0, 1600, 10):
+        place = found.index(first)
+        assert found[place : place + 10] == list(range(first, first + 10))
+
+
+def test_only_its_user_may_read_a_spool(opened, tmp_path):
+    spool = opened(owner="../agent 7")
+    spool.put(to((A,), samples(1)))
+
+    found = {
+        path.name.partition(".spool")[2]: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()
+    }
+
+    assert found.keys() >= {"", "-wal"}
+    assert set(found.values()) == {0o600}
+    assert "-agent_7-" in files(tmp_path)[0].name
+
+
+def test_an_empty_spool_leaves_nothing_behind(opened, tmp_path):
+    spool = opened()
+    spool.put(to((A,), samples(3)))
+    delivered(spool, A)
+
+    spool.close()
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_closed_spool_says_so(opened):
+    spool = opened()
+    spool.close()
+
+    with pytest.raises(SpoolBroken, match="is closed"):
+        spool.put(to((A,), samples(1)))
+
+
+def test_a_file_shrinks_after_a_backlog(opened, tmp_path):
+    def size():
+        return sum(path.stat().st_size for path in tmp_path.iterdir())
+
+    spool = opened(max_bytes=64 * MIB)
+    for start in range(0, 30_000, 1000):
+        spool.put(to((A,), samples(1000, start, filler="x" * 1000)))
+    before = size()
+
+    half = []
+    for _ in range(50):
+        batch = spool.take(A, 500)
+        half += batch.samples
+        spool.done(batch)
+    between = size()
+    rest = delivered(spool, A, limit=500)
+
+    assert windows(half + rest) == list(range(30_000))
+    assert before > 30 * MIB
+    assert between < 25 * MIB  # a sixth still waits
+    assert size() < 6 * MIB  # a log of at most 4 MiB, and nothing else of weight
+
+
+def test_the_spool_of_a_process_that_ended_is_adopted_delivered_and_removed(
+    opened, orphan, tmp_path
+):
+    orphan(samples(5), (A, B))
+    spool = opened()
+    spool.put(to((A,), samples(5, start=5)))
+
+    assert spool.adopt() == 1
+
+    assert spool.waiting == {A: 10, B: 5}
+    assert windows(delivered(spool, A)) == list(range(10))
+    assert windows(delivered(spool, B)) == list(range(5))
+    assert len(files(tmp_path)) == 1
+    assert len(files(tmp_path, ".lock")) == 1
+
+
+def test_orphans_are_delivered_oldest_first(opened, orphan):
+    for start in range(0, 30, 10):
+        orphan(samples(10, start))
+    spool = opened()
+
+    assert spool.adopt() == 3
+
+    assert windows(delivered(spool, A)) == list(range(30))
+
+
+def test_a_publisher_goes_on_in_an_orphan_where_it_was(opened, tmp_path):
+    first = opened()
+    first.put(to((A, B), samples(10)))
+    first.done(first.take(A, 4))
+    first.close()
+    second = opened()
+    second.adopt()
+
+    assert windows(delivered(second, A)) == [4, 5, 6, 7, 8, 9]
+    assert windows(delivered(second, B)) == list(range(10))
+
+
+def test_a_spool_whose_process_lives_is_left_alone(opened):
+    first, second = opened(), opened()
+    first.put(to((A,), samples(3)))
+
+    assert second.adopt() == 0
+
+    assert second.waiting == {}
+    assert first.waiting == {A: 3}
+
+
+def test_an_orphan_has_one_heir(opened, orphan):
+    orphan(samples(3))
+    first, second = opened(), opened()
+
+    assert (first.adopt(), second.adopt()) == (1, 0)
+
+    first.close()
+    assert second.adopt() == 1
+    assert windows(delivered(second, A)) == [0, 1, 2]
+
+
+def test_an_adopted_orphan_counts_against_the_bound(opened, orphan):
+    path = orphan(samples(100))
+    held = len(b"".join(sample.to_line() for sample in samples(100)))
+    assert path.stat().st_size > held
+    spool = opened(max_bytes=held)
+
+    assert spool.adopt() == 1
+
+    with pytest.raises(SpoolFull):
+        spool.put(to((A,), samples(1)))
+
+
+def test_an_orphan_waits_while_it_would_pass_the_bound(opened, orphan):
+    orphan(samples(1000))
+    spool = opened(max_bytes=100_000)
+    spool.put(to((A,), samples(1, start=1000)))
+
+    assert spool.adopt() == 0
+    assert windows(delivered(spool, A)) == [1000]
+    assert spool.adopt() == 1
+
+    assert windows(delivered(spool, A)) == list(range(1000))
+
+
+def test_a_process_that_died_before_its_first_sample_leaves_nothing_behind(opened, tmp_path):
+    (tmp_path / "00001-a-1.spool").touch()
+    (tmp_path / "00002-a-2.lock").touch()
+    spool = opened()
+
+    assert spool.adopt() == 0
+
+    assert len(files(tmp_path)) == 1
+    assert len(files(tmp_path, ".lock")) == 1
+
+
+def test_a_damaged_orphan_is_set_aside_and_the_others_are_delivered(
+    opened, orphan, tmp_path, caplog
+):
+    damaged = orphan(samples(1000))
+    content = bytearray(damaged.read_bytes())
+    content[:50] = b"x" * 50
+    damaged.write_bytes(content)
+    orphan(samples(3))
+    spool = opened()
+
+    assert spool.adopt() == 1
+
+    kept = damaged.with_suffix(".broken")
+    assert kept.read_bytes() == bytes(content)
+    assert not damaged.exists()
+    assert str(damaged) in caplog.text
+    assert str(kept) in caplog.text
+    assert windows(delivered(spool, A)) == [0, 1, 2]
+
+
+def test_an_sqlite_file_of_another_program_is_set_aside(opened, tmp_path, caplog):
+    path = tmp_path / "00001-a-1.spool"
+    connection = sqlite3.connect(path)
+    connection.execute("CREATE TABLE things (thing)")
+    connection.close()
+    spool = opened()
+
+    spool.adopt()
+
+    assert "not a spool" in caplog.text
+    assert files(tmp_path, ".broken")
+
+
+def test_a_spool_of_a_later_version_is_left_for_it_and_reported_once(
+    opened, orphan, tmp_path, caplog
+):
+    path = orphan(samples(3))
+    connection = sqlite3.connect(path)
+    connection.execute("PRAGMA user_version = 99")
+    connection.close()
+    spool = opened()
+
+    assert [spool.adopt(), spool.adopt()] == [0, 0]
+
+    assert caplog.text.count("layout 99") == 1
+    assert path.exists()
+
+
+def test_a_spool_that_is_damaged_in_use_is_set_aside_and_a_new_one_begun(opened, tmp_path):
+    spool = opened(max_bytes=64 * MIB)
+    for start in range(0, 12_000, 1000):
+        spool.put(to((A,), samples(1000, start, filler="x" * 1000)))  # more than SQLite caches
+    (path,) = files(tmp_path)
+    with path.open("r+b") as file:
+        file.seek(8192)
+        file.write(random.Random(7).randbytes(path.stat().st_size - 8192))
+
+    with pytest.raises(SpoolBroken) as caught:
+        delivered(spool, A)
+
+    assert str(path) in str(caught.value)
+    assert str(path.with_suffix(".broken")) in str(caught.value)
+    assert path.with_suffix(".broken").exists()
+    assert spool.waiting == {}
+    spool.put(to((A,), samples(3)))
+    assert windows(delivered(spool, A)) == [0, 1, 2]
+
+
+def test_a_folder_that_cannot_be_used_is_named(tmp_path):
+    (tmp_path / "file").touch()
+
+    with pytest.raises(SpoolBroken, match=r"file/spool.*name a folder"):
+        Spool(tmp_path / "file" / "spool", max_bytes=MIB)
+
+
+FULL_DISK = """
+import resource, sys
+from pathlib import Path
+from hashring.telemetry.sample import Meter, MeterType, Sample
+from hashring.telemetry.spool import Spool, SpoolBroken
+meter = Meter("tank.level", MeterType.GAUGE, "l")
+def put(window):
+    sample = Sample(meter, 1, "plant:north", 0.0, window, 1.0, "a", (), {"filler": "x" * 1000})
+    spool.put([(sample, ("http://a/",))])
+spool = Spool(Path(sys.argv[1]), max_bytes=2**30)
+resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, resource.RLIM_INFINITY))
+kept = 0
+try:
+    while True:
+        put(kept)
+        kept += 1
+except SpoolBroken as error:
+    print(error)
+waiting = spool.waiting["http://a/"]
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+put(kept)
+found = []
+while batch := spool.take("http://a/", 50):
+    found += [sample.window for sample in batch.samples]
+    spool.done(batch)
+assert waiting == kept > 10, (waiting, kept)
+assert found == list(range(kept + 1)), found
+"""
+
+
+def test_a_disk_that_is_full_is_an_error_and_what_was_kept_stays(tmp_path):
+    # The kernel refuses to let files grow, as it does on a full disk.
+    done = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, str(tmp_path)], capture_output=True, text=True, timeout=60
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert str(tmp_path) in done.stdout
+    assert "disk is full" in done.stdout
+
+
+def test_a_forked_child_neither_uses_nor_keeps_its_parents_spool(opened):
+    spool = opened()
+    spool.put(to((A,), samples(3)))
+    ready, told = os.pipe()
+    hold, release = os.pipe()
+    child = os.fork()
+    if child == 0:  # lives on, until the test lets it go
+        try:
+            spool.put(to((A,), samples(1)))
+        except SpoolBroken:
+            os.write(told, b"refused")
+        os.read(hold, 1)
+        os._exit(0)
+    try:
+        assert os.read(ready, 7) == b"refused"
+        spool.close()
+        heir = opened()
+
+        assert heir.adopt() == 1
+        assert windows(delivered(heir, A)) == [0, 1, 2]
+    finally:
+        os.write(release, b".")
+        os.waitpid(child, 0)
+        for descriptor in (ready, told, hold, release):
+            os.close(descriptor)
+
+
+PUTTER = """
+import sys, threading
+from pathlib import Path
+from hashring.telemetry.sample import Meter, MeterType, Sample
+from hashring.telemetry.spool import Spool
+meter = Meter("tank.level", MeterType.GAUGE, "l")
+spool = Spool(Path(sys.argv[1]), max_bytes=2**30, owner="putter")
+said = threading.Lock()
+def put(name):
+    for window in range(10**9):
+        sample = Sample(meter, 1, f"plant:{name}", 0.0, window, 1.0, "a", ("v", "i", window))
+        spool.put([(sample, ("http://a/", "http://b/"))])
+        with said:
+            sys.stdout.write(f"{sample.id}\\n")
+            sys.stdout.flush()
+for name in "xyz":
+    threading.Thread(target=put, args=(name,)).start()
+"""
+
+
+def test_after_kill_9_every_sample_that_was_put_is_there_once(opened, tmp_path):
+    with subprocess.Popen(
+        [sys.executable, "-c", PUTTER, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    ) as child:
+        said = [child.stdout.readline().strip() for _ in range(2000)]
+        child.kill()
+        said += [line.strip() for line in child.stdout if line.endswith("\n")]
+    spool = opened(max_bytes=2**30)
+
+    assert spool.adopt() == 1
+
+    for url in (A, B):
+        found = [sample.id for sample in delivered(spool, url)]
+        assert len(found) == len(set(found))
+        assert set(found) >= set(said)
+
+
+class AgainstLists(RuleBasedStateMachine):
+    """A spool behaves as one list for each publisher, however often its process ends."""
+
+    def __init__(self):
+        super().__init__()
+        # In memory where there is such a folder: each end of a spool syncs its file to disk.
+        memory = "/dev/shm"
+        self.folder = tempfile.TemporaryDirectory(dir=memory if Path(memory).is_dir() else None)
+        self.lists = {url: [] for url in (A, B, C)}
+        self.count = 0
+        self.open()
+
+    def open(self):
+        self.spool = Spool(Path(self.folder.name), max_bytes=MIB)
+        self.spool.adopt()
+
+    @rule(
+        destinations=st.lists(
+            st.sets(st.sampled_from([A, B, C]), max_size=3).map(tuple), min_size=1, max_size=6
+        )
+    )
+    def put(self, destinations):
+        items = []
+        for urls in destinations:
+            (sample,) = samples(1, self.count)
+            self.count += 1
+            items.append((sample, urls))
+            for url in urls:
+                self.lists[url].append(sample)
+        self.spool.put(items)
+
+    @rule(url=st.sampled_from([A, B, C]), limit=st.integers(1, 5))
+    def take(self, url, limit):
+        batch = self.spool.take(url, limit)
+        if batch is None:
+            assert not self.lists[url]
+        else:
+            # A batch ends where a file does.
+            count = len(batch.samples)
+            assert 1 <= count <= limit
+            assert list(batch.samples) == self.lists[url][:count]
+            self.spool.done(batch)
+            del self.lists[url][:count]
+
+    @precondition(lambda self: self.count > 5)
+    @rule(url=st.sampled_from([A, B, C]))
+    def drop(self, url):
+        assert self.spool.drop(url) == len(self.lists[url])
+        self.lists[url].clear()
+
+    @rule()
+    def end_and_start_anew(self):
+        self.spool.close()
+        self.open()
+
+    @invariant()
+    def holds_what_the_lists_hold(self):
+        assert self.spool.waiting == {url: len(found) for url, found in self.lists.items() if found}
+        kept = {sample.id: sample for found in self.lists.values() for sample in found}
+        assert self.spool.bytes == sum(len(sample.to_line()) for sample in kept.values())
+
+    def teardown(self):
+        self.spool.close()
+        self.folder.cleanup()
+
+
+AgainstLists.TestCase.settings = settings(max_examples=30, stateful_step_count=25, deadline=None)
+test_a_spool_behaves_as_lists_do = AgainstLists.TestCase
+
+
+def test_a_payload_is_one_line_of_json(orphan):
+    path = orphan(samples(2))
+
+    connection = sqlite3.connect(path)
+    rows = connection.execute("SELECT payload FROM samples ORDER BY id").fetchall()
+    connection.close()
+
+    assert [json.loads(payload)["window"] for (payload,) in rows] == [0, 1]
