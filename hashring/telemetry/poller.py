@@ -1,0 +1,410 @@
+"""Pool: calls that run at once, a bounded number of them, each cut off at its deadline.
+
+A thread cannot be ended from outside. So a call that does not come back in time is given up: what
+it may still return is refused, another thread takes its place, and the same call is not made again
+before the first one has returned. This room knows nothing of what is called.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import math
+import queue
+import threading
+from collections import Counter
+from collections.abc import Callable, Hashable
+from types import TracebackType
+from typing import Any, Generic, Self, TypeVar
+
+from hashring import clock
+
+__all__ = ["Backoff", "Call", "Failures", "Hangs", "Pool", "TimedOut"]
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_HUNG = 4
+"""Threads that may hang for each that works. More are not replaced: whatever makes so many hang
+would have all of the machine's memory in the end."""
+
+_LOOK = 0.05
+"""Seconds between two looks for calls that are past their deadline."""
+
+
+class TimedOut(Exception):
+    """A call was not back by its deadline."""
+
+
+class Hangs(Exception):
+    """The same call was made before, and has not come back yet."""
+
+
+class Failures:
+    """What failed, how often; each cause is logged once. For several threads.
+
+    Example:
+        >>> failures = Failures()
+        >>> for _ in range(3):
+        ...     failures.add("pollster Levels", OSError("no answer"))
+        >>> failures.total
+        3
+
+    What is no failure (a resource that ended, a turn that was left out) is counted beside them.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._counts: Counter[tuple[str, str]] = Counter()
+        self._others: Counter[tuple[str, str]] = Counter()
+
+    def add(self, what: str, error: BaseException, *, of: str = "") -> None:
+        """Count a failure, and log it if it is the first of its cause.
+
+        Args:
+            what: what failed.
+            error: how; its type is the cause.
+            of: where it failed now.
+        """
+        cause = (what, type(error).__name__)
+        with self._lock:
+            is_new = cause not in self._counts
+            self._counts[cause] += 1
+        if is_new:
+            log.warning(
+                "%s%s failed: %s: %s (further ones of this kind are counted, not logged)",
+                what,
+                f" of {of}" if of else "",
+                type(error).__name__,
+                error,
+                exc_info=error if log.isEnabledFor(logging.DEBUG) else None,
+            )
+
+    def count(self, what: str, kind: str) -> None:
+        """Count what is no failure, and no reason for a line in the log."""
+        with self._lock:
+            self._others[what, kind] += 1
+
+    @property
+    def counts(self) -> Counter[tuple[str, str]]:
+        """How often, by what failed and the type of the error; and what is no failure."""
+        with self._lock:
+            return self._counts + self._others
+
+    @property
+    def total(self) -> int:
+        """How many failures in all."""
+        with self._lock:
+            return self._counts.total()
+
+
+class Backoff:
+    """Which calls are to be left out for a while, because they failed several times in a row.
+
+    After n failures in a row 2^(n-1) - 1 turns are left out, 7 at most. For several threads.
+
+    Example:
+        >>> backoff = Backoff()
+        >>> tries = []
+        >>> for turn in range(12):
+        ...     if backoff.is_due("web1", turn):
+        ...         tries.append(turn)
+        ...         backoff.failed("web1", turn)
+        >>> tries
+        [0, 1, 3, 7]
+        >>> backoff.worked("web1")
+        >>> backoff.is_due("web1", 8)
+        True
+    """
+
+    _MOST = 7
+
+    def __init__(self) -> None:
+        self._failed: dict[Hashable, tuple[int, int]] = {}  # failures in a row, next turn due
+
+    def is_due(self, key: Hashable, turn: int) -> bool:
+        """Whether the call is to be made in this turn: a number that grows, e.g. a window's."""
+        found = self._failed.get(key)
+        return found is None or turn >= found[1]
+
+    def failed(self, key: Hashable, turn: int) -> None:
+        """Take note of a failure."""
+        times = self._failed.get(key, (0, 0))[0] + 1
+        self._failed[key] = (times, turn + 1 + min(2 ** min(times - 1, 8) - 1, self._MOST))
+
+    def worked(self, key: Hashable) -> None:
+        """Take note of a success."""
+        if key in self._failed:
+            self._failed.pop(key, None)
+
+    def keep_only(self, keys: Callable[[Any], bool]) -> None:
+        """Forget the calls that are not made any more."""
+        for key in [key for key in self._failed if not keys(key)]:
+            self._failed.pop(key, None)
+
+    def __len__(self) -> int:
+        return len(self._failed)
+
+
+@dataclasses.dataclass(eq=False, slots=True)
+class Call(Generic[T]):
+    """One call: made by a thread of the pool, and waited for by whoever asked for it."""
+
+    key: Hashable
+    function: Callable[[Call[T]], T]
+    seconds: Callable[[], float]
+    pool: Pool
+    share: Hashable = None
+    over: Callable[[Call[T]], None] | None = None
+    deadline: float = math.inf  # from when it began on; on CLOCK_BOOTTIME
+    is_over: bool = False
+    is_claimed: bool = False
+    value: T | None = None
+    error: BaseException | None = None
+    thread: threading.Thread | None = None
+
+    def claim(self) -> bool:
+        """Whether the call may still do what cannot be undone; from then on it is not given up.
+
+        For the function itself, once it has what takes long behind it.
+        """
+        with self.pool._changed:
+            if self.is_over:
+                return False
+            self.is_claimed = True
+            return True
+
+    def result(self) -> T:
+        """Wait until the call is over, and return what it returned.
+
+        Raises:
+            TimedOut: it was given up.
+            Hangs: it was never made, for too many others hang.
+            Exception: what it raised.
+        """
+        if not self.is_over:
+            with self.pool._changed:
+                while not self.is_over:
+                    self.pool._changed.wait()
+        if self.error is not None:
+            raise self.error
+        return self.value  # type: ignore[return-value]
+
+
+class Pool:
+    """A bounded number of threads that make calls.
+
+    Callers of different shares (pollsters, say) cannot keep each other out: a share never has more
+    than three quarters of the threads, and none while as many of its calls hang.
+
+    Args:
+        threads: calls that run at once.
+        name: of the threads.
+
+    Example:
+        >>> with Pool(2) as pool:
+        ...     calls = [pool.submit(n, lambda call, n=n: n * n, lambda: 5.0) for n in range(4)]
+        ...     [call.result() for call in calls]
+        [0, 1, 4, 9]
+    """
+
+    def __init__(self, threads: int, name: str = "polls") -> None:
+        self._threads = threads
+        self._most = threads - max(1, threads // 4) if threads > 1 else 1  # of one share
+        self._name = name
+        self._changed = threading.Condition()
+        self._queue: queue.SimpleQueue[Call[Any] | None] = queue.SimpleQueue()
+        self._waiting = 0  # calls that no thread has begun
+        self._working: set[Call[Any]] = set()
+        self._hung: set[Hashable] = set()
+        self._hanging = 0
+        self._in_hand: Counter[Hashable] = Counter()  # calls that wait or run, by share
+        self._hanging_of: Counter[Hashable] = Counter()
+        self._running: set[threading.Thread] = set()  # those that are not given up
+        self._closed = False
+        self._watch: threading.Thread | None = None
+        self._stop_watch = threading.Event()
+
+    def has_room(self, share: Hashable) -> bool:
+        """Whether :meth:`submit` would not block now, or would raise."""
+        with self._changed:
+            return self._has_room(share)
+
+    def _has_room(self, share: Hashable) -> bool:
+        if self._closed or self._is_lost(share):
+            return True
+        return self._waiting < self._threads and (
+            share is None or self._in_hand[share] < self._most
+        )
+
+    def _is_lost(self, share: Hashable) -> bool:
+        if not self._running and self._hanging >= _HUNG * self._threads:
+            return True
+        return share is not None and self._hanging_of[share] >= self._most
+
+    def submit(
+        self,
+        key: Hashable,
+        function: Callable[[Call[T]], T],
+        seconds: Callable[[], float],
+        *,
+        share: Hashable = None,
+        over: Callable[[Call[T]], None] | None = None,
+    ) -> Call[T]:
+        """Have a call made; blocks while as many as there are threads wait already.
+
+        Args:
+            key: tells which calls are the same.
+            function: is called with the :class:`Call` that this returns.
+            seconds: how long it may take, asked when it begins.
+            share: whose call it is; ``None``: nobody's, who is not bounded.
+            over: is called with the call when that is over; must not block.
+
+        Raises:
+            Hangs: the same call was given up and has not come back yet, or too many hang.
+            RuntimeError: the pool is closed.
+        """
+        call: Call[T] = Call(key, function, seconds, self, share, over)
+        with self._changed:
+            while not self._has_room(share):
+                self._changed.wait()
+            if self._closed:
+                raise RuntimeError(f"the pool {self._name} is closed")
+            if key in self._hung:
+                raise Hangs("the last call has not come back yet")
+            if self._is_lost(share):
+                raise Hangs(f"{self._hanging} calls hang: no thread is left to make another")
+            self._waiting += 1
+            if share is not None:
+                self._in_hand[share] += 1
+            self._queue.put(call)
+            if self._waiting > len(self._running) - len(self._working):
+                self._add_thread()
+            if self._watch is None:
+                self._watch = threading.Thread(
+                    target=self._look, name=f"{self._name}-watch", daemon=True
+                )
+                self._watch.start()
+        return call
+
+    def _add_thread(self) -> None:
+        if len(self._running) < self._threads and self._hanging < _HUNG * self._threads:
+            thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+            self._running.add(thread)
+            thread.start()
+
+    def _run(self) -> None:
+        while True:
+            call = self._queue.get()
+            if call is None:
+                return
+            with self._changed:
+                self._waiting -= 1
+                call.thread = threading.current_thread()
+                call.deadline = clock.boottime() + call.seconds()
+                self._working.add(call)
+                self._changed.notify_all()
+            value, error = None, None
+            try:
+                value = call.function(call)
+            except BaseException as caught:
+                error = caught
+            with self._changed:
+                if call.is_over:  # It was given up, and this thread with it.
+                    self._hung.discard(call.key)
+                    self._hanging -= 1
+                    self._count(self._hanging_of, call.share, -1)
+                    if self._waiting:
+                        self._add_thread()
+                    self._changed.notify_all()
+                    return
+                self._working.discard(call)
+                call.value = value
+                self._end(call, error)
+                self._changed.notify_all()
+            del call, value, error
+
+    def _end(self, call: Call[Any], error: BaseException | None) -> None:
+        call.error = error
+        call.is_over = True
+        self._count(self._in_hand, call.share, -1)
+        if call.over is not None:
+            call.over(call)
+
+    @staticmethod
+    def _count(counts: Counter[Hashable], share: Hashable, change: int) -> None:
+        if share is None:
+            return
+        counts[share] += change
+        if not counts[share]:
+            del counts[share]  # shares come and go
+
+    def _look(self) -> None:
+        """Give up the calls that are past their deadline, each with its thread."""
+        while not self._stop_watch.wait(_LOOK):
+            now = clock.boottime()
+            with self._changed:
+                late = [
+                    call for call in self._working if call.deadline <= now and not call.is_claimed
+                ]
+                for call in late:
+                    self._working.discard(call)
+                    self._hung.add(call.key)
+                    self._hanging += 1
+                    self._count(self._hanging_of, call.share, 1)
+                    assert call.thread is not None
+                    self._running.discard(call.thread)
+                    self._end(call, TimedOut("given up: it was not back by its deadline"))
+                    if self._waiting:
+                        self._add_thread()
+                if late:
+                    if not self._running:
+                        self._refuse_waiting()
+                    self._changed.notify_all()
+
+    def _refuse_waiting(self) -> None:
+        """End the calls that nobody will make: so many hang that there is no thread for them."""
+        while self._waiting:
+            call = self._queue.get_nowait()
+            if call is not None:
+                self._waiting -= 1
+                self._end(
+                    call, Hangs(f"{self._hanging} calls hang: no thread is left to make another")
+                )
+
+    @property
+    def hanging(self) -> int:
+        """How many calls have been given up and are not back."""
+        with self._changed:
+            return self._hanging
+
+    def close(self) -> None:
+        """End the threads, once the calls that wait are made; those that hang end with theirs."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        while True:
+            with self._changed:
+                thread = next(iter(self._running), None)
+            if thread is None:
+                break
+            self._queue.put(None)
+            thread.join(_LOOK)
+            if not thread.is_alive():
+                with self._changed:
+                    self._running.discard(thread)
+        self._stop_watch.set()
+        if self._watch is not None:
+            self._watch.join()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
