@@ -11,6 +11,7 @@ a wrong password. This room knows no format.
 from __future__ import annotations
 
 import abc
+import dataclasses
 import email.utils
 import math
 import os
@@ -148,9 +149,10 @@ class Session(requests.Session):
             self.auth = _as_it_is
         if options["headers_env"]:
             self.headers.update(_headers(options["headers_env"], url))
+        retries = options.get("max_retries", 0)
         retry = Retry(
-            total=options["max_retries"],
-            connect=options["max_retries"],
+            total=retries,
+            connect=retries,
             read=0,
             redirect=0,
             status=0,
@@ -258,12 +260,15 @@ class WebPublisher(Publisher):
         Option("batch_size", positive, 500, "the most samples that are sent in one request"),
     )
     _default_path = ""
+    _default_port: ClassVar[int | None] = None
 
     def __init__(self, url: str, settings: Settings) -> None:
         super().__init__(url, settings)
         found = SinkURL.parse(url, self.options)
         if not found.host or found.port == 0:
             raise BadURL(f"{found.shown!r} names no host: write {found.scheme}://host:port/path")
+        if found.port is None:
+            found = dataclasses.replace(found, port=self._default_port)
         scheme = found.scheme.rpartition("+")[2]
         path = found.path if found.path not in ("", "/") else self._default_path
         self._where = f"{scheme}://{found.authority}{path}"
