@@ -175,6 +175,7 @@ _POLLING_OPTS = [
     cfg.StrOpt(
         "partitioning_group_prefix",
         default="",
+        deprecated_name="partitioning_group_prefix",
         deprecated_group="central",
         help="Agents with the same prefix share their work; agents with different ones must poll "
         "different meters.",
@@ -204,8 +205,8 @@ _COMPUTE_OPTS = [
         "instance_discovery_method",
         default="libvirt_metadata",
         choices=["naive", "workload_partitioning", "libvirt_metadata"],
-        help="workload_partitioning is the same as that option; in any case it is libvirt that "
-        "tells the instances, not Nova.",
+        help="How instances are found. workload_partitioning means the same as that option; in "
+        "any case it is libvirt that tells the instances, not Nova.",
     ),
 ]
 
@@ -412,11 +413,7 @@ def load(
     )
     values["definition_dirs"] = _definition_folders(read, given)
     values |= _store(read, given, values)
-    if values["max_retry_interval"] < values["retry_backoff"]:
-        raise BadOption(
-            f"{read.place('coordination', 'max_retry_interval')}: must not be less than "
-            f"{read.place('coordination', 'retry_backoff')}"
-        )
+    _check_retries(read, given, values)
     return Settings(**values)
 
 
@@ -515,9 +512,10 @@ class _Read:
         try:
             return scope[option]
         except (cfg.Error, ValueError) as error:
-            causes = (error, error.__context__)
-            if any(isinstance(cause, cfg.TemplateSubstitutionError) for cause in causes):
-                problem = "a dollar sign must be written $$"
+            unresolved = (cfg.NoSuchOptError, cfg.TemplateSubstitutionError)
+            if isinstance(error, unresolved) or isinstance(error.__context__, unresolved):
+                # What stands after the sign may be a part of a secret.
+                problem = "refers to an option that there is not: a dollar sign is written $$"
             else:
                 # The type's own words, without what oslo.config says around them.
                 problem = str(error.__context__ or error)
@@ -735,6 +733,19 @@ def _definition_folders(read: _Read, given: Mapping[str, Any]) -> tuple[Path, ..
         elif where:
             raise BadOption(f"{where}: there is no folder {name!r}")
     return tuple(found)
+
+
+def _check_retries(read: _Read, given: Mapping[str, Any], values: Mapping[str, Any]) -> None:
+    if values["retry_backoff"] <= values["max_retry_interval"]:
+        return
+    section = "coordination"
+    first, longest = (
+        f"{_flag(name)} = {values[name]:g}" if name in given else read.place(section, name)
+        for name in ("retry_backoff", "max_retry_interval")
+    )
+    if "retry_backoff" in given or read.is_given(section, "retry_backoff"):
+        raise BadOption(f"{first}: must not be greater than {longest}")
+    raise BadOption(f"{longest}: must not be less than {first}")
 
 
 def _store(
