@@ -1,0 +1,359 @@
+"""Plan: which groups an agent joins, and what it polls in each, how often, with what.
+
+Made of the settings, the definitions and the plug-ins, before anything is polled; everything here
+can be looked at (`hashring agent check` prints it). This room knows no store, thread or clock.
+
+A source asks for meters. Where it names discoveries or static resources, it wants them of those;
+where it names neither, of what each pollster's default discovery finds. Each discovery and each
+list of static resources is one group in the store, whose members share its resources.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+from hashring.errors import HashringError
+from hashring.telemetry import plugins
+from hashring.telemetry.definitions import (
+    MeterFilter,
+    Pipeline,
+    Polling,
+    Source,
+    load_pipeline,
+    load_polling,
+    polling_of,
+    split_discovery,
+)
+from hashring.telemetry.discovery import Discovery
+from hashring.telemetry.overlap import open_meters
+from hashring.telemetry.pollsters import Pollster
+from hashring.telemetry.publishers.base import masked
+from hashring.telemetry.resource import Resource
+from hashring.telemetry.settings import Settings
+from hashring.telemetry.targets import static_resource
+
+__all__ = ["Finder", "Group", "Loop", "NothingToPoll", "Plan", "Plugins", "Task", "make_plan"]
+
+
+class NothingToPoll(HashringError, ValueError):
+    """The definitions leave this agent nothing to do; the message says why."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Plugins:
+    """The plug-ins of one agent, made.
+
+    Attributes:
+        discoveries: by the name under which a source asks for them.
+        pollsters: all of the agent's namespaces.
+    """
+
+    discoveries: Mapping[str, Discovery]
+    pollsters: Sequence[Pollster]
+
+    @classmethod
+    def installed(cls, settings: Settings) -> Plugins:
+        """Make every plug-in that is installed and serves the agent's namespaces.
+
+        Raises:
+            HashringError: one cannot be imported or made.
+        """
+        discoveries = plugins.load_all(plugins.DISCOVERIES, Discovery)  # type: ignore[type-abstract]
+        pollsters = plugins.load_all(plugins.POLLSTERS, Pollster)  # type: ignore[type-abstract]
+        namespaces = set(settings.namespaces)
+        chosen = {name: found for name, found in pollsters.items() if namespaces & found.namespaces}
+        made = [
+            pollster
+            for name, found in chosen.items()
+            for pollster in plugins.made(name, lambda found=found: list(found.make(settings)))  # type: ignore[misc]
+        ]
+        return cls(_Made(discoveries, settings), made)
+
+
+class _Made(Mapping[str, Discovery]):
+    """Discoveries by name, each made when it is first asked for: most agents need few of them."""
+
+    def __init__(self, classes: Mapping[str, type[Discovery]], settings: Settings) -> None:
+        self._classes = classes
+        self._settings = settings
+        self._made: dict[str, Discovery] = {}
+
+    def __getitem__(self, name: str) -> Discovery:
+        if name not in self._made:
+            found = self._classes[name]
+            self._made[name] = plugins.made(name, lambda: found(self._settings))
+        return self._made[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._classes)
+
+    def __len__(self) -> int:
+        return len(self._classes)
+
+
+@dataclasses.dataclass(frozen=True)
+class Finder:
+    """What finds the resources of a group.
+
+    Attributes:
+        name: the group's name without the prefix.
+        description: for people.
+        discover: finds them; see :meth:`Discovery.discover`.
+        is_local: they belong to this host.
+    """
+
+    name: str
+    description: str
+    discover: Callable[[], Iterable[Resource]]
+    is_local: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """What one source wants of one group's resources."""
+
+    source: str
+    meters: MeterFilter
+    pollsters: tuple[Pollster, ...]
+
+    def names(self) -> set[str]:
+        """Return the names of the meters, as an announcement has them."""
+        found: set[str] = set()
+        for pollster in self.pollsters:
+            found.update(meter.name for meter in pollster.meters if self.meters.allows(meter.name))
+            if pollster.prefix:
+                found.update(_patterns(self.meters, pollster.prefix))
+        return found
+
+
+@dataclasses.dataclass(frozen=True)
+class Loop:
+    """What is polled of a group's resources at one interval."""
+
+    interval: float
+    tasks: tuple[Task, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """One group in the store: its name there, what finds its resources, and its loops."""
+
+    name: str
+    finders: tuple[Finder, ...]
+    loops: tuple[Loop, ...]
+
+    @property
+    def is_local(self) -> bool:
+        """Whether its resources belong to this host."""
+        return any(finder.is_local for finder in self.finders)
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What an agent is to do.
+
+    Attributes:
+        groups: what it joins, and polls there.
+        pipeline: where samples go; ``None``: all to ``settings.output``.
+        pollsters: every pollster that the groups use.
+        unserved: what no pollster here can tell, by source: meters that are asked for by name.
+    """
+
+    groups: tuple[Group, ...]
+    pipeline: Pipeline | None
+    pollsters: tuple[Pollster, ...]
+    unserved: Mapping[str, tuple[str, ...]]
+
+    def meters(self, *, local: bool) -> frozenset[str]:
+        """Return the names of the meters of local, or of shared, resources."""
+        return frozenset(
+            name
+            for group in self.groups
+            if group.is_local == local
+            for loop in group.loops
+            for task in loop.tasks
+            for name in task.names()
+        )
+
+    def unknown_publishers(self) -> dict[str, str]:
+        """Return what is wrong with the pipeline's publishers, by URL (secrets masked)."""
+        installed = set(plugins.names(plugins.PUBLISHERS))
+        return {
+            masked(url): f"sink {sink.name!r}: no publisher {url.partition(':')[0]}:// is "
+            f"installed; installed: {', '.join(sorted(installed))}"
+            for sink in (() if self.pipeline is None else self.pipeline.sinks)
+            for url in sink.publishers
+            if url.partition(":")[0] not in installed
+        }
+
+    def check_publishers(self) -> None:
+        """Make sure that samples have somewhere to go.
+
+        Raises:
+            UnknownPlugin: no plug-in serves a publisher that the pipeline names.
+        """
+        for problem in self.unknown_publishers().values():
+            raise plugins.UnknownPlugin(problem)
+
+    def publishers_for(self, meter: str, otherwise: str) -> tuple[str, ...]:
+        """Return the URLs of the publishers that a meter's samples go to."""
+        return (otherwise,) if self.pipeline is None else self.pipeline.publishers_for(meter)
+
+
+def make_plan(settings: Settings, plugins: Plugins | None = None) -> Plan:
+    """Read the definitions that the settings name, and return the plan.
+
+    Args:
+        settings: what the agent is told to do.
+        plugins: by default, all that are installed.
+
+    Raises:
+        BadDefinition: a definition is not usable.
+        UnknownPlugin: a source names a discovery that is not installed.
+        NothingToPoll: no pollster here tells anything that is asked for.
+    """
+    plugins = plugins if plugins is not None else Plugins.installed(settings)
+    pipeline = None if settings.pipeline_file is None else load_pipeline(settings.pipeline_file)
+    polling = None if settings.polling_file is None else load_polling(settings.polling_file)
+    if polling is None and pipeline is not None:
+        polling = polling_of(pipeline)
+    if polling is None:
+        # No definition at all: everything that this agent knows how to measure.
+        polling = Polling((Source("all", settings.interval, MeterFilter(["*"]), (), ()),))
+    return _planned(settings, polling, pipeline, plugins)
+
+
+def _planned(
+    settings: Settings, polling: Polling, pipeline: Pipeline | None, plugins: Plugins
+) -> Plan:
+    finders: dict[str, Finder] = {}
+    tasks: dict[str, dict[float, list[Task]]] = defaultdict(lambda: defaultdict(list))
+    unserved: dict[str, tuple[str, ...]] = {}
+    for source in polling.sources:
+        chosen = [pollster for pollster in plugins.pollsters if _serves(pollster, source.meters)]
+        missing = _missing(source.meters, chosen)
+        if missing:
+            unserved[source.name] = missing
+        for finder, pollsters in _finders(source, chosen, plugins):
+            finder = finders.setdefault(finder.name, finder)
+            tasks[finder.name][source.interval].append(
+                Task(source.name, source.meters, tuple(pollsters))
+            )
+    groups = tuple(
+        Group(group_name(settings, finder), (finder,), _loops(tasks[name]))
+        for name, finder in finders.items()
+    )
+    if settings.group is not None and groups:
+        groups = (_united(settings.group, groups),)
+    if not groups:
+        raise NothingToPoll(
+            f"nothing to poll in the namespaces {', '.join(settings.namespaces)}: no pollster "
+            f"that is installed tells what the sources "
+            f"{', '.join(repr(source.name) for source in polling.sources)} ask for; "
+            "look at their meters, or install the plug-in that tells them"
+        )
+    used = {
+        id(pollster): pollster
+        for group in groups
+        for loop in group.loops
+        for task in loop.tasks
+        for pollster in task.pollsters
+    }
+    return Plan(groups, pipeline, tuple(used.values()), unserved)
+
+
+def _loops(tasks: Mapping[float, Sequence[Task]]) -> tuple[Loop, ...]:
+    return tuple(Loop(interval, tuple(found)) for interval, found in sorted(tasks.items()))
+
+
+def _united(name: str, groups: Sequence[Group]) -> Group:
+    """Return one group with everything that these have."""
+    tasks: dict[float, list[Task]] = defaultdict(list)
+    for group in groups:
+        for loop in group.loops:
+            tasks[loop.interval].extend(loop.tasks)
+    finders = tuple(finder for group in groups for finder in group.finders)
+    return Group(name, finders, _loops(tasks))
+
+
+def group_name(settings: Settings, finder: Finder) -> str:
+    """Return a group's name in the store: the prefix in front, this host's name behind."""
+    name = f"{settings.group_prefix}-{finder.name}" if settings.group_prefix else finder.name
+    return f"{name}@{settings.host}" if finder.is_local else name
+
+
+def _serves(pollster: Pollster, meters: MeterFilter) -> bool:
+    if pollster.prefix and meters.may_allow_prefix(pollster.prefix):
+        return True
+    return any(meters.allows(meter.name) for meter in pollster.meters)
+
+
+def _missing(meters: MeterFilter, chosen: Sequence[Pollster]) -> tuple[str, ...]:
+    """Return what is asked for by pattern or name, and is told by none of these pollsters."""
+    wanted = [pattern for pattern in meters.patterns if not pattern.startswith("!")]
+    return tuple(
+        pattern
+        for pattern in wanted
+        if not any(_serves(pollster, MeterFilter([pattern])) for pollster in chosen)
+    )
+
+
+def _patterns(meters: MeterFilter, prefix: str) -> set[str]:
+    """Return what a source asks for among the names that begin so, as an announcement has it."""
+    excluded = [pattern[1:] for pattern in meters.patterns if pattern.startswith("!")]
+    included = [pattern for pattern in meters.patterns if not pattern.startswith("!")]
+    return {
+        open_meters(pattern if pattern.startswith(prefix) else f"{prefix}*", excluded)
+        for pattern in included or [f"{prefix}*"]
+        if MeterFilter([pattern]).may_allow_prefix(prefix)
+    }
+
+
+def _finders(
+    source: Source, chosen: Sequence[Pollster], plugins: Plugins
+) -> list[tuple[Finder, list[Pollster]]]:
+    """Return what finds a source's resources, and which pollsters are for these."""
+    found: list[tuple[Finder, list[Pollster]]] = []
+    if source.resources:
+        found.append((_static(source.resources), list(chosen)))
+    distinct = dict.fromkeys(source.discovery)
+    found.extend((_discovery(text, source, plugins), list(chosen)) for text in distinct)
+    if not found:
+        by_default: dict[str, list[Pollster]] = defaultdict(list)
+        for pollster in chosen:
+            if pollster.default_discovery:
+                by_default[pollster.default_discovery].append(pollster)
+        found.extend(
+            (_discovery(text, source, plugins), pollsters) for text, pollsters in by_default.items()
+        )
+    return [(finder, pollsters) for finder, pollsters in found if pollsters]
+
+
+def _static(texts: Sequence[str]) -> Finder:
+    # Named by content, alike in every process: Python's hash() of a string is not.
+    distinct = sorted(set(texts))
+    digest = hashlib.sha256("\n".join(distinct).encode()).hexdigest()[:16]
+    resources = [static_resource(text) for text in distinct]
+    return Finder(
+        f"resources:{digest}", f"{len(distinct)} static resources", lambda: resources, False
+    )
+
+
+def _discovery(text: str, source: Source, plugins_: Plugins) -> Finder:
+    name, parameter = split_discovery(text)
+    try:
+        discovery = plugins_.discoveries[name]
+    except KeyError:
+        raise plugins.UnknownPlugin(
+            f"source {source.name!r}: no discovery {name!r} is installed; "
+            f"installed: {', '.join(sorted(plugins_.discoveries)) or 'none'}"
+        ) from None
+    return Finder(
+        f"discovery:{text}",
+        f"discovery {masked(text)}",
+        lambda: discovery.discover(parameter),
+        discovery.is_local,
+    )

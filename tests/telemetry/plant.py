@@ -1,0 +1,150 @@
+"""What the tests of plans and agents poll: a plant's tanks, and a shelf that keeps the samples."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from typing import Any
+
+from hashring.telemetry.discovery import Discovery
+from hashring.telemetry.plan import Plan, Plugins, make_plan
+from hashring.telemetry.pollsters import Pollster
+from hashring.telemetry.publishers import OutputClosed, OutputFailed, Publisher
+from hashring.telemetry.resource import Resource, on_host
+from hashring.telemetry.sample import Measurement, Meter, MeterType
+from hashring.telemetry.settings import Settings
+
+LEVEL = Meter("tank.level", MeterType.GAUGE, "l")
+HEAT = Meter("tank.heat", MeterType.GAUGE, "C")
+TANKS = tuple(on_host("plant", "tank", str(number)) for number in range(600))
+FEW = TANKS[:4]
+
+
+def settings(**changes: Any) -> Settings:
+    """Return settings of an agent that works one short window by itself."""
+    return Settings(
+        **{"backend_url": "memory://plant", "group": "g", "member": "a", "host": "plant"}
+        | {"interval": 0.2, "ttl": 2.0, "cycles": 1, "retry_backoff": 0.0, "poll_timeout": 5.0}
+        | changes
+    )
+
+
+class Tanks(Discovery):
+    """Finds tanks; fails while it is told to, and notes what it was asked for."""
+
+    def __init__(self, settings: Settings, found: Any = FEW) -> None:
+        super().__init__(settings)
+        self.found = found
+        self.error: Exception | None = None
+        self.parameters: list[str] = []
+
+    def discover(self, parameter: str = "") -> Any:
+        self.parameters.append(parameter)
+        if self.error is not None:
+            raise self.error
+        return self.found
+
+
+class LocalTanks(Tanks):
+    is_local = True
+
+
+class Levels(Pollster):
+    """Tells levels; does to each resource what a test has put into `moods`."""
+
+    kinds = frozenset({"tank"})
+    meters: tuple[Meter, ...] = (LEVEL,)
+    default_discovery = "tanks"
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self.moods: dict[str, Any] = {}
+        self.polled: list[str] = []
+        self.blind = False
+        self.readings = 0
+        self.closed = 0
+
+    def observe(self) -> None:
+        if self.blind:
+            raise TimeoutError("no answer")
+        self.readings += 1
+
+    def poll(self, resource: Resource) -> Any:
+        self.polled.append(resource.id)
+        mood = self.moods.get(resource.id)
+        if isinstance(mood, Exception):
+            raise mood
+        if mood is not None:
+            mood()
+        for meter in self.meters:
+            yield Measurement(meter, self.readings)
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+class Heats(Levels):
+    meters = (HEAT,)
+
+
+class Shelf:
+    """An outlet that keeps samples, and fails while it is told to."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.samples: list[Any] = []
+        self.targets: set[tuple[str, ...]] = set()
+        self.error: Exception | None = None
+        self.is_closed = False
+        self.finished = False
+        self.counts: dict[str, Any] = {}
+        self.closed: frozenset[str] = frozenset()
+
+    def put(self, items: Any) -> None:
+        with self.lock:
+            if self.error is not None:
+                raise self.error
+            self.samples.extend(sample for sample, _ in items)
+            self.targets.update(urls for _, urls in items)
+
+    def flush(self, timeout: float) -> bool:
+        return True
+
+    def close(self, timeout: float) -> None:
+        self.is_closed = True
+
+    def taken(self) -> list[Any]:
+        with self.lock:
+            return list(self.samples)
+
+    def polls(self) -> Counter[tuple[str, str, int]]:
+        """How often each meter of each resource was sampled in each window."""
+        return Counter((one.meter.name, one.resource_id, one.window) for one in self.taken())
+
+
+class ShelfPublisher(Publisher):
+    """A publisher that keeps samples, and raises what a test tells it to."""
+
+    def __init__(self, url: str, settings: Settings) -> None:
+        super().__init__(url, settings)
+        self.samples: list[Any] = []
+        self.error: OutputFailed | OutputClosed | None = None
+        self.is_closed = False
+
+    def publish(self, samples: Any) -> None:
+        if self.error is not None:
+            raise self.error
+        self.samples.extend(samples)
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
+def plugins(settings: Settings, *pollsters: Pollster, **discoveries: Discovery) -> Plugins:
+    """Return plug-ins: by default, tanks and their levels."""
+    return Plugins(discoveries or {"tanks": Tanks(settings)}, pollsters or (Levels(settings),))
+
+
+def plan(settings: Settings, *pollsters: Pollster, **discoveries: Discovery) -> Plan:
+    """Return the plan that the settings and these plug-ins give."""
+    return make_plan(settings, plugins(settings, *pollsters, **discoveries))
