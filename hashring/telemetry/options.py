@@ -16,7 +16,7 @@ import math
 import os
 import re
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -340,6 +340,13 @@ _OPTION_OF: Mapping[str, tuple[str, str]] = {
     },
 }
 
+# The types of settings that only the command line has.
+_TYPE_OF: Mapping[str, Callable[[Any], Any]] = {
+    "cycles": _Count(min=1),
+    "only": tuple,
+    "patience": _Seconds(0.0),
+}
+
 
 def list_opts() -> list[tuple[str, list[cfg.Opt]]]:
     """Return all options by section, for ``oslo-config-generator --namespace hashring``.
@@ -386,8 +393,8 @@ def load(
     fields = {field.name for field in dataclasses.fields(Settings)}
     if unknown := set(overrides) - (fields - {"config_files", "config_dirs"}):
         raise TypeError(f"no such settings: {', '.join(sorted(unknown))}")
-    files = tuple(Path(path).expanduser() for path in config_files)
-    folders = tuple(Path(path).expanduser() for path in config_dirs)
+    files = tuple(Path(path).expanduser().absolute() for path in config_files)
+    folders = tuple(Path(path).expanduser().absolute() for path in config_dirs)
     given = {name: value for name, value in overrides.items() if value is not None}
     read = _Read(files, folders, environment)
     read.refuse_unknown()
@@ -396,7 +403,7 @@ def load(
     values: dict[str, Any] = {"config_files": files, "config_dirs": folders}
     for name in ("cycles", "only", "patience"):
         if name in given:
-            values[name] = given[name]
+            values[name] = _checked(name, given[name])
     for name, (section, option) in _OPTION_OF.items():
         values[name] = _checked(name, given[name]) if name in given else read.value(section, option)
     values["host"] = values["host"] or machine.host_id()
@@ -473,7 +480,7 @@ class _Read:
             self._conf(
                 args=[],
                 project="ceilometer",
-                default_config_files=[str(file.absolute()) for file in self.files],
+                default_config_files=[str(file) for file in self.files],
                 default_config_dirs=[],
                 use_env=environment,
             )
@@ -541,6 +548,12 @@ class _Read:
         for variable, text in self.environment.items():
             section, _, option = variable.removeprefix("OS_").lower().partition("__")
             if variable.startswith("OS_") and section in _OWN_SECTIONS and option:
+                if section == "central":
+                    # oslo.config knows an option's old place in files alone.
+                    raise BadOption(
+                        f"environment: {variable} is not looked at: set "
+                        f"OS_POLLING__{option.upper()}"
+                    )
                 named[section, option] = f"environment: {variable}", _masked(option, text)
         for (section, option), (where, shown) in named.items():
             if reason := _WITHOUT_EFFECT.get((section, option)):
@@ -621,12 +634,14 @@ def _parsed(file: Path) -> list[_Given]:
 
 def _checked(field: str, value: Any) -> Any:
     """Return an override, of its option's type."""
-    section, option = _OPTION_OF[field]
-    [opt] = [opt for opt in _SECTIONS[section] if opt.dest == option]
+    kind = _TYPE_OF.get(field)
+    if kind is None:
+        section, option = _OPTION_OF[field]
+        [kind] = [opt.type for opt in _SECTIONS[section] if opt.dest == option]
     if isinstance(value, Path):
         return value
     try:
-        return opt.type(value)
+        return kind(value)
     except ValueError as error:
         raise BadOption(f"{_flag(field)} = {value!r}: {error}") from None
 
@@ -761,13 +776,16 @@ def _store(
         if not ttl_is_given:
             ttl = _loaded(url, None, where).ttl
     elif text := (read.value(*option) or "").strip():
-        where = read.variable(*option) or ""
-        if (found := read.given(*option)) and not where:
+        variable, found = read.variable(*option), read.given(*option)
+        where = ""  # where another source of oslo.config's gives it
+        if variable:
+            where = f"environment: {variable}"
+        elif found:
             where = f"{found.file}:{found.line}"
         try:
             url, lease = translate_backend_url(text, heartbeat)
         except BadOption as error:
-            raise BadOption(f"{where}: {error}") from None
+            raise BadOption(f"{where}: {error}" if where else str(error)) from None
     else:
         url, where = _embedded(values["state_dir"]), "--state-dir"
     if lease is not None and "ttl" not in given:

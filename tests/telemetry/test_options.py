@@ -199,6 +199,12 @@ def test_the_environment_gives_options_of_every_section_unless_it_is_left_out(
     assert without.state_dir == tmp_path / "state" / "hashring"
 
 
+def test_what_only_the_command_line_says_is_taken_as_it_is():
+    settings = load(cycles=3, only=["a", "b"], patience=2)
+
+    assert (settings.cycles, settings.only, settings.patience) == (3, ("a", "b"), 2.0)
+
+
 def test_two_agents_of_one_process_do_not_share_their_configuration(write: Write):
     first = write("[hashring]\nthreads = 3\n", "one.conf")
     second = write("[hashring]\nthreads = 4\n", "two.conf")
@@ -418,6 +424,14 @@ def test_a_bad_variable_is_refused_by_its_name(monkeypatch: pytest.MonkeyPatch):
     message = refused()
     assert "OS_COORDINATION__BACKEND_ULR = 'redis://u:***@a'" in message
     assert "did you mean 'backend_url'?" in message
+    monkeypatch.delenv("OS_COORDINATION__BACKEND_ULR")
+
+    monkeypatch.setenv("OS_COORDINATION__BACKEND_URL", "redis://a?timeout=1")
+    assert refused().startswith("environment: OS_COORDINATION__BACKEND_URL: [coordination] ")
+    monkeypatch.delenv("OS_COORDINATION__BACKEND_URL")
+
+    monkeypatch.setenv("OS_CENTRAL__PARTITIONING_GROUP_PREFIX", "east")
+    assert "set OS_POLLING__PARTITIONING_GROUP_PREFIX" in refused()
 
 
 @pytest.mark.parametrize(
@@ -427,6 +441,8 @@ def test_a_bad_variable_is_refused_by_its_name(monkeypatch: pytest.MonkeyPatch):
         ({"threads": 2.5}, "--threads = 2.5: must be a whole number"),
         ({"on_crash": "cry"}, "--on-crash = 'cry': "),
         ({"host": ""}, "--host = '': must not be empty"),
+        ({"cycles": 0}, "--cycles = 0: "),
+        ({"patience": -1}, "--patience = -1: "),
         ({"namespaces": ("moon",)}, "--namespaces = 'moon'"),
         ({"namespaces": ("ipmi",)}, "name central, compute or both"),
         ({"backend_url": "redis://a?x=1"}, "--backend-url: redis:// has no option 'x'"),
