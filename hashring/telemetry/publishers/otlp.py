@@ -200,6 +200,9 @@ class OTLPPublisher(WebPublisher):
         session.answer = session.failure = None
         try:
             result = self._exporter.export(metrics_data(samples))
+        except OSError:
+            # Older releases of the exporter raise what requests raised; the session has kept it.
+            result = MetricExportResult.FAILURE
         except (TypeError, ValueError) as error:
             raise Refused("OpenTelemetry's exporter cannot encode it", str(error)) from None
         if session.answer is not None:
