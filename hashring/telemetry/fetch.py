@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import http.client
 import io
+import logging
 import socket
 import threading
 import weakref
@@ -79,6 +80,8 @@ class Fetcher:
     def __init__(self, *, timeout: float, max_bytes: int = _MAX_BYTES) -> None:
         self._timeout = timeout
         self._max_bytes = max_bytes
+        # It logs whole URLs, secrets and all, where the agent logs its debugging lines.
+        logging.getLogger("urllib3.connectionpool").setLevel(logging.INFO)
         self._agent = f"hashring/{metadata.version(_DISTRIBUTION)}"
         self._local = threading.local()
         self._lock = threading.Lock()
@@ -152,7 +155,7 @@ class Fetcher:
         with session.get(
             url,
             headers=dict(headers),
-            timeout=left,
+            timeout=(left / 2, left),  # a host may have an address that is dead and one that is not
             verify=verify,
             allow_redirects=False,
             stream=True,

@@ -165,7 +165,14 @@ def _check_text(text: object) -> None:
         raise _Wrong("it has blanks or control characters; write them as %20 and the like")
 
 
+# What most addresses look like. There may be very many, and to take each apart costs six times as
+# much as to see that nothing is wrong with it.
+_PLAIN_URL = re.compile(r"https?://[a-zA-Z0-9.-]+(:[1-9][0-9]{0,3})?(/[\w./~-]*)?", re.ASCII)
+
+
 def _check_url(url: str) -> None:
+    if _PLAIN_URL.fullmatch(url):
+        return
     try:
         parts = urlsplit(url)
         legal = bool(parts.hostname) and (parts.port is None or parts.port > 0)
@@ -189,6 +196,8 @@ def _resource(kind: str, url: str, attributes: Mapping[str, Any], prefix: str = 
 
 def _exposition(url: str, attributes: Mapping[str, Any]) -> Resource:
     found = _resource(EXPOSITION, url, attributes, _PREFIX)
+    if url.count("/") > 2 and not url.endswith("/") and "?" not in url and "#" not in url:
+        return found  # it has a path
     parts = urlsplit(url)
     if parts.path in ("", "/"):
         asked = parts._replace(path=_METRICS, fragment="").geturl()

@@ -1,0 +1,262 @@
+"""Prometheus's targets as meters: whatever a target exposes, under ``prometheus.``.
+
+A sample ``node_cpu_seconds_total{cpu="0"}`` of a target becomes a measurement of the meter
+``prometheus.node_cpu_seconds_total``; its labels become metadata and part of the resource's id. The
+formats are read by prometheus-client's own parsers. This room knows no file and no source.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import re
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import MappingProxyType
+
+from hashring import clock
+from hashring.errors import HashringError, MissingDependency
+from hashring.telemetry.fetch import Fetcher, FetchFailed
+from hashring.telemetry.pollsters import Pollster
+from hashring.telemetry.resource import Resource
+from hashring.telemetry.sample import Measurement, Meter, MeterType
+from hashring.telemetry.settings import Settings
+from hashring.telemetry.targets import EXPOSITION, url_of
+
+try:
+    from prometheus_client import Metric
+    from prometheus_client.openmetrics import parser as _openmetrics
+    from prometheus_client.parser import text_string_to_metric_families
+except ImportError as error:  # pragma: no cover - the tests of the wheel run without it
+    raise MissingDependency("the telemetry agent", "prometheus-client", "telemetry") from error
+
+__all__ = ["BadExposition", "ExpositionPollster", "measurements"]
+
+log = logging.getLogger(__name__)
+
+_Parser = Callable[[str], Iterable[Metric]]
+openmetrics: _Parser = _openmetrics.text_string_to_metric_families
+
+PREFIX = "prometheus."
+
+_ACCEPT = "text/plain;version=0.0.4, application/openmetrics-text;version=1.0.0;q=0.1, */*;q=0.01"
+_OPENMETRICS = "application/openmetrics-text"
+
+_CUMULATIVE: Mapping[str, frozenset[str]] = {
+    "counter": frozenset(("", "_total")),
+    "histogram": frozenset(("_bucket", "_count", "_sum")),
+    "summary": frozenset(("_count", "_sum")),
+}
+"""By a family's type: the suffixes of those of its samples that only grow."""
+
+_COUNTS = ("_bucket", "_count", "_gcount")  # of observations, whatever these are measured in
+_UNITS: Mapping[str, str] = {
+    "amperes": "A",
+    "bytes": "B",
+    "celsius": "C",
+    "grams": "g",
+    "hertz": "Hz",
+    "joules": "J",
+    "meters": "m",
+    "seconds": "s",
+    "volts": "V",
+    "watts": "W",
+}
+"""Units by the words in which Prometheus's conventions let a metric's name end."""
+
+_SHORT_COUNTER = re.compile(
+    r"^(#[ \t]*TYPE[ \t]+)(\S+(?<!_total))([ \t]+)counter[ \t]*\r?$", re.MULTILINE
+)
+
+
+class BadExposition(HashringError, ValueError):
+    """A target answered, but not in a format that can be read."""
+
+
+class ExpositionPollster(Pollster):
+    """Asks a target for its metrics, and tells all of them.
+
+    Attributes:
+        skipped: samples that are no measurement, by why: ``"not finite"``, ``"repeated"``.
+    """
+
+    kinds = frozenset({EXPOSITION})
+    prefix = PREFIX
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self._fetcher = Fetcher(timeout=settings.poll_timeout)
+        self._lock = threading.Lock()
+        self.skipped: Counter[str] = Counter()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._fetcher.close()
+
+    def poll(self, resource: Resource) -> list[Measurement]:
+        """Ask a target once, and measure what it exposes.
+
+        Raises:
+            FetchFailed: no answer, not in time, too large, or a status other than 2xx.
+            BadExposition: the answer is in neither format; nothing of it is told.
+        """
+        deadline = self._fetcher.deadline()
+        fetched = self._fetcher.get(url_of(resource), deadline=deadline, accept=_ACCEPT)
+        skipped: Counter[str] = Counter()
+        found: list[Measurement] = []
+        try:
+            text = fetched.body.decode()
+            for measurement in measurements(
+                text,
+                resource,
+                is_openmetrics=fetched.content_type.lower().startswith(_OPENMETRICS),
+                skipped=skipped,
+            ):
+                found.append(measurement)
+                # A large answer takes its time to be read; the deadline is for all of it.
+                if not len(found) % 1000 and clock.boottime() > deadline:
+                    raise FetchFailed(f"{resource.id}: its answer was not read in time")
+        except UnicodeDecodeError:
+            raise BadExposition(f"{resource.id}: the answer is not UTF-8") from None
+        self._count(skipped, resource)
+        return found
+
+    def _count(self, skipped: Counter[str], resource: Resource) -> None:
+        with self._lock:
+            first = [why for why in skipped if why not in self.skipped]
+            self.skipped.update(skipped)
+        for why in first:
+            log.info(
+                "%s: %d samples are %s and are skipped (further ones are counted, not logged)",
+                resource.id,
+                skipped[why],
+                why,
+            )
+
+
+def measurements(
+    text: str,
+    resource: Resource,
+    *,
+    is_openmetrics: bool = False,
+    skipped: Counter[str] | None = None,
+) -> Iterator[Measurement]:
+    """Iterate over what an exposition says.
+
+    Samples of histograms' buckets, sums and counts, of summaries' sums and counts, and counters
+    are cumulative, all others are gauges. Time stamps in the text are not looked at.
+
+    Args:
+        text: in Prometheus's text format, or in OpenMetrics.
+        resource: of what; its labels go into the metadata. Where a sample has one of the same
+            name, the sample's is called ``exported_NAME``, as Prometheus does.
+        is_openmetrics: the format is OpenMetrics.
+        skipped: counts samples that are left out, by why.
+
+    Raises:
+        BadExposition: the text is not in the format.
+
+    Example:
+        >>> text = '''
+        ... # TYPE http_seconds summary
+        ... http_seconds{quantile="0.5"} 0.25
+        ... http_seconds_count 17
+        ... '''
+        >>> web1 = Resource("prometheus+http://web1/metrics", "exposition")
+        >>> for found in measurements(text, web1):
+        ...     print(found.meter.name, found.meter.type, found.meter.unit, found.volume)
+        ...     print(found.resource_id)
+        prometheus.http_seconds gauge s 0.25
+        prometheus+http://web1/metrics#{quantile="0.5"}
+        prometheus.http_seconds_count cumulative  17
+        None
+    """
+    counted: Counter[str] = Counter() if skipped is None else skipped
+    target_labels: Mapping[str, str] = resource.attributes.get("labels", {})
+    told: set[tuple[str, str | None]] = set()
+    for family, growing in _families(text, resource, is_openmetrics):
+        meters: dict[str, Meter] = {}
+        for sample in family.samples:
+            name, labels, volume = sample.name, sample.labels, sample.value
+            if not _is_finite(volume):
+                counted["not finite"] += 1
+                continue
+            id_ = f"{resource.id}#{_shown(labels)}" if labels else None
+            if (name, id_) in told:
+                counted["repeated"] += 1
+                continue
+            told.add((name, id_))
+            meter = meters.get(name)
+            if meter is None:
+                meter = meters[name] = _meter(family, name, growing)
+            if labels and target_labels:
+                labels = {
+                    (f"exported_{label}" if label in target_labels else label): value
+                    for label, value in labels.items()
+                } | dict(target_labels)
+            elif target_labels:
+                labels = dict(target_labels)
+            yield Measurement(meter, volume, id_, MappingProxyType(labels))
+
+
+def _families(
+    text: str, resource: Resource, is_openmetrics: bool
+) -> Iterator[tuple[Metric, frozenset[str]]]:
+    """Iterate over the families, and which suffixes of each one's samples only grow."""
+    short: set[str] = set()
+    if is_openmetrics:
+        families = openmetrics(text)
+    else:
+
+        def gauge(match: re.Match[str]) -> str:
+            short.add(match[2])
+            return f"{match[1]}{match[2]}{match[3]}gauge"
+
+        # The parser calls the samples of a counter X "X_total". Not those of a gauge.
+        families = text_string_to_metric_families(_SHORT_COUNTER.sub(gauge, text))
+    try:
+        for family in families:
+            kind = "counter" if family.name in short else family.type
+            yield family, _CUMULATIVE.get(kind, frozenset())
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+        # The parsers raise what they stumble over, with the line or without.
+        said = " ".join(str(error).split())[:200] or "a line that is none"
+        raise BadExposition(
+            f"{resource.id}: the answer is not in "
+            f"{'OpenMetrics' if is_openmetrics else 'the text format'}: {said}"
+        ) from None
+
+
+def _meter(family: Metric, name: str, growing: frozenset[str]) -> Meter:
+    suffix = name.removeprefix(family.name)
+    kind = MeterType.CUMULATIVE if suffix in growing else MeterType.GAUGE
+    if suffix in _COUNTS:
+        unit = ""
+    elif suffix == "_created":
+        unit = "s"
+    else:
+        word = family.unit or family.name.removesuffix("_total").rpartition("_")[2]
+        unit = _UNITS.get(word, family.unit)
+    return Meter(PREFIX + name, kind, unit)
+
+
+def _is_finite(volume: float | None) -> bool:
+    try:
+        return volume is not None and math.isfinite(volume)  # a native histogram has no volume
+    except OverflowError:  # an integer that no sink could hold
+        return False
+
+
+def _shown(labels: Mapping[str, str]) -> str:
+    r"""Return labels as they stand in an id.
+
+    >>> _shown({"device": "sda", "a": 'say "x"'})
+    '{a="say \\"x\\"",device="sda"}'
+    """
+    pairs = (f'{name}="{_escaped(labels[name])}"' for name in sorted(labels))
+    return f"{{{','.join(pairs)}}}"
+
+
+def _escaped(value: str) -> str:
+    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

@@ -1,0 +1,191 @@
+import ssl
+import threading
+from collections import Counter
+
+import pytest
+
+from hashring.telemetry import fetch
+from hashring.telemetry.fetch import Fetcher, FetchFailed
+from tests.servers.certificates import Certificates
+from tests.servers.http import HTTPServer
+from tests.servers.process import SilentServer
+
+
+@pytest.fixture
+def server():
+    with HTTPServer() as found:
+        yield found
+
+
+@pytest.fixture
+def fetcher():
+    found = Fetcher(timeout=20.0, max_bytes=100_000)
+    yield found
+    found.close()
+
+
+def get(fetcher, url, within=None, **how):
+    return fetcher.get(url, deadline=fetcher.deadline(within), **how)
+
+
+def test_an_answer_has_body_type_and_origin(server, fetcher):
+    server.answer("/a", "hello", content_type="text/plain")
+
+    assert get(fetcher, server.url + "/a") == (b"hello", "text/plain", server.url + "/a")
+
+
+def test_headers_are_sent_and_the_environments_proxy_and_netrc_are_not_asked(
+    server, fetcher, monkeypatch, tmp_path
+):
+    netrc = tmp_path / "netrc"
+    netrc.write_text("default login someone password s3cret\n")
+    netrc.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(netrc))
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    server.answer("/a")
+
+    get(fetcher, server.url + "/a", headers={"X-Token": "t"}, accept="x/y")
+
+    headers = server.log[0].headers
+    assert (headers["x-token"], headers["accept"]) == ("t", "x/y")
+    assert headers["user-agent"].startswith("hashring/")
+    assert "authorization" not in headers
+
+
+def test_a_user_and_password_in_the_url_are_basic_authentication(server, fetcher):
+    server.answer("/a")
+
+    get(fetcher, server.url.replace("://", "://user:s3cret@") + "/a")
+
+    assert server.log[0].headers["authorization"] == "Basic dXNlcjpzM2NyZXQ="
+
+
+def test_cookies_are_not_kept(server, fetcher):
+    server.answer("/a", headers=(("Set-Cookie", "who=a; Path=/"),))
+
+    get(fetcher, server.url + "/a")
+    get(fetcher, server.url + "/a")
+
+    assert [("cookie" in asked.headers) for asked in server.log] == [False, False]
+
+
+@pytest.mark.parametrize("status", [400, 401, 404, 500, 503, 304])
+def test_a_status_that_is_no_success_is_an_error_without_the_secret(server, fetcher, status):
+    server.answer("/a", status=status)
+
+    with pytest.raises(FetchFailed, match=rf"token=\*\*\*: status {status}"):
+        get(fetcher, server.url + "/a?token=s3cret")
+    assert server.count("/a") == 1
+
+
+def test_a_redirect_is_followed_but_takes_the_headers_to_no_other_server(server, fetcher):
+    with HTTPServer() as other:
+        other.answer("/there", "found")
+        server.answer("/here", status=302, headers=(("Location", "/moved"),))
+        server.answer("/moved", status=307, headers=(("Location", other.url + "/there"),))
+
+        found = get(fetcher, server.url + "/here", headers={"X-Token": "s3cret"})
+
+        assert (found.body, found.url) == (b"found", other.url + "/there")
+        assert [asked.headers.get("x-token") for asked in server.log] == ["s3cret", "s3cret"]
+        assert "x-token" not in other.log[0].headers
+
+
+def test_redirects_without_end_and_to_other_protocols_are_errors(server, fetcher):
+    server.answer("/round", status=302, headers=(("Location", "/round"),))
+    server.answer("/file", status=302, headers=(("Location", "file:///etc/passwd"),))
+
+    with pytest.raises(FetchFailed, match="more than 5 times"):
+        get(fetcher, server.url + "/round")
+    assert server.count("/round") == 6
+    with pytest.raises(FetchFailed, match="no HTTP URL"):
+        get(fetcher, server.url + "/file")
+
+
+def test_a_body_that_is_too_large_is_cut(server, fetcher):
+    server.answer("/a", b"x" * 100_001)
+
+    with pytest.raises(FetchFailed, match="more than 100000 bytes"):
+        get(fetcher, server.url + "/a")
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"hang": True},
+        {"delay": 60.0},
+        {"body": b"x" * 1000, "drip": 0.05},
+        {"body": b"x" * 1000, "drip": 0.05, "drip_headers": True},
+    ],
+    ids=["never", "late", "slow body", "slow headers"],
+)
+def test_whatever_a_server_does_a_fetch_ends_at_its_deadline(server, fetcher, how):
+    server.answer("/a", **how)
+
+    # A drip never pauses for as long as that: only a limit on the whole ends it.
+    with pytest.raises(FetchFailed, match="no whole answer in time"):
+        get(fetcher, server.url + "/a", within=0.5)
+
+
+def test_a_server_that_accepts_and_is_silent_costs_the_time_limit_too(fetcher):
+    with SilentServer() as silent, pytest.raises(FetchFailed, match="in time"):
+        get(fetcher, f"http://127.0.0.1:{silent.port}/", within=0.3)
+
+
+def test_a_connection_that_is_refused_or_cut_says_so(server, fetcher):
+    server.answer("/a", cut=True)
+    server.answer("/b", b"x" * 1000, cut=True)
+
+    with pytest.raises(FetchFailed, match="Connection refused"):
+        get(fetcher, "http://127.0.0.1:1/")
+    for path in ("/a", "/b"):
+        with pytest.raises(FetchFailed, match=f"{path}: "):
+            get(fetcher, server.url + path)
+    assert server.count("/a") == server.count("/b") == 1  # to ask again would be a second poll
+
+
+def test_a_certificate_is_checked_unless_told_otherwise(fetcher):
+    with Certificates() as certificates:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificates.server, certificates.server_key)
+        with HTTPServer(tls=context) as server:
+            server.answer("/a", "secure")
+
+            with pytest.raises(FetchFailed, match=r"certificate verify failed"):
+                get(fetcher, server.url + "/a")
+            assert get(fetcher, server.url + "/a", verify=str(certificates.ca)).body == b"secure"
+
+
+def test_each_thread_has_its_own_connection_and_uses_it_again(server, fetcher, monkeypatch):
+    def twice():
+        get(fetcher, server.url + "/a")
+        get(fetcher, server.url + "/a")
+
+    monkeypatch.setattr(fetch, "_IDLE", 60.0)
+    server.answer("/a")
+    threads = [threading.Thread(target=twice) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert sorted(Counter(asked.port for asked in server.log).values()) == [2, 2, 2, 2]
+
+
+def test_a_connection_that_was_idle_is_not_used_again(server, fetcher, monkeypatch):
+    monkeypatch.setattr(fetch, "_IDLE", 0.0)
+    server.answer("/a")
+    for _ in range(3):
+        get(fetcher, server.url + "/a")
+
+    assert len({asked.port for asked in server.log}) == 3
+
+
+def test_a_closed_fetcher_leaves_no_connection(server, fetcher, until):
+    server.answer("/a")
+    get(fetcher, server.url + "/a")
+    assert server.connections == 1
+
+    fetcher.close()
+
+    until(lambda: server.connections == 0, "the connection is closed")
