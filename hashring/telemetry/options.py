@@ -155,7 +155,7 @@ _COORDINATION_OPTS = [
         type=_Seconds(0.0),
         default=1.0,
         help="Seconds before a store that is away at the start is tried again; the wait grows "
-        "each time.",
+        "each time. 0: that is an error.",
     ),
     cfg.Opt(
         "max_retry_interval",
@@ -343,6 +343,7 @@ _OPTION_OF: Mapping[str, tuple[str, str]] = {
 # The types of settings that only the command line has.
 _TYPE_OF: Mapping[str, Callable[[Any], Any]] = {
     "cycles": _Count(min=1),
+    "group": _Text(),
     "only": tuple,
     "patience": _Seconds(0.0),
 }
@@ -393,17 +394,15 @@ def load(
     fields = {field.name for field in dataclasses.fields(Settings)}
     if unknown := set(overrides) - (fields - {"config_files", "config_dirs"}):
         raise TypeError(f"no such settings: {', '.join(sorted(unknown))}")
-    files = tuple(Path(path).expanduser().absolute() for path in config_files)
-    folders = tuple(Path(path).expanduser().absolute() for path in config_dirs)
+    files = tuple(_expanded(path).absolute() for path in config_files)
+    folders = tuple(_expanded(path).absolute() for path in config_dirs)
     given = {name: value for name, value in overrides.items() if value is not None}
     read = _Read(files, folders, environment)
     read.refuse_unknown()
     read.refuse_two_prefixes()
 
     values: dict[str, Any] = {"config_files": files, "config_dirs": folders}
-    for name in ("cycles", "only", "patience"):
-        if name in given:
-            values[name] = _checked(name, given[name])
+    values |= {name: _checked(name, given[name]) for name in _TYPE_OF if name in given}
     for name, (section, option) in _OPTION_OF.items():
         values[name] = _checked(name, given[name]) if name in given else read.value(section, option)
     values["host"] = values["host"] or machine.host_id()
@@ -651,7 +650,15 @@ def _flag(field: str) -> str:
 
 
 def _path(value: Any) -> Path | None:
-    return Path(value).expanduser() if value else None
+    return _expanded(value) if value else None
+
+
+def _expanded(text: str | Path) -> Path:
+    """Return a path with a leading ``~`` as the home folder, if there is such a user."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        return Path(text)
 
 
 def _state_folder(environment: bool) -> Path:
@@ -666,16 +673,18 @@ def _state_folder(environment: bool) -> Path:
 
 
 def _namespaces(read: _Read, given: Mapping[str, Any]) -> tuple[str, ...]:
-    names = set(given.get("namespaces") or read.value("DEFAULT", "polling_namespaces"))
-    where = "--namespaces" if "namespaces" in given else "[DEFAULT] polling_namespaces"
-    if unknown := names.difference(_NAMESPACES):
-        raise BadOption(
-            f"{where} = {', '.join(sorted(unknown))!r}: must be of {', '.join(_NAMESPACES)}"
-        )
+    if "namespaces" in given:
+        names = set(given["namespaces"])
+        where = f"--namespaces = {','.join(sorted(names))!r}"
+    else:
+        names = set(read.value("DEFAULT", "polling_namespaces"))
+        where = read.place("DEFAULT", "polling_namespaces")
+    if names.difference(_NAMESPACES):
+        raise BadOption(f"{where}: must be of {', '.join(_NAMESPACES)}")
     if "ipmi" in names:
         log.warning("%s: there are no pollsters for ipmi here", where)
     if not names - {"ipmi"}:
-        raise BadOption(f"{where} = {', '.join(sorted(names))!r}: name central, compute or both")
+        raise BadOption(f"{where}: name central, compute or both")
     return tuple(sorted(names - {"ipmi"}))
 
 
@@ -697,14 +706,14 @@ def _definition(
 ) -> Path | None:
     """Return where a definition lies; ``None`` where none is named and none is found."""
     if field in given:
-        path = Path(given[field]).expanduser()
+        path = _expanded(given[field])
         if not _is_file(path):
             raise BadOption(f"{_flag(field)} = {str(path)!r}: there is no such file")
         return path
     text = (read.value(section, option) or "").strip()
     if not text:
         return None
-    tried = _candidates(Path(text).expanduser(), read)
+    tried = _candidates(_expanded(text), read)
     for path in tried:
         if _is_file(path):
             return path
@@ -741,7 +750,7 @@ def _definition_folders(read: _Read, given: Mapping[str, Any]) -> tuple[Path, ..
         where = read.place(*option) if read.is_given(*option) else ""
     found = []
     for name in dict.fromkeys(names):
-        tried = _candidates(Path(name).expanduser(), read)
+        tried = _candidates(_expanded(name), read)
         folder = next((path for path in tried if path.is_dir()), None)
         if folder is not None:
             found.append(folder)
@@ -787,7 +796,8 @@ def _store(
         except BadOption as error:
             raise BadOption(f"{where}: {error}" if where else str(error)) from None
     else:
-        url, where = _embedded(values["state_dir"]), "--state-dir"
+        url = _embedded(values["state_dir"])
+        where = f"the embedded store in the state folder {str(values['state_dir'])!r}"
     if lease is not None and "ttl" not in given:
         if ttl_is_given and lease != ttl:
             raise BadOption(

@@ -200,9 +200,51 @@ def test_the_environment_gives_options_of_every_section_unless_it_is_left_out(
 
 
 def test_what_only_the_command_line_says_is_taken_as_it_is():
-    settings = load(cycles=3, only=["a", "b"], patience=2)
+    settings = load(cycles=3, only=["a", "b"], patience=2, group="all")
 
     assert (settings.cycles, settings.only, settings.patience) == (3, ("a", "b"), 2.0)
+    assert settings.group == "all"
+
+
+def test_every_setting_can_be_given_by_the_command_line(write: Write, tmp_path: Path):
+    wanted = Settings(
+        backend_url="memory://",
+        member="agent1",
+        host="web1",
+        namespaces=("compute",),
+        ttl=30.0,
+        heartbeat=3.0,
+        retry_backoff=2.0,
+        max_retry_interval=20.0,
+        group="all",
+        group_prefix="east",
+        allow_overlap=True,
+        workload_partitioning=True,
+        libvirt_uri="test:///default",
+        polling_file=write("", "poll.yaml"),
+        pipeline_file=write("", "pipe.yaml"),
+        definition_dirs=(tmp_path,),
+        interval=3.0,
+        output="udp://sink:4952",
+        state_dir=tmp_path,
+        spool_bytes=1_000_000,
+        batch_size=7,
+        threads=4,
+        poll_timeout=2.5,
+        spread=0.25,
+        on_crash="skip",
+        cycles=3,
+        only=("a",),
+        status_file=tmp_path / "status",
+        patience=5.0,
+        drain_timeout=9.0,
+    )
+    given = {field.name: getattr(wanted, field.name) for field in dataclasses.fields(wanted)}
+    del given["config_files"], given["config_dirs"]
+
+    assert load(**given) == wanted
+    for name, value in given.items():
+        assert value != getattr(load(backend_url="redis://a", host="b", member="c"), name), name
 
 
 def test_two_agents_of_one_process_do_not_share_their_configuration(write: Write):
@@ -396,6 +438,9 @@ def test_folders_of_pollsters_come_with_commas_too_and_must_be_there_if_named(
         ("hashring", "tll = 5", "did you mean 'ttl'?"),
         ("Hashring", "sesame_token = sesame", "unknown option"),
         ("DEFAULT", "polling_namespaces = centrl", "polling_namespaces = 'centrl': "),
+        ("DEFAULT", "polling_namespaces =", "name central, compute or both"),
+        ("DEFAULT", "polling_namespaces = ipmi", "name central, compute or both"),
+        ("DEFAULT", "pipeline_cfg_file = ~nobody-of-this-name/x", "there is no such file"),
         ("DEFAULT", "host = $nobody", "a dollar sign is written $$"),
         ("DEFAULT", "libvirt_type = vmware", "libvirt_type = 'vmware': "),
     ],
