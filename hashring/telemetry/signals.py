@@ -1,4 +1,4 @@
-"""Signals: SIGTERM and Ctrl-C as calls from a thread that holds no lock.
+"""Signals: SIGTERM, Ctrl-C and SIGHUP as calls from a thread that holds no lock.
 
 A Python signal handler runs between two steps of the main thread, perhaps while that holds the
 very lock that stopping needs. So the handler does nothing, and a thread that the signal wakes
@@ -27,12 +27,17 @@ def _end_at_once() -> None:
     os._exit(_ENDED_BY_INTERRUPT)
 
 
+def _is_reload(number: int) -> bool:
+    return number == signal.SIGHUP
+
+
 def _nothing(number: int, frame: FrameType | None) -> None:
     """Stand in for the default action; the thread acts."""
 
 
 class Signals:
-    """Calls ``stop`` on the first SIGTERM or Ctrl-C, and ``abort`` on a second Ctrl-C.
+    """Calls ``stop`` on the first SIGTERM or Ctrl-C, ``abort`` on a second Ctrl-C, and ``reload``
+    on each SIGHUP before them.
 
     Used as a context manager, in the main thread; what was set before is put back.
 
@@ -40,6 +45,10 @@ class Signals:
         stop: called once, from a thread; must return soon.
         abort: called from that thread on a Ctrl-C after the first signal; by default the process
             ends at once, with status 130.
+        reload: called from that thread on SIGHUP, perhaps several times, never after ``stop``.
+            It must return soon, since the other signals wait for it: set a flag, and let another
+            thread do the work. What it raises is logged. Without it SIGHUP does what it did
+            before.
     """
 
     def __init__(
@@ -47,8 +56,10 @@ class Signals:
         stop: Callable[[], None],
         *,
         abort: Callable[[], None] = _end_at_once,
+        reload: Callable[[], None] | None = None,
     ) -> None:
         self._stop = stop
+        self._reload = reload
         self._abort = abort
         self._stopped = False
         self._before: dict[int, object] = {}
@@ -63,6 +74,8 @@ class Signals:
             signal.SIGTERM: signal.signal(signal.SIGTERM, _nothing),
             signal.SIGINT: signal.signal(signal.SIGINT, _nothing),
         }
+        if self._reload is not None:
+            self._before[signal.SIGHUP] = signal.signal(signal.SIGHUP, _nothing)
         return self
 
     def __exit__(
@@ -83,10 +96,17 @@ class Signals:
     def _run(self) -> None:
         # Each byte is the number of a signal; the end of the stream is the end of the block.
         while received := self._reader.recv(64):
-            for number in received:
+            # Of what has come by now, stopping goes first: a reload would be for nothing.
+            for number in sorted(received, key=_is_reload):
                 if number == signal.SIGINT and self._stopped:
                     self._abort()
                 elif number in (signal.SIGTERM, signal.SIGINT) and not self._stopped:
                     self._stopped = True
                     log.info("%s: stopping", signal.Signals(number).name)
                     self._stop()
+                elif _is_reload(number) and self._reload is not None and not self._stopped:
+                    log.info("SIGHUP: reloading")
+                    try:
+                        self._reload()
+                    except Exception:
+                        log.exception("SIGHUP: the reload failed; all goes on as before")

@@ -15,12 +15,16 @@ def stop():
         print("stopping", flush=True)
     stopped.set()
 
-with Signals(stop):
+def reload():
+    print("reloading", flush=True)
+
+with Signals(stop{options}):
     print("ready", flush=True)
     {body}
 print("done", flush=True)
 assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+assert signal.getsignal(signal.SIGHUP) is signal.SIG_DFL
 assert threading.active_count() == 1
 """
 
@@ -29,9 +33,9 @@ assert threading.active_count() == 1
 def program():
     started = []
 
-    def start(body):
+    def start(body, options=""):
         process = subprocess.Popen(
-            [sys.executable, "-c", SCRIPT.format(body=body)],
+            [sys.executable, "-c", SCRIPT.format(body=body, options=options)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -85,3 +89,46 @@ def test_a_second_sigterm_does_not_stop_twice(program):
 
     assert process.wait(10) == 130
     assert process.stdout.read() == ""
+
+
+def test_each_hangup_reloads_and_the_program_goes_on(program):
+    process = program("stopped.wait()", ", reload=reload")
+    for _ in range(3):
+        process.send_signal(signal.SIGHUP)
+        assert process.stdout.readline() == "reloading\n"
+
+    process.send_signal(signal.SIGTERM)
+
+    assert process.communicate(timeout=10)[0] == "stopping\ndone\n"
+    assert process.returncode == 0
+
+
+def test_a_reload_that_fails_is_logged_and_the_next_signals_are_heard(program):
+    process = program("stopped.wait()", ", reload=lambda: [print('trying', flush=True), 1 / 0]")
+    for _ in range(2):
+        process.send_signal(signal.SIGHUP)
+        assert process.stdout.readline() == "trying\n"
+
+    process.send_signal(signal.SIGINT)
+
+    assert process.communicate(timeout=10)[0] == "stopping\ndone\n"
+    assert process.returncode == 0
+
+
+def test_nothing_is_reloaded_once_the_program_stops(program):
+    process = program("stopped.wait(); sys.stdin.readline()", ", reload=reload")
+    process.send_signal(signal.SIGTERM)
+    assert process.stdout.readline() == "stopping\n"
+
+    process.send_signal(signal.SIGHUP)
+
+    assert process.communicate("go\n", timeout=10)[0] == "done\n"
+    assert process.returncode == 0
+
+
+def test_a_hangup_that_nobody_asked_to_hear_of_ends_the_program_as_ever(program):
+    process = program("stopped.wait()")
+
+    process.send_signal(signal.SIGHUP)
+
+    assert process.wait(10) == -signal.SIGHUP
