@@ -265,12 +265,11 @@ def test_samples_that_a_sink_refuses_for_good_are_dropped_and_the_rest_sent(deli
 
 def test_a_spool_that_is_full_refuses_and_keeps_what_it_has(deliver, sinks, until):
     sinks[A].error = OutputFailed("a is away")
-    size = len(samples(1)[0].to_line())
-    delivery = deliver(max_bytes=10 * size)
+    delivery = deliver(max_bytes=2000)
     delivery.put(to((A,), samples(10)))
 
     with pytest.raises(SpoolFull):
-        delivery.put(to((A,), samples(1, start=10)))
+        delivery.put(to((A,), samples(20, start=10)))
 
     sinks[A].error = None
     assert delivery.flush(10)

@@ -1,3 +1,4 @@
+import functools
 import json
 import os
 import random
@@ -20,6 +21,9 @@ from hashring.telemetry.spool import Spool, SpoolBroken, SpoolFull
 METER = Meter("tank.level", MeterType.GAUGE, "l")
 A, B, C = "http://a/", "http://b/", "file:///c"
 MIB = 1024 * 1024
+FIRST = 10_000  # from here on to 99,999 all samples have one size
+# A folder in memory, where there is one: each end of a spool syncs its file to disk.
+MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
 
 
 def samples(count, start=0, **metadata):
@@ -31,6 +35,17 @@ def samples(count, start=0, **metadata):
 
 def to(urls, found):
     return [(sample, urls) for sample in found]
+
+
+@functools.cache
+def size_of_one():
+    """The bytes that a sample takes whose window has five digits."""
+    with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
+        spool = Spool(Path(folder), max_bytes=MIB)
+        spool.put(to((A,), samples(1, FIRST)))
+        size = spool.bytes
+        spool.close()
+    return size
 
 
 def windows(found):
@@ -130,22 +145,22 @@ def test_a_sample_for_nobody_is_not_kept(opened):
 
 
 def test_at_the_bound_the_newest_are_refused_and_nothing_of_the_call_is_kept(opened):
-    size = len(samples(1)[0].to_line())
+    size = size_of_one()
     spool = opened(max_bytes=10 * size)
-    spool.put(to((A,), samples(8)))
+    spool.put(to((A,), samples(8, FIRST)))
 
     with pytest.raises(SpoolFull, match=rf"{8 * size} of {10 * size} bytes .* \(3 samples\)"):
-        spool.put(to((A, B), samples(3, start=8)))
+        spool.put(to((A, B), samples(3, FIRST + 8)))
     assert spool.waiting == {A: 8}
-    spool.put(to((A,), samples(2, start=8)))
+    spool.put(to((A,), samples(2, FIRST + 8)))
 
-    assert windows(delivered(spool, A)) == list(range(10))
+    assert windows(delivered(spool, A)) == list(range(FIRST, FIRST + 10))
 
 
 def test_there_is_room_again_once_samples_are_delivered(opened):
-    spool = opened(max_bytes=len(samples(1)[0].to_line()))
+    spool = opened(max_bytes=size_of_one())
 
-    for window in range(10):
+    for window in range(FIRST, FIRST + 10):
         spool.put(to((A,), samples(1, window)))
         assert windows(delivered(spool, A)) == [window]
 
@@ -310,8 +325,8 @@ def test_an_orphan_has_one_heir(opened, orphan):
 
 
 def test_an_adopted_orphan_counts_against_the_bound(opened, orphan):
-    path = orphan(samples(100))
-    held = len(b"".join(sample.to_line() for sample in samples(100)))
+    path = orphan(samples(100, FIRST))
+    held = 100 * size_of_one()
     assert path.stat().st_size > held
     spool = opened(max_bytes=held)
 
@@ -449,6 +464,53 @@ assert found == list(range(kept + 1)), found
 """
 
 
+def rewrite(path, change):
+    """Change the payloads in a spool that no process has open."""
+    connection = sqlite3.connect(path)
+    for id_, payload in connection.execute("SELECT id, payload FROM samples").fetchall():
+        values = json.dumps(change(json.loads(payload))).encode()
+        connection.execute("UPDATE samples SET payload = ? WHERE id = ?", (values, id_))
+    connection.commit()
+    connection.close()
+
+
+def test_every_field_of_a_sample_comes_back(opened):
+    spool = opened()
+    sample = Sample(
+        METER, 0.1 + 0.2, "plant:ñorth", 1e9 / 3, 7, 0.5, "a", ("v", "i", 7), {"a": [1, None]},
+        project_id="p", user_id="u", source="tanks",
+    )  # fmt: skip
+    spool.put([(sample, (A,))])
+
+    (found,) = delivered(spool, A)
+
+    assert found == sample
+    assert found.id == sample.id
+    assert isinstance(found.meter.type, MeterType)
+
+
+def test_a_sample_of_a_version_with_fewer_fields_has_defaults_for_the_rest(opened, orphan):
+    put = samples(2)
+    rewrite(orphan(put), lambda values: values[:9])
+    spool = opened()
+    spool.adopt()
+
+    assert delivered(spool, A) == put
+
+
+def test_a_spool_with_what_is_not_a_sample_is_set_aside(opened, orphan, tmp_path):
+    path = orphan(samples(2))
+    rewrite(path, lambda values: ["what?"])
+    spool = opened()
+    spool.adopt()
+
+    with pytest.raises(SpoolBroken, match="not a sample"):
+        spool.take(A, 10)
+
+    assert path.with_suffix(".broken").exists()
+    assert spool.take(A, 10) is None
+
+
 def test_a_disk_that_is_full_is_an_error_and_what_was_kept_stays(tmp_path):
     # The kernel refuses to let files grow, as it does on a full disk.
     done = subprocess.run(
@@ -529,9 +591,7 @@ class AgainstLists(RuleBasedStateMachine):
 
     def __init__(self):
         super().__init__()
-        # In memory where there is such a folder: each end of a spool syncs its file to disk.
-        memory = "/dev/shm"
-        self.folder = tempfile.TemporaryDirectory(dir=memory if Path(memory).is_dir() else None)
+        self.folder = tempfile.TemporaryDirectory(dir=MEMORY)
         self.lists = {url: [] for url in (A, B, C)}
         self.count = 0
         self.open()
@@ -548,7 +608,7 @@ class AgainstLists(RuleBasedStateMachine):
     def put(self, destinations):
         items = []
         for urls in destinations:
-            (sample,) = samples(1, self.count)
+            (sample,) = samples(1, FIRST + self.count)
             self.count += 1
             items.append((sample, urls))
             for url in urls:
@@ -582,8 +642,8 @@ class AgainstLists(RuleBasedStateMachine):
     @invariant()
     def holds_what_the_lists_hold(self):
         assert self.spool.waiting == {url: len(found) for url, found in self.lists.items() if found}
-        kept = {sample.id: sample for found in self.lists.values() for sample in found}
-        assert self.spool.bytes == sum(len(sample.to_line()) for sample in kept.values())
+        kept = {sample.window for found in self.lists.values() for sample in found}
+        assert self.spool.bytes == len(kept) * size_of_one()
 
     def teardown(self):
         self.spool.close()
@@ -592,13 +652,3 @@ class AgainstLists(RuleBasedStateMachine):
 
 AgainstLists.TestCase.settings = settings(max_examples=30, stateful_step_count=25, deadline=None)
 test_a_spool_behaves_as_lists_do = AgainstLists.TestCase
-
-
-def test_a_payload_is_one_line_of_json(orphan):
-    path = orphan(samples(2))
-
-    connection = sqlite3.connect(path)
-    rows = connection.execute("SELECT payload FROM samples ORDER BY id").fetchall()
-    connection.close()
-
-    assert [json.loads(payload)["window"] for (payload,) in rows] == [0, 1]
