@@ -307,13 +307,15 @@ def _in_common(ours: frozenset[str], theirs: frozenset[str]) -> Iterable[str]:
     for entry in our_open:
         for other in their_open:
             if entry != other and _can_meet(entry, other):
-                # The narrower of the two says it best; else both are needed to say it.
-                if _covers(entry.split(_EXCEPT)[0], other.split(_EXCEPT)[0]):
-                    yield other
-                elif _covers(other.split(_EXCEPT)[0], entry.split(_EXCEPT)[0]):
-                    yield entry
-                else:
-                    yield " and ".join(sorted((entry, other)))
+                yield _meeting(*sorted((entry, other)))
+
+
+def _meeting(entry: str, other: str) -> str:
+    """Say what both match: the narrower of the two says it best; else it takes both."""
+    include, also = entry.split(_EXCEPT)[0], other.split(_EXCEPT)[0]
+    if _covers(also, include):
+        return entry
+    return other if _covers(include, also) else f"{entry} and {other}"
 
 
 def _matches(entry: str, name: str) -> bool:
