@@ -5,26 +5,28 @@ Turns options into the values that the rest of the package takes; nothing is dec
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from hashring import driver
-from hashring.telemetry.agent import Agent
-from hashring.telemetry.config import (
-    AgentConfig,
-    BadConfig,
-    default_group,
-    default_member,
-    default_url,
-)
+from hashring.telemetry import options
+from hashring.telemetry.check import problems, report
+from hashring.telemetry.config import BadConfig, agent_settings
+from hashring.telemetry.exit_codes import FAILED
+from hashring.telemetry.launch import Launch
+from hashring.telemetry.plan import make_plan
+from hashring.telemetry.settings import Settings
 from hashring.telemetry.signals import Signals
 from hashring.telemetry.supervisor import Supervisor, configure_logging
 
 __all__ = ["hashring"]
+
+log = logging.getLogger(__name__)
 
 _LEVELS = ("debug", "info", "warning", "error")
 
@@ -37,7 +39,16 @@ def hashring() -> None:
     """Split keys among processes, and hand them over so that no two ever hold one."""
 
 
-@hashring.command()
+_log_level = click.option(
+    "--log-level",
+    type=click.Choice(_LEVELS, case_sensitive=False),
+    default="warning",
+    show_default=True,
+    help="What to log to the standard error.",
+)
+
+
+@hashring.group(invoke_without_command=True)
 @click.option(
     "--backend-url",
     metavar="URL",
@@ -89,32 +100,153 @@ def hashring() -> None:
 )
 @click.option(
     "--status-file",
-    type=click.Path(dir_okay=False),
+    type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
     help="Keep this agent's status in FILE, as JSON.",
 )
-@click.option(
-    "--log-level",
-    type=click.Choice(_LEVELS, case_sensitive=False),
-    default="warning",
-    show_default=True,
-    help="What to log to the standard error.",
-)
-def agent(workers: int, log_level: str, **options: Any) -> int:
+@_log_level
+@click.pass_context
+def agent(context: click.Context, /, workers: int, log_level: str, **options: Any) -> int:
     """Poll this machine's resources, sharing them with the group's other agents.
 
     Each resource (processor, disk, file system, network interface, process, the host) is polled
     by one agent in every window of INTERVAL seconds. Ctrl-C and SIGTERM hand over, then end; a
     second Ctrl-C ends at once.
+
+    The commands below are agents that are configured by files: ceilometer.conf, polling.yaml and
+    pipeline.yaml. The options above are not theirs.
     """
+    if context.invoked_subcommand is not None:
+        given = [
+            parameter.opts[0]
+            for parameter in context.command.params
+            if parameter.name is not None
+            and context.get_parameter_source(parameter.name) is ParameterSource.COMMANDLINE
+        ]
+        if given:
+            raise click.UsageError(
+                f"{', '.join(given)}: not an option of an agent that is configured by files; "
+                f"see hashring agent {context.invoked_subcommand} --help"
+            )
+        return 0
     configure_logging(log_level)
-    config = _config(**options)
-    if workers > 1:
-        return _supervise(config, workers, log_level)
-    running = Agent(config)
-    with Signals(running.stop):
-        running.run()
-    return 0
+    return _run(Launch(_settings(**options)), workers, log_level)
+
+
+def _configured(command: Callable[..., int]) -> Callable[..., int]:
+    """Add the options of every command that reads configuration files."""
+    for option in reversed(
+        (
+            click.option(
+                "--config-file",
+                "config_files",
+                multiple=True,
+                type=click.Path(dir_okay=False, path_type=Path),
+                metavar="FILE",
+                help="Read FILE, e.g. /etc/ceilometer/ceilometer.conf; later ones win.",
+            ),
+            click.option(
+                "--config-dir",
+                "config_dirs",
+                multiple=True,
+                type=click.Path(file_okay=False, path_type=Path),
+                metavar="DIR",
+                help="Read every *.conf in DIR, after the files.",
+            ),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+def _running(command: Callable[..., int]) -> Callable[..., int]:
+    """Add the options of every agent that is configured by files."""
+    for option in reversed(
+        (
+            click.option("--member", help="This agent's id.  [default: HOST and a random part]"),
+            click.option(
+                "--workers",
+                type=click.IntRange(min=1),
+                default=1,
+                show_default=True,
+                help="Run this many agents, each as a process; one that dies is started again.",
+            ),
+            click.option(
+                "--cycles", type=click.IntRange(min=1), metavar="N", help="End after N windows."
+            ),
+            click.option(
+                "--allow-overlap",
+                is_flag=True,
+                help="Start although another agent's meters overlap with this one's.",
+            ),
+            click.option(
+                "--status-file",
+                type=click.Path(dir_okay=False, path_type=Path),
+                metavar="FILE",
+                help="Keep this agent's status in FILE, as JSON.",
+            ),
+        )
+    ):
+        command = option(command)
+    return _configured(_log_level(command))
+
+
+@agent.command()
+@_running
+def central(**options: Any) -> int:
+    """Poll what is reached over the network, and the hosts: the namespace `central`.
+
+    SIGTERM hands over, then ends; SIGHUP reads the configuration anew.
+    """
+    return _run_configured(("central",), **options)
+
+
+@agent.command()
+@_running
+def compute(**options: Any) -> int:
+    """Poll the instances of the hypervisor: the namespace `compute`.
+
+    SIGTERM hands over, then ends; SIGHUP reads the configuration anew.
+    """
+    return _run_configured(("compute",), **options)
+
+
+@agent.command()
+@click.option(
+    "--polling-namespaces",
+    metavar="NAMES",
+    help="central, compute, or both with a comma between.  [default: polling_namespaces]",
+)
+@_running
+def poll(polling_namespaces: str | None, **options: Any) -> int:
+    """Poll the namespaces that the configuration names, both in one process."""
+    return _run_configured(_namespaces(polling_namespaces), **options)
+
+
+@agent.command()
+@click.option(
+    "--polling-namespaces",
+    metavar="NAMES",
+    help="central, compute, or both with a comma between.  [default: polling_namespaces]",
+)
+@click.option("--look/--no-look", default=True, help="Read the store, to tell who polls now.")
+@_configured
+def check(
+    polling_namespaces: str | None,
+    look: bool,
+    config_files: tuple[Path, ...],
+    config_dirs: tuple[Path, ...],
+) -> int:
+    """Print what would be polled, how often, by whom; poll nothing.
+
+    The exit code is 1 where an agent would refuse to start.
+    """
+    configure_logging("warning")
+    launch = _launch(_namespaces(polling_namespaces), config_files, config_dirs)
+    plan = make_plan(launch.settings)
+    for line in report(launch.settings, plan, look=look):
+        click.echo(line)
+    return FAILED if problems(plan) else 0
 
 
 @hashring.command()
@@ -149,39 +281,86 @@ def _echo_options(options: Sequence[driver.Option]) -> None:
         click.echo(f"    ?{option.name}=  {option.help}{default}")
 
 
-def _supervise(config: AgentConfig, workers: int, log_level: str) -> int:
-    if config.backend_url.partition(":")[0].lower() == "memory":
+def _namespaces(text: str | None) -> tuple[str, ...] | None:
+    if text is None:
+        return None
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",")))
+    for name in names:
+        if name not in ("central", "compute"):
+            raise BadConfig(f"--polling-namespaces knows central and compute, not {name!r}")
+    return names
+
+
+def _launch(
+    namespaces: tuple[str, ...] | None,
+    config_files: Sequence[Path],
+    config_dirs: Sequence[Path],
+    **overrides: Any,
+) -> Launch:
+    """Return the agent that the configuration and the command line describe."""
+    overrides = {name: value for name, value in overrides.items() if value is not None}
+    if namespaces is not None:
+        overrides["namespaces"] = namespaces
+    settings = options.load(config_files, config_dirs, **overrides)
+    # A reload is to find the same member, though its name was made up.
+    overrides["member"] = settings.member
+    return Launch(settings, is_configured=True, overrides=overrides)
+
+
+def _run_configured(
+    namespaces: tuple[str, ...] | None,
+    *,
+    config_files: tuple[Path, ...],
+    config_dirs: tuple[Path, ...],
+    workers: int,
+    log_level: str,
+    allow_overlap: bool,
+    **overrides: Any,
+) -> int:
+    configure_logging(log_level)
+    launch = _launch(
+        namespaces, config_files, config_dirs, allow_overlap=allow_overlap or None, **overrides
+    )
+    if options.is_embedded(launch.settings.backend_url):
+        log.warning(
+            "no [coordination] backend_url: the store is %s; agents of other hosts are not seen",
+            launch.settings.backend_url,
+        )
+    return _run(launch, workers, log_level)
+
+
+def _run(launch: Launch, workers: int, log_level: str) -> int:
+    if workers > 1:
+        return _supervise(launch, workers, log_level)
+    running = launch.agent()
+    with Signals(running.stop, reload=running.reload if launch.is_configured else None):
+        running.run()
+    return 0
+
+
+def _supervise(launch: Launch, workers: int, log_level: str) -> int:
+    settings = launch.settings
+    if settings.backend_url.partition(":")[0].lower() == "memory":
         raise BadConfig(
             "--workers cannot share memory://, which exists within one process: "
             "give another --backend-url"
         )
-    if config.status_file is not None:
+    if settings.status_file is not None:
         raise BadConfig("--status-file is of one agent: it cannot be used with --workers")
     supervisor = Supervisor(
-        (
-            dataclasses.replace(config, member=f"{config.member}.{number}")
-            for number in range(1, workers + 1)
-        ),
+        (launch.replace(member=f"{settings.member}.{number}") for number in range(1, workers + 1)),
         log_level=log_level,
     )
-    with Signals(supervisor.stop, abort=supervisor.abort):
+    with Signals(
+        supervisor.stop,
+        abort=supervisor.abort,
+        reload=supervisor.reload if launch.is_configured else None,
+    ):
         return supervisor.run()
 
 
-def _config(
-    backend_url: str | None,
-    group: str | None,
-    member: str | None,
-    resources: Path | None,
-    **options: Any,
-) -> AgentConfig:
-    return AgentConfig(
-        backend_url=backend_url if backend_url is not None else default_url(),
-        group=group if group is not None else default_group(),
-        member=member if member is not None else default_member(),
-        resources=None if resources is None else _ids(resources),
-        **options,
-    )
+def _settings(resources: Path | None, **options: Any) -> Settings:
+    return agent_settings(resources=None if resources is None else _ids(resources), **options)
 
 
 def _ids(path: Path) -> tuple[str, ...]:

@@ -205,6 +205,7 @@ class Cycles(Iterator[Cycle]):
         self._stream = stream
         self._jitter = jitter
         self._cycle: Cycle | None = None
+        self._finishing = False
         self._closed = False
         self._thread: int | None = None  # the one that iterates
 
@@ -232,6 +233,9 @@ class Cycles(Iterator[Cycle]):
             raise StopIteration
         if self._thread is None:
             self._partition._open_stream(self._stream)
+        if self._finishing:
+            self.close()
+            raise StopIteration
         self._thread = threading.get_ident()
         try:
             cycle = self._partition._next_cycle(self._stream, self._jitter)
@@ -248,6 +252,15 @@ class Cycles(Iterator[Cycle]):
         if self._cycle is not None:
             self._partition._end(self._cycle)
             self._cycle = None
+
+    def finish(self) -> None:
+        """Let the loop end after the cycle in hand, and the member stay. From any thread.
+
+        Windows that begin later are worked by nobody here: it is for a loop that is no longer
+        wanted. To leave the group, stop the partition.
+        """
+        self._finishing = True
+        self._stream.ending = True
 
     def close(self) -> None:
         """End the cycle in hand and stop.

@@ -80,6 +80,7 @@ class Stream:
 
     Attributes:
         opened: somebody iterates it; before, it owes nothing.
+        ending: whoever iterates it is to stop after the piece of work in hand.
         closed: nobody will iterate it any more.
         missed: windows of this member's base share that an overrun skipped.
     """
@@ -100,6 +101,7 @@ class Stream:
         self._late: list[_Late] = []
         self._newest = -math.inf  # the start of the newest window started
         self.opened = False
+        self.ending = False
         self.closed = False
         self.missed = 0
         # A window that ended before this stream began is nobody's duty, unless it was handed over
@@ -118,7 +120,7 @@ class Stream:
         missed = self.missed
         self._skip_to(self.window_of(wall))
         self.missed = missed  # nobody was late while it was closed
-        self.opened, self.closed = True, False
+        self.opened, self.ending, self.closed = True, False, False
 
     def window_of(self, wall: float) -> int:
         """Return the number of the window that ``wall`` lies in."""

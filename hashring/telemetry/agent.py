@@ -1,279 +1,382 @@
-"""Agent: runs a pipeline on a Partition: each window, its own share, each resource once.
+"""Agent: runs a plan: a runner for each group, one outlet for all, and a watch over both.
 
-The loop is the one that any user of :func:`hashring.join` writes. Who owns what, and in which
-window, is the Partition's to say; what is measured, the pipeline's; where samples go, the
-publisher's. This room only keeps the order: own, poll, check, publish.
+This room keeps the order of beginning and ending: announce, join, poll; stop, hand over, send what
+is left. What a member does in its group is the runner's; what samples go through, the outlet's.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 import threading
+from collections.abc import Callable
 from contextlib import ExitStack
-from pathlib import Path
-from urllib.parse import quote
 
 from hashring import clock
-from hashring.cycle import Cycle
-from hashring.errors import MemberExists
-from hashring.partition import Partition, join
-from hashring.telemetry import machine, plugins
-from hashring.telemetry.config import AgentConfig
-from hashring.telemetry.discovery import Discovery
-from hashring.telemetry.pipeline import Pipeline
-from hashring.telemetry.pollsters import Pollster
-from hashring.telemetry.publishers import OutputClosed, OutputFailed, Publisher
-from hashring.telemetry.resource import Resource
-from hashring.telemetry.sample import Sample
+from hashring.errors import HashringError
+from hashring.telemetry import plugins
+from hashring.telemetry.delivery import Delivery, Direct, Outlet
+from hashring.telemetry.directory import Directory
+from hashring.telemetry.notify import Notifier, Watchdog
+from hashring.telemetry.overlap import Announcement
+from hashring.telemetry.plan import Plan, make_plan
+from hashring.telemetry.publishers import Publisher
+from hashring.telemetry.runner import Runner, Shared, Tally
 from hashring.telemetry.settings import Settings
-from hashring.telemetry.status import Status, StatusFile
+from hashring.telemetry.spool import Spool
+from hashring.telemetry.status import GroupStatus, Status, StatusFile
 
-__all__ = ["Agent"]
+__all__ = ["Agent", "make_outlet", "make_publisher"]
 
 log = logging.getLogger(__name__)
 
-_BATCH = 256
-"""Resources whose samples are published together. What is polled but not yet published is lost
-when the process is killed, so a cycle is published in parts; and each part is one write."""
+_LOOK = 1.0
+"""Seconds between two looks at the other agents' announcements."""
 
-_RETRY_JOIN = 0.25
-"""Seconds between two tries to join while a former agent's lease runs out."""
+_STUCK = 30.0
+"""Seconds without a turn of the main loop after which the watchdog is not told that all is well."""
+
+_RESTART = (
+    "backend_url",
+    "member",
+    "host",
+    "ttl",
+    "heartbeat",
+    "state_dir",
+    "spool_bytes",
+    "batch_size",
+    "threads",
+    "status_file",
+)
+"""Settings that a reload leaves as they are."""
+
+_WORST = ("fenced", "joining", "settling", "draining", "settled", "left")
+"""States of groups: the agent's is the first of these that any of its groups is in."""
 
 
 class Agent:
-    """One agent: joins its group, polls its share each window, and hands over when told to stop.
-
-    The loop, without the care for what fails::
-
-        with hashring.join(url, group, member=member, ttl=ttl) as partition:
-            for cycle in partition.cycles(interval):
-                found = pipeline.discover()
-                for id in cycle.owned(found):
-                    samples += pipeline.poll(found[id])
-                if cycle.valid:
-                    publisher.publish(samples)
+    """One agent: joins its groups, polls its share each window, and hands over when told to stop.
 
     Args:
-        config: what it is told to do.
-        pipeline: what finds and measures; by default every plug-in that is installed.
-        publisher: what takes the samples; by default what ``config.output`` says.
+        settings: what it is told to do.
+        plan: what it polls, and where; by default what the settings and the plug-ins give.
+        outlet: what takes the samples; by default the spool in ``settings.state_dir``, or the
+            publishers at once where there is none.
+        load: reads settings and plan anew, for a reload; ``None``: there is nothing to read.
+        announce: tell agents of all prefixes what it polls, and look for overlaps.
 
     Raises:
-        HashringError: the configuration, a plug-in or the output cannot be used.
+        HashringError: the settings, a definition, a plug-in or the outlet cannot be used.
     """
 
     def __init__(
         self,
-        config: AgentConfig,
+        settings: Settings,
         *,
-        pipeline: Pipeline | None = None,
-        publisher: Publisher | None = None,
+        plan: Plan | None = None,
+        outlet: Outlet | None = None,
+        load: Callable[[], tuple[Settings, Plan]] | None = None,
+        announce: bool = False,
     ) -> None:
-        self.config = config
-        self._pipeline = pipeline if pipeline is not None else _installed_pipeline(config)
-        self._publisher = publisher if publisher is not None else _publisher(config)
+        self.settings = settings
+        self._plan = plan if plan is not None else make_plan(settings)
+        self._outlet = outlet if outlet is not None else make_outlet(settings)
+        self._load = load
+        self._announces = announce
+        self._shared = Shared(settings, self._plan, self._outlet, self._closed)
+        self._wake = threading.Event()
         self._stopping = threading.Event()
-        self._partition: Partition | None = None
+        self._reloading = threading.Event()
+        self._runners: dict[str, Runner] = {}
+        self._leaving: list[Runner] = []
+        self._left: list[Tally] = []  # of groups that a reload has left
+        self._missed = 0  # in these
+        self._old: list[tuple[float, Plan]] = []  # when to close which pollsters
+        self._directory: Directory | None = None
         self._ended = False
-        self._strangers: frozenset[str] = frozenset()
-        self._outputs_failed = 0
-        self._polls = 0
-        self._samples = 0
-        self._resources = 0
-        self._window: int | None = None
-        self._last_poll: float | None = None
+        self._error: HashringError | None = None
+        self._turn = clock.boottime()
+        self._notifier = Notifier()
+
+    # ---- from any thread -------------------------------------------------------------------
 
     def stop(self) -> None:
-        """Let :meth:`run` end after the cycle in hand. From any thread, at any time; idempotent."""
+        """Let :meth:`run` end after the cycles in hand. From any thread; idempotent."""
         self._stopping.set()
-        partition = self._partition
-        if partition is not None:
-            partition.stop()
+        self._wake.set()
+        directory = self._directory
+        if directory is not None:
+            directory.stop()
+
+    def reload(self) -> None:
+        """Let :meth:`run` read the configuration anew. From any thread; returns at once."""
+        self._reloading.set()
+        self._wake.set()
 
     def status(self) -> Status:
         """Return what there is to say now. From any thread."""
-        partition = self._partition
-        state = "joining" if partition is None else str(partition.state)
+        runners = list(self._runners.values())
+        groups = {runner.group.name: _group_status(runner) for runner in runners}
+        states = {group.state for group in groups.values()}
+        leaving = list(self._leaving)
+        tallies = [*(runner.tally for runner in (*runners, *leaving)), *self._left]
+        windows = [tally.window for tally in tallies if tally.window is not None]
+        polled = [tally.last_poll for tally in tallies if tally.last_poll is not None]
+        views = {group.view_id for group in groups.values()}
         return Status(
-            member=self.config.member,
+            member=self.settings.member,
             pid=os.getpid(),
-            state="left" if self._ended else state,
-            view_id=None if partition is None else partition.view_id,
-            members=() if partition is None else tuple(sorted(partition.members)),
-            slots=0 if partition is None or self._ended else len(partition.held),
-            resources=self._resources,
-            window=self._window,
-            last_poll=self._last_poll,
-            polls=self._polls,
-            samples=self._samples,
-            failures=sum(self._pipeline.failures.values()) + self._outputs_failed,
+            state="left" if self._ended else next((s for s in _WORST if s in states), "joining"),
+            view_id=views.pop() if len(views) == 1 else None,
+            members=tuple(sorted({name for group in groups.values() for name in group.members})),
+            slots=0 if self._ended else sum(group.slots for group in groups.values()),
+            resources=sum(tally.resources for tally in tallies),
+            window=max(windows, default=None),
+            last_poll=max(polled, default=None),
+            polls=sum(tally.polls for tally in tallies),
+            samples=sum(tally.samples for tally in tallies),
+            failures=self._shared.failures.total,
+            missed=self._missed + sum(runner.missed for runner in (*runners, *leaving)),
+            hanging=self._shared.hanging,
+            groups=groups,
         )
 
-    def run(self) -> None:
-        """Join, poll until told to stop or all cycles are done, hand over, leave.
+    def _closed(self, why: str) -> None:
+        if not self._stopping.is_set():
+            log.info("%s: nothing more to do", why)
+        self.stop()
 
-        Returns also when whoever reads the samples has gone: there is nothing more to do.
+    # ---- the main loop ---------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Work until told to stop, or until all cycles are done; then hand over and leave.
 
         Raises:
-            HashringError: the group cannot be joined, or no longer be kept to.
+            OverlapRefused: another agent's meters overlap with this one's.
+            MemberExists: another process holds this member's lease, and held it on for longer
+                than ``settings.patience``.
+            GroupMismatch: a group uses another ring or ttl.
+            StoreUnavailable: the store cannot be reached, and is not to be waited for.
         """
+        settings = self.settings
         with ExitStack() as stack:
-            stack.callback(self._publisher.close)
-            if self.config.status_file is not None:
-                stack.enter_context(StatusFile(Path(self.config.status_file), self.status))
-            partition = self._join()
-            if partition is None:
-                return
-            try:
-                with partition:
-                    self._poll(partition)
-                    if not partition.drain(self.config.drain_timeout):
-                        log.warning("the others have not taken over in time: leaving all the same")
-            finally:
-                self._ended = True
-        log.info("%s has left %s", self.config.member, self.config.group)
-
-    def _join(self) -> Partition | None:
-        config = self.config
-        deadline = clock.boottime() + config.patience
-        while not self._stopping.is_set():
-            try:
-                partition = join(
-                    config.backend_url,
-                    config.group,
-                    member=config.member,
-                    ttl=config.ttl,
-                    meta={"role": "agent", "host": machine.host_id(), "pid": os.getpid()},
-                )
-            except MemberExists:
-                if clock.boottime() >= deadline:
-                    raise
-                self._stopping.wait(_RETRY_JOIN)
-                continue
-            log.info("%s joins %s", config.member, config.group)
-            self._partition = partition
+            stack.callback(self._close_outlet)
+            stack.callback(self._close_pollsters)
+            stack.callback(self._shared.close)
+            if settings.status_file is not None:
+                stack.enter_context(StatusFile(settings.status_file, self.status))
+            stack.callback(self._has_ended)
             if self._stopping.is_set():
-                partition.stop()
-            return partition
-        return None
+                return
+            directory = self._announce(stack)
+            if self._stopping.is_set():
+                return
+            stack.callback(self._stop_runners)
+            self._apply(self._plan)
+            stack.enter_context(Watchdog(self._notifier, self._is_alive))
+            self._watch(directory)
+            self._notifier.stopping()
+        if self._error is not None:
+            raise self._error
 
-    def _poll(self, partition: Partition) -> None:
-        windows: set[int] = set()
-        config = self.config
-        with partition.cycles(config.interval, on_crash=config.on_crash) as cycles:
-            for cycle in cycles:
-                assert cycle.window is not None
-                self._look_for_strangers(partition)
-                try:
-                    self._work(cycle, cycle.window)
-                except OutputClosed as end:
-                    log.info("%s: nothing more to do", end)
-                    return
-                if config.cycles is not None:
-                    windows.add(cycle.window)
-                    if len(windows) >= config.cycles:
-                        return
+    def _announce(self, stack: ExitStack) -> Directory | None:
+        if not self._announces:
+            return None
+        directory = Directory(self.settings, self._announcement(self.settings, self._plan))
+        stack.callback(directory.close)
+        self._directory = directory
+        # A stop that came before there was a directory to tell.
+        if self._stopping.is_set():
+            directory.stop()
+        if directory.start():
+            directory.check()
+        return directory
 
-    def _look_for_strangers(self, partition: Partition) -> None:
-        """Say so where agents of other hosts share this group: they own what they cannot see."""
-        here = machine.host_id()
-        hosts = {record.meta.get("host") for record in partition.records.values()}
-        strangers = frozenset(str(host) for host in hosts if host not in (here, None))
-        if strangers - self._strangers:
-            log.error(
-                "agents on %s share the group %r: what they own of %s's resources nobody polls; "
-                "give each host a group of its own",
-                ", ".join(sorted(strangers)),
-                self.config.group,
-                here,
-            )
-        self._strangers = strangers
+    @staticmethod
+    def _announcement(settings: Settings, plan: Plan) -> Announcement:
+        return Announcement(
+            member=settings.member,
+            host=settings.host,
+            prefix=settings.group_prefix,
+            namespaces=frozenset(settings.namespaces),
+            shared=plan.meters(local=False),
+            local=plan.meters(local=True),
+        )
 
-    def _work(self, cycle: Cycle, window: int) -> None:
-        found = self._pipeline.discover()
-        self._pipeline.observe()
-        batch: list[Sample] = []
-        waiting = published = 0
-        self._note(window, 0)
-        for resource_id in cycle.owned(list(found)):
-            samples = self._measure(found[resource_id], cycle, window)
-            batch.extend(samples)
-            waiting += bool(samples)
-            if waiting == _BATCH:
-                published += self._publish(batch, waiting, cycle)
-                batch, waiting = [], 0
-        published += self._publish(batch, waiting, cycle)
-        self._note(window, published)
+    def _watch(self, directory: Directory | None) -> None:
+        is_ready = False
+        while not self._stopping.is_set():
+            self._turn = clock.boottime()
+            if self._reloading.is_set():
+                self._reloading.clear()
+                self._reread(directory)
+            if not is_ready and all(runner.is_joined for runner in self._runners.values()):
+                is_ready = True
+                self._notifier.ready()
+            if directory is not None:
+                directory.look()
+            if self._outlet.finished:
+                self._closed("nobody takes samples any more")
+            self._take_leave()
+            self._close_old()
+            over = [runner for runner in self._runners.values() if runner.wait(0)]
+            for runner in over:
+                self._error = self._error or runner.error
+            if self._error is not None or len(over) == len(self._runners):
+                return
+            self._wake.wait(_LOOK)
+            self._wake.clear()
 
-    def _note(self, window: int, polls: int) -> None:
-        """Keep what there is to say of the newest window; one can come in several cycles."""
-        if self._window is None or window > self._window:
-            self._window, self._resources = window, 0
-        if window == self._window:
-            self._resources += polls
-        if polls:
-            self._last_poll = clock.wall()
+    def _take_leave(self) -> None:
+        """Keep the figures of the groups that a reload has left; what failed there is over."""
+        for runner in [runner for runner in self._leaving if runner.wait(0)]:
+            if runner.error is not None:
+                log.warning("leaving %s: %s", runner.group.name, runner.error)
+            self._left.append(runner.tally)
+            self._missed += runner.missed
+            self._leaving.remove(runner)
 
-    def _measure(self, resource: Resource, cycle: Cycle, window: int) -> list[Sample]:
-        measured = self._pipeline.poll(resource)
-        now = clock.wall()
-        return [
-            Sample(
-                meter=measurement.meter,
-                volume=measurement.volume,
-                resource_id=resource.id,
-                timestamp=now,
-                window=window,
-                interval=self.config.interval,
-                member=self.config.member,
-                token=tuple(cycle.token),
-            )
-            for measurement in measured
-        ]
+    def _apply(self, plan: Plan) -> None:
+        """Let the runners be those of a plan: what both have goes on undisturbed."""
+        wanted = {group.name: group for group in plan.groups}
+        for name in set(self._runners) - set(wanted):
+            runner = self._runners.pop(name)
+            log.info("leaving %s", name)
+            runner.stop()
+            self._leaving.append(runner)
+        for name, group in wanted.items():
+            if name in self._runners:
+                self._runners[name].update(group)
+            else:
+                # A group that is being left is joined anew only once it has been left: its record
+                # is still this member's.
+                before = [runner for runner in self._leaving if runner.group.name == name]
+                self._runners[name] = runner = Runner(
+                    self.settings, group, self._shared, self._wake.set, after=before
+                )
+                runner.start()
 
-    def _publish(self, samples: list[Sample], polls: int, cycle: Cycle) -> int:
-        """Publish what ``polls`` polls gave; return how many of them that were."""
-        if not samples:
-            return 0
-        # The last look before the samples go out. If the fence has passed since they were
-        # taken, another member may have polled the same resources: better a gap than a repeat.
-        if not cycle.valid:
-            log.warning(
-                "the lease ran out within window %s: %d samples are dropped",
-                cycle.window,
-                len(samples),
-            )
-            return 0
+    def _reread(self, directory: Directory | None) -> None:
+        if self._load is None:
+            log.warning("there is no configuration to read anew")
+            return
+        self._notifier.reloading()
         try:
-            self._publisher.publish(samples)
-        except OutputFailed as error:
-            self._outputs_failed += polls
-            if self._outputs_failed == polls:
-                log.error("%s (further ones are counted, not logged)", error)  # noqa: TRY400
-            return 0
-        self._polls += polls
-        self._samples += len(samples)
-        return polls
+            settings, plan = self._load()
+            try:
+                self._replace(settings, plan, directory)
+            except HashringError:
+                _close(plan)
+                raise
+        except HashringError as error:
+            log.error("the configuration is not usable, so nothing changes: %s", error)  # noqa: TRY400
+        else:
+            log.info("the configuration has been read anew")
+        self._notifier.ready()
+
+    def _replace(self, settings: Settings, plan: Plan, directory: Directory | None) -> None:
+        kept = {name: getattr(self.settings, name) for name in _RESTART}
+        changed = [name for name in _RESTART if getattr(settings, name) != kept[name]]
+        settings = dataclasses.replace(settings, **kept)
+        if directory is not None:  # refuses what is too large, before anything has changed
+            directory.update(self._announcement(settings, plan))
+        if changed:
+            log.warning("%s: a change takes a restart", ", ".join(changed))
+        # Polls that run are finished by the pollsters that they began with.
+        longest = max(loop.interval for group in self._plan.groups for loop in group.loops)
+        due = clock.boottime() + longest + self.settings.poll_timeout
+        self._old.append((due, self._plan))
+        self.settings = settings
+        self._plan = plan
+        self._shared.replace(settings, plan)
+        self._apply(plan)
+
+    def _close_old(self) -> None:
+        """Close what a reload has replaced, once nothing uses it any more."""
+        now = clock.boottime()
+        while self._old and self._old[0][0] <= now:
+            _close(self._old.pop(0)[1])
+            if not self._old:
+                self._shared.keep_pools(
+                    {
+                        task.source
+                        for group in self._plan.groups
+                        for loop in group.loops
+                        for task in loop.tasks
+                    }
+                )
+
+    def _is_alive(self) -> bool:
+        """Whether this process does what it is there for, as far as it can tell by itself."""
+        return clock.boottime() - self._turn < _STUCK
+
+    # ---- ending ----------------------------------------------------------------------------
+
+    def _stop_runners(self) -> None:
+        runners = [*self._leaving, *self._runners.values()]
+        for runner in runners:
+            runner.stop()
+        for runner in runners:
+            runner.wait()
+            self._error = self._error or runner.error
+
+    def _has_ended(self) -> None:
+        self._ended = True
+
+    def _close_pollsters(self) -> None:
+        for _, plan in self._old:
+            _close(plan)
+        _close(self._plan)
+
+    def _close_outlet(self) -> None:
+        self._outlet.close(self.settings.drain_timeout)
 
 
-def _installed_pipeline(config: AgentConfig) -> Pipeline:
-    return Pipeline(
-        plugins.make_all(plugins.DISCOVERIES, Discovery),  # type: ignore[type-abstract]
-        plugins.make_all(plugins.POLLSTERS, Pollster),  # type: ignore[type-abstract]
-        only=config.resources,
+def _close(plan: Plan) -> None:
+    for pollster in plan.pollsters:
+        try:
+            pollster.close()
+        except Exception as error:
+            log.warning("closing %s failed: %s", type(pollster).__name__, error)
+
+
+def _group_status(runner: Runner) -> GroupStatus:
+    partition = runner.partition
+    state = runner.state
+    if partition is None:
+        return GroupStatus(state=state)
+    return GroupStatus(
+        state=state,
+        view_id=partition.view_id,
+        members=tuple(sorted(partition.members)),
+        slots=0 if state == "left" else len(partition.held),
+        resources=runner.tally.resources,
     )
 
 
-def _publisher(config: AgentConfig) -> Publisher:
-    url = config.output
-    if url == "-":
-        url = "stdout://"
-    if "://" not in url:
-        url = f"file://{quote(url)}"
-    settings = Settings(
-        backend_url=config.backend_url, member=config.member, host=machine.host_id(), output=url
-    )
+def make_publisher(url: str, settings: Settings) -> Publisher:
+    """Return the publisher that a URL names.
+
+    Raises:
+        UnknownPlugin: no publisher serves its scheme; the message lists those that are installed.
+        HashringError: the URL or its target cannot be used.
+    """
     scheme = url.partition("://")[0]
-    kind = plugins.load(plugins.PUBLISHERS, scheme, Publisher)  # type: ignore[type-abstract]
-    return kind(url, settings)
+    found = plugins.load(plugins.PUBLISHERS, scheme, Publisher)  # type: ignore[type-abstract]
+    return plugins.made(scheme, lambda: found(url, settings))
+
+
+def make_outlet(settings: Settings) -> Outlet:
+    """Return what takes an agent's samples: its spool, or its publishers themselves."""
+
+    def make(url: str) -> Publisher:
+        return make_publisher(url, settings)
+
+    if settings.state_dir is None:
+        return Direct(make, (settings.output,))
+    return Delivery(
+        Spool(settings.state_dir / "spool", max_bytes=settings.spool_bytes),
+        make,
+        batch_size=settings.batch_size,
+    )

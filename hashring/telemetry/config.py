@@ -1,22 +1,21 @@
-"""AgentConfig: what one agent is told to do; checked here, once, for whoever starts it.
+"""The settings of an agent that is configured by its command line alone: defaults and limits.
 
-Plain values that can be sent to another process. Knows defaults and limits, and the user's state
-folder; not how anything is done.
+Those of one that is configured by files are made by `options`. Knows the user's state folder; not
+how anything is done.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import uuid
 from pathlib import Path
-from typing import Literal
 from urllib.parse import quote
 
 from hashring.errors import HashringError, MissingDependency
 from hashring.telemetry import machine
+from hashring.telemetry.settings import Settings
 
-__all__ = ["AgentConfig", "BadConfig", "default_group", "default_member", "default_url"]
+__all__ = ["BadConfig", "agent_settings", "default_group", "default_member", "default_url"]
 
 
 class BadConfig(HashringError, ValueError):
@@ -61,60 +60,73 @@ def default_member() -> str:
     return f"{machine.host_id()}-{uuid.uuid4().hex[:8]}"
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class AgentConfig:
-    """What one agent is told to do.
+def agent_settings(
+    *,
+    backend_url: str | None = None,
+    group: str | None = None,
+    member: str | None = None,
+    interval: float = 60.0,
+    ttl: float = 10.0,
+    cycles: int | None = None,
+    output: str = "-",
+    on_crash: str = "repeat",
+    resources: tuple[str, ...] | None = None,
+    status_file: Path | None = None,
+) -> Settings:
+    """Return the settings of an agent that is configured by its command line alone.
 
-    Attributes:
-        backend_url: the store of the group.
-        group: agents of one group share their resources.
+    It polls everything that it knows how to measure of this host, in one group.
+
+    Args:
+        backend_url: the store of the group; by default :func:`default_url`.
+        group: agents of one group share their resources; by default :func:`default_group`.
         member: this agent's id in the group; another each time where none is given.
         interval: seconds between polls of a resource: the length of a window.
         ttl: seconds after which the others may take over from an agent that is silent.
         cycles: end after this many windows; ``None``: never.
-        output: a file for the samples, appended to; ``"-"`` is the standard output.
+        output: a file for the samples, appended to, or ``SCHEME://TARGET``; ``"-"`` is the
+            standard output.
         on_crash: ``"repeat"`` or ``"skip"`` the window in which a dead agent's share is taken over.
         resources: poll these ids alone; ``None``: whatever is discovered.
         status_file: keep the agent's status here, as JSON; ``None``: nowhere.
-        patience: seconds to wait for the lease of an agent of the same member id to run out,
-            before it is an error; for whoever restarts an agent that died.
-        drain_timeout: seconds that handing over may take when the agent ends.
 
     Raises:
         BadConfig: a value is out of its range.
 
     Example:
-        >>> AgentConfig(backend_url="memory://", interval=0)
+        >>> agent_settings(backend_url="memory://", interval=0)
         Traceback (most recent call last):
         ...
         hashring.telemetry.config.BadConfig: --interval must be a positive number of seconds, not 0
     """
+    for name, value in (("interval", interval), ("ttl", ttl)):
+        if not (value > 0 and math.isfinite(value)):
+            raise BadConfig(f"--{name} must be a positive number of seconds, not {value!r}")
+    if cycles is not None and cycles < 1:
+        raise BadConfig(f"--cycles must be at least 1, not {cycles!r}")
+    for name, text in (("group", group), ("member", member), ("output", output)):
+        if text == "":
+            raise BadConfig(f"--{name} must not be empty")
+    if on_crash not in ("repeat", "skip"):
+        raise BadConfig(f"--on-crash must be 'repeat' or 'skip', not {on_crash!r}")
+    return Settings(
+        backend_url=backend_url if backend_url is not None else default_url(),
+        group=group if group is not None else default_group(),
+        member=member if member is not None else default_member(),
+        host=machine.host_id(),
+        interval=interval,
+        ttl=ttl,
+        cycles=cycles,
+        output=_publisher_url(output),
+        on_crash="skip" if on_crash == "skip" else "repeat",
+        only=resources,
+        status_file=status_file,
+        retry_backoff=0.0,
+        poll_timeout=interval,
+    )
 
-    backend_url: str
-    group: str = dataclasses.field(default_factory=default_group)
-    member: str = dataclasses.field(default_factory=default_member)
-    interval: float = 60.0
-    ttl: float = 10.0
-    cycles: int | None = None
-    output: str = "-"
-    on_crash: Literal["repeat", "skip"] = "repeat"
-    resources: tuple[str, ...] | None = None
-    status_file: str | None = None
-    patience: float = 0.0
-    drain_timeout: float = 30.0
 
-    def __post_init__(self) -> None:
-        for name in ("interval", "ttl", "drain_timeout"):
-            value = getattr(self, name)
-            if not (value > 0 and math.isfinite(value)):
-                raise BadConfig(
-                    f"--{name.replace('_', '-')} must be a positive number of seconds, "
-                    f"not {value!r}"
-                )
-        if self.cycles is not None and self.cycles < 1:
-            raise BadConfig(f"--cycles must be at least 1, not {self.cycles!r}")
-        for name in ("group", "member", "output"):
-            if not getattr(self, name):
-                raise BadConfig(f"--{name} must not be empty")
-        if self.on_crash not in ("repeat", "skip"):
-            raise BadConfig(f"--on-crash must be 'repeat' or 'skip', not {self.on_crash!r}")
+def _publisher_url(output: str) -> str:
+    if output == "-":
+        return "stdout://"
+    return output if "://" in output else f"file://{quote(str(Path(output).absolute()))}"

@@ -21,6 +21,7 @@ __all__ = [
     "load",
     "load_all",
     "made",
+    "names",
 ]
 
 DISCOVERIES = "hashring.discoveries"
@@ -58,6 +59,15 @@ def load(group: str, name: str, base: type[_Base]) -> type[_Base]:
             f"installed: {', '.join(sorted(points)) or 'none'}"
         )
     return _class(points[name], base)
+
+
+def names(group: str) -> list[str]:
+    """Return the names of the plug-ins of a group, whether or not they can be imported.
+
+    >>> "stdout" in names(PUBLISHERS)
+    True
+    """
+    return sorted({point.name for point in metadata.entry_points(group=group)})
 
 
 def load_all(group: str, base: type[_Base]) -> dict[str, type[_Base]]:

@@ -25,8 +25,10 @@ class Settings:
         ttl: seconds after which the others may take over from an agent that is silent.
         heartbeat: the longest time between two heartbeats in seconds; ``None``: a third of ttl.
         retry_backoff: seconds before a store that is away at the start is tried again, growing
-            to max_retry_interval.
+            to max_retry_interval; 0: such a store is an error.
         max_retry_interval: the longest such wait in seconds.
+        group: share everything in one group of this name; ``None``: a group for each discovery
+            and each list of static resources.
         group_prefix: ``partitioning_group_prefix``: agents with different ones share nothing.
         allow_overlap: start although another agent's meters overlap with this one's.
         workload_partitioning: instances of a shared hypervisor connection are split; otherwise
@@ -67,6 +69,7 @@ class Settings:
     heartbeat: float | None = None
     retry_backoff: float = 1.0
     max_retry_interval: float = 30.0
+    group: str | None = None
     group_prefix: str = ""
     allow_overlap: bool = False
     workload_partitioning: bool = False

@@ -25,7 +25,7 @@ from hashring import clock
 from hashring.errors import HashringError, MissingDependency
 from hashring.telemetry import machine
 from hashring.telemetry.audit import Event, Period, audit, read_samples
-from hashring.telemetry.config import AgentConfig
+from hashring.telemetry.config import agent_settings
 from hashring.telemetry.discovery import (
     Discovery,
     DiskDiscovery,
@@ -35,7 +35,9 @@ from hashring.telemetry.discovery import (
     ProcessDiscovery,
     ProcessorDiscovery,
 )
+from hashring.telemetry.launch import Launch
 from hashring.telemetry.resource import Resource
+from hashring.telemetry.settings import Settings
 from hashring.telemetry.signals import Signals
 from hashring.telemetry.status import Status, read_status
 from hashring.telemetry.supervisor import start_worker
@@ -101,7 +103,7 @@ class _Stage:
     def enter(self, name: str) -> None:
         """Start an agent."""
         status_file = self.folder / f"{name}.json"
-        config = AgentConfig(
+        settings = agent_settings(
             backend_url=self._url,
             group="show",
             member=name,
@@ -110,9 +112,9 @@ class _Stage:
             output=str(self.samples),
             resources=self._resources,
             on_crash="skip",
-            status_file=str(status_file),
+            status_file=status_file,
         )
-        process = start_worker(config, log_level="INFO", log_file=str(self.log))
+        process = start_worker(Launch(settings), log_level="INFO", log_file=str(self.log))
         self.actors[name] = _Actor(name, process, status_file)
 
     def kill(self, name: str) -> None:
@@ -404,16 +406,17 @@ def verdict(periods: list[Period], *, interval: float, ttl: float) -> list[str]:
 
 
 def _discovered() -> Iterator[Resource]:
-    discoveries: tuple[Discovery, ...] = (
-        HostDiscovery(),
-        ProcessorDiscovery(),
-        DiskDiscovery(),
-        FilesystemDiscovery(),
-        InterfaceDiscovery(),
-        ProcessDiscovery(),
+    settings = Settings(backend_url="", member="", host=machine.host_id())
+    discoveries: tuple[type[Discovery], ...] = (
+        HostDiscovery,
+        ProcessorDiscovery,
+        DiskDiscovery,
+        FilesystemDiscovery,
+        InterfaceDiscovery,
+        ProcessDiscovery,
     )
     for discovery in discoveries:
-        yield from discovery.discover()
+        yield from discovery(settings).discover()
 
 
 def _all_left(stage: _Stage) -> bool:

@@ -12,13 +12,24 @@ import json
 import logging
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 
-__all__ = ["Status", "StatusFile", "read_status"]
+__all__ = ["GroupStatus", "Status", "StatusFile", "read_status"]
 
 log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GroupStatus:
+    """What an agent says of itself in one of its groups; the names are those of `Status`."""
+
+    state: str
+    view_id: str | None = None
+    members: tuple[str, ...] = ()
+    slots: int = 0
+    resources: int = 0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -26,17 +37,21 @@ class Status:
     """What an agent says of itself.
 
     Attributes:
-        member: its id in the group.
+        member: its id in its groups.
         pid: its process id.
-        state: joining, settling, settled, fenced, draining or left.
-        view_id: the view that it acts on; ``None`` before it has one.
-        members: the ids of the view's members.
-        slots: how many slots it holds.
+        state: joining, settling, settled, fenced, draining or left: of its groups', the one
+            that is farthest from settled.
+        view_id: the view that it acts on; ``None`` before it has one, and where there are several.
+        members: the ids of the views' members.
+        slots: how many slots it holds, in all groups together.
         resources: how many resources it has polled in its newest window.
         window: that window; ``None`` before the first.
         last_poll: when it last published polls: wall-clock seconds since the epoch.
         polls: how many polls it has made; samples: how many samples it has published.
         failures: how many polls or publications have failed.
+        missed: how many windows it has skipped because it was late itself.
+        hanging: how many calls were given up and have not come back.
+        groups: each group by name.
     """
 
     member: str
@@ -51,13 +66,20 @@ class Status:
     polls: int = 0
     samples: int = 0
     failures: int = 0
+    missed: int = 0
+    hanging: int = 0
+    groups: Mapping[str, GroupStatus] = dataclasses.field(default_factory=dict)
 
 
 def read_status(path: Path) -> Status | None:
     """Return the status in a file, or ``None`` where there is none (yet)."""
     try:
         found = json.loads(path.read_text())
-        return Status(**{**found, "members": tuple(found["members"])})
+        groups = {
+            name: GroupStatus(**{**group, "members": tuple(group["members"])})
+            for name, group in found["groups"].items()
+        }
+        return Status(**{**found, "members": tuple(found["members"]), "groups": groups})
     except (OSError, ValueError, TypeError, KeyError):
         return None
 

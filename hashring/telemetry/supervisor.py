@@ -24,8 +24,8 @@ from multiprocessing.context import SpawnProcess
 from hashring import clock
 from hashring.errors import HashringError
 from hashring.telemetry.agent import Agent
-from hashring.telemetry.config import AgentConfig
 from hashring.telemetry.exit_codes import FAILED, USAGE, exit_code
+from hashring.telemetry.launch import Launch
 from hashring.telemetry.signals import Signals
 
 __all__ = ["Supervisor", "configure_logging", "start_worker"]
@@ -48,19 +48,22 @@ def configure_logging(level: str, file: str | None = None) -> None:
 
 
 def start_worker(
-    config: AgentConfig, *, log_level: str = "WARNING", log_file: str | None = None
+    launch: Launch, *, log_level: str = "WARNING", log_file: str | None = None
 ) -> SpawnProcess:
     """Start an agent as a process of its own, and return it.
 
     It drains on SIGTERM, takes no notice of Ctrl-C, and drains when this process ends.
 
     Args:
-        config: what the agent is told to do.
+        launch: what it takes to make the agent.
         log_level: of its log.
         log_file: its log, and all else that it says; ``None``: the standard error.
     """
     process = _SPAWN.Process(
-        target=_worker, args=(config, log_level, log_file), name=config.member, daemon=False
+        target=_worker,
+        args=(launch, log_level, log_file),
+        name=launch.settings.member,
+        daemon=False,
     )
     # A process inherits what its parent blocks: it is deaf to Ctrl-C from its first step on. The
     # tracker would be started first, and unblock what is blocked.
@@ -73,15 +76,15 @@ def start_worker(
     return process
 
 
-def _worker(config: AgentConfig, log_level: str, log_file: str | None) -> None:
+def _worker(launch: Launch, log_level: str, log_file: str | None) -> None:
     if log_file is not None:
         descriptor = os.open(log_file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         os.dup2(descriptor, 2)
         os.close(descriptor)
     configure_logging(log_level)
     try:
-        agent = Agent(config)
-        with Signals(agent.stop), _ParentWatch(agent):
+        agent = launch.agent()
+        with Signals(agent.stop, reload=agent.reload), _ParentWatch(agent):
             agent.run()
     except HashringError as error:
         log.error("%s", error)  # noqa: TRY400 - a sentence for the operator, not for a debugger
@@ -118,7 +121,7 @@ class _ParentWatch:
 class _Slot:
     """One worker's place: the process that fills it, or when it is to be filled."""
 
-    config: AgentConfig
+    launch: Launch
     process: SpawnProcess | None = None
     started: float = 0.0
     due: float = 0.0
@@ -129,7 +132,7 @@ class Supervisor:
     """Keeps agents running, each as a process of its own.
 
     Args:
-        configs: one a worker; their members differ.
+        launches: one a worker; their members differ.
         log_level: of the workers' logs.
         backoff: seconds before a dead worker is started again; doubles with each time in a row.
         backoff_max: the longest such wait in seconds. A worker that lived longer than this
@@ -137,15 +140,14 @@ class Supervisor:
 
     Example::
 
-        configs = [dataclasses.replace(config, member=f"web1-{n}") for n in range(4)]
-        supervisor = Supervisor(configs)
-        with Signals(supervisor.stop, abort=supervisor.abort):
+        supervisor = Supervisor(launch.replace(member=f"web1-{n}") for n in range(4))
+        with Signals(supervisor.stop, abort=supervisor.abort, reload=supervisor.reload):
             code = supervisor.run()
     """
 
     def __init__(
         self,
-        configs: Iterable[AgentConfig],
+        launches: Iterable[Launch],
         *,
         log_level: str = "WARNING",
         backoff: float = 0.5,
@@ -153,7 +155,7 @@ class Supervisor:
     ) -> None:
         # A dead worker's lease lives on for a ttl at most; with a little more, it has surely gone.
         self._slots = [
-            _Slot(dataclasses.replace(config, patience=2 * config.ttl)) for config in configs
+            _Slot(launch.replace(patience=2 * launch.settings.ttl)) for launch in launches
         ]
         self._log_level = log_level
         self._backoff = backoff
@@ -167,7 +169,7 @@ class Supervisor:
     def pids(self) -> dict[str, int]:
         """The process ids of the workers that run, by member."""
         return {
-            slot.config.member: slot.process.pid
+            slot.launch.settings.member: slot.process.pid
             for slot in self._slots
             if slot.process is not None and slot.process.pid is not None
         }
@@ -181,6 +183,12 @@ class Supervisor:
         """End the workers and :meth:`run` at once, without a hand-over. From any thread."""
         self._stopping = self._aborted = True
         self._wake_up()
+
+    def reload(self) -> None:
+        """Let every worker read its configuration anew. From any thread."""
+        for pid in self.pids.values():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGHUP)
 
     def run(self) -> int:
         """Keep the workers running until told to stop, or until all have done their cycles.
@@ -205,9 +213,9 @@ class Supervisor:
         now = clock.boottime()
         for slot in self._slots:
             if slot.process is None and slot.due <= now:
-                slot.process = start_worker(slot.config, log_level=self._log_level)
+                slot.process = start_worker(slot.launch, log_level=self._log_level)
                 slot.started = now
-                log.info("%s runs as process %s", slot.config.member, slot.process.pid)
+                log.info("%s runs as process %s", slot.launch.settings.member, slot.process.pid)
 
     def _next_due(self) -> float | None:
         dues = [slot.due for slot in self._slots if slot.process is None]
@@ -248,14 +256,18 @@ class Supervisor:
                 pause = min(self._backoff * 2 ** (slot.failures - 1), self._backoff_max)
                 slot.due = now + pause
                 how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
-                log.warning("%s died (%s): again in %.1f s", slot.config.member, how, pause)
+                log.warning(
+                    "%s died (%s): again in %.1f s", slot.launch.settings.member, how, pause
+                )
 
     def _drain(self) -> None:
         """Pass the order to stop on, and give the workers the time that draining may take."""
         for slot in self._slots:
             if slot.process is not None:
                 slot.process.terminate()
-        patience = max((slot.config.drain_timeout for slot in self._slots), default=0.0) + 5.0
+        patience = (
+            max((slot.launch.settings.drain_timeout for slot in self._slots), default=0.0) + 5.0
+        )
         deadline = clock.boottime() + patience
         while not self._aborted:
             self._slots = [slot for slot in self._slots if slot.process is not None]
@@ -269,7 +281,7 @@ class Supervisor:
         for slot in self._slots:
             if slot.process is not None:
                 if not self._aborted:
-                    log.error("%s does not end: killing it", slot.config.member)
+                    log.error("%s does not end: killing it", slot.launch.settings.member)
                 slot.process.kill()
                 slot.process.join()
                 slot.process.close()

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import os
 import subprocess
@@ -15,7 +16,9 @@ from hashring.telemetry.discovery import (
     ProcessDiscovery,
     ProcessorDiscovery,
 )
+from hashring.telemetry.settings import Settings
 
+SETTINGS = Settings(backend_url="memory://", member="a", host=machine.host_id())
 LASTING = [
     HostDiscovery,
     ProcessorDiscovery,
@@ -26,15 +29,17 @@ LASTING = [
 
 
 def ids(*discoveries):
-    return [found.id for discovery in discoveries for found in discovery().discover()]
+    return [found.id for discovery in discoveries for found in discovery(SETTINGS).discover()]
 
 
 def test_another_process_finds_the_same_resources_under_the_same_ids():
     script = """
 import json
-from hashring.telemetry import discovery
+from hashring.telemetry import discovery, machine
+from hashring.telemetry.settings import Settings
+settings = Settings(backend_url="memory://", member="b", host=machine.host_id())
 names = ["Host", "Processor", "Disk", "Filesystem", "Interface", "Process"]
-made = [getattr(discovery, name + "Discovery")() for name in names]
+made = [getattr(discovery, name + "Discovery")(settings) for name in names]
 print(json.dumps([found.id for one in made for found in one.discover()]))
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True)
@@ -59,7 +64,9 @@ def test_there_is_a_processor_for_each_that_the_system_schedules_on():
 
 def test_the_loopback_interface_and_the_root_file_system_are_found():
     assert f"{machine.host_id()}:interface:lo" in ids(InterfaceDiscovery)
-    mountpoints = [found.attributes["mountpoint"] for found in FilesystemDiscovery().discover()]
+    mountpoints = [
+        found.attributes["mountpoint"] for found in FilesystemDiscovery(SETTINGS).discover()
+    ]
     assert "/" in mountpoints
 
 
@@ -97,3 +104,10 @@ def test_a_process_is_known_by_its_start_whatever_it_calls_itself(tmp_path):
 def test_a_file_system_that_was_unmounted_and_its_folder_removed_is_gone(tmp_path):
     with pytest.raises(machine.Gone):
         machine.filesystem_usage(str(tmp_path / "nowhere"))
+
+
+@pytest.mark.parametrize("discovery", [*LASTING, ProcessDiscovery])
+def test_what_a_host_has_is_that_hosts_alone(discovery):
+    assert discovery(SETTINGS).is_local
+    elsewhere = discovery(dataclasses.replace(SETTINGS, host="elsewhere")).discover()
+    assert all(found.id.startswith("elsewhere:") for found in elsewhere)

@@ -5,19 +5,30 @@ import pytest
 from hashring.errors import HashringError
 from hashring.telemetry import plugins
 from hashring.telemetry.discovery import Discovery
+from hashring.telemetry.plan import Plugins
+from hashring.telemetry.settings import Settings
+
+SETTINGS = Settings(backend_url="memory://", member="a", host="web1")
 
 PLUGIN = """
 from hashring.telemetry.discovery import Discovery
+from hashring.errors import HashringError
 from hashring.telemetry.resource import Resource
 
 class Tanks(Discovery):
-    def discover(self):
-        return [Resource("plant", "tank", "north")]
+    def discover(self, parameter=""):
+        return [Resource("plant:tank:north", "tank")]
 
 class Moody(Discovery):
-    def __init__(self):
+    def __init__(self, settings):
         raise RuntimeError("not today")
-    def discover(self):
+    def discover(self, parameter=""):
+        return []
+
+class Shouting(Discovery):
+    def __init__(self, settings):
+        raise HashringError("the plant has no key")
+    def discover(self, parameter=""):
         return []
 
 class Stranger:
@@ -45,11 +56,12 @@ def installed(tmp_path, monkeypatch):
 def test_a_third_partys_discovery_is_found_beside_ours(installed):
     installed("plant_tanks:Tanks")
 
-    made = plugins.make_all(plugins.DISCOVERIES, Discovery)
+    found = plugins.load_all(plugins.DISCOVERIES, Discovery)
+    made = Plugins.installed(SETTINGS).discoveries["tanks"]
 
-    ids = [found.id for one in made if type(one).__name__ == "Tanks" for found in one.discover()]
-    assert ids == ["plant:tank:north"]
-    assert len(made) == 7
+    assert [resource.id for resource in made.discover()] == ["plant:tank:north"]
+    assert {"tanks", "disk", "host", "interface"} <= set(found)
+    assert list(found) == sorted(found) == plugins.names(plugins.DISCOVERIES)
 
 
 @pytest.mark.parametrize(
@@ -58,20 +70,36 @@ def test_a_third_partys_discovery_is_found_beside_ours(installed):
         ("plant_tanks:Stranger", "is no subclass of hashring.telemetry.discovery.Discovery"),
         ("plant_tanks:Absent", "failed to import: AttributeError"),
         ("plant_sheds:Sheds", "failed to import: ModuleNotFoundError"),
-        ("plant_tanks:Moody", "could not be made: RuntimeError: not today"),
     ],
 )
 def test_a_plugin_that_does_not_work_is_named_with_its_distribution(installed, target, complaint):
     installed(target)
 
     with pytest.raises(plugins.BrokenPlugin, match=complaint) as failure:
-        plugins.make_all(plugins.DISCOVERIES, Discovery)
+        plugins.load_all(plugins.DISCOVERIES, Discovery)
 
     assert "'tanks'" in str(failure.value)
     assert "of plant-tanks" in str(failure.value)
 
 
+def test_a_plugin_that_cannot_be_made_is_named_when_it_is_needed_and_not_before(installed):
+    installed("plant_tanks:Moody")
+
+    discoveries = Plugins.installed(SETTINGS).discoveries
+
+    assert discoveries["host"]
+    with pytest.raises(plugins.BrokenPlugin, match="'tanks' could not be made: RuntimeError: not"):
+        discoveries["tanks"]
+
+
+def test_what_a_plugin_says_for_the_operator_is_passed_on_as_it_is(installed):
+    installed("plant_tanks:Shouting")
+
+    with pytest.raises(HashringError, match=r"^the plant has no key$"):
+        Plugins.installed(SETTINGS).discoveries["tanks"]
+
+
 def test_an_unknown_plugin_is_an_error_that_lists_the_known_ones():
-    with pytest.raises(plugins.UnknownPlugin, match="installed: file, stdout"):
+    with pytest.raises(plugins.UnknownPlugin, match=r"installed: .*file, .*stdout"):
         plugins.load(plugins.PUBLISHERS, "carrier-pigeon", object)
     assert issubclass(plugins.UnknownPlugin, HashringError)

@@ -4,18 +4,47 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hashring.telemetry import machine, plugins
-from hashring.telemetry.discovery import Discovery
+from hashring.telemetry import machine
+from hashring.telemetry.discovery import (
+    DiskDiscovery,
+    FilesystemDiscovery,
+    HostDiscovery,
+    InterfaceDiscovery,
+    ProcessDiscovery,
+    ProcessorDiscovery,
+)
 from hashring.telemetry.machine import CPUTimes, Gone
+from hashring.telemetry.plan import Plugins
 from hashring.telemetry.pollsters import (
     CPUHistory,
     DiskPollster,
+    FilesystemPollster,
+    HostPollster,
     InterfacePollster,
-    Pollster,
     ProcessorPollster,
+    ProcessPollster,
 )
-from hashring.telemetry.resource import Resource
+from hashring.telemetry.resource import on_host
 from hashring.telemetry.sample import MeterType
+from hashring.telemetry.settings import Settings
+
+SETTINGS = Settings(backend_url="memory://", member="a", host=machine.host_id())
+OURS = {
+    HostPollster,
+    ProcessorPollster,
+    DiskPollster,
+    FilesystemPollster,
+    InterfacePollster,
+    ProcessPollster,
+}
+DISCOVERIES = (
+    HostDiscovery,
+    ProcessorDiscovery,
+    DiskDiscovery,
+    FilesystemDiscovery,
+    InterfaceDiscovery,
+    ProcessDiscovery,
+)
 
 CEILOMETER = {
     # Ceilometer's documentation, "SNMP based meters" and (compute.node) Nova's host metrics.
@@ -50,7 +79,12 @@ DEPARTS = {
 
 
 def installed():
-    return plugins.make_all(plugins.POLLSTERS, Pollster)
+    """The installed pollsters of this machine."""
+    return [found for found in Plugins.installed(SETTINGS).pollsters if type(found) in OURS]
+
+
+def test_every_pollster_of_this_machine_is_installed():
+    assert {type(found) for found in installed()} == OURS
 
 
 def test_names_types_and_units_are_ceilometers():
@@ -74,11 +108,7 @@ def test_a_meter_that_two_pollsters_tell_is_one_meter():
 
 def test_every_resource_of_this_machine_is_measured_by_what_its_pollster_declares():
     pollsters = installed()
-    resources = [
-        found
-        for discovery in plugins.make_all(plugins.DISCOVERIES, Discovery)
-        for found in discovery.discover()
-    ]
+    resources = [found for discovery in DISCOVERIES for found in discovery(SETTINGS).discover()]
     for pollster in pollsters:
         pollster.observe()
 
@@ -102,14 +132,14 @@ def test_cumulative_meters_never_fall():
     pollsters = {type(pollster): pollster for pollster in installed()}
     first: dict[tuple[str, str], float] = {}
     host = machine.host_id()
-    fixed = [Resource(host, "interface", "lo"), Resource(host, "processor", "cpu0")]
+    fixed = [on_host(host, "interface", "lo"), on_host(host, "processor", "cpu0")]
 
     for _ in range(3):
         for pollster in pollsters.values():
             pollster.observe()
             for resource in fixed:
                 if resource.kind in pollster.kinds:
-                    for meter, volume in pollster.poll(resource):
+                    for meter, volume, *_ in pollster.poll(resource):
                         if meter.type is MeterType.CUMULATIVE:
                             before = first.setdefault((meter.name, resource.id), volume)
                             assert volume >= before
@@ -121,11 +151,11 @@ def test_cumulative_meters_never_fall():
     [(DiskPollster, "disk"), (InterfacePollster, "interface"), (ProcessorPollster, "processor")],
 )
 def test_what_is_unplugged_is_gone(pollster, kind):
-    made = pollster()
+    made = pollster(SETTINGS)
     made.observe()
 
     with pytest.raises(Gone, match="unplugged0"):
-        list(made.poll(Resource(machine.host_id(), kind, "unplugged0")))
+        list(made.poll(on_host(machine.host_id(), kind, "unplugged0")))
 
 
 def times(busy, idle):

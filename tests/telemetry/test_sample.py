@@ -1,11 +1,13 @@
+import dataclasses
 import json
 import subprocess
 import sys
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hashring.telemetry.resource import Resource
+from hashring.telemetry.resource import on_host
 from hashring.telemetry.sample import Meter, MeterType, Sample, sample_id
 
 UTIL = Meter("hardware.cpu.util", MeterType.GAUGE, "%")
@@ -78,8 +80,54 @@ def test_a_name_with_a_line_break_stays_on_one_line():
 
 
 def test_what_a_discovery_adds_to_a_resource_does_not_make_it_another():
-    plain = Resource("web1", "filesystem", "/dev/sda1")
-    known = Resource("web1", "filesystem", "/dev/sda1", {"mountpoint": "/"})
+    plain = on_host("web1", "filesystem", "/dev/sda1")
+    known = on_host("web1", "filesystem", "/dev/sda1", mountpoint="/")
 
     assert plain == known
     assert plain.id == known.id == "web1:filesystem:/dev/sda1"
+
+
+def test_what_is_known_beside_is_part_of_the_line_and_what_is_not_is_left_out():
+    known = sample(metadata={"host": "web1"}, project_id="p", user_id="u", source="all")
+
+    plain = sample().to_json()
+    more = {name: value for name, value in known.to_json().items() if name not in plain}
+
+    assert {name: known.to_json()[name] for name in plain} == plain
+    assert more == {
+        "metadata": {"host": "web1"},
+        "project_id": "p",
+        "user_id": "u",
+        "source": "all",
+    }
+
+
+@given(
+    st.one_of(st.integers(-(2**53), 2**53), st.floats(allow_nan=False, allow_infinity=False)),
+    st.text(),
+    st.floats(0, 4e9),
+    st.dictionaries(st.text(), st.one_of(st.none(), st.text(), st.integers())),
+    st.one_of(st.none(), st.text(min_size=1)),
+)
+def test_a_sample_is_read_back_as_it_was_written(volume, id_, timestamp, metadata, owner):
+    told = sample(
+        volume=volume,
+        resource_id=id_,
+        timestamp=round(timestamp, 6),
+        metadata=metadata,
+        project_id=owner,
+        user_id=owner,
+        source=owner or "",
+    )
+
+    read = Sample.from_json(json.loads(told.to_line()))
+
+    assert dataclasses.replace(read, timestamp=0) == dataclasses.replace(told, timestamp=0)
+    assert abs(read.timestamp - told.timestamp) < 2e-6  # to the microsecond
+    assert read.id == told.id
+
+
+@pytest.mark.parametrize("broken", [{}, {"meter": "m"}])
+def test_what_is_no_sample_is_refused(broken):
+    with pytest.raises((KeyError, TypeError, ValueError)):
+        Sample.from_json(broken)

@@ -1,6 +1,7 @@
+import dataclasses
 import threading
 
-from hashring.telemetry.status import Status, StatusFile, read_status
+from hashring.telemetry.status import GroupStatus, Status, StatusFile, read_status
 
 
 def status(**changes):
@@ -10,6 +11,8 @@ def status(**changes):
 def test_a_status_is_read_back_as_it_was_written(tmp_path):
     path = tmp_path / "status.json"
     told = status(state="settled", members=("a", "b"), slots=12, window=7, last_poll=7.5)
+    groups = {"g": GroupStatus(state="settled", members=("a", "b"), slots=12, resources=3)}
+    told = dataclasses.replace(told, groups=groups, hanging=1)
 
     with StatusFile(path, lambda: told):
         pass

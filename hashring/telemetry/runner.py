@@ -1,0 +1,709 @@
+"""Runner: one agent's membership in one group, and its loops there: own, poll, check, put.
+
+The loop is the one that any user of :func:`hashring.join` writes. Who owns what, and in which
+window, is the Partition's to say; what is polled, the plan's; where samples go, the outlet's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import os
+import queue
+import random
+import threading
+from collections import defaultdict, deque
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from types import MappingProxyType
+
+from hashring import clock
+from hashring.cycle import Cycle, Cycles
+from hashring.errors import HashringError, MemberExists, StoreUnavailable
+from hashring.partition import Partition, join
+from hashring.ring import Keys
+from hashring.telemetry.delivery import Outlet
+from hashring.telemetry.machine import Gone
+from hashring.telemetry.plan import Finder, Group, Loop, Plan, Task
+from hashring.telemetry.poller import Backoff, Call, Failures, Hangs, Pool
+from hashring.telemetry.pollsters import Pollster
+from hashring.telemetry.publishers import OutputClosed
+from hashring.telemetry.resource import Resource
+from hashring.telemetry.sample import Sample
+from hashring.telemetry.settings import Settings
+
+__all__ = ["Runner", "Shared", "Tally"]
+
+log = logging.getLogger(__name__)
+
+_RETRY_JOIN = 0.25
+"""Seconds between two tries to join while a former agent's lease runs out."""
+
+_LOOK = 0.05
+"""Seconds between two looks for room that others may have made."""
+
+_LEAST = 0.1
+"""The part of a window that a poll is given at least: one that begins later has half a window."""
+
+
+class Tally:
+    """What the loops have done, for the agent's status. For several threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._polled: set[str] = set()
+        self.polls = 0
+        self.samples = 0
+        self.window: int | None = None
+        self.last_poll: float | None = None
+
+    @property
+    def resources(self) -> int:
+        """How many resources have been polled in the newest window."""
+        return len(self._polled)
+
+    def begin(self, window: int) -> None:
+        """A window begins somewhere; one can come in several cycles.
+
+        Of loops with several intervals, the shortest has the highest numbers, so it counts.
+        """
+        with self._lock:
+            if self.window is None or window > self.window:
+                self.window, self._polled = window, set()
+
+    def add(self, window: int, id_: str, samples: int) -> None:
+        """A resource was polled and its samples were put."""
+        with self._lock:
+            self.polls += 1
+            self.samples += samples
+            if window == self.window:
+                self._polled.add(id_)
+            self.last_poll = clock.wall()
+
+
+class Shared:
+    """What all runners of an agent have in common.
+
+    Args:
+        settings: what the agent is told to do.
+        plan: for where a meter's samples go; :meth:`replace` takes a newer one.
+        outlet: takes samples.
+        closed: called when nobody will take samples any more.
+    """
+
+    def __init__(
+        self, settings: Settings, plan: Plan, outlet: Outlet, closed: Callable[[str], None]
+    ) -> None:
+        self.settings = settings
+        self.outlet = outlet
+        self.closed = closed
+        self.failures = Failures()
+        self._lock = threading.Lock()
+        self._pools: dict[str, Pool] = {}
+        self.replace(settings, plan)
+
+    def replace(self, settings: Settings, plan: Plan) -> None:
+        """Take what a reload has read; polls that run are finished by what was before."""
+        self.settings = settings
+        self._plan = plan
+        self._targets: dict[str, tuple[str, ...]] = {}
+
+    def pool(self, source: str) -> Pool:
+        """Return the pool of a source's polls."""
+        with self._lock:
+            if source not in self._pools:
+                self._pools[source] = Pool(self.settings.threads, f"polls-{source}")
+            return self._pools[source]
+
+    def targets(self, meter: str) -> tuple[str, ...]:
+        """Return the URLs of the publishers that a meter's samples go to."""
+        found = self._targets.get(meter)
+        if found is None:
+            found = self._plan.publishers_for(meter, self.settings.output)
+            self._targets[meter] = found
+        return found
+
+    def keep_pools(self, sources: Collection[str]) -> None:
+        """End the pools of sources that are no more."""
+        with self._lock:
+            ended = [self._pools.pop(name) for name in set(self._pools) - set(sources)]
+        for pool in ended:
+            pool.close()
+
+    @property
+    def hanging(self) -> int:
+        """How many calls have been given up and are not back."""
+        with self._lock:
+            return sum(pool.hanging for pool in self._pools.values())
+
+    def close(self) -> None:
+        """End the pools' threads."""
+        with self._lock:
+            pools = list(self._pools.values())
+        for pool in pools:
+            pool.close()
+
+
+class _Catalogue:
+    """The resources that a group's finders have found, with their keys hashed once."""
+
+    def __init__(self, group: Group, shared: Shared, before: _Catalogue | None = None) -> None:
+        self._finders = group.finders
+        self._pool = group.loops[0].tasks[0].source
+        self._shared = shared
+        self._lock = threading.Lock()
+        self._last: dict[str, Iterable[Resource]] = {}  # as the finder returned them
+        # Of each finder, by id. What a reload keeps is polled on, should the finder fail now.
+        self._found: dict[str, Mapping[str, Resource]] = {}
+        if before is not None:
+            names = {finder.name for finder in self._finders}
+            self._found = {name: one for name, one in before._found.items() if name in names}
+        self._keys: Keys[str] = Keys(())
+        self._resources: Mapping[str, Resource] = MappingProxyType({})
+        if self._found:
+            self._merge()
+
+    def look(self, seconds: Callable[[], float]) -> tuple[Keys[str], Mapping[str, Resource]]:
+        """Return what there is now: its keys, and the resources by id."""
+        with self._lock:
+            begun = []
+            for finder in self._finders:
+                try:
+                    begun.append((finder, self._begin(finder, seconds)))
+                except Hangs as error:
+                    self._shared.failures.add(finder.description, error)
+            changed = False
+            for finder, call in begun:
+                try:
+                    changed |= call.result()
+                except Exception as error:
+                    # What was found last is polled on: a discovery that fails is no empty cloud.
+                    self._shared.failures.add(finder.description, error)
+            if changed:
+                self._merge()
+            return self._keys, self._resources
+
+    def _begin(self, finder: Finder, seconds: Callable[[], float]) -> Call[bool]:
+        return self._shared.pool(self._pool).submit(
+            ("discover", finder.name),
+            lambda call: self._discover(call, finder),
+            seconds,
+            share=finder.name,
+        )
+
+    def _discover(self, call: Call[bool], finder: Finder) -> bool:
+        found = finder.discover()
+        if found is self._last.get(finder.name):
+            return False
+        only = self._shared.settings.only
+        by_id: dict[str, Resource] = {}
+        for resource in found:
+            if only is None or resource.id in only:
+                by_id.setdefault(resource.id, resource)
+        if not call.claim():
+            return False
+        # What can be iterated only once cannot be recognized either.
+        if isinstance(found, Sequence):
+            self._last[finder.name] = found
+        self._found[finder.name] = by_id
+        return True
+
+    def _merge(self) -> None:
+        resources: dict[str, Resource] = {}
+        for finder in self._finders:
+            for id_, resource in self._found.get(finder.name, {}).items():
+                resources.setdefault(id_, resource)
+        if list(resources) != list(self._resources):
+            self._keys = Keys(resources)
+        self._resources = resources
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Want:
+    """One pollster of a loop, and the sources that want what it tells."""
+
+    pollster: Pollster
+    tasks: tuple[Task, ...]
+    sources: dict[str, str | None] = dataclasses.field(default_factory=dict)
+
+    def source_of(self, meter: str) -> str | None:
+        """Return the first source that wants a meter."""
+        try:
+            return self.sources[meter]
+        except KeyError:
+            wanting = (task.source for task in self.tasks if task.meters.allows(meter))
+            return self.sources.setdefault(meter, next(wanting, None))
+
+
+def _wants(loop: Loop) -> tuple[_Want, ...]:
+    """Return a loop's pollsters, each once however many sources want it."""
+    tasks: dict[Pollster, list[Task]] = defaultdict(list)
+    for task in loop.tasks:
+        for pollster in task.pollsters:
+            tasks[pollster].append(task)
+    return tuple(_Want(pollster, tuple(found)) for pollster, found in tasks.items())
+
+
+class _Loop:
+    """One interval of one group: a thread, from the first window to the last."""
+
+    def __init__(self, runner: Runner, loop: Loop) -> None:
+        self.runner = runner
+        self.shared = runner.shared
+        self.interval = loop.interval
+        self.backoff = Backoff()
+        self.update(loop)
+        self._cycles: Cycles | None = None
+        self._ending = False
+        self.missed = 0
+        self._thread = threading.Thread(
+            target=self._run, name=f"poll-{runner.group.name}-{loop.interval:g}", daemon=True
+        )
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def update(self, loop: Loop) -> None:
+        """Poll what a newer plan says, from the next cycle on."""
+        self._wants = wants = _wants(loop)
+        pollsters = {want.pollster for want in wants}
+        self.backoff.keep_only(lambda key: key[0] in pollsters)
+
+    def end(self) -> None:
+        """Let the loop end after the cycle in hand."""
+        self._ending = True
+        cycles = self._cycles
+        if cycles is not None:
+            cycles.finish()
+
+    def join(self, timeout: float | None = None) -> bool:
+        """Wait for its end; return whether it has come."""
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        try:
+            self._iterate()
+        except HashringError as error:
+            self.runner.fail(error)
+        except Exception as error:
+            log.exception("polling %s every %g s failed", self.runner.group.name, self.interval)
+            self.runner.fail(HashringError(f"{type(error).__name__}: {error}"))
+
+    def _iterate(self) -> None:
+        settings = self.shared.settings
+        partition = self.runner.partition
+        assert partition is not None
+        windows: set[int] = set()
+        with partition.cycles(self.interval, on_crash=settings.on_crash) as cycles:
+            self._cycles = cycles
+            if self._ending:
+                return
+            for cycle in cycles:
+                assert cycle.window is not None
+                self.runner.look_for_strangers()
+                self._work(cycle, cycle.window)
+                self.missed = cycles.missed
+                windows.add(cycle.window)
+                if settings.cycles is not None and len(windows) >= settings.cycles:
+                    return
+
+    def _work(self, cycle: Cycle, window: int) -> None:
+        shared = self.shared
+        wants = self._wants
+        self.runner.tally.begin(window)
+
+        def seconds() -> float:
+            return self._seconds(cycle)
+
+        keys, resources = self.runner.catalogue.look(seconds)
+        broken = self._observe(wants, seconds)
+        by_kind: dict[str, list[_Want]] = defaultdict(list)
+        for want in wants:
+            if want.pollster not in broken:
+                for kind in want.pollster.kinds:
+                    by_kind[kind].append(want)
+        polls = _Polls(self, cycle, window, seconds)
+        for id_ in cycle.owned(keys, spread=shared.settings.spread):
+            resource = resources[id_]
+            for want in by_kind.get(resource.kind, ()):
+                polls.add(want, resource)
+        polls.finish()
+        self.backoff.keep_only(lambda key: key[1] in resources)
+
+    def _seconds(self, cycle: Cycle) -> float:
+        """How long a poll that begins now may take: it should not outlast its window."""
+        left = cycle.start + self.interval - clock.wall()
+        if left < _LEAST * self.interval:
+            left = self.interval / 2
+        return min(left, self.shared.settings.poll_timeout)
+
+    def _observe(self, wants: Sequence[_Want], seconds: Callable[[], float]) -> set[Pollster]:
+        """Let the pollsters read the whole; return those whose readings are not of this cycle."""
+        broken: set[Pollster] = set()
+        begun = []
+        for want in wants:
+            if type(want.pollster).observe is Pollster.observe:
+                continue
+            try:
+                begun.append((want.pollster, self._begin_to_observe(want, seconds)))
+            except Hangs as error:
+                broken.add(want.pollster)
+                self.shared.failures.add(f"reading of {_name(want.pollster)}", error)
+        for pollster, call in begun:
+            try:
+                call.result()
+            except Exception as error:
+                broken.add(pollster)
+                self.shared.failures.add(f"reading of {_name(pollster)}", error)
+        return broken
+
+    def _begin_to_observe(self, want: _Want, seconds: Callable[[], float]) -> Call[None]:
+        pollster = want.pollster
+        return self.shared.pool(want.tasks[0].source).submit(
+            ("observe", pollster), lambda _: pollster.observe(), seconds, share=pollster
+        )
+
+
+class _Polls:
+    """The polls of one cycle: begun as soon as there is room, and all over at its end."""
+
+    def __init__(
+        self, loop: _Loop, cycle: Cycle, window: int, seconds: Callable[[], float]
+    ) -> None:
+        self._shared = loop.shared
+        self._backoff = loop.backoff
+        self._interval = loop.interval
+        self._tally = loop.runner.tally
+        self._member = loop.runner.member
+        self._cycle = cycle
+        self._window = window
+        self._seconds = seconds
+        self._token = tuple(cycle.token)
+        self._begun = 0
+        self._over: queue.SimpleQueue[Call[int]] = queue.SimpleQueue()
+        # What one pollster has no room for waits here, and keeps no other pollster waiting.
+        self._later: dict[_Want, deque[Resource]] = {}
+
+    def add(self, want: _Want, resource: Resource) -> None:
+        """Poll a resource, at once or later in this cycle."""
+        self._collect()
+        if not self._backoff.is_due((want.pollster, resource.id), self._window):
+            self._shared.failures.count(f"pollster {_name(want.pollster)}", "left out")
+        elif want in self._later or not self._pool(want).has_room(want.pollster):
+            self._later.setdefault(want, deque()).append(resource)
+        else:
+            self._begin(want, resource)
+
+    def finish(self) -> None:
+        """Wait until all have been polled."""
+        while self._begun or self._later:
+            # What waits for room may get it from another loop's polls, of which nobody tells.
+            with contextlib.suppress(queue.Empty):
+                self._end(self._over.get(timeout=_LOOK))
+            self._collect()
+
+    def _collect(self) -> None:
+        """Take note of the polls that are over, and begin those that there is room for now."""
+        while not self._over.empty():
+            self._end(self._over.get())
+        for want in list(self._later):
+            waiting = self._later[want]
+            pool = self._pool(want)
+            while waiting and pool.has_room(want.pollster):
+                # What waited until the fence has passed is another member's to poll.
+                if self._cycle.valid:
+                    self._begin(want, waiting.popleft())
+                else:
+                    waiting.clear()
+            if not waiting:
+                del self._later[want]
+
+    def _pool(self, want: _Want) -> Pool:
+        return self._shared.pool(want.tasks[0].source)
+
+    def _begin(self, want: _Want, resource: Resource) -> None:
+        try:
+            self._pool(want).submit(
+                (want.pollster, resource.id),
+                lambda call: self._poll(call, want, resource),
+                self._seconds,
+                share=want.pollster,
+                over=self._over.put,
+            )
+        except Hangs as error:
+            self._shared.failures.add(f"pollster {_name(want.pollster)}", error)
+        else:
+            self._begun += 1
+
+    def _poll(self, call: Call[int], want: _Want, resource: Resource) -> int:
+        """Poll one resource and put its samples; in a thread of the pool."""
+        shared = self._shared
+        measured = list(want.pollster.poll(resource))
+        if not call.claim():
+            return 0
+        now = clock.wall()
+        items = []
+        for found in measured:
+            source = want.source_of(found.meter.name)
+            if source is None:
+                continue
+            sample = Sample(
+                meter=found.meter,
+                volume=found.volume,
+                resource_id=resource.id if found.resource_id is None else found.resource_id,
+                timestamp=now,
+                window=self._window,
+                interval=self._interval,
+                member=self._member,
+                token=self._token,
+                metadata=found.metadata,
+                project_id=found.project_id,
+                user_id=found.user_id,
+                source=source,
+            )
+            items.append((sample, shared.targets(found.meter.name)))
+        if not items:
+            return 0
+        # The last look before the samples go out. If the fence has passed since they were taken,
+        # another member may have polled the same resource: better a gap than a repeat.
+        if not self._cycle.valid:
+            raise _Fenced(
+                f"the lease ran out within window {self._window}: "
+                f"{len(items)} samples of {resource.id} are dropped"
+            )
+        try:
+            shared.outlet.put(items)
+        except Exception as error:
+            raise _NotTaken(error) from error
+        self._tally.add(self._window, resource.id, len(items))
+        return len(items)
+
+    def _end(self, call: Call[int]) -> None:
+        """Take note of how a poll ended."""
+        self._begun -= 1
+        shared = self._shared
+        key: tuple[Pollster, str] = call.key  # type: ignore[assignment]
+        name = f"pollster {_name(key[0])}"
+        try:
+            call.result()
+        except Gone:
+            shared.failures.count(name, "Gone")
+        except _Fenced as error:
+            shared.failures.add("the lease", error)
+        except _NotTaken as error:
+            # No reason to leave the resource out.
+            if isinstance(error.cause, OutputClosed):
+                shared.closed(str(error.cause))
+            else:
+                shared.failures.add("publishing", error.cause)
+        except Exception as error:
+            shared.failures.add(name, error, of=key[1])
+            self._backoff.failed(key, self._window)
+        else:
+            self._backoff.worked(key)
+
+
+class _Fenced(Exception):
+    """The lease ran out between a poll and its samples' way out."""
+
+
+class _NotTaken(Exception):
+    """The outlet did not take samples; `cause` says why."""
+
+    def __init__(self, cause: Exception) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
+
+
+def _name(pollster: Pollster) -> str:
+    return type(pollster).__name__
+
+
+class Runner:
+    """One group of an agent: joins it, runs its loops, hands over when told to stop.
+
+    Args:
+        settings: what the agent is told to do.
+        group: what to join, and what to poll there.
+        shared: what all runners have in common.
+        woken: called when something has ended.
+        after: join only when these have ended.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        group: Group,
+        shared: Shared,
+        woken: Callable[[], None],
+        *,
+        after: Sequence[Runner] = (),
+    ) -> None:
+        self.group = group
+        self.member = settings.member
+        self.shared = shared
+        self.tally = Tally()
+        self.partition: Partition | None = None
+        self.error: HashringError | None = None
+        self.catalogue = _Catalogue(group, shared)
+        self._settings = settings
+        self._woken = woken
+        self._after = after
+        self._lock = threading.Lock()
+        self._loops: dict[float, _Loop] = {}
+        self._ended_loops: list[_Loop] = []
+        self._stopping = threading.Event()
+        self._joined = threading.Event()
+        self._strangers: frozenset[str] = frozenset()
+        self._thread = threading.Thread(target=self._run, name=f"group-{group.name}", daemon=True)
+
+    def start(self) -> None:
+        """Begin to join."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Let it end after the cycles in hand. From any thread; idempotent."""
+        self._stopping.set()
+        partition = self.partition
+        if partition is not None:
+            partition.stop()
+
+    def fail(self, error: HashringError) -> None:
+        """End, because of this; the first reason counts."""
+        if self.error is None:
+            self.error = error
+        self.stop()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait for its end; return whether it has come."""
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    @property
+    def is_joined(self) -> bool:
+        """Whether it has joined its group, now or before."""
+        return self._joined.is_set()
+
+    @property
+    def missed(self) -> int:
+        """How many windows this member skipped because it was late itself."""
+        with self._lock:
+            return sum(loop.missed for loop in (*self._loops.values(), *self._ended_loops))
+
+    @property
+    def state(self) -> str:
+        """The partition's state; ``joining`` before there is one, ``left`` in the end."""
+        partition = self.partition
+        if not self._thread.is_alive() and self._thread.ident is not None:
+            return "left"
+        return "joining" if partition is None else partition.state
+
+    def update(self, group: Group) -> None:
+        """Poll what a newer plan says; the membership and its lease stay as they are."""
+        with self._lock:
+            self.group = group
+            self.catalogue = _Catalogue(group, self.shared, self.catalogue)
+            wanted = {loop.interval: loop for loop in group.loops}
+            for interval in set(self._loops) - set(wanted):
+                ended = self._loops.pop(interval)
+                ended.end()
+                self._ended_loops.append(ended)
+            for interval, loop in wanted.items():
+                if interval in self._loops:
+                    self._loops[interval].update(loop)
+                elif self.partition is not None and not self._stopping.is_set():
+                    self._start_loop(loop)
+
+    def look_for_strangers(self) -> None:
+        """Say so where agents of other hosts share a local group: they own what they cannot see."""
+        if not self.group.is_local or self.partition is None:
+            return
+        here = self._settings.host
+        hosts = {record.meta.get("host") for record in self.partition.records.values()}
+        strangers = frozenset(str(host) for host in hosts if host not in (here, None))
+        if strangers - self._strangers:
+            log.error(
+                "agents on %s share the group %r: what they own of %s's resources nobody polls; "
+                "give each host a group of its own",
+                ", ".join(sorted(strangers)),
+                self.group.name,
+                here,
+            )
+        self._strangers = strangers
+
+    def _run(self) -> None:
+        try:
+            for runner in self._after:
+                runner.wait()
+            self._after = ()
+            partition = self._join()
+            if partition is None:
+                return
+            with partition:
+                with self._lock:
+                    for loop in self.group.loops:
+                        self._start_loop(loop)
+                self._joined.set()
+                self._woken()
+                self._wait_for_loops()
+                if not partition.drain(self._settings.drain_timeout):
+                    log.warning(
+                        "%s: the others have not taken over in time: leaving all the same",
+                        self.group.name,
+                    )
+            log.info("%s has left %s", self.member, self.group.name)
+        except HashringError as error:
+            self.error = self.error or error
+        except Exception as error:
+            log.exception("the group %s failed", self.group.name)
+            self.error = self.error or HashringError(f"{type(error).__name__}: {error}")
+        finally:
+            self._woken()
+
+    def _start_loop(self, loop: Loop) -> None:
+        started = self._loops[loop.interval] = _Loop(self, loop)
+        started.start()
+
+    def _wait_for_loops(self) -> None:
+        while True:
+            with self._lock:
+                loops = [*self._loops.values(), *self._ended_loops]
+            if all(loop.join(0) for loop in loops):
+                return
+            for loop in loops:
+                loop.join(0.05)
+
+    def _join(self) -> Partition | None:
+        """Join the group; wait for a former agent's lease, and for a store that is away."""
+        settings = self._settings
+        patience = clock.boottime() + settings.patience
+        pause = settings.retry_backoff
+        while not self._stopping.is_set():
+            try:
+                partition = join(
+                    settings.backend_url,
+                    self.group.name,
+                    member=settings.member,
+                    ttl=settings.ttl,
+                    heartbeat=settings.heartbeat,
+                    meta={"role": "agent", "host": settings.host, "pid": os.getpid()},
+                )
+            except MemberExists:
+                if clock.boottime() >= patience:
+                    raise
+                self._stopping.wait(_RETRY_JOIN)
+                continue
+            except StoreUnavailable as error:
+                if not settings.retry_backoff:
+                    raise
+                self.shared.failures.add(f"joining {self.group.name}", error)
+                self._stopping.wait(pause * random.uniform(0.5, 1.0))  # noqa: S311
+                pause = min(2 * pause, settings.max_retry_interval)
+                continue
+            log.info("%s joins %s", settings.member, self.group.name)
+            self.partition = partition
+            if self._stopping.is_set():
+                partition.stop()
+            return partition
+        return None
