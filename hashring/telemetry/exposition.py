@@ -178,8 +178,8 @@ def measurements(
     for family, growing in _families(text, resource, is_openmetrics):
         meters: dict[str, Meter] = {}
         for sample in family.samples:
-            name, labels, volume = sample.name, sample.labels, sample.value
-            if not _is_finite(volume):
+            name, labels, volume = sample.name, sample.labels, _finite(sample.value)
+            if volume is None:
                 counted["not finite"] += 1
                 continue
             id_ = f"{resource.id}#{_shown(labels)}" if labels else None
@@ -241,11 +241,14 @@ def _meter(family: Metric, name: str, growing: frozenset[str]) -> Meter:
     return Meter(PREFIX + name, kind, unit)
 
 
-def _is_finite(volume: float | None) -> bool:
+def _finite(volume: float | None) -> float | int | None:
+    """Return a volume that any sink can hold; ``None`` for none, or for what is not finite."""
     try:
-        return volume is not None and math.isfinite(volume)  # a native histogram has no volume
-    except OverflowError:  # an integer that no sink could hold
-        return False
+        if volume is None or not math.isfinite(volume):  # a native histogram has no volume
+            return None
+    except OverflowError:  # the parser makes an integer of any number of digits
+        return None
+    return volume if -(2**63) <= volume < 2**64 else float(volume)
 
 
 def _shown(labels: Mapping[str, str]) -> str:

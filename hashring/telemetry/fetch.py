@@ -29,7 +29,7 @@ try:
 except ImportError as error:  # pragma: no cover - the tests of the wheel run without requests
     raise MissingDependency("the telemetry agent", "requests", "telemetry") from error
 
-__all__ = ["FetchFailed", "Fetched", "Fetcher", "same_origin"]
+__all__ = ["FetchFailed", "Fetched", "Fetcher", "joined", "same_origin"]
 
 _MAX_BYTES = 64 * 1024 * 1024
 _MAX_REDIRECTS = 5
@@ -39,6 +39,9 @@ _IDLE = 2.0
 meets the closing one may or may not have been answered. To ask again would be a second poll."""
 
 _DISTRIBUTION = "hashring-ha"
+
+
+_FAILURES = (requests.RequestException, urllib3.exceptions.HTTPError, OSError, UnicodeError)
 
 
 class FetchFailed(HashringError, ConnectionError):
@@ -128,11 +131,11 @@ class Fetcher:
                 own |= headers
             try:
                 found = self._once(url, own, deadline, verify, limit)
-            except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
+            except _FAILURES as error:
                 raise FetchFailed(f"{masked(url)}: {self._why(error, deadline)}") from None
             if isinstance(found, Fetched):
                 return found
-            url = urljoin(url, found)
+            url = joined(url, found)
             if urlsplit(url).scheme not in ("http", "https"):
                 raise FetchFailed(f"{masked(first)}: it redirects to {masked(url)}, no HTTP URL")
         raise FetchFailed(f"{masked(first)}: it redirects more than {_MAX_REDIRECTS} times")
@@ -207,6 +210,21 @@ class Fetcher:
         if isinstance(inner, OSError) and inner.strerror:
             return inner.strerror
         return f"{type(inner).__name__}"
+
+
+def joined(url: str, link: str) -> str:
+    """Return where a link on a page leads; on the same server, with the page's user and password.
+
+    Example:
+        >>> joined("http://u:p@web1/a", "http://web1/b"), joined("http://u:p@web1/a", "http://x/")
+        ('http://u:p@web1/b', 'http://x/')
+    """
+    following = urljoin(url, link)
+    userinfo, at, _ = urlsplit(url).netloc.rpartition("@")
+    parts = urlsplit(following)
+    if at and "@" not in parts.netloc and same_origin(url, following):
+        following = parts._replace(netloc=f"{userinfo}@{parts.netloc}").geturl()
+    return following
 
 
 def same_origin(one: str, other: str) -> bool:

@@ -34,7 +34,7 @@ from hashring.errors import HashringError
 from hashring.telemetry.attributes import Attribute, BadAttribute, Missing, Unusable
 from hashring.telemetry.definitions import BadDefinition
 from hashring.telemetry.discovery import Discovery
-from hashring.telemetry.fetch import Fetcher, same_origin
+from hashring.telemetry.fetch import Fetcher, joined, same_origin
 from hashring.telemetry.pollsters import Pollster
 from hashring.telemetry.resource import Resource
 from hashring.telemetry.sample import Measurement, Meter, MeterType
@@ -630,7 +630,7 @@ class HTTPPollster(Pollster):
         return measured
 
     def _pages(self, url: str) -> list[Any]:
-        request, seen, left = self._request, {url}, _MAX_BYTES
+        request, first, seen, left = self._request, url, {url}, _MAX_BYTES
         deadline = self._fetcher.deadline(request.timeout)
         pages: list[Any] = []
         while True:
@@ -646,7 +646,7 @@ class HTTPPollster(Pollster):
             pages.append(_read(fetched.body, url, request.handlers))
             if request.next_page is None:
                 return pages
-            following = self._following(pages[-1], fetched.url, request.next_page)
+            following = self._following(pages[-1], first, fetched.url, request.next_page)
             if following is None:
                 return pages
             if following in seen:
@@ -656,7 +656,7 @@ class HTTPPollster(Pollster):
             url = following
             seen.add(url)
 
-    def _following(self, page: Any, url: str, attribute: Attribute) -> str | None:
+    def _following(self, page: Any, first: str, url: str, attribute: Attribute) -> str | None:
         try:
             link = attribute.of(page)
         except Missing:
@@ -667,9 +667,14 @@ class HTTPPollster(Pollster):
             return None
         if not isinstance(link, str):
             raise BadResponse(f"{masked(url)}: the next page is no URL but {link!r:.100}")
-        following = urljoin(url, link)
-        # An answer must not send our headers, which may be secrets, to wherever it likes.
-        if not same_origin(url, following):
+        try:
+            following = joined(url, link)
+            is_ours = same_origin(first, following)
+        except ValueError:
+            raise BadResponse(f"{masked(url)}: the next page is no URL but {link!r:.100}") from None
+        # An answer must not send our headers, which may be secrets, to wherever it likes; nor may
+        # one that came from elsewhere by a redirect.
+        if not is_ours:
             raise BadResponse(
                 f"{masked(url)}: the next page {masked(following)} is at another server; where "
                 'that is right, mend it: next_sample_url_attribute: "next | value.replace(...)"'
@@ -730,8 +735,7 @@ class HTTPPollster(Pollster):
             return None
         if isinstance(found, bool) or not isinstance(found, str | int | float):
             return None
-        # An id is UTF-8; JSON can spell what is not.
-        return str(found).encode("utf-8", "backslashreplace").decode() or None
+        return str(found) or None
 
     def _skip(self, definition: HTTPDefinition, why: str, detail: str, resource: Resource) -> None:
         with self._lock:
@@ -747,8 +751,50 @@ class HTTPPollster(Pollster):
             )
 
 
+_LONE = re.compile(r"\\u[dD][89a-fA-F]")  # may be half of a pair: no character, and no UTF-8
+_EXACT_DIGITS = 18  # so many digits are an integer of 64 bits, whatever they are
+
+
+def _json(text: str) -> Any:
+    r"""Return a document of which every part can be written as UTF-8 and as 64-bit numbers.
+
+    >>> _json('[1, 1e999, NaN, 10000000000000000000000, "\\ud800"]')
+    [1, None, None, 1e+22, '\\ud800']
+    """
+    found = json.loads(text, parse_constant=lambda _: None, parse_float=_finite, parse_int=_integer)
+    return _encodable(found) if _LONE.search(text) else found
+
+
+def _finite(text: str) -> float | None:
+    number = float(text)
+    return number if math.isfinite(number) else None
+
+
+def _integer(text: str) -> float | int | None:
+    return int(text) if len(text) <= _EXACT_DIGITS else _narrow(int(text))
+
+
+def _narrow(number: int) -> float | int | None:
+    if -(2**63) <= number < 2**64:
+        return number
+    try:
+        return float(number)
+    except OverflowError:
+        return None
+
+
+def _encodable(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, list):
+        return [_encodable(each) for each in value]
+    if isinstance(value, dict):
+        return {_encodable(key): _encodable(each) for key, each in value.items()}
+    return value
+
+
 _READERS: Mapping[str, Callable[[str], Any]] = {
-    "json": json.loads,
+    "json": _json,
     "text": lambda text: [{"out": text}],
 }
 
@@ -830,7 +876,9 @@ def _number(value: Any) -> float | int:
     if isinstance(value, bool):
         return int(value)
     found = _from_text(value) if isinstance(value, str) else value
-    if not isinstance(found, int | float) or not _is_finite(found):
+    if isinstance(found, int):
+        found = _narrow(found)
+    if not isinstance(found, int | float) or not math.isfinite(found):
         raise Unusable(f"{value!r:.100} is no number")
     return found
 
@@ -843,10 +891,3 @@ def _from_text(text: str) -> float | int | None:
         except ValueError:
             continue
     return None
-
-
-def _is_finite(number: float) -> bool:
-    try:
-        return math.isfinite(number)
-    except OverflowError:  # an integer that no sink could hold
-        return False

@@ -175,6 +175,15 @@ def test_values_that_are_not_finite_and_repeated_samples_are_skipped_and_counted
     assert skipped == {"not finite": 5, "repeated": 2}
 
 
+def test_a_volume_is_a_number_of_64_bits_or_a_float():
+    text = f"a {2**64 - 1}\nb {2**64}\nc -{2**63}\n"
+
+    found = [each.volume for each in measurements(text, TARGET)]
+
+    assert found == [2**64 - 1, 2.0**64, -(2**63)]
+    assert [type(volume) for volume in found] == [int, float, int]
+
+
 def test_skipped_samples_are_logged_once_for_each_reason(server, pollster, caplog):
     caplog.set_level("INFO")
     server.answer("/metrics", "a NaN\nb 1\n", content_type="text/plain")

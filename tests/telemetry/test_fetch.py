@@ -1,3 +1,4 @@
+import gzip
 import ssl
 import threading
 from collections import Counter
@@ -107,6 +108,17 @@ def test_a_body_that_is_too_large_is_cut(server, fetcher):
 
     with pytest.raises(FetchFailed, match="more than 100000 bytes"):
         get(fetcher, server.url + "/a")
+
+
+def test_a_small_body_that_unpacks_to_a_large_one_is_cut(server, fetcher):
+    packed = gzip.compress(b"0" * 50_000_000)
+    assert len(packed) < 100_000
+    server.answer("/a", packed, headers=(("Content-Encoding", "gzip"),))
+    server.answer("/b", gzip.compress(b"small"), headers=(("Content-Encoding", "gzip"),))
+
+    with pytest.raises(FetchFailed, match="more than 100000 bytes"):
+        get(fetcher, server.url + "/a")
+    assert get(fetcher, server.url + "/b").body == b"small"
 
 
 @pytest.mark.parametrize(

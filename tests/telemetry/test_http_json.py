@@ -469,6 +469,42 @@ def test_pages_that_loop_or_lead_elsewhere_are_errors(define, server, link, said
     assert len(server.log) == 1
 
 
+def test_a_redirect_and_its_pages_get_no_secret(define, server, monkeypatch):
+    monkeypatch.setenv("API_TOKEN", "s3cret")
+    with HTTPServer() as other:
+        server.answer("/x", status=302, headers=(("Location", other.url + "/x"),))
+        other.answer_pages("/x", [[{"load": 1}], [{"load": 2}]])
+        [pollster] = define(PAGED + "  authentication: {from_env: API_TOKEN}\n")
+
+        with pytest.raises(BadResponse, match="is at another server"):
+            pollster.poll(static_resource(server.url + "/x"))
+
+        assert server.log[0].headers["authorization"] == "s3cret"
+        assert ["authorization" in asked.headers for asked in other.log] == [False]
+
+
+def test_a_user_and_password_are_sent_for_every_page(define, server):
+    server.answer_with(
+        "/x",
+        lambda asked: Answer({"entries": [{"load": 1}], "next": f"{server.url}/y?page=2"}),
+    )
+    server.answer("/y", {"entries": []})
+    [pollster] = define(PAGED)
+
+    pollster.poll(static_resource(server.url.replace("://", "://u:p@") + "/x"))
+
+    assert [asked.headers["authorization"] for asked in server.log] == ["Basic dTpw"] * 2
+
+
+@pytest.mark.parametrize("link", ["http://[::1/", "//", "http:///x", "http://h:99999999/"])
+def test_a_link_that_is_no_url_is_an_error(define, server, link):
+    server.answer("/x", {"entries": [{"load": 1}], "next": link})
+    [pollster] = define(PAGED)
+
+    with pytest.raises(BadResponse, match=r"the next page"):
+        pollster.poll(static_resource(server.url + "/x"))
+
+
 def test_pages_without_end_are_an_error(define, server, monkeypatch):
     monkeypatch.setattr(http_json, "_MAX_PAGES", 5)
     server.answer_pages("/x", [[] for _ in range(9)])
@@ -599,10 +635,15 @@ def test_ids_come_from_the_entry(measure):
     assert found.resource_id is None
 
 
-def test_an_id_is_always_utf_8(measure):
-    [found] = measure(b'{"id": "\\ud800", "v": 1}', "value_attribute: v")
+def test_whatever_json_can_spell_any_sink_can_hold(measure):
+    [found] = measure(
+        b'{"id": "\\ud800", "v": 18446744073709551616, "a": ["\\ude00", "\\ud83d\\ude00"], '
+        b'"b": [NaN, -Infinity, 1e999, 1e400], "c": 9' + b"9" * 400 + b"}",
+        "value_attribute: v, response_entries_key: ., metadata_fields: [a, b, c]",
+    )
 
-    assert found.resource_id == "\\ud800"
+    assert (found.resource_id, found.volume, type(found.volume)) == ("\\ud800", 2.0**64, float)
+    assert found.metadata == {"a": ["\\ude00", "😀"], "b": [None] * 4, "c": None}
 
 
 def test_an_id_that_stands_twice_is_measured_once(measure):
