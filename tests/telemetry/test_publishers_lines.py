@@ -236,6 +236,35 @@ def test_several_processes_rotate_one_file_and_lose_and_tear_no_line(output):
     assert len(found) == 3 * 100 * 40
 
 
+def test_a_process_that_is_killed_in_the_midst_of_it_costs_the_others_nothing(output, until):
+    line = len(sample(0, resource_id="plant:tank:" + "x" * 200).to_line())
+    url = f"{output}?max_bytes={50 * line}&backup_count=100000"
+    command = [sys.executable, "-c", WRITER]
+    doomed = subprocess.Popen([*command, "doomed", url, "1000000"])
+    others = [subprocess.Popen([*command, member, url, "100"]) for member in "ab"]
+
+    try:
+        until(lambda: sum(1 for _ in output.parent.iterdir()) > 20, "files were rotated")
+    finally:
+        doomed.kill()
+        doomed.wait()
+    assert [writer.wait(60) for writer in others] == [0, 0]
+
+    found = []
+    torn = 0
+    for path in output.parent.iterdir():
+        for text in path.read_bytes().splitlines():
+            try:
+                found.append(json.loads(text))
+            except ValueError:
+                torn += 1
+    assert torn <= 1  # what the killed one was writing
+    survived = [(one["member"], one["window"], one["volume"]) for one in found]
+    assert sorted(one for one in survived if one[0] != "doomed") == [
+        (member, window, volume) for member in "ab" for window in range(100) for volume in range(40)
+    ]
+
+
 def test_a_file_that_another_program_renamed_or_removed_is_made_anew(output):
     publisher = FilePublisher(f"file://{output}", SETTINGS)
     publisher.publish([sample(1)])
