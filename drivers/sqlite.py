@@ -557,8 +557,12 @@ class _File:
                 raise _Unusable(f"{self._path} is being replaced again and again")
 
     def _prepare(self, connection: sqlite3.Connection, deadline: float) -> str | None:
+        # One look, in a transaction: else another process that makes a store of this new file
+        # meanwhile would be seen with its tables and without its mark.
+        connection.execute("BEGIN")
         if not self._is_ours(connection):
             raise _Unusable(f"{self._path} is another program's database: name a file of its own")
+        connection.execute("COMMIT")
         while True:
             try:
                 mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
