@@ -199,6 +199,22 @@ def test_a_file_is_rotated_before_it_grows_beyond_its_bound(output):
     publisher.close()
 
 
+def test_a_gap_in_the_rotated_files_is_filled_and_nothing_beyond_it_is_dropped(output):
+    size = len(sample(1).to_line())
+    for number in (1, 3):
+        output.with_name(f"samples.jsonl.{number}").write_text(str(number))
+    publisher = FilePublisher(f"file://{output}?max_bytes={size}&backup_count=3", SETTINGS)
+
+    for volume in (1, 2):
+        publisher.publish([sample(volume)])
+
+    assert [line["volume"] for line in lines(output)] == [2]
+    assert [line["volume"] for line in lines(output.with_name("samples.jsonl.1"))] == [1]
+    assert output.with_name("samples.jsonl.2").read_text() == "1"
+    assert output.with_name("samples.jsonl.3").read_text() == "3"
+    publisher.close()
+
+
 def test_one_batch_may_fill_several_files_and_a_line_longer_than_a_file_has_one_alone(output):
     bound = 3 * len(samples(1)[0].to_line())
     publisher = FilePublisher(f"file://{output}?max_bytes={bound}&backup_count=9", SETTINGS)
@@ -219,7 +235,7 @@ def test_several_processes_rotate_one_file_and_lose_and_tear_no_line(output):
     line = len(sample(0, resource_id="plant:tank:" + "x" * 200).to_line())
     url = f"{output}?max_bytes={60 * line}&backup_count=1000"
     writers = [
-        subprocess.Popen([sys.executable, "-c", WRITER, member, url, "100"]) for member in "abc"
+        subprocess.Popen([sys.executable, "-c", WRITER, member, url, "40"]) for member in "abc"
     ]
     assert [writer.wait(60) for writer in writers] == [0, 0, 0]
 
@@ -228,12 +244,9 @@ def test_several_processes_rotate_one_file_and_lose_and_tear_no_line(output):
     assert len(files) > 50
     assert max(path.stat().st_size for path in files) <= 60 * line
     assert {(one["member"], one["window"], one["volume"]) for one in found} == {
-        (member, window, volume)
-        for member in "abc"
-        for window in range(100)
-        for volume in range(40)
+        (member, window, volume) for member in "abc" for window in range(40) for volume in range(40)
     }
-    assert len(found) == 3 * 100 * 40
+    assert len(found) == 3 * 40 * 40
 
 
 def test_a_process_that_is_killed_in_the_midst_of_it_costs_the_others_nothing(output, until):
@@ -241,14 +254,16 @@ def test_a_process_that_is_killed_in_the_midst_of_it_costs_the_others_nothing(ou
     url = f"{output}?max_bytes={50 * line}&backup_count=100000"
     command = [sys.executable, "-c", WRITER]
     doomed = subprocess.Popen([*command, "doomed", url, "1000000"])
-    others = [subprocess.Popen([*command, member, url, "100"]) for member in "ab"]
+    others = [subprocess.Popen([*command, member, url, "40"]) for member in "ab"]
 
     try:
         until(lambda: sum(1 for _ in output.parent.iterdir()) > 20, "files were rotated")
-    finally:
         doomed.kill()
-        doomed.wait()
-    assert [writer.wait(60) for writer in others] == [0, 0]
+        assert [writer.wait(60) for writer in others] == [0, 0]
+    finally:
+        for writer in (doomed, *others):
+            writer.kill()
+            writer.wait()
 
     found = []
     torn = 0
@@ -261,7 +276,7 @@ def test_a_process_that_is_killed_in_the_midst_of_it_costs_the_others_nothing(ou
     assert torn <= 1  # what the killed one was writing
     survived = [(one["member"], one["window"], one["volume"]) for one in found]
     assert sorted(one for one in survived if one[0] != "doomed") == [
-        (member, window, volume) for member in "ab" for window in range(100) for volume in range(40)
+        (member, window, volume) for member in "ab" for window in range(40) for volume in range(40)
     ]
 
 

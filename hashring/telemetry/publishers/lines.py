@@ -7,7 +7,6 @@ samples and where they go, not how they came to be.
 from __future__ import annotations
 
 import abc
-import contextlib
 import fcntl
 import itertools
 import logging
@@ -210,10 +209,14 @@ class FilePublisher(_LinePublisher):
     def _rotate(self) -> None:
         # The file in hand is locked until it has been renamed, which comes last: whoever opens
         # the path anew has a file of its own to lock, and nothing of this rotation is left.
-        names = [self._path, *(Path(f"{self._path}.{n}") for n in range(1, self._backups + 1))]
+        rotated = (Path(f"{self._path}.{n}") for n in range(1, self._backups + 1))
+        names = [self._path]
+        for path in rotated:
+            names.append(path)
+            if not path.exists():
+                break  # those beyond need not move: a process was killed within a rotation
         for newer, older in reversed(list(itertools.pairwise(names))):
-            with contextlib.suppress(FileNotFoundError):
-                newer.replace(older)
+            newer.replace(older)
         self._reopen()
 
     def _reopen(self) -> None:
