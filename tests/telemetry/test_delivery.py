@@ -298,6 +298,18 @@ def test_closing_tries_a_sink_at_once_that_would_be_left_alone_for_long(deliver,
     assert sinks[A].taken == list(range(5))
 
 
+def test_closing_does_not_hammer_a_sink_that_is_away(deliver, sinks):
+    sinks[A].error = OutputFailed("a is away")
+    delivery = deliver(first_pause=0.1, longest_pause=60.0)
+    before = time.monotonic()
+    delivery.put(to((A,), samples(5)))
+
+    delivery.close(0.5)
+
+    # Each try but the last is followed by a pause, only the one that closing cuts short is not.
+    assert sinks[A].tries <= (time.monotonic() - before) / 0.1 + 2
+
+
 def test_what_cannot_be_delivered_before_the_end_stays_for_the_next_process(
     deliver, sinks, tmp_path, caplog
 ):
