@@ -41,6 +41,13 @@ _GROUPS = {
 }
 """What is asked for together: libvirt's names of groups of statistics."""
 
+_WHOLE: Mapping[str, Callable[[Statistics], bool]] = {
+    "instance": lambda told: "cpu.time" in told and "balloon.rss" in told,
+    "block": lambda told: any(key.endswith(".rd.bytes") for key in told),
+    "net": lambda told: any(key.endswith(".rx.bytes") for key in told),
+}
+"""How the answer shows that the driver tells these statistics in bulk."""
+
 _MEMORY = ("rss", "available", "unused", "usable", "swap_in", "swap_out")
 _BLOCK_FLAGS = {
     # What virDomainBlockStatsFlags calls the bulk statistics.
@@ -71,8 +78,7 @@ class Hypervisor:
 
     Args:
         uri: libvirt's connection URI; empty: libvirt's own choice. It is opened for reading only.
-        timeout: seconds within which a call must be answered, where there is a daemon to be
-            pinged; counted in whole ones, two at least.
+        timeout: seconds within which a question must be answered.
 
     Raises:
         MissingLibvirt: libvirt's Python binding is not installed.
@@ -151,8 +157,18 @@ class Hypervisor:
                 functools.partial(_bulk, mask, flags),
             )
             if told is not None:
+                if any(_WHOLE[group](found) for found in told.values()):
+                    self._link.learned.add(group)
                 return told
         return {}
+
+    def _is_whole(self, group: str, told: Statistics) -> bool:
+        """Whether an instance need not be asked alone.
+
+        Where the driver tells others' statistics in bulk, this one was busy; to ask it alone
+        would be to wait for it, and everybody else with it.
+        """
+        return bool(told) and group in self._link.learned
 
     def description(self, id_: str, named: Iterable[str] = ()) -> Description:
         """Return what an instance's XML tells; it may be some minutes old.
@@ -196,6 +212,8 @@ class Hypervisor:
             HypervisorUnavailable, HypervisorRefused: nothing is told.
         """
         found = dict(told)
+        if self._is_whole("instance", told):
+            return found
         if "state.state" not in found or (_runs(found) and "cpu.time" not in found):
             what = f"the times of the instance {id_}"
             info = self._call(what, lambda connection: _look(connection, id_).info())
@@ -210,7 +228,7 @@ class Hypervisor:
             }
         return found
 
-    def disks(self, id_: str, told: Statistics) -> tuple[int, dict[str, Statistics]]:
+    def disks(self, id_: str, told: Statistics) -> tuple[int, Mapping[str, Statistics]]:
         """Return the state of an instance and, by device, the statistics of its disks.
 
         Args:
@@ -227,18 +245,20 @@ class Hypervisor:
             HypervisorUnavailable, HypervisorRefused: nothing is told.
         """
         state, known = self._state(id_, told), devices(told, "block")
-        found: dict[str, Statistics] = {}
+        found: dict[str, dict[str, Any]] = {}
+        whole = self._is_whole("block", told)
         for disk in self.description(id_, known).disks:
-            told_of_it = dict(known.get(disk, {}))
+            told_of_it = found[disk] = dict(known.get(disk, {}))
+            if whole:
+                continue
             if state != SHUT_OFF and "rd.bytes" not in told_of_it:
-                told_of_it |= self._block_counters(id_, disk)
+                told_of_it.update(self._block_counters(id_, disk))
             if "capacity" not in told_of_it:
                 sizes = self._of(id_, "a disk's size", operator.methodcaller("blockInfo", disk, 0))
-                told_of_it |= dict(zip(_BLOCK_INFO, sizes or (), strict=False))
-            found[disk] = told_of_it
+                told_of_it.update(zip(_BLOCK_INFO, sizes or (), strict=False))
         return state, found
 
-    def interfaces(self, id_: str, told: Statistics) -> tuple[int, dict[str, Statistics]]:
+    def interfaces(self, id_: str, told: Statistics) -> tuple[int, Mapping[str, Statistics]]:
         """Return the state of an instance and, by device, the statistics of its interfaces.
 
         Args:
@@ -257,9 +277,10 @@ class Hypervisor:
         found: dict[str, Statistics] = {}
         if state == SHUT_OFF:
             return state, found
+        whole = self._is_whole("net", told)
         for name in (interface.name for interface in self.description(id_, known).interfaces):
-            told_of_it = known.get(name)
-            if told_of_it is None or "rx.bytes" not in told_of_it:
+            told_of_it = known.get(name, {})
+            if "rx.bytes" not in told_of_it and not whole:
                 counted = self._of(
                     id_,
                     "an interface's counters",
@@ -296,7 +317,7 @@ class Hypervisor:
             HypervisorUnavailable: the connection broke.
         """
         libvirt = self._libvirt
-        if what in self._link.unsupported:
+        if what in self._link.learned:
             return None
         try:
             return self._link.ask(ask)
@@ -305,7 +326,7 @@ class Hypervisor:
             code = error.get_error_code()
             unknown_flag = id_ is None and code == libvirt.VIR_ERR_INVALID_ARG
             if code == libvirt.VIR_ERR_NO_SUPPORT or unknown_flag:
-                self._link.unsupported.add(what)
+                self._link.learned.add(what)
             elif code == libvirt.VIR_ERR_INVALID_ARG and id_ is not None:
                 self._descriptions.pop(id_, None)  # a device that is there no longer
             # What a driver cannot do, or not while an instance is in this state, is no fault.

@@ -1,12 +1,13 @@
 """Link: one connection to a hypervisor, opened when needed, opened again when it broke.
 
-libvirt's calls have no timeout. A connection to a daemon is therefore kept alive by libvirt's own
-pings, which end a call once nobody answers; they need an event loop, which runs in a thread as
-long as there is a connection. Opening one, where there are no pings yet, is done in a thread that
-the caller waits for no longer than the timeout.
+libvirt's calls have no timeout, and cannot be interrupted. So a thread of its own speaks on the
+connection, one question at a time; whoever asks waits for no longer than the timeout. A thread
+that hangs is left to itself, with its connection, and the next question gets new ones. libvirt's
+keepalive ends such a call in the end, where it is the daemon that hangs; it needs an event loop,
+which runs in a thread as long as there is a connection.
 
-Threads take turns on a connection. libvirt allows calls side by side, but its client before 10.4
-may then crash the whole process (CVE-2024-4418), and Debian 12 has 9.0.
+One question at a time is also what libvirt's client before 10.4 needs: two threads on one
+connection may crash the whole process there (CVE-2024-4418), and Debian 12 has 9.0.
 
 With ``hypervisor.py``, the only room that knows libvirt. It does not know what is asked.
 """
@@ -15,10 +16,12 @@ from __future__ import annotations
 
 import functools
 import logging
+import queue
 import re
 import threading
 import weakref
 from collections.abc import Callable
+from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from hashring import clock
@@ -132,26 +135,111 @@ class _EventLoop:
 _events = _EventLoop()
 
 
-class _Opening:
-    """One attempt to open a connection."""
+class _Session:
+    """One connection, and the thread that opens it, speaks on it and closes it.
 
-    def __init__(self) -> None:
+    Attributes:
+        started: when it was begun, in seconds on a clock that never steps.
+        opened: set once the connection is open or has failed to be.
+        failure: why it could not be opened; empty: it could.
+        begun: how many questions have been begun.
+    """
+
+    def __init__(self, uri: str, timeout: float) -> None:
         self.started = clock.boottime()
-        self.done = threading.Event()
-        self.failure: str = ""
+        self.opened = threading.Event()
+        self.failure = ""
+        self.begun = 0
+        self._libvirt = library()
+        self._uri = uri
+        self._timeout = timeout
+        self._connection: Any = None
+        self._ending = threading.RLock()  # see _EventLoop
+        self._ended = False
+        self._questions: queue.SimpleQueue[tuple[Callable[[Any], Any], Future[Any]] | None] = (
+            queue.SimpleQueue()
+        )
+        threading.Thread(target=self._run, name="libvirt-connection", daemon=True).start()
+
+    def put(self, question: Callable[[Any], _Answer]) -> Future[_Answer] | None:
+        """Return what will be the answer; ``None``: the session has been ended."""
+        future: Future[_Answer] = Future()
+        with self._ending:
+            if self._ended:
+                return None
+            self._questions.put((question, future))
+        return future
+
+    def end(self) -> None:
+        """Let the thread end and the connection be closed, after what was asked before."""
+        with self._ending:
+            self._ended = True
+            self._questions.put(None)
+
+    def is_alive(self) -> bool:
+        """Whether the connection still is one. Asks nobody but this process."""
+        connection = self._connection
+        try:
+            return connection is not None and bool(connection.isAlive() == 1)
+        except self._libvirt.libvirtError:
+            return False
+
+    def _run(self) -> None:
+        _events.start()
+        try:
+            connection = self._libvirt.openReadOnly(self._uri or None)
+        except self._libvirt.libvirtError as error:
+            self.failure = str(error)
+            _events.stop()
+            self.opened.set()
+            return
+        # Closing asks the other end, so the pings must go on until it is done.
+        weakref.finalize(connection, _events.stop).atexit = False
+        self._keep_alive(connection)
+        self._connection = connection
+        self.opened.set()
+        while self._answer_one(connection):
+            pass
+        # Never closed by hand: the last reference to a connection closes it.
+        self._connection = None
+
+    def _answer_one(self, connection: Any) -> bool:
+        asked = self._questions.get()
+        if asked is None:
+            return False
+        question, future = asked
+        if future.set_running_or_notify_cancel():
+            self.begun += 1
+            try:
+                future.set_result(question(connection))
+            except Exception as error:
+                future.set_exception(error)
+        # An error's traceback has this frame, which must not hold on to the connection.
+        del asked, question, future, connection
+        return True
+
+    def _keep_alive(self, connection: Any) -> None:
+        """Let libvirt ping the other end, so that a call ends within about the timeout."""
+        interval = max(1, int(self._timeout / 4))  # libvirt counts in whole seconds
+        count = max(1, int(self._timeout / interval) - 1)
+        try:
+            connection.setKeepAlive(interval, count)
+        except self._libvirt.libvirtError as error:
+            # Not every driver has a daemon at its other end; and an old daemon cannot be pinged.
+            log.debug("%r is not kept alive: %s", _masked(self._uri), error)
 
 
 class Link:
-    """One connection, read-only, that threads share.
+    """The connection to a hypervisor, read-only, for all threads that ask.
 
     Args:
         uri: libvirt's connection URI; empty: libvirt's own choice.
-        timeout: seconds within which a connection must be opened, and a call answered where there
-            is a daemon to be pinged; for the latter in whole seconds, two at least.
+        timeout: seconds within which a connection must be opened, and a question answered.
 
     Attributes:
         shown: the URI as a message may show it.
-        unsupported: what the driver at the other end was found not to tell; for whoever asks.
+        learned: what was found of the driver at the other end; for whoever asks. Empty again when
+            a connection is opened.
 
     Raises:
         MissingLibvirt: libvirt's Python binding is not installed.
@@ -162,69 +250,47 @@ class Link:
         self._uri = uri
         self.shown = repr(_masked(uri)) if uri else "libvirt's default URI"
         self._timeout = timeout
-        self._turn = threading.Lock()
         self._lock = threading.RLock()  # see _EventLoop
-        self._connection: Any = None
-        self._opening: _Opening | None = None
+        self._session: _Session | None = None
         self._failure = ""
         self._failed_at = float("-inf")
-        self.unsupported: set[str] = set()
+        self.learned: set[str] = set()
 
     def ask(self, question: Callable[[Any], _Answer]) -> _Answer:
         """Return the answer to a question that is put to the open connection.
 
         Args:
-            question: is called with libvirt's connection, by one thread at a time. It must not
+            question: is called with libvirt's connection, in the connection's thread. It must not
                 return anything that holds on to the connection.
 
         Raises:
-            HypervisorUnavailable: there is no connection, and none could be opened in time, or
-                another thread's question has not been answered for that long.
+            HypervisorUnavailable: there is no connection and none could be opened, or there was
+                no answer in time.
             libvirt.libvirtError: as libvirt raised it.
         """
-        if not self._turn.acquire(timeout=self._timeout):
-            raise HypervisorUnavailable(
-                f"the hypervisor at {self.shown} has not answered another question within "
-                f"{self._timeout:g} s: see whether its libvirt daemon or an instance hangs"
-            )
+        future = None
+        while future is None:  # another thread may close the session just now
+            session = self._open_session()
+            begun = session.begun
+            future = session.put(question)
         try:
-            return question(self._get())
+            return future.result(self._timeout)
+        except TimeoutError:
+            # It hangs, or the one before it has all the time; or else there were just many.
+            if not future.cancel() or session.begun == begun:
+                self._leave(session)
+            raise HypervisorUnavailable(
+                f"the hypervisor at {self.shown} has not answered within {self._timeout:g} s: "
+                "see whether its libvirt daemon or one of its instances hangs"
+            ) from None
         finally:
-            self._turn.release()
-
-    def _get(self) -> Any:
-        """Return the open connection; open it where there is none."""
-        connection = self._connection
-        if connection is not None:
-            if self._is_alive(connection):
-                return connection
-            self._drop(connection)
-        with self._lock:
-            if self._connection is not None:
-                return self._connection
-            if clock.boottime() - self._failed_at < _RETRY:
-                raise HypervisorUnavailable(self._failure)
-            opening = self._opening
-            if opening is None:
-                opening = self._opening = _Opening()
-                threading.Thread(
-                    target=self._open, args=(opening,), name="libvirt-open", daemon=True
-                ).start()
-        opening.done.wait(max(0.0, opening.started + self._timeout - clock.boottime()))
-        connection = self._connection
-        if connection is not None:
-            return connection
-        raise HypervisorUnavailable(
-            opening.failure
-            or f"the hypervisor at {self.shown} has not answered within {self._timeout:g} s: "
-            "see whether its libvirt daemon hangs"
-        )
+            del future  # an error's traceback has this frame, and it the error
 
     def broke(self, error: Any) -> bool:
         """Whether a libvirtError says that there was no connection any more."""
         libvirt = self._libvirt
-        connection = self._connection
-        if connection is None or not self._is_alive(connection):
+        session = self._session
+        if session is None or not session.is_alive():
             return True
         # Another thread may have opened the next connection already.
         return error.get_error_code() == libvirt.VIR_ERR_INVALID_CONN or (
@@ -233,66 +299,46 @@ class Link:
             in (libvirt.VIR_ERR_INTERNAL_ERROR, libvirt.VIR_ERR_SYSTEM_ERROR, libvirt.VIR_ERR_RPC)
         )
 
-    def _is_alive(self, connection: Any) -> bool:
-        # Asks nobody but this process: the event loop notices a socket's end.
-        try:
-            return bool(connection.isAlive() == 1)
-        except self._libvirt.libvirtError:
-            return False
-
     def close(self) -> None:
         """Close the connection, if there is one. A later :meth:`ask` opens another."""
-        with self._lock:
-            self._opening = None  # one that is being opened is closed by the thread that does
-            connection, self._connection = self._connection, None
-        # Closing may wait for the other end, and nobody else should wait for that.
-        del connection
+        session = self._session
+        if session is not None:
+            self._leave(session)
 
-    def _drop(self, connection: Any) -> None:
-        # Never closed by hand: a thread may be within a call on it, and libvirt's memory of it
-        # must last until then. The last reference to it closes it.
+    def _leave(self, session: _Session) -> None:
         with self._lock:
-            if self._connection is connection:
-                self._connection = None
+            if self._session is session:
+                self._session = None
+        session.end()
 
-    def _open(self, opening: _Opening) -> None:
-        libvirt = self._libvirt
-        _events.start()
-        try:
-            connection = libvirt.openReadOnly(self._uri or None)
-        except libvirt.libvirtError as error:
-            _events.stop()
+    def _open_session(self) -> _Session:
+        """Return a session that is open, or was a moment ago."""
+        session = self._session
+        if session is not None and session.opened.is_set():
+            if session.is_alive():
+                return session
+            self._leave(session)
+        with self._lock:
+            session = self._session
+            if session is None:
+                if clock.boottime() - self._failed_at < _RETRY:
+                    raise HypervisorUnavailable(self._failure)
+                session = self._session = _Session(self._uri, self._timeout)
+                self.learned = set()
+        # All wait for the same attempt, and once it is late, nobody does.
+        if not session.opened.wait(max(0.0, session.started + self._timeout - clock.boottime())):
+            raise HypervisorUnavailable(
+                f"the hypervisor at {self.shown} has not answered within {self._timeout:g} s: "
+                "see whether its libvirt daemon hangs"
+            )
+        if session.failure:
+            failure = (
+                f"the hypervisor at {self.shown} cannot be opened: {session.failure}: see whether "
+                "the URI is right, its libvirt daemon runs, and this user may read from it"
+            )
             with self._lock:
-                opening.failure = (
-                    f"the hypervisor at {self.shown} cannot be opened: {error}: see whether the "
-                    "URI is right, its libvirt daemon runs, and this user may read from it"
-                )
-                if self._opening is opening:
-                    self._opening = None
-                    self._failure, self._failed_at = opening.failure, clock.boottime()
-            opening.done.set()
-            return
-        # Closing asks the other end, so the pings must go on until it is done.
-        weakref.finalize(connection, _events.stop).atexit = False
-        self._keep_alive(connection)
-        with self._lock:
-            wanted = self._opening is opening
-            if wanted:
-                self._opening = None
-                self._connection = connection
-                self._failed_at = float("-inf")
-                self.unsupported = set()
-        if not wanted:
-            opening.failure = f"the connection to {self.shown} was closed while it was opened"
-        opening.done.set()
-
-    def _keep_alive(self, connection: Any) -> None:
-        """Let libvirt ping the other end, so that a call ends within about the timeout."""
-        libvirt = self._libvirt
-        interval = max(1, int(self._timeout / 4))  # libvirt counts in whole seconds
-        count = max(1, int(self._timeout / interval) - 1)
-        try:
-            connection.setKeepAlive(interval, count)
-        except libvirt.libvirtError as error:
-            # Not every driver has a daemon at its other end; and an old daemon cannot be pinged.
-            log.debug("%s is not kept alive: %s", self.shown, error)
+                if self._session is session:
+                    self._session = None
+                    self._failure, self._failed_at = failure, clock.boottime()
+            raise HypervisorUnavailable(failure)
+        return session

@@ -3,6 +3,7 @@
 import json
 import logging
 import re
+import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -20,7 +21,7 @@ from hashring.telemetry.instances import (
     InstancePollster,
     LibvirtDiscovery,
 )
-from hashring.telemetry.libvirt_link import HypervisorUnavailable
+from hashring.telemetry.libvirt_link import HypervisorUnavailable, Link
 from hashring.telemetry.machine import Gone
 from hashring.telemetry.resource import Resource
 from hashring.telemetry.sample import MeterType
@@ -516,7 +517,7 @@ class TestBulkStatistics:
         found = Hypervisor(write_domains(tmp_path / "domains.xml", 1), 10.0)
         id_ = instance_id(1)
         found.description(id_)
-        monkeypatch.setattr(found, "_link", None)  # whoever asks now fails
+        monkeypatch.setattr(Link, "ask", lambda _link, _question: pytest.fail("asked"))
 
         assert found.instance(id_, QEMU)["cpu.time"] == QEMU["cpu.time"]
         assert found.disks(id_, QEMU)[1].keys() == {"vda"}
@@ -541,6 +542,20 @@ class TestBulkStatistics:
 
         assert "cpu" in volumes(measured)
         assert "disk.device.read.bytes" in volumes(measured, f"{instance_id(1)}-vda")
+
+    def test_of_one_that_is_too_busy_among_others_leave_its_meters_out(self, tmp_path, monkeypatch):
+        busy = {"state.state": 1, "vcpu.current": 2, "block.count": 1, "block.0.name": "vda"}
+        told = {instance_id(1): QEMU, instance_id(2): busy}
+        monkeypatch.setattr(hypervisor_room, "_bulk", lambda _mask, _flags, _connection: told)
+        found = Hypervisor(write_domains(tmp_path / "domains.xml", 2), 10.0)
+        for group in ("instance", "block", "net"):
+            assert found.statistics(group) == told
+
+        # The test hypervisor would tell, were it asked.
+        assert found.instance(instance_id(2), busy) == busy
+        assert found.disks(instance_id(2), busy) == (1, {"vda": {}})
+        assert found.interfaces(instance_id(2), busy) == (1, {"tap000002-0": {}})
+        found.close()
 
     def test_a_device_that_they_name_and_the_xml_did_not_is_looked_up(self, default):
         default.createXML(domain(8, interfaces=1), 0)
@@ -654,8 +669,47 @@ class TestWithoutHypervisor:
         pollster.close()
 
 
-def event_threads():
-    return [thread for thread in threading.enumerate() if thread.name == "libvirt-events"]
+def test_a_question_that_hangs_costs_those_after_it_one_timeout(until):
+    before = connections()
+    link = Link("test:///default", timeout=0.3)
+    answer = threading.Event()
+
+    with pytest.raises(HypervisorUnavailable, match=r"not answered within 0\.3 s"):
+        link.ask(lambda _: answer.wait())
+
+    assert link.ask(lambda connection: connection.numOfDomains()) == 1  # on another connection
+    assert len(connections() - before) == 2
+    answer.set()
+    link.close()
+    until(lambda: connections() <= before, "both threads have ended")
+
+
+def test_a_question_behind_one_that_hangs_is_given_up_too_and_the_next_is_answered():
+    link = Link("test:///default", timeout=0.3)
+    answer, asked = threading.Event(), threading.Event()
+
+    def hang(_connection):
+        asked.set()
+        answer.wait()
+
+    def first():
+        with pytest.raises(HypervisorUnavailable):
+            link.ask(hang)
+
+    waiting = threading.Thread(target=first)
+    waiting.start()
+    asked.wait()
+    with pytest.raises(HypervisorUnavailable):
+        link.ask(lambda connection: connection.numOfDomains())
+
+    assert link.ask(lambda connection: connection.numOfDomains()) == 1
+    answer.set()
+    waiting.join()
+    link.close()
+
+
+def connections():
+    return {thread for thread in threading.enumerate() if thread.name == "libvirt-connection"}
 
 
 class TestADaemon:
@@ -735,12 +789,12 @@ class TestADaemon:
 
     def test_that_hangs_when_it_is_connected_to_holds_nobody_up(self, server, until):
         server.pause()
+        before = connections()
         hypervisor = Hypervisor(server.uri(), timeout=0.5)
         for _ in range(3):
             with pytest.raises(HypervisorUnavailable, match=r"not answered within 0\.5 s"):
                 hypervisor.instances()
-        opening = [thread for thread in threading.enumerate() if thread.name == "libvirt-open"]
-        assert len(opening) == 1  # all wait for the same attempt
+        assert len(connections() - before) == 1  # all wait for the same attempt
         server.resume()
 
         def listed():
@@ -751,7 +805,7 @@ class TestADaemon:
 
         assert DEFAULT_ID in until(listed, "the daemon answers")
         hypervisor.close()
-        until(lambda: not opening[0].is_alive(), "the attempt has ended")
+        until(lambda: connections() <= before, "the thread has ended")
 
     def test_that_dies_under_many_threads_fails_their_polls_and_nothing_else(self, server, until):
         # libvirt's client before 10.4 crashed here, were its connection used by two at once.
@@ -784,27 +838,50 @@ class TestADaemon:
         assert not strange
         assert set(polled) == {7}  # a poll tells all or nothing
 
-    def test_closing_ends_the_thread_of_events(self, server, until):
+    def test_the_last_pollster_to_close_closes_the_connection(self, server, until):
+        before = connections()
         pollsters = [kind(settings(server.uri())) for kind in POLLSTERS]
         for pollster in pollsters:
             pollster.observe()
         for pollster in pollsters[:-1]:
             pollster.close()
         pollsters[-1].observe()  # still open for who is left
-        assert event_threads()
+        assert len(connections() - before) == 1
 
         pollsters[-1].close()
 
-        until(lambda: not event_threads(), "no thread is left")
+        until(lambda: connections() <= before, "its thread has ended")
 
     def test_a_forgotten_hypervisor_closes_itself(self, server, until):
+        before = connections()
         discovery = LibvirtDiscovery(settings(server.uri()))
         discovery.discover()
-        assert event_threads()
+        assert len(connections() - before) == 1
 
         del discovery
 
-        until(lambda: not event_threads(), "no thread is left")
+        until(lambda: connections() <= before, "its thread has ended")
+
+    def test_no_thread_outlives_the_last_connection(self, server):
+        program = f"""
+import threading, time
+from hashring.telemetry.hypervisor import Hypervisor
+for _ in range(3):
+    hypervisor = Hypervisor({server.uri()!r}, timeout=5.0)
+    hypervisor.instances()
+    assert len(threading.enumerate()) == 3
+    hypervisor.close()
+    deadline = time.monotonic() + 20
+    while len(threading.enumerate()) > 1:
+        assert time.monotonic() < deadline, threading.enumerate()
+        time.sleep(0.01)
+"""
+        done = subprocess.run(
+            [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
+        )
+
+        assert done.returncode == 0, done.stderr
+        assert done.stderr == ""
 
     def test_can_be_asked_again_after_it_was_closed(self, server):
         hypervisor = Hypervisor(server.uri(), timeout=5.0)
