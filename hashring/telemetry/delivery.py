@@ -504,14 +504,15 @@ class Direct:
         tally = self._tallies.setdefault(url, _Tally())
         try:
             if tally.is_closed:
-                raise OutputClosed(f"{masked(url)} takes no more samples")  # noqa: TRY301
+                raise OutputClosed(self._causes[url])  # noqa: TRY301
             if url not in self._publishers:
                 self._publishers[url] = self._make(url)
             publisher = self._publishers[url]
             refused = publisher.refused
             publisher.publish(batch)
             refused = publisher.refused - refused
-        except OutputClosed:
+        except OutputClosed as end:
+            self._causes[url] = str(end)
             tally.is_closed = True
             tally.dropped += len(batch)
             raise

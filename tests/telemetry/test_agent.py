@@ -1,66 +1,54 @@
 """One agent and several, as real processes on a real store."""
 
+import dataclasses
+import itertools
+import json
+import logging
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
+import threading
 from collections import Counter
 
 import pytest
 
 import hashring
 from hashring import clock
-from hashring.telemetry.agent import Agent
+from hashring.errors import MemberExists
+from hashring.telemetry.agent import Agent, make_outlet
 from hashring.telemetry.audit import Event, audit
-from hashring.telemetry.config import AgentConfig
-from hashring.telemetry.discovery import Discovery
-from hashring.telemetry.pipeline import Pipeline
-from hashring.telemetry.pollsters import Pollster
-from hashring.telemetry.publishers import OutputFailed, Publisher
-from hashring.telemetry.resource import Resource
-from hashring.telemetry.sample import Measurement, Meter, MeterType
+from hashring.telemetry.delivery import Delivery, Direct
+from hashring.telemetry.directory import OverlapRefused
+from hashring.telemetry.publishers import OutputClosed, OutputFailed
+from hashring.telemetry.resource import on_host
+from tests.telemetry.plant import (
+    TANKS,
+    Heats,
+    Levels,
+    LocalTanks,
+    Shelf,
+    ShelfPublisher,
+    Tanks,
+    plan,
+    settings,
+)
 
-LEVEL = Meter("tank.level", MeterType.GAUGE, "l")
-TANKS = [Resource("plant", "tank", str(number)) for number in range(600)]
-
-
-class Tanks(Discovery):
-    def discover(self):
-        return TANKS
-
-
-class Levels(Pollster):
-    kinds = frozenset({"tank"})
-    meters = (LEVEL,)
-
-    def poll(self, resource):
-        return [Measurement(LEVEL, 1)]
+stores = (f"memory://agent-{number}" for number in itertools.count())
 
 
-class Shelf(Publisher):
-    """Keeps samples, and fails while it is told to."""
+class All(Tanks):
+    """Finds all tanks of the plant."""
 
-    def __init__(self, target=""):
-        self.samples = []
-        self.full = False
-        self.closed = False
-
-    def publish(self, samples):
-        if self.full:
-            raise OutputFailed("the shelf is full")
-        self.samples.extend(samples)
-
-    def close(self):
-        self.closed = True
+    def __init__(self, given):
+        super().__init__(given, TANKS)
 
 
-def agent(shelf, **changes):
-    config = AgentConfig(
-        **{"backend_url": "memory://test-agent", "group": "g", "member": "a", "interval": 0.2}
-        | {"ttl": 2.0, "cycles": 1}
-        | changes
-    )
-    return Agent(config, pipeline=Pipeline([Tanks()], [Levels()]), publisher=shelf)
+def agent(outlet, *pollsters, **changes):
+    given = settings(**{"backend_url": next(stores)} | changes)
+    made = plan(given, *(pollsters or (Levels(given),)), tanks=All(given))
+    return Agent(given, plan=made, outlet=outlet)
 
 
 def polls(samples):
@@ -69,7 +57,7 @@ def polls(samples):
 
 def test_an_agent_alone_polls_everything_once_a_window_then_leaves():
     shelf = Shelf()
-    alone = agent(shelf, cycles=3)
+    alone = agent(shelf, cycles=3, interval=0.5)
 
     alone.run()
 
@@ -78,23 +66,12 @@ def test_an_agent_alone_polls_everything_once_a_window_then_leaves():
     assert len(windows) == 3
     assert set(counts) == {(tank.id, window) for tank in TANKS for window in windows}
     assert set(counts.values()) == {1}
-    assert alone.status().state == "left"
-    assert alone.status().polls == 1800
-    assert shelf.closed
-
-
-def test_a_sample_says_who_took_it_and_by_what_right():
-    shelf = Shelf()
-
-    agent(shelf).run()
-
-    [window] = {sample.window for sample in shelf.samples}
-    assert {sample.member for sample in shelf.samples} == {"a"}
-    [(view_id, incarnation, token_window)] = {sample.token for sample in shelf.samples}
-    assert view_id
-    assert incarnation
-    assert token_window == window
-    assert {sample.interval for sample in shelf.samples} == {0.2}
+    status = alone.status()
+    assert status.state == status.groups["g"].state == "left"
+    assert status.polls == status.samples == 1800
+    assert status.resources == len(TANKS)
+    assert status.slots == 0
+    assert shelf.is_closed
 
 
 def test_an_agent_that_is_told_to_stop_before_it_runs_joins_nobody():
@@ -105,21 +82,35 @@ def test_an_agent_that_is_told_to_stop_before_it_runs_joins_nobody():
     early.run()
 
     assert shelf.samples == []
-    assert shelf.closed
+    assert shelf.is_closed
+    assert early.status().state == "left"
 
 
 def test_samples_that_could_not_be_written_are_counted_and_logged_once(caplog):
-    shelf = Shelf()
-    shelf.full = True
-    unlucky = agent(shelf, cycles=2)
+    made = []
 
-    unlucky.run()
+    def make(url):
+        made.append(ShelfPublisher(url, settings()))
+        made[-1].error = OutputFailed("the shelf is full")
+        return made[-1]
 
-    assert [record.getMessage() for record in caplog.records if "shelf" in record.getMessage()] == [
-        "the shelf is full (further ones are counted, not logged)"
-    ]
-    assert unlucky.status().failures == 2 * len(TANKS)
-    assert unlucky.status().polls == 0
+    outlet = Direct(make, ("stdout://",))
+
+    agent(outlet, cycles=2, interval=0.5).run()
+
+    assert len([one for one in caplog.records if "the shelf is full" in one.getMessage()]) == 1
+    assert outlet.counts["stdout://"].dropped == 2 * len(TANKS)
+    assert outlet.counts["stdout://"].sent == 0
+    assert made[0].is_closed
+
+
+def test_an_agent_whose_publishers_have_all_closed_ends_by_itself():
+    def make(url):
+        made = ShelfPublisher(url, settings())
+        made.error = OutputClosed("the reader has gone")
+        return made
+
+    agent(Direct(make, ("stdout://",)), cycles=None).run()
 
 
 def test_samples_taken_when_the_fence_passed_are_not_published(monkeypatch, caplog):
@@ -127,27 +118,27 @@ def test_samples_taken_when_the_fence_passed_are_not_published(monkeypatch, capl
     boottime = clock.boottime
     asleep = 0.0
     monkeypatch.setattr(clock, "boottime", lambda: boottime() + asleep)
+    lock = threading.Lock()
 
     class Sleepy(Levels):
         """The machine is suspended for a minute while its three hundredth resource is polled."""
 
-        polled = 0
-
         def poll(self, resource):
             nonlocal asleep
-            self.polled += 1
-            if self.polled == 300:
-                asleep = 60.0
-            return super().poll(resource)
+            with lock:
+                if len(self.polled) == 300:
+                    asleep = 60.0
+                yield from super().poll(resource)
 
-    config = AgentConfig(
-        backend_url="memory://fence", group="g", member="a", interval=0.5, ttl=2.0, cycles=1
-    )
-    Agent(config, pipeline=Pipeline([Tanks()], [Sleepy()]), publisher=shelf).run()
+    # One poll at once, and each published by itself: so it is known which went out before.
+    given = settings(backend_url=next(stores), interval=1.0, threads=1, poll_timeout=100.0)
+    sleepy = Sleepy(given)
+    Agent(given, plan=plan(given, sleepy, tanks=All(given)), outlet=shelf).run()
 
-    # The first batch of 256 went out before; what was polled since did not.
-    assert len(shelf.samples) == 256
-    assert "44 samples are dropped" in caplog.text
+    assert shelf.taken()[299].resource_id == sleepy.polled[299]
+    after = [one for one in shelf.taken()[300:] if one.resource_id in sleepy.polled[:302]]
+    assert not [one for one in after if one.token == shelf.taken()[0].token]
+    assert "the lease ran out within window" in caplog.text
 
 
 @pytest.mark.timeout(120)
@@ -195,7 +186,9 @@ def test_agents_of_other_hosts_in_the_group_are_an_error_in_the_log(caplog, monk
     with hashring.join(url, group, "far", ttl=2.0, meta={"host": "far-away"}) as other:
         assert other.wait_settled(10)
 
-        agent(Shelf(), backend_url=url, cycles=2).run()
+        given = settings(backend_url=url, cycles=2, on_crash="skip")
+        local = plan(given, Levels(given), tanks=LocalTanks(given))
+        Agent(given, plan=local, outlet=Shelf()).run()
 
     complaints = [record for record in caplog.records if "far-away" in record.getMessage()]
     assert len(complaints) == 1
@@ -213,23 +206,15 @@ def test_a_member_id_that_is_taken_is_refused_at_once_without_patience(agents):
     assert "'a'" in agents.said("a")
 
 
-def test_whoever_restarts_a_dead_agent_can_wait_for_its_lease(agents, until):
+def test_whoever_restarts_a_dead_agent_can_wait_for_its_lease(agents):
     first = agents.start("a", "--interval", "1", "--ttl", "2")
     agents.settle("a")
     first.kill()
     first.wait()
     shelf = Shelf()
 
-    config = AgentConfig(
-        backend_url=agents.url,
-        group="test",
-        member="a",
-        interval=0.2,
-        ttl=2.0,
-        cycles=1,
-        patience=10.0,
-    )
-    Agent(config, pipeline=Pipeline([Tanks()], [Levels()]), publisher=shelf).run()
+    patient = {"backend_url": agents.url, "group": "test", "patience": 10.0}
+    agent(shelf, **patient).run()
 
     assert len(shelf.samples) == len(TANKS)
 
@@ -270,3 +255,305 @@ def test_a_list_of_resources_is_polled_and_nothing_else(agents, tmp_path):
 
     assert process.wait(20) == 0
     assert {s["resource_id"] for s in agents.samples()} == {f"{host}:host", f"{host}:interface:lo"}
+
+
+# ---- reload
+
+
+class Plant:
+    """An agent in a thread, with a polling definition that a test rewrites."""
+
+    def __init__(self, folder, **changes):
+        self.path = folder / "polling.yaml"
+        self.shelf = Shelf()
+        self.settings = settings(
+            **{"backend_url": next(stores), "cycles": None, "group": None}
+            | {"polling_file": self.path}
+            | changes
+        )
+        self.made = []
+        self.broken = None
+
+    def write(self, *sources):
+        whole = [
+            {"name": f"s{number}", "interval": 0.2, "meters": ["tank.*"]} | source
+            for number, source in enumerate(sources)
+        ]
+        self.path.write_text(json.dumps({"sources": whole}))
+
+    def load(self):
+        if self.broken is not None:
+            raise self.broken
+        given = self.settings
+        levels, heats = Levels(given), Heats(given)
+        self.made.append((levels, heats))
+        found = {name: Tanks(given, (on_host("plant", "tank", name),)) for name in "xyz"}
+        return given, plan(given, levels, heats, **found)
+
+    def start(self, **options):
+        given, made = self.load()
+        self.agent = Agent(given, plan=made, outlet=self.shelf, load=self.load, **options)
+        self.thread = threading.Thread(target=self.agent.run)
+        self.thread.start()
+
+    def end(self):
+        self.agent.stop()
+        self.thread.join(30)
+        assert not self.thread.is_alive()
+
+    def since(self, window=0):
+        """What has been sampled in later windows."""
+        return {
+            (one.meter.name, one.resource_id.rpartition(":")[2], one.interval)
+            for one in self.shelf.taken()
+            if one.window > window
+        }
+
+    def partition(self, name):
+        return self.agent._runners[f"discovery:{name}"].partition
+
+
+@pytest.fixture
+def plant(tmp_path):
+    made = []
+
+    def make(*sources, announce=False, **changes):
+        found = Plant(tmp_path, **changes)
+        found.write(*sources)
+        found.start(announce=announce)
+        made.append(found)
+        return found
+
+    yield make
+    for found in made:
+        found.end()
+
+
+def test_a_reload_keeps_the_leases_of_groups_that_stay(plant, until):
+    found = plant({"discovery": ["x", "y"], "meters": ["tank.level"]})
+    until(lambda: len(found.since()) == 2, "both groups are polled")
+    partition, token = found.partition("x"), found.shelf.taken()[0].token
+    names = {sample.token[1] for sample in found.shelf.taken() if ":x" in sample.resource_id}
+
+    found.write({"discovery": ["x", "z"]})
+    found.agent.reload()
+
+    until(lambda: ("tank.heat", "z", 0.2) in found.since(), "the new group is polled")
+    until(lambda: ("tank.heat", "x", 0.2) in found.since(), "the kept one polls what is new")
+    until(lambda: set(found.agent.status().groups) == {"discovery:x", "discovery:z"}, "y is left")
+    window = max(sample.window for sample in found.shelf.taken())
+    until(lambda: len(found.since(window)) == 4, "all of the new plan is polled")
+    assert found.partition("x") is partition
+    later = {sample.token[1] for sample in found.shelf.taken() if ":x" in sample.resource_id}
+    assert later == names
+    assert token
+    assert not {one for one in found.since(window) if one[1] == "y"}
+    assert set(found.shelf.polls().values()) == {1}
+
+
+def test_a_reload_adds_and_ends_intervals(plant, until):
+    found = plant({"discovery": ["x"], "meters": ["tank.level"]})
+    until(lambda: found.since(), "it polls")
+
+    found.write(
+        {"discovery": ["x"], "meters": ["tank.level"]},
+        {"discovery": ["x"], "meters": ["tank.heat"], "interval": 0.5},
+    )
+    found.agent.reload()
+    until(lambda: ("tank.heat", "x", 0.5) in found.since(), "the new interval is polled")
+    found.write({"discovery": ["x"], "meters": ["tank.heat"], "interval": 0.5})
+    found.agent.reload()
+    until(
+        lambda: not [t for t in threading.enumerate() if t.name == "poll-discovery:x-0.2"],
+        "the old one ends",
+    )
+    count = len(found.shelf.taken())
+    until(lambda: len(found.shelf.taken()) > count + 1, "the other goes on")
+
+    assert {sample.interval for sample in found.shelf.taken()[count:]} == {0.5}
+
+
+def test_a_configuration_that_is_broken_changes_nothing(plant, until, caplog):
+    found = plant({"discovery": ["x"]})
+    until(lambda: found.since(), "it polls")
+    partition = found.partition("x")
+
+    found.path.write_text("sources: [")
+    found.agent.reload()
+
+    until(lambda: "so nothing changes" in caplog.text, "it is said")
+    window = max(sample.window for sample in found.shelf.taken())
+    until(lambda: found.since(window), "it polls on")
+    assert found.partition("x") is partition
+    assert str(found.path) in caplog.text
+    assert found.agent.status().state == "settled"
+
+
+def test_what_a_reload_replaces_is_closed_when_nothing_uses_it_any_more(plant, until):
+    found = plant({"discovery": ["x"]}, poll_timeout=0.2)
+    until(lambda: found.since(), "it polls")
+    [before] = found.made
+
+    found.agent.reload()
+    until(lambda: all(one.closed for one in before), "the old pollsters are closed")
+    found.end()
+
+    assert [one.closed for pair in found.made for one in pair] == [1, 1, 1, 1]
+
+
+def test_a_group_that_comes_back_before_it_was_left_is_joined_after_that(plant, until):
+    found = plant({"discovery": ["x", "y"]})
+    until(lambda: {"x", "y"} <= {id_ for _, id_, _ in found.since()}, "both are polled")
+
+    for names in (["x"], ["x", "y"], ["x"], ["x", "y"]):
+        found.write({"discovery": names})
+        found.agent.reload()
+        until(lambda: not found.agent._reloading.is_set(), "the reload has begun")
+    window = max(sample.window for sample in found.shelf.taken())
+
+    until(lambda: ("tank.level", "y", 0.2) in found.since(window + 1), "y is polled again")
+    assert found.thread.is_alive()
+    assert set(found.shelf.polls().values()) == {1}
+
+
+def test_a_setting_that_takes_a_restart_is_named_and_left_as_it_is(plant, until, caplog):
+    found = plant({"discovery": ["x"]})
+    until(lambda: found.since(), "it polls")
+
+    found.settings = dataclasses.replace(found.settings, ttl=3.0)
+    found.agent.reload()
+
+    until(lambda: "ttl: a change takes a restart" in caplog.text, "it is said")
+    assert found.agent.settings.ttl == 2.0
+
+
+# ---- what goes wrong around it
+
+
+@pytest.fixture
+def locked(tmp_path):
+    """A store that answers nobody, and what brings it back."""
+    path = tmp_path / "locked.db"
+    lock = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    lock.execute("BEGIN EXCLUSIVE")
+    yield f"sqlite://{path}?connect_timeout=0.1", lock.close
+    lock.close()
+
+
+def test_a_store_that_is_away_at_the_start_is_waited_for(locked, until, caplog):
+    url, unlock = locked
+    given = settings(backend_url=url, retry_backoff=0.05, max_retry_interval=0.1)
+    shelf = Shelf()
+    waiting = Agent(given, plan=plan(given), outlet=shelf)
+    thread = threading.Thread(target=waiting.run)
+    thread.start()
+    until(lambda: "joining g failed" in caplog.text, "the store is missed")
+    assert waiting.status().state == "joining"
+
+    unlock()
+
+    thread.join(20)
+    assert not thread.is_alive()
+    assert shelf.taken()
+    assert caplog.text.count("joining g failed") == 1
+
+
+@pytest.mark.parametrize("announce", [False, True])
+def test_an_agent_that_waits_for_its_store_can_be_stopped(locked, until, caplog, announce):
+    given = settings(backend_url=locked[0], retry_backoff=60.0)
+    waiting = Agent(given, plan=plan(given), outlet=Shelf(), announce=announce)
+    thread = threading.Thread(target=waiting.run)
+    thread.start()
+    until(lambda: caplog.records, "the store is missed")
+
+    waiting.stop()
+
+    thread.join(10)
+    assert not thread.is_alive()
+    assert waiting.status().state == "left"
+
+
+def test_an_agent_whose_meters_overlap_with_anothers_is_refused_by_name(plant, until, tmp_path):
+    found = plant({"discovery": ["x"]}, announce=True, group_prefix="blue")
+    until(lambda: found.since(), "the first one polls")
+    given = dataclasses.replace(found.settings, member="b", group_prefix="green")
+    green = plan(given, Levels(given), x=Tanks(given))
+    shelf = Shelf()
+
+    with pytest.raises(OverlapRefused, match=r"tank\.level") as failure:
+        Agent(given, plan=green, outlet=shelf, announce=True).run()
+
+    assert "'a'" in str(failure.value)
+    assert shelf.taken() == []
+    assert shelf.is_closed
+    allowed = dataclasses.replace(given, allow_overlap=True, cycles=1)
+    Agent(allowed, plan=green, outlet=shelf, announce=True).run()
+    assert shelf.taken()
+
+
+def test_a_group_that_fails_ends_the_agent_with_its_error(plant, until):
+    found = plant({"discovery": ["x", "y"]})
+    until(lambda: found.since(), "it polls")
+    twin = Agent(found.settings, plan=found.load()[1], outlet=Shelf())
+
+    with pytest.raises(MemberExists):
+        twin.run()
+
+    assert twin.status().state == "left"
+    assert found.agent.status().state == "settled"
+
+
+def test_nothing_is_left_behind(until):
+    before = set(threading.enumerate())
+
+    agent(Shelf(), cycles=1).run()
+
+    assert set(threading.enumerate()) <= before
+
+
+def test_a_poll_that_hangs_delays_no_hand_over_and_costs_no_lease(until):
+    shelf = Shelf()
+    go = threading.Event()
+    given = settings(backend_url=next(stores), cycles=None, poll_timeout=0.2)
+    levels = Levels(given)
+    found = Tanks(given)
+    levels.moods[found.found[0].id] = go.wait
+    stuck = Agent(given, plan=plan(given, levels, tanks=found), outlet=shelf)
+    thread = threading.Thread(target=stuck.run)
+    thread.start()
+    until(lambda: stuck.status().hanging == 1, "a poll hangs")
+    with hashring.join(given.backend_url, "g", "b", ttl=2.0) as other:
+        until(lambda: other.state == "settled", "another member gets its share")
+        assert stuck.status().state == "settled"
+
+    stuck.stop()
+
+    thread.join(10)
+    assert not thread.is_alive()
+    go.set()
+
+
+def test_samples_go_through_a_spool_where_there_is_a_folder_for_it(tmp_path):
+    output = tmp_path / "samples.jsonl"
+    spooled = settings(state_dir=tmp_path / "state", output=f"file://{output}")
+    outlet = make_outlet(spooled)
+
+    assert isinstance(outlet, Delivery)
+    agent(outlet, backend_url=spooled.backend_url, output=spooled.output, interval=0.5).run()
+
+    assert len(output.read_bytes().splitlines()) == len(TANKS)
+    assert isinstance(make_outlet(settings()), Direct)
+
+
+def test_all_groups_are_in_the_status_and_the_worst_state_is_the_agents(plant, until, caplog):
+    with caplog.at_level(logging.INFO):
+        found = plant({"discovery": ["x", "y"]})
+        until(lambda: found.agent.status().state == "settled", "it has settled")
+
+    status = found.agent.status()
+    assert {name: group.state for name, group in status.groups.items()} == {
+        "discovery:x": "settled",
+        "discovery:y": "settled",
+    }
+    assert status.members == ("a",)
+    assert status.slots == 2 * 65_536
