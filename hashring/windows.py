@@ -227,8 +227,10 @@ class Stream:
             self._next = due.window + 1
             for late in self._late:
                 late.window = max(late.window, self._next)
+            # Only now: had they joined the base while its next window was yet to be started, they
+            # would skip it with the base, should this piece of work outlast it.
+            self._merge()
         self._newest = max(self._newest, due.start)
-        self._merge()
 
     def _merge(self) -> None:
         """Let those that have caught up join the base share."""

@@ -184,6 +184,19 @@ def test_slots_handed_over_just_before_a_window_ends_are_not_skipped_with_the_ba
     assert work(found, 101.01) == [(100, HIGH, True), (101, FULL, False)]
 
 
+def test_slots_worked_late_for_longer_than_a_window_lose_no_window_with_the_base_share():
+    found = stream(catch_up=30.0)
+    work(found, 100.0, LOW)
+    found.gain([Batch(HIGH, 100.0, True)], 119.9)
+    due = found.due(119.9, lambda start: FULL)
+    assert (due.window, due.slots, due.late) == (10, HIGH, True)
+
+    found.started(due)  # and the work outlasts window 11, which the base share has not begun
+
+    assert work(found, 120.1) == [(11, HIGH, True), (12, FULL, False)]
+    assert found.missed == 1
+
+
 def test_a_previous_owner_whose_clock_is_far_ahead_is_not_believed():
     found = stream()
 
