@@ -87,6 +87,9 @@ class _Made(Mapping[str, Discovery]):
             self._made[name] = plugins.made(name, lambda: found(self._settings))
         return self._made[name]
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._classes  # which makes nothing
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._classes)
 
@@ -316,20 +319,34 @@ def _finders(
     source: Source, chosen: Sequence[Pollster], plugins: Plugins
 ) -> list[tuple[Finder, list[Pollster]]]:
     """Return what finds a source's resources, and which pollsters are for these."""
+    for name, _ in map(split_discovery, source.discovery):
+        _check_installed(name, source, plugins)
+    # Of what another agent's namespace polls, not even the discovery is made here.
+    if not chosen:
+        return []
     found: list[tuple[Finder, list[Pollster]]] = []
     if source.resources:
         found.append((_static(source.resources), list(chosen)))
     distinct = dict.fromkeys(source.discovery)
-    found.extend((_discovery(text, source, plugins), list(chosen)) for text in distinct)
+    found.extend((_discovery(text, plugins), list(chosen)) for text in distinct)
     if not found:
         by_default: dict[str, list[Pollster]] = defaultdict(list)
         for pollster in chosen:
             if pollster.default_discovery:
+                _check_installed(split_discovery(pollster.default_discovery)[0], source, plugins)
                 by_default[pollster.default_discovery].append(pollster)
         found.extend(
-            (_discovery(text, source, plugins), pollsters) for text, pollsters in by_default.items()
+            (_discovery(text, plugins), pollsters) for text, pollsters in by_default.items()
         )
-    return [(finder, pollsters) for finder, pollsters in found if pollsters]
+    return found
+
+
+def _check_installed(name: str, source: Source, plugins_: Plugins) -> None:
+    if name not in plugins_.discoveries:
+        raise plugins.UnknownPlugin(
+            f"source {source.name!r}: no discovery {name!r} is installed; "
+            f"installed: {', '.join(sorted(plugins_.discoveries)) or 'none'}"
+        )
 
 
 def _static(texts: Sequence[str]) -> Finder:
@@ -342,15 +359,9 @@ def _static(texts: Sequence[str]) -> Finder:
     )
 
 
-def _discovery(text: str, source: Source, plugins_: Plugins) -> Finder:
+def _discovery(text: str, plugins_: Plugins) -> Finder:
     name, parameter = split_discovery(text)
-    try:
-        discovery = plugins_.discoveries[name]
-    except KeyError:
-        raise plugins.UnknownPlugin(
-            f"source {source.name!r}: no discovery {name!r} is installed; "
-            f"installed: {', '.join(sorted(plugins_.discoveries)) or 'none'}"
-        ) from None
+    discovery = plugins_.discoveries[name]
     return Finder(
         f"discovery:{text}",
         f"discovery {masked(text)}",
