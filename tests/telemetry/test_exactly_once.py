@@ -1,0 +1,243 @@
+"""Fleets of agents on real stores: what they are asked to poll is polled once a window.
+
+The judge is the server that is polled: its log says what it was asked, and when. For instances,
+which have no server that counts, the samples are.
+"""
+
+import math
+import time
+
+import pytest
+
+from tests.servers.http import HTTPServer
+from tests.servers.libvirt import write_domains
+from tests.servers.memcached import MemcachedServer
+from tests.servers.redis import RedisServer
+from tests.servers.zookeeper import ZooKeeperServer
+from tests.telemetry.conftest import until
+from tests.telemetry.fleet import Windows, fleet
+
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(400)]
+
+INTERVAL = 2.0
+RESOURCES = 500
+INSTANCES = 40
+
+# How long each store takes to come back, its lease must outlast.
+STORES = {
+    "redis": (RedisServer, "redis://{address}", 4.0),
+    "memcached": (MemcachedServer, "memcached://{address}?timeout=4", 4.0),
+    "zookeeper": (ZooKeeperServer, "zookeeper://{address}", 9.0),
+}
+
+LOAD = {
+    "name": "web.load",
+    "sample_type": "gauge",
+    "unit": "request",
+    "value_attribute": "load",
+}
+
+
+@pytest.fixture
+def web():
+    with HTTPServer() as server:
+        server.answer_json({"load": 0.5})
+        yield server
+
+
+def urls(web, number=RESOURCES, of=""):
+    return [f"{web.url}/{of}{n}" for n in range(number)]
+
+
+def sources(web, **changes):
+    return [
+        {
+            "name": "web",
+            "interval": INTERVAL,
+            "meters": ["web.*"],
+            "resources": urls(web),
+        }
+        | changes,
+        {"name": "instances", "interval": INTERVAL, "meters": ["cpu", "vcpus", "power.state"]},
+    ]
+
+
+def asked(web, since=0.0):
+    """What the server was asked, and when it was."""
+    return [(f"{web.url}{path}", at) for path, at in web.requests() if at >= since]
+
+
+@pytest.fixture(params=sorted(STORES))
+def store(request):
+    make, url, ttl = STORES[request.param]
+    with make() as server:
+        yield server, url.format(address=server.address), ttl
+
+
+def test_each_resource_is_asked_once_a_window_whoever_comes_and_goes(store, web, tmp_path):
+    server, backend_url, ttl = store
+    domains = write_domains(tmp_path / "hypervisor.xml", INSTANCES)
+    sections = {
+        "DEFAULT": {"libvirt_uri": f"test://{domains}"},
+        "compute": {"workload_partitioning": True},
+        "hashring": {"ttl": ttl, "spread": 0.4},
+    }
+    with fleet(
+        tmp_path, backend_url, sources(web), definitions=[LOAD], sections=sections
+    ) as agents:
+        windows = Windows(INTERVAL)
+
+        def settle(*numbers):
+            agents.settle(*(f"central-{n}" for n in numbers))
+            agents.settle(*(f"compute-{n}" for n in numbers))
+
+        def start(*numbers):
+            for n in numbers:
+                agents.start("central", f"central-{n}")
+                agents.start("compute", f"compute-{n}")
+
+        def stop(n):
+            agents.stop(f"central-{n}")
+            agents.stop(f"compute-{n}")
+
+        start(1, 2)
+        settle(1, 2)
+        first = windows.sleep(1)
+
+        start(3)  # a join
+        settle(1, 2, 3)
+        windows.sleep(1)
+
+        stop(1)  # a drain
+        settle(2, 3)
+        start(1)
+        settle(1, 2, 3)
+
+        for n in (2, 3):  # the rest of a rolling restart
+            stop(n)
+            start(n)
+            settle(1, 2, 3)
+        windows.sleep(1)
+
+        server.stop()  # a restart of the store
+        server.start()
+        last = windows.sleep(2)
+        settle(1, 2, 3)
+
+        missed, repeated = windows.account(asked(web), urls(web), first, last)
+        assert (missed, repeated) == ({}, {})
+        wanted = instance_meters(agents, domains)
+        missed, repeated = windows.account(taken(agents), wanted, first, last)
+        assert (missed, repeated) == ({}, {})
+
+        killed_in = windows.next_start()
+        agents.kill("central-2")
+        agents.kill("compute-2")
+        killed = time.time()
+        settled_in = math.ceil((killed + ttl + INTERVAL) / INTERVAL)
+        last = windows.sleep(settled_in - killed_in + 2)
+        missed, _ = windows.account(asked(web), urls(web), killed_in, last)
+        assert max(missed, default=0) < settled_in
+        assert max(missed.values(), default=0) < 0.7 * RESOURCES  # nobody else's share
+        missed, _ = windows.account(taken(agents), wanted, killed_in, last)
+        assert max(missed, default=0) < settled_in
+
+
+def instance_meters(agents, domains):
+    """Each meter of each instance, as :func:`taken` names it."""
+    found = {what for what, _ in taken(agents)}
+    assert len(found) == 3 * INSTANCES
+    return found
+
+
+def taken(agents):
+    """What was sampled of the instances, and in which window."""
+    return [
+        (f"{sample['meter']} of {sample['resource_id']}", sample["window"] * INTERVAL)
+        for sample in agents.samples()
+        if sample["source"] == "instances"
+    ]
+
+
+def test_sub_groups_poll_side_by_side_each_resource_once(web, tmp_path):
+    with RedisServer() as server:
+        url = f"redis://{server.address}"
+        first = [dict(sources(web)[0], resources=urls(web, 100, "first-"))]
+        second = [
+            dict(sources(web)[0], meters=["web2.load"], resources=urls(web, 100, "second-"))
+        ]
+        definitions = [LOAD, LOAD | {"name": "web2.load"}]
+        with fleet(tmp_path, url, first, definitions=definitions) as agents:
+            polling = agents.write_sources(second, "second.yaml")
+            sections = {"hashring": {"ttl": 4.0, "spread": 0.4}}
+            one = agents.write_config(
+                url, sections | {"polling": {"partitioning_group_prefix": "one"}}, "one.conf"
+            )
+            two = agents.write_config(
+                url,
+                sections | {"polling": {"partitioning_group_prefix": "two", "cfg_file": polling}},
+                "two.conf",
+            )
+            windows = Windows(INTERVAL)
+            for n in (1, 2):
+                agents.start("central", f"one-{n}", config=one)
+                agents.start("central", f"two-{n}", config=two)
+            agents.settle("one-1", "one-2")
+            agents.settle("two-1", "two-2")
+            begin = windows.sleep(1)
+            agents.stop("one-1")
+            agents.start("central", "two-3", config=two)
+            agents.settle("two-1", "two-2", "two-3")
+            last = windows.sleep(2)
+
+            wanted = [*urls(web, 100, "first-"), *urls(web, 100, "second-")]
+            assert windows.account(asked(web), wanted, begin, last) == ({}, {})
+
+            # A third sub-group with a meter of the first: refused by name, and the first is told.
+            three = agents.write_config(
+                url, sections | {"polling": {"partitioning_group_prefix": "three"}}, "three.conf"
+            )
+            refused = agents.start("central", "three-1", config=three)
+            assert refused.wait(30) != 0
+            assert "web.load" in agents.said("three-1")
+            assert "'one'" in agents.said("three-1")
+            assert "one-2" in agents.said("three-1")
+
+            agents.start("central", "three-2", "--allow-overlap", config=three)
+            agents.settle("three-2")
+            until(lambda: "three-2" in agents.said("one-2"), "the other side is told as well")
+            assert "web.load" in agents.said("one-2")
+
+
+def test_what_was_polled_before_a_kill_arrives_after_it(web, tmp_path):
+    with RedisServer() as server, HTTPServer() as sink:
+        sink.close_port()
+        publisher = f"{sink.url}/samples"
+        with fleet(
+            tmp_path,
+            f"redis://{server.address}",
+            [dict(sources(web)[0], resources=urls(web, 50))],
+            definitions=[LOAD],
+            publishers=[publisher],
+            sections={"hashring": {"ttl": 4.0, "spread": 0.2}},
+        ) as agents:
+            windows = Windows(INTERVAL)
+            agents.start("central", "a")
+            agents.settle("a")
+            windows.sleep(5)
+            time.sleep(0.7 * INTERVAL)  # between the last poll of a window and the next one's first
+            agents.kill("a")
+            polled = {(url, math.floor(at / INTERVAL)) for url, at in asked(web)}
+            assert len(polled) >= 5 * 50
+
+            sink.open_port()
+            agents.start("central", "b")
+
+            def arrived():
+                return {
+                    (sample["resource_id"], sample["window"])
+                    for body in sink.bodies("/samples")
+                    for sample in body
+                }
+
+            until(lambda: polled <= arrived(), "every sample has arrived", 30)

@@ -1,0 +1,82 @@
+"""The guide's commands, every one of them, in the order in which a reader would run them."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.servers.process import free_port
+
+ROOT = Path(__file__).parents[2]
+GUIDE = ROOT / "docs" / "agents" / "guide.md"
+
+# Ends whatever the reader's shell has started, should a command fail half-way.
+PREAMBLE = "set -euo pipefail\ntrap 'kill -9 $(jobs -p) 2> trap.log' EXIT\n"
+
+
+def is_free(port):
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def tens():
+    """The first digits of three free ports that differ in their last one alone."""
+    while True:
+        found = free_port() // 10
+        if all(is_free(10 * found + digit) for digit in (1, 2, 3)):
+            return str(found)
+
+
+def with_free_ports(page):
+    for port in ("8390", "6390", "9394"):
+        page = page.replace(port, str(free_port()))
+    return re.sub(r"\b939(?=[123$])", tens(), page)
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(400)
+def test_every_command_of_the_guide_works(tmp_path, wheel):
+    page = with_free_ports(GUIDE.read_text())
+    blocks = re.findall(r"^```sh\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    assert len(blocks) > 10
+    # What the first one installs would also start on the default ports: not on this machine.
+    packages = blocks[0].split("--yes")[1].split()
+    subprocess.run([ROOT / "tests" / "servers" / "install.sh", *packages], check=True, timeout=280)
+    script = tmp_path / "script.sh"
+    script.write_text(PREAMBLE + "\n".join(blocks[1:]))
+
+    with (tmp_path / "said").open("w") as said:
+        shell = subprocess.Popen(
+            ["bash", script],
+            cwd=tmp_path,
+            env=os.environ | {"PIP_FIND_LINKS": str(wheel.parent)},
+            stdout=said,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            code = shell.wait(300)
+        finally:
+            if shell.poll() is None:
+                os.killpg(shell.pid, signal.SIGKILL)
+                shell.wait()
+    told = (tmp_path / "said").read_text()
+
+    for log in sorted(tmp_path.glob("*.log")):
+        told += f"\n{log.name}:\n{log.read_text()[-2000:]}" if code else ""
+    assert code == 0, told
+    assert "every 2 s" in told  # the check
+    assert told.count("30 rooms") == 3, told
+    counts = [int(count) for count in re.findall(r"^ +(\d+) /\d+\.json$", told, re.MULTILINE)]
+    assert len(counts) == 30, told
+    assert sum(counts) == 150
+    # A window's order is that of the rooms' hashes: it may be cut anywhere, but only once.
+    assert set(counts) <= {4, 5, 6}, told
