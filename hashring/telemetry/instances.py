@@ -14,6 +14,7 @@ import functools
 from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
+from urllib.parse import urlsplit
 
 from hashring.errors import BadArgument
 from hashring.telemetry import domain, hypervisor
@@ -34,14 +35,16 @@ __all__ = [
 
 _GAUGE, _CUMULATIVE = MeterType.GAUGE, MeterType.CUMULATIVE
 _KIB_IN_MIB = 1024
+_THIS_HOST = (None, "", "localhost", "127.0.0.1", "::1")
 
 
 class LibvirtDiscovery(Discovery):
     """Each instance of the hypervisor, running or not, by its UUID.
 
     Attributes:
-        is_local: false with ``workload_partitioning``: then the instances of a connection that
-            the agents of several hosts share are split among them.
+        is_local: false with ``workload_partitioning`` on a connection that the agents of several
+            hosts can share: its instances are then split among them all. A URI that names no host
+            leads to whatever host it is opened on, so its instances are always that host's.
 
     Raises:
         MissingDependency: libvirt's Python binding is not installed.
@@ -56,7 +59,7 @@ class LibvirtDiscovery(Discovery):
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
-        self.is_local = not settings.workload_partitioning
+        self.is_local = not _is_shared(settings)
         self._hypervisor = hypervisor.shared(settings.libvirt_uri, settings.poll_timeout)
         self._names: Mapping[str, str] = {}
         self._found: list[Resource] = []
@@ -134,8 +137,7 @@ class _LibvirtPollster(Pollster):
     @functools.cached_property
     def _host(self) -> str:
         # On a shared connection, the agent's own host is not where the instances are.
-        partitioned = self.settings.workload_partitioning
-        return self._hypervisor.host() if partitioned else self.settings.host
+        return self._hypervisor.host() if _is_shared(self.settings) else self.settings.host
 
 
 class InstancePollster(_LibvirtPollster):
@@ -269,6 +271,17 @@ class InstanceInterfacePollster(_LibvirtPollster):
                 parameters=dict(interface.parameters),
             )
             yield from _told_meters(self.METERS, told_of.get(interface.name, {}), measured)
+
+
+def _is_shared(settings: Settings) -> bool:
+    """Whether agents of other hosts see the same instances as this one, and are to share them."""
+    try:
+        uri = urlsplit(settings.libvirt_uri)
+    except ValueError:
+        return False  # libvirt will say what is wrong with it
+    # libvirt's test hypervisor is nobody's: it is the same wherever it is opened.
+    elsewhere = uri.hostname not in _THIS_HOST or uri.scheme.partition("+")[0] == "test"
+    return settings.workload_partitioning and elsewhere
 
 
 def _told_meters(

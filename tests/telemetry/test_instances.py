@@ -606,6 +606,24 @@ class TestDiscovery:
             settings("test:///default", workload_partitioning=True)
         ).is_local
 
+    @pytest.mark.parametrize(
+        ("uri", "shared"),
+        [
+            ("", False),
+            ("qemu:///system", False),
+            ("qemu+unix:///system?socket=/run/libvirt/other-sock", False),
+            ("qemu+ssh://root@localhost/system", False),
+            ("qemu+tls://[::1]/system", False),
+            ("qemu+tls://hv7.example/system", True),
+            ("qemu+ssh://agent@10.0.0.7:2222/system", True),
+            ("test:///default", True),
+            ("test+unix:///default?socket=/tmp/sock", True),
+        ],
+    )
+    def test_what_a_host_alone_can_see_stays_its_own(self, uri, shared):
+        assert LibvirtDiscovery(settings(uri)).is_local
+        assert LibvirtDiscovery(settings(uri, workload_partitioning=True)).is_local != shared
+
     def test_agents_of_several_hosts_find_the_same(self, tmp_path):
         uri = write_domains(tmp_path / "domains.xml", 10)
         one, other = (
@@ -632,7 +650,13 @@ class TestWithoutHypervisor:
         assert caught.value.extra == "libvirt"
 
     @pytest.mark.parametrize(
-        "uri", ["test:///no/such/file.xml", "nosuch:///system", "test+unix:///default?socket=/no"]
+        "uri",
+        [
+            "test:///no/such/file.xml",
+            "nosuch:///system",
+            "test+unix:///default?socket=/no",
+            "test+tls://[::1/default",
+        ],
     )
     def test_a_uri_that_cannot_be_opened_is_named(self, uri, capfd):
         with pytest.raises(HypervisorUnavailable, match=re.escape(repr(uri))):
