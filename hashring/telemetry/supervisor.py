@@ -26,6 +26,7 @@ from hashring.errors import HashringError
 from hashring.telemetry.agent import Agent
 from hashring.telemetry.exit_codes import FAILED, USAGE, exit_code
 from hashring.telemetry.launch import Launch
+from hashring.telemetry.notify import Notifier, Watchdog
 from hashring.telemetry.signals import Signals
 
 __all__ = ["Supervisor", "configure_logging", "start_worker"]
@@ -82,6 +83,9 @@ def _worker(launch: Launch, log_level: str, log_file: str | None) -> None:
         os.dup2(descriptor, 2)
         os.close(descriptor)
     configure_logging(log_level)
+    # Whoever started this process speaks for it: systemd listens to one process of a service.
+    for name in ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"):
+        os.environ.pop(name, None)
     try:
         agent = launch.agent()
         with Signals(agent.stop, reload=agent.reload), _ParentWatch(agent):
@@ -164,6 +168,7 @@ class Supervisor:
         self._stopping = False
         self._aborted = False
         self._code = 0
+        self._notifier = Notifier()
 
     @property
     def pids(self) -> dict[str, int]:
@@ -186,9 +191,11 @@ class Supervisor:
 
     def reload(self) -> None:
         """Let every worker read its configuration anew. From any thread."""
+        self._notifier.reloading()
         for pid in self.pids.values():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGHUP)
+        self._notifier.ready()
 
     def run(self) -> int:
         """Keep the workers running until told to stop, or until all have done their cycles.
@@ -198,11 +205,15 @@ class Supervisor:
             unusable, otherwise 1.
         """
         try:
-            while not self._stopping and self._slots:
-                self._start_due()
-                self._wait(self._next_due())
-                self._reap()
-            self._drain()
+            # The supervisor only waits for its workers, so it is well as long as it runs.
+            with Watchdog(self._notifier, lambda: True):
+                while not self._stopping and self._slots:
+                    self._start_due()
+                    self._notifier.ready(f"{len(self.pids)} workers run")
+                    self._wait(self._next_due())
+                    self._reap()
+                self._notifier.stopping()
+                self._drain()
         finally:
             self._kill()
             self._wake.close()

@@ -4,6 +4,8 @@ import json
 import os
 import re
 import signal
+import socket
+import struct
 import subprocess
 import sys
 
@@ -17,14 +19,16 @@ def supervised(agents):
     """Start workers under one supervisor; end them all, by their pids, whatever happens."""
     started = []
 
-    def start(*options, workers=2):
+    def start(*options, workers=2, **environment):
         command = [sys.executable, "-m", "hashring", "agent", "--workers", str(workers)]
         command += ["--member", "w", "--backend-url", agents.url, "--group", "test"]
         command += ["--interval", "0.5", "--ttl", "2", "--output", str(agents.output)]
         command += ["--log-level", "info", *options]
         log = agents.folder / "log"
         with log.open("ab") as stderr:
-            process = subprocess.Popen(command, stderr=stderr, start_new_session=True)
+            process = subprocess.Popen(
+                command, stderr=stderr, start_new_session=True, env=os.environ | environment
+            )
         started.append(process)
         return process
 
@@ -148,3 +152,23 @@ def test_a_store_of_one_process_cannot_be_shared_by_workers(supervised, log):
     assert process.wait(30) == 2
     assert "memory://" in log()
     assert json.dumps(log()).count("\\n") == 1
+
+
+def test_systemd_hears_of_the_supervisor_alone(supervised, agents, log):
+    path = str(agents.folder / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+        listener.bind(path)
+        listener.settimeout(30)
+        # The kernel tells who sent a datagram: none may be a worker's.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        process = supervised("--cycles", "2", NOTIFY_SOCKET=path, WATCHDOG_USEC="200000")
+        heard = []
+        while not any(message.startswith(b"STOPPING=1") for message, _ in heard):
+            message, [(_, _, credentials)], *_ = listener.recvmsg(4096, socket.CMSG_SPACE(12))
+            heard.append((message, struct.unpack("3i", credentials)[0]))
+        assert process.wait(60) == 0, log()
+
+    assert {pid for _, pid in heard} == {process.pid}
+    assert heard[0][0].startswith((b"READY=1", b"WATCHDOG=1"))
+    assert any(message.startswith(b"READY=1") for message, _ in heard)
+    assert any(message == b"WATCHDOG=1" for message, _ in heard)
