@@ -6,11 +6,26 @@ from pathlib import Path
 import pytest
 
 from hashring import commands
-from hashring.telemetry import plugins
-from hashring.telemetry.pollsters import Pollster
+from hashring.telemetry.pollsters import (
+    DiskPollster,
+    FilesystemPollster,
+    HostPollster,
+    InterfacePollster,
+    ProcessorPollster,
+    ProcessPollster,
+)
 from hashring.telemetry.sample import Meter, MeterType, Sample
 
-PAGE = (Path(__file__).parents[2] / "docs" / "agent.md").read_text()
+OURS = (
+    HostPollster,
+    ProcessorPollster,
+    DiskPollster,
+    FilesystemPollster,
+    InterfacePollster,
+    ProcessPollster,
+)
+DOCS = Path(__file__).parents[2] / "docs"
+PAGE = (DOCS / "agent.md").read_text()
 
 
 def section(title):
@@ -22,7 +37,7 @@ def test_the_table_of_meters_is_that_of_the_pollsters():
 
     assert sorted(told) == sorted(
         (meter.name, str(meter.type), meter.unit, kind)
-        for pollster in plugins.make_all(plugins.POLLSTERS, Pollster)
+        for pollster in OURS
         for kind in pollster.kinds
         for meter in pollster.meters
     )
@@ -43,8 +58,22 @@ def test_the_defaults_are_those_of_the_command(name):
 
 
 def test_the_table_of_fields_is_that_of_a_sample():
-    sample = Sample(Meter("m", MeterType.GAUGE, "u"), 1, "r", 0.0, 0, 1.0, "a", ())
+    meter = Meter("m", MeterType.GAUGE, "u")
+    sample = Sample(meter, 1, "r", 0.0, 0, 1.0, "a", (), {"more": 1}, "p", "u", "s")
     rows = re.findall(r"^\| (`.*?) \|", section("Samples"), re.MULTILINE)
     told = [name for row in rows for name in re.findall(r"`(\w+)`", row)]
 
     assert sorted(told) == sorted(sample.to_json())
+
+
+def test_the_table_of_commands_is_that_of_the_agent():
+    told = re.findall(r"^\| `hashring agent (\w+)` \|", PAGE, re.MULTILINE)
+
+    assert sorted(told) == sorted(commands.agent.commands)
+
+
+def test_every_page_that_is_linked_is_there():
+    pages = re.findall(r"\]\((agents/\w+\.md)\)", PAGE)
+
+    assert len(set(pages)) >= 8
+    assert all((DOCS / page).is_file() for page in pages)
