@@ -273,7 +273,7 @@ class SQLiteDriver(Driver):
 
     def _opened(self, replaced: _File | None) -> _File:
         try:
-            return _File(self._path, self.settings["connect_timeout"])
+            opened = _File(self._path, self.settings["connect_timeout"])
         except sqlite3.Error as error:
             raise self._explained("opening", error, opening=True) from error
         except OSError as error:
@@ -283,10 +283,11 @@ class SQLiteDriver(Driver):
             ) from error
         except _Unusable as error:
             raise StoreUnusable(f"{self.url}: {error}") from None
-        finally:
-            if replaced is not None:
-                # Only now: while a new file is adopted, the old one's users must be seen to live.
-                replaced.close()
+        if replaced is not None:
+            # Only now, and only after a success: while a new file is adopted, by whomever, those
+            # that may still hold slots by the old one must be seen to live.
+            replaced.close()
+        return opened
 
     def _refuse_a_fork(self) -> None:
         if self._process != os.getpid():

@@ -427,6 +427,19 @@ def test_a_file_removed_under_living_members_is_a_store_that_forgot(path, connec
     assert before.read("g").memory_age < math.inf
 
 
+def test_a_member_that_could_not_open_the_new_file_counts_as_alive_for_whoever_can(path, connect):
+    before = connect()
+    before.join("g", "a", RECORD)
+    for name in path.parent.iterdir():
+        name.unlink()
+    path.mkdir()  # nothing can be opened here for a while, and a still holds what it held
+    with pytest.raises(StoreUnusable, match="is not a file"):
+        before.read("g")
+    path.rmdir()
+
+    assert connect().read("g").memory_age < math.inf
+
+
 def test_a_file_removed_when_nobody_used_it_is_a_fresh_start(path, connect):
     connect().close()
     for name in path.parent.iterdir():
