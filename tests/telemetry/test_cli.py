@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -108,8 +109,90 @@ def test_the_installed_drivers_are_listed_with_what_they_promise():
     assert "?ttl=" in done.stdout
 
 
+@pytest.fixture
+def configuration(tmp_path):
+    """Write what an agent is configured by: a polling definition and a file for its samples."""
+
+    def write(interval=0.5, meters=("hardware.cpu.load.*",)):
+        sources = [{"name": "load", "interval": interval, "meters": list(meters)}]
+        (tmp_path / "polling.yaml").write_text(json.dumps({"sources": sources}))
+        path = tmp_path / "ceilometer.conf"
+        path.write_text(
+            "[polling]\ncfg_file = polling.yaml\n[hashring]\nttl = 2\n"
+            f"state_dir = {tmp_path / 'state'}\noutput = file://{tmp_path / 'samples.jsonl'}\n"
+        )
+        return str(path)
+
+    return write
+
+
+def samples(folder):
+    path = folder / "samples.jsonl"
+    lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
+    return [json.loads(line) for line in lines]
+
+
+@pytest.mark.parametrize(
+    "form", [["central"], ["poll", "--polling-namespaces", "central"]], ids=["central", "poll"]
+)
+def test_an_agent_that_files_configure_polls_what_they_say(configuration, tmp_path, form):
+    done = run("agent", *form, "--config-file", configuration(), "--cycles", "2")
+
+    assert done.returncode == 0, done.stderr
+    assert {one["meter"] for one in samples(tmp_path)} == {
+        f"hardware.cpu.load.{minutes}min" for minutes in (1, 5, 15)
+    }
+    assert {one["interval"] for one in samples(tmp_path)} == {0.5}
+    assert {one["source"] for one in samples(tmp_path)} == {"load"}
+    [line] = done.stderr.splitlines()
+    assert "no [coordination] backend_url" in line
+    assert "agents of other hosts are not seen" in line
+
+
+def test_a_namespace_that_nobody_has_is_refused(configuration):
+    done = run("agent", "poll", "--config-file", configuration(), "--polling-namespaces", "ipmx")
+
+    assert done.returncode == 2
+    assert "not 'ipmx'" in done.stderr
+
+
+def test_what_nothing_here_can_tell_is_an_error_that_says_so(configuration):
+    done = run("agent", "central", "--config-file", configuration(meters=["no.such.meter"]))
+
+    assert done.returncode == 2
+    [line] = [line for line in done.stderr.splitlines() if line.startswith("hashring: ")]
+    assert "nothing to poll" in line
+    assert "'load'" in line
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_hangup_lets_every_worker_read_its_configuration_anew(
+    configuration, tmp_path, until, workers
+):
+    command = [sys.executable, "-m", "hashring", "agent", "central", "--member", "w"]
+    command += ["--config-file", configuration(), "--workers", str(workers)]
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(command, stderr=log, start_new_session=True)
+    try:
+        # One host is one resource: one of the workers polls it, at either interval.
+        until(lambda: samples(tmp_path), "it polls")
+        configuration(interval=0.7)
+        process.send_signal(signal.SIGHUP)
+        until(lambda: {one["interval"] for one in samples(tmp_path)} == {0.5, 0.7}, "it reloads")
+        process.terminate()
+        assert process.wait(30) == 0, (tmp_path / "log").read_text()
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    found = samples(tmp_path)
+    assert len({one["id"] for one in found}) == len(found)  # nothing twice, the reload included
+
+
 def test_help_is_there_for_each_command():
-    for command in ([], ["agent"], ["show"], ["drivers"]):
+    forms = [["agent", form] for form in ("central", "compute", "poll", "check")]
+    for command in ([], ["agent"], *forms, ["show"], ["drivers"]):
         done = run(*command, "--help")
         assert done.returncode == 0
         assert "Usage: hashring" in done.stdout
