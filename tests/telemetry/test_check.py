@@ -12,6 +12,7 @@ import pytest
 import hashring
 from hashring.telemetry.check import problems, report
 from hashring.telemetry.plan import make_plan
+from hashring.telemetry.sample import Meter, MeterType
 from hashring.telemetry.targets import static_resource
 from tests.telemetry.plant import Heats, Levels, LocalTanks, Tanks, plan, plugins, settings
 
@@ -239,3 +240,44 @@ def test_options_of_the_first_form_are_refused_where_files_configure(tmp_path):
 
     assert done.returncode == 2
     assert "--interval" in done.stderr
+
+
+class Instances(Levels):
+    """Tells what a compute agent does, by name."""
+
+    kinds = frozenset({"instance"})
+    meters = (Meter("cpu", MeterType.CUMULATIVE, "ns"),)
+    default_discovery = "local_instances"
+
+
+class Hosts(Levels):
+    """Tells what an agent asks over SNMP, by name."""
+
+    kinds = frozenset({"snmp"})
+    meters = (Meter("hardware.cpu.util", MeterType.GAUGE, "%"),)
+    default_discovery = "hosts"
+
+
+def test_a_pipeline_of_old_is_explained_as_its_documentation_does():
+    given = settings(
+        group=None, pipeline_file=CEILOMETER / "pipeline_mitaka.yaml", backend_url="redis://cache"
+    )
+    found = plan(
+        given, Instances(given), Hosts(given), local_instances=Tanks(given), hosts=Tanks(given)
+    )
+
+    text = told(given, found, look=False)
+
+    by_group = dict(re.findall(r"^group (\S+)\n(.*?)(?=^\S|\Z)", text, re.MULTILINE | re.DOTALL))
+    [static] = [name for name in by_group if name.startswith("resources:")]
+    # Every minute and every ten: two sources, one group.
+    cpu = [line.strip() for line in by_group["discovery:local_instances"].splitlines()]
+    assert cpu[cpu.index("every 60 s") + 1] == "source 'cpu_source': cpu"
+    assert cpu[cpu.index("every 600 s") + 1] == "source 'meter_source': cpu"
+    # The other source's resources are polled for what the first one leaves out.
+    assert "2 static resources" in by_group[static]
+    assert "source 'network_source': hardware.cpu.util" in by_group[static]
+    assert "every 600 s" in by_group[static]
+    assert set(by_group) == {"discovery:local_instances", static}
+    # Ceilometer's own bus is none of ours, which an operator is told before the agent starts.
+    assert any("no publisher notifier:// is installed" in problem for problem in problems(found))
