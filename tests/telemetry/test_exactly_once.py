@@ -4,14 +4,16 @@ The judge is the server that is polled: its log says what it was asked, and when
 which have no server that counts, the samples are.
 """
 
+import json
 import math
 import time
 
 import pytest
 
-from tests.servers.http import HTTPServer
+from tests.servers.http import Answer, HTTPServer
 from tests.servers.libvirt import write_domains
 from tests.servers.memcached import MemcachedServer
+from tests.servers.process import free_port
 from tests.servers.redis import RedisServer
 from tests.servers.zookeeper import ZooKeeperServer
 from tests.telemetry.conftest import until
@@ -41,7 +43,7 @@ LOAD = {
 @pytest.fixture
 def web():
     with HTTPServer() as server:
-        server.answer_json({"load": 0.5})
+        server.otherwise(lambda asked: Answer({"load": 0.5}))
         yield server
 
 
@@ -62,9 +64,9 @@ def sources(web, **changes):
     ]
 
 
-def asked(web, since=0.0):
+def asked(web):
     """What the server was asked, and when it was."""
-    return [(f"{web.url}{path}", at) for path, at in web.requests() if at >= since]
+    return [(f"{web.url}{asked.path}", asked.at) for asked in web.log]
 
 
 @pytest.fixture(params=sorted(STORES))
@@ -76,9 +78,9 @@ def store(request):
 
 def test_each_resource_is_asked_once_a_window_whoever_comes_and_goes(store, web, tmp_path):
     server, backend_url, ttl = store
-    domains = write_domains(tmp_path / "hypervisor.xml", INSTANCES)
+    hypervisor = write_domains(tmp_path / "hypervisor.xml", INSTANCES)
     sections = {
-        "DEFAULT": {"libvirt_uri": f"test://{domains}"},
+        "DEFAULT": {"libvirt_uri": hypervisor},
         "compute": {"workload_partitioning": True},
         "hashring": {"ttl": ttl, "spread": 0.4},
     }
@@ -86,17 +88,24 @@ def test_each_resource_is_asked_once_a_window_whoever_comes_and_goes(store, web,
         tmp_path, backend_url, sources(web), definitions=[LOAD], sections=sections
     ) as agents:
         windows = Windows(INTERVAL)
+        events = []  # what happened in which window, for whoever reads a failure
+
+        def note(what):
+            events.append((what, windows.next_start() - 1))
 
         def settle(*numbers):
             agents.settle(*(f"central-{n}" for n in numbers))
             agents.settle(*(f"compute-{n}" for n in numbers))
+            note(f"settled {numbers}")
 
         def start(*numbers):
+            note(f"start {numbers}")
             for n in numbers:
                 agents.start("central", f"central-{n}")
                 agents.start("compute", f"compute-{n}")
 
         def stop(n):
+            note(f"stop {n}")
             agents.stop(f"central-{n}")
             agents.stop(f"compute-{n}")
 
@@ -119,16 +128,17 @@ def test_each_resource_is_asked_once_a_window_whoever_comes_and_goes(store, web,
             settle(1, 2, 3)
         windows.sleep(1)
 
-        server.stop()  # a restart of the store
+        note("restart of the store")
+        server.stop()
         server.start()
         last = windows.sleep(2)
         settle(1, 2, 3)
 
         missed, repeated = windows.account(asked(web), urls(web), first, last)
-        assert (missed, repeated) == ({}, {})
-        wanted = instance_meters(agents, domains)
+        assert (missed, repeated) == ({}, {}), events
+        wanted = instance_meters(agents)
         missed, repeated = windows.account(taken(agents), wanted, first, last)
-        assert (missed, repeated) == ({}, {})
+        assert (missed, repeated) == ({}, {}), events
 
         killed_in = windows.next_start()
         agents.kill("central-2")
@@ -143,7 +153,7 @@ def test_each_resource_is_asked_once_a_window_whoever_comes_and_goes(store, web,
         assert max(missed, default=0) < settled_in
 
 
-def instance_meters(agents, domains):
+def instance_meters(agents):
     """Each meter of each instance, as :func:`taken` names it."""
     found = {what for what, _ in taken(agents)}
     assert len(found) == 3 * INSTANCES
@@ -210,34 +220,37 @@ def test_sub_groups_poll_side_by_side_each_resource_once(web, tmp_path):
 
 
 def test_what_was_polled_before_a_kill_arrives_after_it(web, tmp_path):
-    with RedisServer() as server, HTTPServer() as sink:
-        sink.close_port()
-        publisher = f"{sink.url}/samples"
-        with fleet(
+    sink_port = free_port()
+    with (
+        RedisServer() as server,
+        fleet(
             tmp_path,
             f"redis://{server.address}",
             [dict(sources(web)[0], resources=urls(web, 50))],
             definitions=[LOAD],
-            publishers=[publisher],
+            publishers=[f"http://127.0.0.1:{sink_port}/samples"],
             sections={"hashring": {"ttl": 4.0, "spread": 0.2}},
-        ) as agents:
-            windows = Windows(INTERVAL)
-            agents.start("central", "a")
-            agents.settle("a")
-            windows.sleep(5)
-            time.sleep(0.7 * INTERVAL)  # between the last poll of a window and the next one's first
-            agents.kill("a")
-            polled = {(url, math.floor(at / INTERVAL)) for url, at in asked(web)}
-            assert len(polled) >= 5 * 50
+        ) as agents,
+    ):
+        windows = Windows(INTERVAL)
+        agents.start("central", "a")
+        agents.settle("a")
+        windows.sleep(5)
+        time.sleep(0.7 * INTERVAL)  # between the last poll of a window and the next one's first
+        agents.kill("a")
+        polled = {(url, math.floor(at / INTERVAL)) for url, at in asked(web)}
+        assert len(polled) >= 5 * 50
 
-            sink.open_port()
+        with HTTPServer(sink_port) as sink:
+            sink.otherwise(lambda asked: Answer(status=204))
             agents.start("central", "b")
 
             def arrived():
                 return {
                     (sample["resource_id"], sample["window"])
-                    for body in sink.bodies("/samples")
-                    for sample in body
+                    for asked in sink.log
+                    for sample in json.loads(asked.body)
                 }
 
             until(lambda: polled <= arrived(), "every sample has arrived", 30)
+            agents.stop("b")
