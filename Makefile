@@ -40,9 +40,11 @@ $(INSTALLED): $(SOURCES) | $(VENV)/.python
 	$(PIP) install --quiet --editable '.[telemetry]'
 	touch $@
 
-# Enough to develop: every driver's client library and every tool as well.
+# Enough to develop: every driver's client library and every tool as well. libvirt's own binding is
+# built here, and needs its headers.
 $(TOOLS): $(SOURCES) | $(VENV)/.python
-	$(PIP) install --quiet --editable '.[all]' --group test --group check --group docs
+	pkg-config --exists libvirt 2>/dev/null || tests/servers/install.sh libvirt-dev pkg-config
+	$(PIP) install --quiet --editable '.[all,libvirt]' --group test --group check --group docs
 	touch $(INSTALLED) $@
 
 # Agents share this machine, one is killed, one joins, one is stopped; then the account.

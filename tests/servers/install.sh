@@ -7,7 +7,8 @@
 # place for the time of the installation where the machine has none.
 set -eu
 
-[ $# -gt 0 ] || set -- redis-server redis-sentinel memcached zookeeper etcd-server
+[ $# -gt 0 ] || set -- redis-server redis-sentinel memcached zookeeper etcd-server \
+    libvirt-daemon prometheus jq curl
 
 missing=""
 for package in "$@"; do
@@ -41,7 +42,7 @@ apt-get $lock install --yes --no-install-recommends --quiet --quiet $missing
 
 # They are not to start with the machine either.
 if command -v systemctl >/dev/null; then
-    for service in redis-server redis-sentinel memcached zookeeper etcd; do
+    for service in redis-server redis-sentinel memcached zookeeper etcd prometheus; do
         case "$missing" in *"$service"*) systemctl disable --quiet "$service" 2>/dev/null || true ;; esac
     done
 fi
