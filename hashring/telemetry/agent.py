@@ -140,6 +140,9 @@ class Agent:
             missed=self._missed + sum(runner.missed for runner in (*runners, *leaving)),
             hanging=self._shared.hanging,
             groups=groups,
+            publishers={
+                url: dataclasses.asdict(count) for url, count in self._outlet.counts.items()
+            },
         )
 
     def _closed(self, why: str) -> None:

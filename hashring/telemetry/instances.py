@@ -11,6 +11,7 @@ tell in bulk is asked for in each poll. This room knows no libvirt call, member 
 from __future__ import annotations
 
 import functools
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
@@ -45,6 +46,8 @@ class LibvirtDiscovery(Discovery):
         is_local: false with ``workload_partitioning`` on a connection that the agents of several
             hosts can share: its instances are then split among them all. A URI that names no host
             leads to whatever host it is opened on, so its instances are always that host's.
+        scope: of instances that are split, the connection's: agents of two hypervisors share
+            nothing.
 
     Raises:
         MissingDependency: libvirt's Python binding is not installed.
@@ -60,6 +63,9 @@ class LibvirtDiscovery(Discovery):
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
         self.is_local = not _is_shared(settings)
+        if not self.is_local:
+            # A digest, since a URI can bear a secret, and the group's name is for all to see.
+            self.scope = hashlib.sha256(settings.libvirt_uri.encode()).hexdigest()[:8]
         self._hypervisor = hypervisor.shared(settings.libvirt_uri, settings.poll_timeout)
         self._names: Mapping[str, str] = {}
         self._found: list[Resource] = []

@@ -363,7 +363,7 @@ def _discovery(text: str, plugins_: Plugins) -> Finder:
     name, parameter = split_discovery(text)
     discovery = plugins_.discoveries[name]
     return Finder(
-        f"discovery:{text}",
+        f"discovery:{text}#{discovery.scope}" if discovery.scope else f"discovery:{text}",
         f"discovery {masked(text)}",
         lambda: discovery.discover(parameter),
         discovery.is_local,

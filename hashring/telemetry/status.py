@@ -52,6 +52,8 @@ class Status:
         missed: how many windows it has skipped because it was late itself.
         hanging: how many calls were given up and have not come back.
         groups: each group by name.
+        publishers: what became of the samples, by publisher (secrets masked): how many were sent,
+            wait in the spool, were dropped, and how many calls failed.
     """
 
     member: str
@@ -69,6 +71,7 @@ class Status:
     missed: int = 0
     hanging: int = 0
     groups: Mapping[str, GroupStatus] = dataclasses.field(default_factory=dict)
+    publishers: Mapping[str, Mapping[str, int]] = dataclasses.field(default_factory=dict)
 
 
 def read_status(path: Path) -> Status | None:

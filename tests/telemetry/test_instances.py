@@ -600,6 +600,18 @@ class TestDiscovery:
         assert {resource.id for resource in after} == {DEFAULT_ID, instance_id(1)}
         assert discovery.discover() == before
 
+    def test_agents_of_different_hypervisors_share_no_group(self):
+        scopes = {
+            LibvirtDiscovery(
+                settings(f"qemu+ssh://{host}/system", workload_partitioning=True)
+            ).scope
+            for host in ("kvm1", "kvm2", "kvm1")
+        }
+
+        assert len(scopes) == 2
+        assert "" not in scopes
+        assert LibvirtDiscovery(settings("test:///default")).scope == ""
+
     def test_is_local_unless_the_workload_is_partitioned(self):
         assert LibvirtDiscovery(settings("test:///default")).is_local
         assert not LibvirtDiscovery(
