@@ -41,7 +41,6 @@ def with_free_ports(page):
     return re.sub(r"\b939(?=[123$])", tens(), page)
 
 
-@pytest.mark.faults
 @pytest.mark.timeout(400)
 def test_every_command_of_the_guide_works(tmp_path, wheel):
     page = with_free_ports(GUIDE.read_text())
