@@ -36,6 +36,6 @@ Rooms, in the order in which data flows through them::
     audit        from samples alone: polls due, made, missed, repeated
     show         the guided show: agents join, die and leave before your eyes
 
-Imports run up this list only, and from here to :mod:`hashring.partition`. What is needed for all but
-libvirt and OTLP comes with ``pip install 'hashring-ha[telemetry]'``.
+Imports run up this list only, and from here to :mod:`hashring.partition`. What is needed for all
+but libvirt and OTLP comes with ``pip install 'hashring-ha[telemetry]'``.
 """

@@ -37,6 +37,9 @@ _LOOK = 1.0
 _STUCK = 30.0
 """Seconds without a turn of the main loop after which the watchdog is not told that all is well."""
 
+_DELIVER = 2.0
+"""Seconds that the delivery of what is left gets at least when an agent ends."""
+
 _RESTART = (
     "backend_url",
     "member",
@@ -96,6 +99,7 @@ class Agent:
         self._directory: Directory | None = None
         self._ended = False
         self._error: HashringError | None = None
+        self._told: float | None = None  # when it was told to stop
         self._turn = clock.boottime()
         self._notifier = Notifier()
 
@@ -103,6 +107,8 @@ class Agent:
 
     def stop(self) -> None:
         """Let :meth:`run` end after the cycles in hand. From any thread; idempotent."""
+        if self._told is None:
+            self._told = clock.boottime()
         self._stopping.set()
         self._wake.set()
         directory = self._directory
@@ -240,8 +246,13 @@ class Agent:
             self._missed += runner.missed
             self._leaving.remove(runner)
 
-    def _apply(self, plan: Plan) -> None:
-        """Let the runners be those of a plan: what both have goes on undisturbed."""
+    def _apply(self, plan: Plan, since: float = 0.0) -> None:
+        """Let the runners be those of a plan: what both have goes on undisturbed.
+
+        Args:
+            plan: the plan.
+            since: groups that are new work the windows that start from this second on.
+        """
         wanted = {group.name: group for group in plan.groups}
         for name in set(self._runners) - set(wanted):
             runner = self._runners.pop(name)
@@ -256,7 +267,7 @@ class Agent:
                 # is still this member's.
                 before = [runner for runner in self._leaving if runner.group.name == name]
                 self._runners[name] = runner = Runner(
-                    self.settings, group, self._shared, self._wake.set, after=before
+                    self.settings, group, self._shared, self._wake.set, after=before, since=since
                 )
                 runner.start()
 
@@ -269,11 +280,14 @@ class Agent:
             settings, plan = self._load()
             try:
                 self._replace(settings, plan, directory)
-            except HashringError:
+            except BaseException:
                 _close(plan)
                 raise
         except HashringError as error:
             log.error("the configuration is not usable, so nothing changes: %s", error)  # noqa: TRY400
+        except Exception:
+            # A plug-in, or a file that no room foresaw: no reason to stop what works.
+            log.exception("the configuration could not be read anew, so nothing changes")
         else:
             log.info("the configuration has been read anew")
         self._notifier.ready()
@@ -293,13 +307,24 @@ class Agent:
         self.settings = settings
         self._plan = plan
         self._shared.replace(settings, plan)
-        self._apply(plan)
+        # Resources may have moved to a group of another name, a list of static ones that became
+        # longer, say. The window in hand was theirs in the group that is left now.
+        self._apply(plan, since=clock.wall())
+        self._outlet.keep(self._targets())
+
+    def _targets(self) -> frozenset[str]:
+        return frozenset(self._plan.targets(self.settings.output))
 
     def _close_old(self) -> None:
         """Close what a reload has replaced, once nothing uses it any more."""
         now = clock.boottime()
         while self._old and self._old[0][0] <= now:
+            pollsters = self._old[0][1].pollsters
+            # A cycle with many slow resources may outlast its window by far.
+            if any(one.works_with(pollsters) for one in (*self._leaving, *self._runners.values())):
+                return
             _close(self._old.pop(0)[1])
+            self._outlet.keep(self._targets())
             if not self._old:
                 self._shared.keep_pools(
                     {
@@ -333,7 +358,10 @@ class Agent:
         _close(self._plan)
 
     def _close_outlet(self) -> None:
-        self._outlet.close(self.settings.drain_timeout)
+        seconds = self.settings.drain_timeout
+        left = seconds - (clock.boottime() - self._told) if self._told is not None else seconds
+        # What is not delivered stays in the spool; a sink that is there takes a little of it.
+        self._outlet.close(max(min(seconds, _DELIVER), left))
 
 
 def _close(plan: Plan) -> None:

@@ -16,7 +16,7 @@ import logging
 import random
 import threading
 import traceback
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Protocol, Self
 from urllib.parse import unquote
@@ -26,7 +26,7 @@ from hashring.errors import BadArgument, HashringError
 from hashring.telemetry.publishers import OutputClosed, OutputFailed, Publisher
 from hashring.telemetry.publishers.base import masked
 from hashring.telemetry.sample import Sample
-from hashring.telemetry.spool import Batch, Item, Spool, SpoolBroken
+from hashring.telemetry.spool import Batch, Item, Spool, SpoolBroken, SpoolFull
 
 __all__ = ["Counts", "Delivery", "Direct", "Outlet"]
 
@@ -66,6 +66,12 @@ class Outlet(Protocol):
             SpoolFull: the spool's bound would be passed: none of them was kept.
             SpoolBroken: the spool cannot be written: none of them was kept.
             OutputClosed: nobody will take any more.
+        """
+
+    def keep(self, urls: Collection[str]) -> None:
+        """Let go of all publishers but these, each once nothing waits for it.
+
+        A publisher that is let go of is made anew should samples come for it.
         """
 
     def flush(self, timeout: float) -> bool:
@@ -148,6 +154,9 @@ class Delivery:
         # Everything below changes under this condition, which also tells of changes in the spool.
         self._changed = threading.Condition()
         self._couriers: dict[str, _Courier] = {}
+        self._let_go: list[_Courier] = []  # that are ending
+        self._tallies: dict[str, _Tally] = {}  # also of those that were let go of
+        self._refused = 0  # samples, since the spool became full
         self._closing = False  # no more is put; what waits is tried at once
         self._stopping = False  # threads end
         self._left: Mapping[str, int] | None = None  # what waited when it was closed
@@ -170,11 +179,39 @@ class Delivery:
         with self._changed:
             if self._closing:
                 raise OutputClosed("the delivery is closed: it takes no more samples")
-        self._spool.put(items)
+        try:
+            self._spool.put(items)
+        except SpoolFull as error:
+            self._refuse(items, error)
+            raise
         with self._changed:
             for urls in {urls for _, urls in items}:
                 self._start_couriers(urls)
             self._changed.notify_all()
+            refused, self._refused = self._refused, 0
+        if refused:
+            log.warning("the spool has room again; %d samples were lost meanwhile", refused)
+
+    def _refuse(self, items: Sequence[Item], error: SpoolFull) -> None:
+        """Count what a full spool has no room for, and say so at once, once each time."""
+        with self._changed:
+            is_first = not self._refused
+            self._refused += sum(1 for _, urls in items if urls)
+            for _, urls in items:
+                for url in dict.fromkeys(urls):
+                    self._tally(url).dropped += 1
+        if is_first:
+            log.error("samples are lost: %s", error)
+
+    def keep(self, urls: Collection[str]) -> None:
+        """Let go of all publishers but these, once nothing waits for them: see :class:`Outlet`."""
+        with self._changed:
+            for url, courier in self._couriers.items():
+                courier.is_kept = url in urls
+            self._changed.notify_all()
+
+    def _tally(self, url: str) -> _Tally:
+        return self._tallies.setdefault(url, _Tally())
 
     def flush(self, timeout: float) -> bool:
         """Wait until no sample waits in the spool: see :class:`Outlet`."""
@@ -195,7 +232,7 @@ class Delivery:
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
-            couriers = list(self._couriers.values())
+            couriers = [*self._couriers.values(), *self._let_go]
         deadline = boottime() + _GRACE
         for courier in couriers:
             if not courier.join(max(0.0, deadline - boottime())):
@@ -215,8 +252,7 @@ class Delivery:
         """What became of the samples: see :class:`Outlet`."""
         waiting = self._spool.waiting if self._left is None else self._left
         with self._changed:
-            tallies = {url: courier.tally for url, courier in self._couriers.items()}
-            return _counts(tallies, waiting)
+            return _counts(self._tallies, waiting)
 
     @property
     def closed(self) -> frozenset[str]:
@@ -249,7 +285,7 @@ class Delivery:
     def _start_couriers(self, urls: Iterable[str]) -> None:
         for url in urls:
             if url not in self._couriers and not self._stopping:
-                self._couriers[url] = _Courier(self, url)
+                self._couriers[url] = _Courier(self, url, self._tally(url))
 
 
 @dataclasses.dataclass
@@ -263,9 +299,10 @@ class _Outage:
 class _Courier:
     """The thread of one publisher: takes, publishes, lets the spool forget."""
 
-    def __init__(self, delivery: Delivery, url: str) -> None:
+    def __init__(self, delivery: Delivery, url: str, tally: _Tally) -> None:
         self.name = masked(url)
-        self.tally = _Tally()
+        self.tally = tally
+        self.is_kept = True
         self._url = url
         self._secrets = _secrets(url)
         self._delivery = delivery
@@ -305,9 +342,20 @@ class _Courier:
     def _wait_for_work(self) -> bool:
         delivery = self._delivery
         with self._changed:
-            self._changed.wait_for(lambda: delivery._stopping or self._spool.waiting_for(self._url))
+            self._changed.wait_for(
+                lambda: delivery._stopping or not self.is_kept or self._spool.waiting_for(self._url)
+            )
             self._saw_closing = delivery._closing
-            return not delivery._stopping
+            if delivery._stopping:
+                return False
+            if not self.is_kept and not self._published and not self._spool.waiting_for(self._url):
+                # From here on samples for this publisher start another courier.
+                del delivery._couriers[self._url]
+                delivery._let_go = [one for one in delivery._let_go if one._thread.is_alive()]
+                delivery._let_go.append(self)
+                self.tally.is_closed = False
+                return False
+            return True
 
     def _work(self) -> None:
         """Deliver one batch, or rest after a failure.
@@ -541,6 +589,12 @@ class Direct:
                 _hidden(text, _secrets(url)),
                 count,
             )
+
+    def keep(self, urls: Collection[str]) -> None:
+        """Close all publishers but these: see :class:`Outlet`."""
+        with self._lock:
+            for url in set(self._publishers) - set(urls):
+                _close(self._publishers.pop(url), masked(url))
 
     def flush(self, timeout: float) -> bool:
         """Return True at once: nothing ever waits."""

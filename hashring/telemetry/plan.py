@@ -192,6 +192,16 @@ class Plan:
             if url.partition(":")[0] not in installed
         }
 
+    def targets(self, otherwise: str) -> tuple[str, ...]:
+        """Return the URLs of all publishers that samples may go to, distinct.
+
+        Args:
+            otherwise: where they go without a pipeline.
+        """
+        if self.pipeline is None:
+            return (otherwise,)
+        return tuple(dict.fromkeys(url for sink in self.pipeline.sinks for url in sink.publishers))
+
     def check_publishers(self) -> None:
         """Make sure that samples have somewhere to go.
 

@@ -157,6 +157,7 @@ class Call(Generic[T]):
     pool: Pool
     share: Hashable = None
     over: Callable[[Call[T]], None] | None = None
+    owner: object = None
     deadline: float = math.inf  # from when it began on; on CLOCK_BOOTTIME
     is_over: bool = False
     is_claimed: bool = False
@@ -251,6 +252,7 @@ class Pool:
         *,
         share: Hashable = None,
         over: Callable[[Call[T]], None] | None = None,
+        owner: object = None,
     ) -> Call[T]:
         """Have a call made; blocks while as many as there are threads wait already.
 
@@ -260,12 +262,13 @@ class Pool:
             seconds: how long it may take, asked when it begins.
             share: whose call it is; ``None``: nobody's, who is not bounded.
             over: is called with the call when that is over; must not block.
+            owner: whom the call is made for: see :meth:`give_up`.
 
         Raises:
             Hangs: the same call was given up and has not come back yet, or too many hang.
             RuntimeError: the pool is closed.
         """
-        call: Call[T] = Call(key, function, seconds, self, share, over)
+        call: Call[T] = Call(key, function, seconds, self, share, over, owner)
         with self._changed:
             while not self._has_room(share):
                 self._changed.wait()
@@ -287,6 +290,13 @@ class Pool:
                 )
                 self._watch.start()
         return call
+
+    def give_up(self, owner: object) -> None:
+        """Give up, very soon, the calls that are made for somebody now; not those that wait."""
+        with self._changed:
+            for call in self._working:
+                if call.owner is owner:
+                    call.deadline = -math.inf
 
     def _add_thread(self) -> None:
         if len(self._running) < self._threads and self._hanging < _HUNG * self._threads:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
+import math
 import os
 import queue
 import random
@@ -16,6 +17,7 @@ import threading
 from collections import defaultdict, deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from types import MappingProxyType
+from typing import Any
 
 from hashring import clock
 from hashring.cycle import Cycle, Cycles
@@ -25,7 +27,7 @@ from hashring.ring import Keys
 from hashring.telemetry.delivery import Outlet
 from hashring.telemetry.machine import Gone
 from hashring.telemetry.plan import Finder, Group, Loop, Plan, Task
-from hashring.telemetry.poller import Backoff, Call, Failures, Hangs, Pool
+from hashring.telemetry.poller import Backoff, Call, Failures, Hangs, Pool, TimedOut
 from hashring.telemetry.pollsters import Pollster
 from hashring.telemetry.publishers import OutputClosed
 from hashring.telemetry.resource import Resource
@@ -41,6 +43,9 @@ _RETRY_JOIN = 0.25
 
 _LOOK = 0.05
 """Seconds between two looks for room that others may have made."""
+
+_HAND_OVER = 2.0
+"""Seconds that a hand-over gets at least, though the polls in hand have taken all the time."""
 
 _LEAST = 0.1
 """The part of a window that a poll is given at least: one that begins later has half a window."""
@@ -105,8 +110,8 @@ class Shared:
     def replace(self, settings: Settings, plan: Plan) -> None:
         """Take what a reload has read; polls that run are finished by what was before."""
         self.settings = settings
-        self._plan = plan
-        self._targets: dict[str, tuple[str, ...]] = {}
+        # One value, so that no thread notes what the plan of before said as the new one's word.
+        self._routes: tuple[Plan, str, dict[str, tuple[str, ...]]] = (plan, settings.output, {})
 
     def pool(self, source: str) -> Pool:
         """Return the pool of a source's polls."""
@@ -117,10 +122,10 @@ class Shared:
 
     def targets(self, meter: str) -> tuple[str, ...]:
         """Return the URLs of the publishers that a meter's samples go to."""
-        found = self._targets.get(meter)
+        plan, output, known = self._routes
+        found = known.get(meter)
         if found is None:
-            found = self._plan.publishers_for(meter, self.settings.output)
-            self._targets[meter] = found
+            found = known[meter] = plan.publishers_for(meter, output)
         return found
 
     def keep_pools(self, sources: Collection[str]) -> None:
@@ -129,6 +134,13 @@ class Shared:
             ended = [self._pools.pop(name) for name in set(self._pools) - set(sources)]
         for pool in ended:
             pool.close()
+
+    def give_up(self, owner: object) -> None:
+        """Give up the calls that are made for somebody now."""
+        with self._lock:
+            pools = list(self._pools.values())
+        for pool in pools:
+            pool.give_up(owner)
 
     @property
     def hanging(self) -> int:
@@ -163,13 +175,20 @@ class _Catalogue:
         if self._found:
             self._merge()
 
-    def look(self, seconds: Callable[[], float]) -> tuple[Keys[str], Mapping[str, Resource]]:
-        """Return what there is now: its keys, and the resources by id."""
+    def look(
+        self, seconds: Callable[[], float], owner: object
+    ) -> tuple[Keys[str], Mapping[str, Resource]]:
+        """Return what there is now: its keys, and the resources by id.
+
+        Args:
+            seconds: how long a finder may take.
+            owner: whom the finders are called for.
+        """
         with self._lock:
             begun = []
             for finder in self._finders:
                 try:
-                    begun.append((finder, self._begin(finder, seconds)))
+                    begun.append((finder, self._begin(finder, seconds, owner)))
                 except Hangs as error:
                     self._shared.failures.add(finder.description, error)
             changed = False
@@ -183,12 +202,13 @@ class _Catalogue:
                 self._merge()
             return self._keys, self._resources
 
-    def _begin(self, finder: Finder, seconds: Callable[[], float]) -> Call[bool]:
+    def _begin(self, finder: Finder, seconds: Callable[[], float], owner: object) -> Call[bool]:
         return self._shared.pool(self._pool).submit(
             ("discover", finder.name),
             lambda call: self._discover(call, finder),
             seconds,
             share=finder.name,
+            owner=owner,
         )
 
     def _discover(self, call: Call[bool], finder: Finder) -> bool:
@@ -245,14 +265,23 @@ def _wants(loop: Loop) -> tuple[_Want, ...]:
 
 
 class _Loop:
-    """One interval of one group: a thread, from the first window to the last."""
+    """One interval of one group: a thread, from the first window to the last.
 
-    def __init__(self, runner: Runner, loop: Loop) -> None:
+    Args:
+        runner: the group's.
+        loop: what to poll.
+        after: the loop of this interval that a reload has ended: its last cycle comes first, or
+            the window in hand would be worked by both.
+    """
+
+    def __init__(self, runner: Runner, loop: Loop, after: _Loop | None = None) -> None:
         self.runner = runner
         self.shared = runner.shared
         self.interval = loop.interval
         self.backoff = Backoff()
         self.update(loop)
+        self._after = after
+        self._in_hand: tuple[_Want, ...] = ()  # of the cycle that is worked now
         self._cycles: Cycles | None = None
         self._ending = False
         self.missed = 0
@@ -269,6 +298,10 @@ class _Loop:
         pollsters = {want.pollster for want in wants}
         self.backoff.keep_only(lambda key: key[0] in pollsters)
 
+    def works_with(self, pollsters: Collection[Pollster]) -> bool:
+        """Whether the cycle in hand uses one of these."""
+        return any(want.pollster in pollsters for want in self._in_hand)
+
     def end(self) -> None:
         """Let the loop end after the cycle in hand."""
         self._ending = True
@@ -283,6 +316,9 @@ class _Loop:
 
     def _run(self) -> None:
         try:
+            if self._after is not None:
+                self._after.join()
+                self._after = None
             self._iterate()
         except HashringError as error:
             self.runner.fail(error)
@@ -301,29 +337,35 @@ class _Loop:
                 return
             for cycle in cycles:
                 assert cycle.window is not None
+                self.missed = cycles.missed
+                if cycle.start < self.runner.since:
+                    continue
                 self.runner.look_for_strangers()
                 self._work(cycle, cycle.window)
-                self.missed = cycles.missed
+                self._in_hand = ()
                 windows.add(cycle.window)
                 if settings.cycles is not None and len(windows) >= settings.cycles:
                     return
 
     def _work(self, cycle: Cycle, window: int) -> None:
         shared = self.shared
-        wants = self._wants
+        self._in_hand = wants = self._wants
         self.runner.tally.begin(window)
 
         def seconds() -> float:
             return self._seconds(cycle)
 
-        keys, resources = self.runner.catalogue.look(seconds)
-        broken = self._observe(wants, seconds)
+        def half() -> float:
+            # Should a discovery hang, there is still time to poll what was found before.
+            return min(self._left(cycle) / 2, seconds())
+
+        keys, resources = self.runner.catalogue.look(half, self.runner)
+        polls = _Polls(self, cycle, window, seconds)
         by_kind: dict[str, list[_Want]] = defaultdict(list)
         for want in wants:
-            if want.pollster not in broken:
-                for kind in want.pollster.kinds:
-                    by_kind[kind].append(want)
-        polls = _Polls(self, cycle, window, seconds)
+            polls.read(want)
+            for kind in want.pollster.kinds:
+                by_kind[kind].append(want)
         for id_ in cycle.owned(keys, spread=shared.settings.spread):
             resource = resources[id_]
             for want in by_kind.get(resource.kind, ()):
@@ -332,37 +374,14 @@ class _Loop:
         self.backoff.keep_only(lambda key: key[1] in resources)
 
     def _seconds(self, cycle: Cycle) -> float:
-        """How long a poll that begins now may take: it should not outlast its window."""
-        left = cycle.start + self.interval - clock.wall()
-        if left < _LEAST * self.interval:
-            left = self.interval / 2
-        return min(left, self.shared.settings.poll_timeout)
-
-    def _observe(self, wants: Sequence[_Want], seconds: Callable[[], float]) -> set[Pollster]:
-        """Let the pollsters read the whole; return those whose readings are not of this cycle."""
-        broken: set[Pollster] = set()
-        begun = []
-        for want in wants:
-            if type(want.pollster).observe is Pollster.observe:
-                continue
-            try:
-                begun.append((want.pollster, self._begin_to_observe(want, seconds)))
-            except Hangs as error:
-                broken.add(want.pollster)
-                self.shared.failures.add(f"reading of {_name(want.pollster)}", error)
-        for pollster, call in begun:
-            try:
-                call.result()
-            except Exception as error:
-                broken.add(pollster)
-                self.shared.failures.add(f"reading of {_name(pollster)}", error)
-        return broken
-
-    def _begin_to_observe(self, want: _Want, seconds: Callable[[], float]) -> Call[None]:
-        pollster = want.pollster
-        return self.shared.pool(want.tasks[0].source).submit(
-            ("observe", pollster), lambda _: pollster.observe(), seconds, share=pollster
+        """How long a call that begins now may take: it should not outlast its window."""
+        return min(
+            self._left(cycle), self.shared.settings.poll_timeout, self.runner.seconds_to_end()
         )
+
+    def _left(self, cycle: Cycle) -> float:
+        left = cycle.start + self.interval - clock.wall()
+        return left if left >= _LEAST * self.interval else self.interval / 2
 
 
 class _Polls:
@@ -371,6 +390,7 @@ class _Polls:
     def __init__(
         self, loop: _Loop, cycle: Cycle, window: int, seconds: Callable[[], float]
     ) -> None:
+        self._runner = loop.runner
         self._shared = loop.shared
         self._backoff = loop.backoff
         self._interval = loop.interval
@@ -381,27 +401,52 @@ class _Polls:
         self._seconds = seconds
         self._token = tuple(cycle.token)
         self._begun = 0
-        self._over: queue.SimpleQueue[Call[int]] = queue.SimpleQueue()
-        # What one pollster has no room for waits here, and keeps no other pollster waiting.
+        self._over: queue.SimpleQueue[Call[Any]] = queue.SimpleQueue()
+        # What one pollster has no room for, or has not read the whole for, waits here, and keeps
+        # no other pollster waiting.
         self._later: dict[_Want, deque[Resource]] = {}
+        self._readings: dict[Pollster, Call[None]] = {}  # that are not over
+        self._broken: set[Pollster] = set()  # whose readings are not of this cycle
+
+    def read(self, want: _Want) -> None:
+        """Let a pollster read the whole; its polls wait for that, others' do not."""
+        pollster = want.pollster
+        if type(pollster).observe is Pollster.observe:
+            return
+        try:
+            self._readings[pollster] = self._pool(want).submit(
+                ("observe", pollster),
+                lambda _: pollster.observe(),
+                self._seconds,
+                share=pollster,
+                over=self._over.put,
+                owner=self._runner,
+            )
+        except Hangs as error:
+            self._broken.add(pollster)
+            self._shared.failures.add(f"reading of {_name(pollster)}", error)
 
     def add(self, want: _Want, resource: Resource) -> None:
         """Poll a resource, at once or later in this cycle."""
         self._collect()
+        if want.pollster in self._broken:
+            return
         if not self._backoff.is_due((want.pollster, resource.id), self._window):
             self._shared.failures.count(f"pollster {_name(want.pollster)}", "left out")
-        elif want in self._later or not self._pool(want).has_room(want.pollster):
+        elif want in self._later or not self._has_room(want):
             self._later.setdefault(want, deque()).append(resource)
         else:
             self._begin(want, resource)
 
     def finish(self) -> None:
-        """Wait until all have been polled."""
-        while self._begun or self._later:
+        """Wait until all have been polled, or the agent must end."""
+        while self._begun or self._later or self._readings:
             # What waits for room may get it from another loop's polls, of which nobody tells.
             with contextlib.suppress(queue.Empty):
                 self._end(self._over.get(timeout=_LOOK))
             self._collect()
+            if self._later and self._runner.seconds_to_end() <= 0:
+                self._give_up()
 
     def _collect(self) -> None:
         """Take note of the polls that are over, and begin those that there is room for now."""
@@ -409,8 +454,9 @@ class _Polls:
             self._end(self._over.get())
         for want in list(self._later):
             waiting = self._later[want]
-            pool = self._pool(want)
-            while waiting and pool.has_room(want.pollster):
+            if want.pollster in self._broken:
+                waiting.clear()
+            while waiting and self._has_room(want):
                 # What waited until the fence has passed is another member's to poll.
                 if self._cycle.valid:
                     self._begin(want, waiting.popleft())
@@ -418,6 +464,16 @@ class _Polls:
                     waiting.clear()
             if not waiting:
                 del self._later[want]
+
+    def _give_up(self) -> None:
+        """Poll no more: the time in which an agent is to end is over."""
+        count = sum(map(len, self._later.values()))
+        self._later.clear()
+        error = TimedOut(f"{count} polls of window {self._window} are left out")
+        self._shared.failures.add("ending in time", error)
+
+    def _has_room(self, want: _Want) -> bool:
+        return want.pollster not in self._readings and self._pool(want).has_room(want.pollster)
 
     def _pool(self, want: _Want) -> Pool:
         return self._shared.pool(want.tasks[0].source)
@@ -430,6 +486,7 @@ class _Polls:
                 self._seconds,
                 share=want.pollster,
                 over=self._over.put,
+                owner=self._runner,
             )
         except Hangs as error:
             self._shared.failures.add(f"pollster {_name(want.pollster)}", error)
@@ -479,10 +536,16 @@ class _Polls:
         self._tally.add(self._window, resource.id, len(items))
         return len(items)
 
-    def _end(self, call: Call[int]) -> None:
-        """Take note of how a poll ended."""
-        self._begun -= 1
+    def _end(self, call: Call[Any]) -> None:
+        """Take note of how a poll ended, or a reading."""
         shared = self._shared
+        for pollster in [one for one, reading in self._readings.items() if reading is call]:
+            del self._readings[pollster]
+            if call.error is not None:
+                self._broken.add(pollster)
+                shared.failures.add(f"reading of {_name(pollster)}", call.error)
+            return
+        self._begun -= 1
         key: tuple[Pollster, str] = call.key  # type: ignore[assignment]
         name = f"pollster {_name(key[0])}"
         try:
@@ -529,6 +592,7 @@ class Runner:
         shared: what all runners have in common.
         woken: called when something has ended.
         after: join only when these have ended.
+        since: work only windows that start at or after this wall-clock second.
     """
 
     def __init__(
@@ -539,10 +603,12 @@ class Runner:
         woken: Callable[[], None],
         *,
         after: Sequence[Runner] = (),
+        since: float = 0.0,
     ) -> None:
         self.group = group
         self.member = settings.member
         self.shared = shared
+        self.since = since
         self.tally = Tally()
         self.partition: Partition | None = None
         self.error: HashringError | None = None
@@ -554,6 +620,7 @@ class Runner:
         self._loops: dict[float, _Loop] = {}
         self._ended_loops: list[_Loop] = []
         self._stopping = threading.Event()
+        self._end_by = math.inf  # on CLOCK_BOOTTIME: when polls are given up
         self._joined = threading.Event()
         self._strangers: frozenset[str] = frozenset()
         self._thread = threading.Thread(target=self._run, name=f"group-{group.name}", daemon=True)
@@ -564,6 +631,7 @@ class Runner:
 
     def stop(self) -> None:
         """Let it end after the cycles in hand. From any thread; idempotent."""
+        self._end_by = min(self._end_by, clock.boottime() + self._settings.drain_timeout)
         self._stopping.set()
         partition = self.partition
         if partition is not None:
@@ -579,6 +647,16 @@ class Runner:
         """Wait for its end; return whether it has come."""
         self._thread.join(timeout)
         return not self._thread.is_alive()
+
+    def seconds_to_end(self) -> float:
+        """How long its calls may still take; infinite while it is not told to stop."""
+        return self._end_by - clock.boottime()
+
+    def works_with(self, pollsters: Collection[Pollster]) -> bool:
+        """Whether a cycle in hand uses one of these."""
+        with self._lock:
+            loops = [*self._loops.values(), *self._ended_loops]
+        return any(loop.works_with(pollsters) for loop in loops)
 
     @property
     def is_joined(self) -> bool:
@@ -612,7 +690,7 @@ class Runner:
             for interval, loop in wanted.items():
                 if interval in self._loops:
                     self._loops[interval].update(loop)
-                elif self.partition is not None and not self._stopping.is_set():
+                elif self._joined.is_set() and not self._stopping.is_set():
                     self._start_loop(loop)
 
     def look_for_strangers(self) -> None:
@@ -642,12 +720,13 @@ class Runner:
                 return
             with partition:
                 with self._lock:
+                    # In one piece: a reload starts loops only where these have been started.
                     for loop in self.group.loops:
                         self._start_loop(loop)
-                self._joined.set()
+                    self._joined.set()
                 self._woken()
                 self._wait_for_loops()
-                if not partition.drain(self._settings.drain_timeout):
+                if not partition.drain(self._seconds_to_drain()):
                     log.warning(
                         "%s: the others have not taken over in time: leaving all the same",
                         self.group.name,
@@ -662,8 +741,15 @@ class Runner:
             self._woken()
 
     def _start_loop(self, loop: Loop) -> None:
-        started = self._loops[loop.interval] = _Loop(self, loop)
+        before = [ended for ended in self._ended_loops if ended.interval == loop.interval]
+        after = before[-1] if before else None
+        started = self._loops[loop.interval] = _Loop(self, loop, after)
         started.start()
+
+    def _seconds_to_drain(self) -> float:
+        """How long the hand-over may take: what the cycles in hand have left, or a little."""
+        seconds = self._settings.drain_timeout
+        return max(min(seconds, _HAND_OVER), min(seconds, self.seconds_to_end()))
 
     def _wait_for_loops(self) -> None:
         while True:
@@ -671,6 +757,8 @@ class Runner:
                 loops = [*self._loops.values(), *self._ended_loops]
             if all(loop.join(0) for loop in loops):
                 return
+            if self.seconds_to_end() <= 0:
+                self.shared.give_up(self)
             for loop in loops:
                 loop.join(0.05)
 

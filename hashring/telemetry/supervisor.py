@@ -35,6 +35,10 @@ log = logging.getLogger(__name__)
 
 _FORMAT = "%(asctime)s %(levelname)-7s %(processName)s: %(message)s"
 
+_GRACE = 15.0
+"""Seconds beyond its drain_timeout after which a worker is killed: a hand-over and a delivery that
+come late get a little time each, and so does a publisher's call in flight."""
+
 _SPAWN = multiprocessing.get_context("spawn")  # a fork would share threads' locks and sockets
 
 
@@ -277,7 +281,7 @@ class Supervisor:
             if slot.process is not None:
                 slot.process.terminate()
         patience = (
-            max((slot.launch.settings.drain_timeout for slot in self._slots), default=0.0) + 5.0
+            max((slot.launch.settings.drain_timeout for slot in self._slots), default=0.0) + _GRACE
         )
         deadline = clock.boottime() + patience
         while not self._aborted:

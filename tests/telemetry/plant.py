@@ -107,6 +107,9 @@ class Shelf:
             self.samples.extend(sample for sample, _ in items)
             self.targets.update(urls for _, urls in items)
 
+    def keep(self, urls: Any) -> None:
+        self.kept = frozenset(urls)
+
     def flush(self, timeout: float) -> bool:
         return True
 

@@ -417,6 +417,73 @@ def test_a_group_that_comes_back_before_it_was_left_is_joined_after_that(plant, 
     assert set(found.shelf.polls().values()) == {1}
 
 
+def test_resources_that_a_reload_moves_to_another_group_are_polled_once_a_window(plant, until):
+    tanks = {"resources": ["tank://one", "tank://two"], "interval": 2.0}
+    found = plant(tanks)
+    until(lambda: len(found.shelf.taken()) == 4, "both are polled")
+
+    # A list of static resources is named by its content, so this one is another group.
+    found.write(tanks | {"resources": ["tank://one", "tank://two", "tank://three"]})
+    found.agent.reload()
+
+    until(lambda: "tank://three" in {one.resource_id for one in found.shelf.taken()}, "all are")
+    assert set(found.shelf.polls().values()) == {1}
+
+
+def test_an_error_that_no_plug_in_should_raise_changes_nothing_at_a_reload(plant, until, caplog):
+    found = plant({"discovery": ["x"]})
+    until(lambda: found.since(), "it polls")
+
+    found.broken = RuntimeError("a plug-in is broken")
+    found.agent.reload()
+
+    until(lambda: "so nothing changes" in caplog.text, "it is said")
+    window = max(sample.window for sample in found.shelf.taken())
+    until(lambda: found.since(window), "it polls on")
+
+
+def test_what_a_cycle_in_hand_uses_is_closed_only_after_it(plant, until):
+    found = plant({"discovery": ["x"], "meters": ["tank.level"]}, threads=1, poll_timeout=0.2)
+    until(lambda: found.since(), "it polls")
+    [(levels, _)] = found.made
+    go, slow = threading.Event(), threading.Event()
+    runner = found.agent._runners["discovery:x"]
+
+    def wait():
+        slow.set()
+        go.wait(30)
+
+    # A cycle that outlasts its window by far, as one of many slow resources does.
+    looks = runner.catalogue.look
+    runner.catalogue.look = lambda *given: (wait(), looks(*given))[1]
+    assert slow.wait(30)
+    found.write({"discovery": ["x"], "meters": ["tank.level"], "name": "renamed"})
+    found.agent.reload()
+    until(lambda: found.agent._old, "there is something to close")
+    due = found.agent._old[0][0]
+    until(lambda: clock.boottime() > due + 0.2, "its time is over")
+    found.agent._wake.set()
+    turn = found.agent._turn
+    until(lambda: found.agent._turn > turn, "the agent has looked")
+
+    assert not levels.closed
+    window = max(sample.window for sample in found.shelf.taken())
+    go.set()
+    until(lambda: levels.closed, "it is closed")
+    until(lambda: found.since(window + 1), "it polls on")
+
+
+def test_a_reload_says_which_publishers_stay(plant, until):
+    found = plant({"discovery": ["x"]})
+    until(lambda: found.since(), "it polls")
+
+    found.settings = dataclasses.replace(found.settings, output="file:///dev/null")
+    found.agent.reload()
+
+    until(lambda: hasattr(found.shelf, "kept"), "the outlet is told")
+    assert found.shelf.kept == {"file:///dev/null"}
+
+
 def test_a_setting_that_takes_a_restart_is_named_and_left_as_it_is(plant, until, caplog):
     found = plant({"discovery": ["x"]})
     until(lambda: found.since(), "it polls")

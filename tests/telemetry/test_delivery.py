@@ -276,6 +276,57 @@ def test_a_spool_that_is_full_refuses_and_keeps_what_it_has(deliver, sinks, unti
     assert sinks[A].taken == list(range(10))
 
 
+def test_each_time_the_spool_is_full_it_is_said_and_counted(deliver, sinks, until, caplog):
+    delivery = deliver(max_bytes=2000)
+
+    for outage in (1, 2):
+        sinks[A].error = OutputFailed("a is away")
+        delivery.put(to((A,), samples(10)))
+        for _ in range(3):
+            with pytest.raises(SpoolFull):
+                delivery.put(to((A,), samples(20)))
+        assert caplog.text.count("samples are lost: the spool in") == outage
+        assert delivery.counts[A].dropped == outage * 60
+        sinks[A].error = None
+        assert delivery.flush(10)
+        delivery.put(to((A,), samples(1)))
+        assert caplog.text.count("has room again; 60 samples were lost meanwhile") == outage
+
+
+def test_a_publisher_that_is_let_go_of_gets_what_waits_for_it_and_is_closed(deliver, sinks, until):
+    sinks[A].error = OutputFailed("a is away")
+    delivery = deliver()
+    delivery.put(to((A, B), samples(20)))
+    until(lambda: sinks[B].taken, "b has taken its samples")
+
+    delivery.keep({B})
+
+    assert not sinks[A].is_closed
+    sinks[A].error = None
+    until(lambda: sinks[A].is_closed, "a is let go of")
+    assert sinks[A].taken == list(range(20))
+    assert not sinks[B].is_closed
+    delivery.put(to((A,), samples(5, start=20)))
+    assert delivery.flush(10)
+    assert sinks[A].taken == list(range(25))
+    assert delivery.counts[A].sent == 25
+
+
+def test_a_publisher_that_was_done_gets_another_chance_once_it_comes_back(deliver, sinks, until):
+    sinks[A].error = OutputClosed("a has gone")
+    delivery = deliver()
+    delivery.put(to((A,), samples(1)))
+    until(lambda: A in delivery.closed, "a is closed")
+
+    delivery.keep({B})
+    until(lambda: A not in delivery.closed, "a is let go of")
+    sinks[A].error = None
+    delivery.put(to((A,), samples(1, start=1)))
+
+    assert delivery.flush(10)
+    assert sinks[A].taken == [1]
+
+
 def test_closing_delivers_what_it_can(deliver, sinks):
     delivery = deliver(batch_size=5)
     delivery.put(to((A, B), samples(200)))
@@ -464,6 +515,16 @@ def test_direct_raises_where_nobody_reads_any_more_once_the_others_are_served(si
     assert sinks[A].tries == 1
     assert direct.closed == {A}
     assert not direct.finished
+
+
+def test_direct_closes_a_publisher_that_is_let_go_of(sinks):
+    direct = Direct(sinks.__getitem__, (A, B))
+
+    direct.keep((B,))
+
+    assert sinks[A].is_closed
+    assert not sinks[B].is_closed
+    direct.close()
 
 
 def test_direct_says_at_once_where_a_named_publisher_cannot_be_made(sinks):

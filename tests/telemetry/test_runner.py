@@ -458,6 +458,98 @@ def test_a_discovery_that_hangs_costs_its_news_alone(group, hang, until):
     )
 
 
+def test_a_discovery_that_hangs_leaves_time_to_poll_in_the_window(group, hang, until):
+    found = group(cycles=None, interval=3.0, poll_timeout=30.0)
+    found.start()
+    until(lambda: found.shelf.taken(), "the tanks are polled")
+
+    class Stuck:
+        def __iter__(self):
+            hang()
+            return iter(())
+
+    found.discoveries["tanks"].found = Stuck()
+    until(lambda: found.failures["discovery tanks", "TimedOut"], "the discovery is given up")
+    window = found.runner.tally.window
+    until(lambda: [s for s in found.shelf.taken() if s.window > window], "the next has begun")
+
+    polled = [sample for sample in found.shelf.taken() if sample.window == window]
+    assert {sample.resource_id for sample in polled} == {tank.id for tank in FEW}
+    assert all(sample.timestamp < (window + 1) * 3.0 for sample in polled)
+
+
+def test_a_reading_that_hangs_keeps_no_other_pollster_waiting(group, hang, until):
+    class Stuck(Levels):
+        def observe(self):
+            hang()
+
+    found = group(Stuck, Heats, cycles=None, interval=1000.0, poll_timeout=1000.0)
+    found.start()
+
+    until(lambda: found.ids() == {tank.id for tank in FEW}, "the other pollster polls")
+    assert found.shared.hanging == 0  # the reading is still waited for
+    assert not windows(found, "tank.level")
+
+
+def test_polls_in_hand_get_no_more_time_than_ending_may_take(group, hang, until):
+    class Many(Tanks):
+        def __init__(self, given):
+            super().__init__(given, tuple(on_host("plant", "tank", str(n)) for n in range(40)))
+
+    found = group(
+        cycles=None,
+        threads=4,
+        interval=1000.0,
+        poll_timeout=1000.0,
+        drain_timeout=0.3,
+        discoveries={"tanks": Many},
+    )
+    found.levels.moods |= {one.id: hang for one in found.discoveries["tanks"].found}
+    found.start()
+    until(lambda: found.levels.polled, "polls hang")
+
+    found.runner.stop()
+
+    assert found.runner.wait(30)
+    assert found.runner.error is None
+
+
+def test_what_has_not_begun_when_an_agent_must_end_is_left_out_and_counted(group, until):
+    found = group(cycles=None, threads=1, interval=1000.0, drain_timeout=0.1)
+    slow = threading.Event()
+    found.levels.moods |= {tank.id: lambda: slow.wait(0.3) for tank in FEW}
+    found.start()
+    until(lambda: found.levels.polled, "the first is polled")
+
+    found.runner.stop()
+    found.end()
+
+    assert found.failures["ending in time", "TimedOut"] == 1
+    assert len(found.levels.polled) < len(FEW)
+
+
+def test_readings_and_discoveries_get_no_more_time_than_ending_may_take(group, hang, until):
+    class Stuck(Tanks):
+        def discover(self, parameter=""):
+            hang()
+
+    class Blind(Levels):
+        def observe(self):
+            hang()
+
+    ends = {"interval": 1000.0, "poll_timeout": 1000.0, "drain_timeout": 0.3}
+    stuck = group(cycles=None, discoveries={"tanks": Stuck}, **ends).start()
+    blind = group(Blind, cycles=None, **ends).start()
+    for found in (stuck, blind):
+        until(lambda found=found: found.runner.tally.window is not None, "its window begins")
+
+    stuck.runner.stop()
+    blind.runner.stop()
+
+    assert stuck.runner.wait(30)
+    assert blind.runner.wait(30)
+
+
 def test_a_group_can_be_left_while_something_hangs(group, hang, until):
     found = group(cycles=None, poll_timeout=0.1)
     found.levels.moods[SOUTH] = hang
@@ -530,6 +622,42 @@ def test_an_interval_that_is_new_is_polled_and_one_that_is_gone_no_more(group, t
     assert found.runner.partition is partition
     assert {sample.token[1] for sample in found.shelf.taken()} == incarnation
     assert set(found.shelf.polls().values()) == {1}
+
+
+def test_an_interval_that_comes_back_at_once_is_still_polled_once_a_window(group, tmp_path, until):
+    path = tmp_path / "polling.yaml"
+    found = group(Levels, Heats, polling_file=definition(path, level=1.0, heat=0.3), cycles=None)
+    go = threading.Event()
+    found.levels.moods[SOUTH] = go.wait
+    found.start()
+    until(lambda: SOUTH in found.levels.polled, "a cycle is in hand")
+
+    definition(path, heat=0.3)
+    replan(found)
+    definition(path, level=1.0, heat=0.3)
+    replan(found)
+    go.set()
+    del found.levels.moods[SOUTH]
+    first = min(windows(found, "tank.level"))[0]
+    until(lambda: max(windows(found, "tank.level"))[0] > first + 1, "levels are polled on")
+
+    assert set(found.shelf.polls().values()) == {1}
+
+
+def test_a_reload_at_the_moment_of_joining_starts_no_loop_twice(group, monkeypatch):
+    found = group(cycles=2)
+    join = found.runner._join
+
+    def join_and_reload():
+        partition = join()
+        found.runner.update(found.plan.groups[0])
+        return partition
+
+    monkeypatch.setattr(found.runner, "_join", join_and_reload)
+    found.start().end()
+
+    assert set(found.shelf.polls().values()) == {1}
+    assert found.levels.readings == 2
 
 
 def test_resources_that_were_found_before_a_reload_are_polled_on_if_discovery_fails_now(
