@@ -145,7 +145,9 @@ class Stream:
 
     def gain(self, batches: Iterable[Batch], wall: float) -> None:
         """Take note of slots gained: from which window on they are this member's."""
-        self._skip_to(self.window_of(wall))
+        if not self.closed:
+            # What has begun since a stream was closed is the next owner's: see `yielded_by`.
+            self._skip_to(self.window_of(wall))
         for batch in batches:
             if batch.certain:
                 # A member whose clock was far ahead may have claimed windows that are yet to

@@ -231,6 +231,18 @@ def test_a_closed_stream_yields_what_it_did_not_start():
     assert owed_by([found], 111.0, HIGH) == []
 
 
+def test_a_closed_stream_yields_what_began_before_it_gained_more():
+    found = stream()
+    work(found, 100.0, LOW)
+    found.closed = True
+
+    found.gain([Batch(HIGH, 125.0, certain=True)], 125.0)
+
+    assert yielded_by([found], 131.0, LOW) == [(110.0, LOW)]
+    assert yielded_by([found], 131.0, HIGH) == [(130.0, HIGH)]
+    assert found.missed == 0
+
+
 def test_what_another_stream_has_done_is_not_yielded_by_a_slower_one():
     slow, quick = stream(interval=10.0), stream(interval=1.0)
     work(slow, 100.0)
