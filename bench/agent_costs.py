@@ -115,16 +115,23 @@ def main():
     def row(what, seconds):
         rows.append((what, seconds, 100 * seconds / options.interval))
 
-    row("discovery, the first time", processor_time(lambda: catalogue.look(lambda: 60.0), 1)[0])
-    row("discovery, where nothing changed", processor_time(lambda: catalogue.look(lambda: 60.0))[0])
-    keys, _ = catalogue.look(lambda: 60.0)
+    row(
+        "discovery, the first time",
+        processor_time(lambda: catalogue.look(lambda: 60.0, None), 1)[0],
+    )
+    row(
+        "discovery, where nothing changed",
+        processor_time(lambda: catalogue.look(lambda: 60.0, None))[0],
+    )
+    keys, _ = catalogue.look(lambda: 60.0, None)
     held = sum(memory()) - before
     changed = json.loads(file.read_text())
     changed[0]["targets"].append("http://another.example/")
     file.write_text(json.dumps(changed))
     del changed
     row(
-        "discovery, where one was added", processor_time(lambda: catalogue.look(lambda: 60.0), 1)[0]
+        "discovery, where one was added",
+        processor_time(lambda: catalogue.look(lambda: 60.0, None), 1)[0],
     )
     with hashring.join("memory://agent-costs-ring", "g", "alone") as partition:
         assert partition.wait_settled(10)

@@ -26,6 +26,10 @@ K = TypeVar("K")
 _NAP = 0.04
 """Seconds between two looks at the fence while a spread loop waits for a key's moment."""
 
+_EARLY = 0.01
+"""The part of a window, and the seconds, by which a key may come before its moment at most: where
+there are many keys, one sleep then serves several of them."""
+
 
 class _Holder(Protocol):
     """What a cycle needs of the partition that made it."""
@@ -147,8 +151,9 @@ class Cycle:
         Args:
             keys: ``str`` or ``bytes``, any iterable, or :class:`Keys`.
             spread: the part of the window, 0 to 1, over which iteration spreads the keys: each
-                has its own moment, fixed by its hash, so whoever owns it polls at that phase. The
-                order is then that of the moments.
+                has its own moment, fixed by its hash, so whoever owns it polls at that phase, to
+                within a hundredth of the window or of a second. The order is then that of the
+                moments.
             key: for other objects: what gives an object's key.
 
         Raises:
@@ -179,11 +184,12 @@ class Cycle:
 
     def _sleep_until(self, moment: float) -> bool:
         """Sleep until a wall-clock moment; return whether the cycle is still valid then."""
+        early = min(_EARLY, _EARLY * (self.interval or 0.0))
         while True:
             left = moment - clock.wall()
             if not self.valid:
                 return False
-            if left <= 0 or self._partition._stopping:
+            if left <= early or self._partition._stopping:
                 # A member that is asked to leave works the rest of its window at once.
                 return True
             time.sleep(min(left, _NAP))
