@@ -145,6 +145,10 @@ class Agent:
             failures=self._shared.failures.total,
             missed=self._missed + sum(runner.missed for runner in (*runners, *leaving)),
             hanging=self._shared.hanging,
+            causes={
+                f"{what}: {kind}": count
+                for (what, kind), count in sorted(self._shared.failures.counts.items())
+            },
             groups=groups,
             publishers={
                 url: dataclasses.asdict(count) for url, count in self._outlet.counts.items()
@@ -310,10 +314,7 @@ class Agent:
         # Resources may have moved to a group of another name, a list of static ones that became
         # longer, say. The window in hand was theirs in the group that is left now.
         self._apply(plan, since=clock.wall())
-        self._outlet.keep(self._targets())
-
-    def _targets(self) -> frozenset[str]:
-        return frozenset(self._plan.targets(self.settings.output))
+        self._outlet.keep(self._plan.targets)
 
     def _close_old(self) -> None:
         """Close what a reload has replaced, once nothing uses it any more."""
@@ -324,7 +325,7 @@ class Agent:
             if any(one.works_with(pollsters) for one in (*self._leaving, *self._runners.values())):
                 return
             _close(self._old.pop(0)[1])
-            self._outlet.keep(self._targets())
+            self._outlet.keep(self._plan.targets)
             if not self._old:
                 self._shared.keep_pools(
                     {

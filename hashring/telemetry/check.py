@@ -43,27 +43,29 @@ def report(settings: Settings, plan: Plan, *, look: bool = True) -> Iterator[str
         yield f"{_INDENT}resources: {', '.join(finder.description for finder in group.finders)}"
         yield f"{_INDENT}polled by: {_by_whom(settings, group)}{_now(members.get(group.name))}"
         for loop in group.loops:
-            yield from _loop(settings, plan, loop)
-    if plan.unserved:
+            yield from _loop(plan, loop)
+    if plan.unserved or plan.unpolled:
         yield ""
         for source, patterns in plan.unserved.items():
             yield f"source {source!r}: no pollster here tells {', '.join(patterns)}"
+        for source, ids in plan.unpolled.items():
+            yield f"source {source!r}: no pollster here measures the resources {', '.join(ids)}"
     for problem in problems(plan):
         yield f"problem: {problem}"
 
 
 def problems(plan: Plan) -> list[str]:
     """Return why an agent would refuse to start."""
-    return list(plan.unknown_publishers().values())
+    return [str(problem) for problem in plan.publisher_problems().values()]
 
 
-def _loop(settings: Settings, plan: Plan, loop: Loop) -> Iterator[str]:
+def _loop(plan: Plan, loop: Loop) -> Iterator[str]:
     yield f"{_INDENT}every {loop.interval:g} s"
     for task in loop.tasks:
         by_target: dict[tuple[str, ...], list[str]] = {}
         for name in sorted(task.names()):
             # An open-ended entry stands for names that begin so.
-            targets = plan.publishers_for(name.partition("!")[0], settings.output)
+            targets = plan.publishers_for(name.partition("!")[0])
             by_target.setdefault(targets, []).append(name)
         for targets, names in by_target.items():
             yield f"{_INDENT * 2}source {task.source!r}: {', '.join(names)}"

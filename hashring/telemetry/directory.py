@@ -129,7 +129,7 @@ class Directory:
         """Join, and wait until all who joined before are known.
 
         A store that is away is tried again, after ``retry_backoff`` seconds and then less often,
-        until it is back or :meth:`stop` is called.
+        until it is back or :meth:`stop` is called; without a ``retry_backoff`` it is an error.
 
         Returns:
             Whether it has joined; ``False`` after :meth:`stop`.
@@ -279,6 +279,8 @@ class Directory:
             try:
                 return self._join_now(group, part)
             except StoreUnavailable as error:
+                if not self._settings.retry_backoff:
+                    raise
                 log.warning("%s; trying again in %.1f s", error, pause)
                 self._stopping.wait(pause)
                 pause = min(2 * pause, self._settings.max_retry_interval)

@@ -15,7 +15,7 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-from hashring.errors import HashringError
+from hashring.errors import BadURL, HashringError
 from hashring.telemetry import plugins
 from hashring.telemetry.definitions import (
     MeterFilter,
@@ -30,7 +30,7 @@ from hashring.telemetry.definitions import (
 from hashring.telemetry.discovery import Discovery
 from hashring.telemetry.overlap import open_meters
 from hashring.telemetry.pollsters import Pollster
-from hashring.telemetry.publishers.base import masked
+from hashring.telemetry.publishers.base import Publisher, masked
 from hashring.telemetry.resource import Resource
 from hashring.telemetry.settings import Settings
 from hashring.telemetry.targets import static_resource
@@ -163,12 +163,16 @@ class Plan:
         pipeline: where samples go; ``None``: all to ``settings.output``.
         pollsters: every pollster that the groups use.
         unserved: what no pollster here can tell, by source: meters that are asked for by name.
+        unpolled: the ids of static resources that no pollster here can measure, by source.
+        output: where samples go without a pipeline.
     """
 
     groups: tuple[Group, ...]
     pipeline: Pipeline | None
     pollsters: tuple[Pollster, ...]
     unserved: Mapping[str, tuple[str, ...]]
+    unpolled: Mapping[str, tuple[str, ...]]
+    output: str
 
     def meters(self, *, local: bool) -> frozenset[str]:
         """Return the names of the meters of local, or of shared, resources."""
@@ -181,39 +185,57 @@ class Plan:
             for name in task.names()
         )
 
-    def unknown_publishers(self) -> dict[str, str]:
-        """Return what is wrong with the pipeline's publishers, by URL (secrets masked)."""
-        installed = set(plugins.names(plugins.PUBLISHERS))
-        return {
-            masked(url): f"sink {sink.name!r}: no publisher {url.partition(':')[0]}:// is "
-            f"installed; installed: {', '.join(sorted(installed))}"
-            for sink in (() if self.pipeline is None else self.pipeline.sinks)
-            for url in sink.publishers
-            if url.partition(":")[0] not in installed
-        }
-
-    def targets(self, otherwise: str) -> tuple[str, ...]:
-        """Return the URLs of all publishers that samples may go to, distinct.
-
-        Args:
-            otherwise: where they go without a pipeline.
-        """
+    @property
+    def targets(self) -> Mapping[str, tuple[str, ...]]:
+        """The URLs of all publishers that samples may go to, each with the sinks that name it."""
         if self.pipeline is None:
-            return (otherwise,)
-        return tuple(dict.fromkeys(url for sink in self.pipeline.sinks for url in sink.publishers))
+            return {self.output: ()}
+        found: dict[str, tuple[str, ...]] = {}
+        for sink in self.pipeline.sinks:
+            for url in sink.publishers:
+                found[url] = (*found.get(url, ()), sink.name)
+        return found
+
+    def publisher_problems(self) -> dict[str, HashringError]:
+        """Return what is wrong with the publishers, by URL (secrets masked)."""
+        return {
+            masked(url): error
+            for url, sinks in self.targets.items()
+            if (error := _problem(url, sinks)) is not None
+        }
 
     def check_publishers(self) -> None:
         """Make sure that samples have somewhere to go.
 
         Raises:
-            UnknownPlugin: no plug-in serves a publisher that the pipeline names.
+            UnknownPlugin: no plug-in serves a publisher that is named.
+            BadURL: one has an option that is unknown or ill-typed.
+            HashringError: the plug-in cannot be used.
         """
-        for problem in self.unknown_publishers().values():
-            raise plugins.UnknownPlugin(problem)
+        for problem in self.publisher_problems().values():
+            raise problem
 
-    def publishers_for(self, meter: str, otherwise: str) -> tuple[str, ...]:
+    def publishers_for(self, meter: str) -> tuple[str, ...]:
         """Return the URLs of the publishers that a meter's samples go to."""
-        return (otherwise,) if self.pipeline is None else self.pipeline.publishers_for(meter)
+        return (self.output,) if self.pipeline is None else self.pipeline.publishers_for(meter)
+
+
+def _problem(url: str, sinks: Sequence[str]) -> HashringError | None:
+    """Return why a publisher cannot be used, as far as its URL tells."""
+    where = f"sink {', '.join(map(repr, sinks))}" if sinks else "[hashring] output"
+    scheme = url.partition("://")[0]
+    installed = plugins.names(plugins.PUBLISHERS)
+    if scheme not in installed:
+        return plugins.UnknownPlugin(
+            f"{where}: no publisher {scheme}:// is installed; installed: {', '.join(installed)}"
+        )
+    try:
+        plugins.load(plugins.PUBLISHERS, scheme, Publisher).check(url)  # type: ignore[type-abstract]
+    except BadURL as error:
+        return BadURL(f"{where}: {error}")
+    except HashringError as error:
+        return error
+    return None
 
 
 def make_plan(settings: Settings, plugins: Plugins | None = None) -> Plan:
@@ -245,11 +267,14 @@ def _planned(
     finders: dict[str, Finder] = {}
     tasks: dict[str, dict[float, list[Task]]] = defaultdict(lambda: defaultdict(list))
     unserved: dict[str, tuple[str, ...]] = {}
+    unpolled: dict[str, tuple[str, ...]] = {}
     for source in polling.sources:
         chosen = [pollster for pollster in plugins.pollsters if _serves(pollster, source.meters)]
         missing = _missing(source.meters, chosen)
         if missing:
             unserved[source.name] = missing
+        if chosen and (left := _left(source.resources, chosen)):
+            unpolled[source.name] = left
         for finder, pollsters in _finders(source, chosen, plugins):
             finder = finders.setdefault(finder.name, finder)
             tasks[finder.name][source.interval].append(
@@ -266,7 +291,7 @@ def _planned(
             f"nothing to poll in the namespaces {', '.join(settings.namespaces)}: no pollster "
             f"that is installed tells what the sources "
             f"{', '.join(repr(source.name) for source in polling.sources)} ask for; "
-            "look at their meters, or install the plug-in that tells them"
+            "look at their meters and static resources, or install the plug-in that tells them"
         )
     used = {
         id(pollster): pollster
@@ -275,7 +300,7 @@ def _planned(
         for task in loop.tasks
         for pollster in task.pollsters
     }
-    return Plan(groups, pipeline, tuple(used.values()), unserved)
+    return Plan(groups, pipeline, tuple(used.values()), unserved, unpolled, settings.output)
 
 
 def _loops(tasks: Mapping[float, Sequence[Task]]) -> tuple[Loop, ...]:
@@ -314,6 +339,13 @@ def _missing(meters: MeterFilter, chosen: Sequence[Pollster]) -> tuple[str, ...]
     )
 
 
+def _left(texts: Sequence[str], chosen: Sequence[Pollster]) -> tuple[str, ...]:
+    """Return the ids of static resources that none of these pollsters measures."""
+    kinds = frozenset[str]().union(*(pollster.kinds for pollster in chosen))
+    resources = [static_resource(text) for text in dict.fromkeys(texts)]
+    return tuple(resource.id for resource in resources if resource.kind not in kinds)
+
+
 def _patterns(meters: MeterFilter, prefix: str) -> set[str]:
     """Return what a source asks for among the names that begin so, as an announcement has it."""
     excluded = [pattern[1:] for pattern in meters.patterns if pattern.startswith("!")]
@@ -336,10 +368,14 @@ def _finders(
         return []
     found: list[tuple[Finder, list[Pollster]]] = []
     if source.resources:
-        found.append((_static(source.resources), list(chosen)))
+        # What these are is known now, and so is which pollsters have nothing to do with them.
+        kinds = {static_resource(text).kind for text in source.resources}
+        able = [pollster for pollster in chosen if kinds & pollster.kinds]
+        if able:
+            found.append((_static(source.resources), able))
     distinct = dict.fromkeys(source.discovery)
     found.extend((_discovery(text, plugins), list(chosen)) for text in distinct)
-    if not found:
+    if not source.resources and not source.discovery:
         by_default: dict[str, list[Pollster]] = defaultdict(list)
         for pollster in chosen:
             if pollster.default_discovery:
@@ -372,8 +408,12 @@ def _static(texts: Sequence[str]) -> Finder:
 def _discovery(text: str, plugins_: Plugins) -> Finder:
     name, parameter = split_discovery(text)
     discovery = plugins_.discoveries[name]
+    # The name is seen in the store, in logs and in status files.
+    shown = masked(text)
+    if shown != text:
+        shown += f"#{hashlib.sha256(text.encode()).hexdigest()[:8]}"
     return Finder(
-        f"discovery:{text}#{discovery.scope}" if discovery.scope else f"discovery:{text}",
+        f"discovery:{shown}#{discovery.scope}" if discovery.scope else f"discovery:{shown}",
         f"discovery {masked(text)}",
         lambda: discovery.discover(parameter),
         discovery.is_local,

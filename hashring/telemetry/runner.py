@@ -111,7 +111,7 @@ class Shared:
         """Take what a reload has read; polls that run are finished by what was before."""
         self.settings = settings
         # One value, so that no thread notes what the plan of before said as the new one's word.
-        self._routes: tuple[Plan, str, dict[str, tuple[str, ...]]] = (plan, settings.output, {})
+        self._routes: tuple[Plan, dict[str, tuple[str, ...]]] = (plan, {})
 
     def pool(self, source: str) -> Pool:
         """Return the pool of a source's polls."""
@@ -122,10 +122,10 @@ class Shared:
 
     def targets(self, meter: str) -> tuple[str, ...]:
         """Return the URLs of the publishers that a meter's samples go to."""
-        plan, output, known = self._routes
+        plan, known = self._routes
         found = known.get(meter)
         if found is None:
-            found = known[meter] = plan.publishers_for(meter, output)
+            found = known[meter] = plan.publishers_for(meter)
         return found
 
     def keep_pools(self, sources: Collection[str]) -> None:

@@ -49,6 +49,8 @@ class Status:
         last_poll: when it last published polls: wall-clock seconds since the epoch.
         polls: how many polls it has made; samples: how many samples it has published.
         failures: how many polls or publications have failed.
+        causes: how many for each cause, and beside them what is no failure: resources that were
+            gone, and turns that were left out.
         missed: how many windows it has skipped because it was late itself.
         hanging: how many calls were given up and have not come back.
         groups: each group by name.
@@ -70,6 +72,7 @@ class Status:
     failures: int = 0
     missed: int = 0
     hanging: int = 0
+    causes: Mapping[str, int] = dataclasses.field(default_factory=dict)
     groups: Mapping[str, GroupStatus] = dataclasses.field(default_factory=dict)
     publishers: Mapping[str, Mapping[str, int]] = dataclasses.field(default_factory=dict)
 

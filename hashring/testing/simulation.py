@@ -12,7 +12,7 @@ After every step a run checks that
 * what a running cycle has pinned is in hand for as long as the cycle is valid;
 
 and, once the faults have stopped, that the group settles and holds every slot. With windows it
-counts, for each slot and window, how often it was worked (DESIGN 4.6).
+counts, for each loop, slot and window, how often it was worked (DESIGN 4.6).
 
 Run it: ``python -m hashring.testing.simulation --runs 20000``. A violation prints its seed;
 ``--seed N --runs 1 --trace`` shows that run step by step.
@@ -144,7 +144,9 @@ class Profile:
         slow: the probability that a request, or its answer, takes long.
         slowest: how long, in seconds.
         windows: members work windows, and each slot's are counted.
+        loops: the intervals, in seconds, of the loops that each member has.
         exactly: every window of every slot must be worked exactly once.
+        at_most_once: no window of a slot may be worked twice.
         forgetful: the store may forget.
         on_crash: ``"repeat"`` or ``"skip"``.
         drift: the most by which the rate of a member's clock differs from the store's.
@@ -158,7 +160,9 @@ class Profile:
     slow: float = 0.0
     slowest: float = 0.0
     windows: bool = False
+    loops: tuple[float, ...] = (INTERVAL,)
     exactly: bool = False
+    at_most_once: bool = False
     forgetful: bool = False
     on_crash: str = "repeat"
     drift: float = 0.0
@@ -208,6 +212,32 @@ PROFILES: dict[str, Profile] = {
         skew=0.1,
         windows=True,
         exactly=True,
+    ),
+    "ending": Profile(
+        rates=(("join", 5.0), ("end", 5.0), ("drain", 2.0), ("restart", 1.0)),
+        slow=0.02,
+        slowest=0.3,
+        skew=0.1,
+        windows=True,
+        exactly=True,
+    ),
+    "two-loops": Profile(
+        rates=(("join", 4.0), ("drain", 3.0), ("restart", 4.0), ("flap", 1.0), ("roll", 0.5)),
+        slow=0.02,
+        slowest=0.3,
+        skew=0.1,
+        windows=True,
+        loops=(INTERVAL, 2.5 * INTERVAL),
+        exactly=True,
+    ),
+    "two-loops-ending": Profile(
+        rates=(("join", 5.0), ("end", 5.0), ("drain", 2.0), ("restart", 1.0)),
+        slow=0.02,
+        slowest=0.3,
+        skew=0.1,
+        windows=True,
+        loops=(INTERVAL, 2.5 * INTERVAL),
+        at_most_once=True,
     ),
     "crash-skip": Profile(
         rates=(("join", 1.0), ("crash", 1.0), ("restart", 1.0)),
@@ -305,12 +335,14 @@ class _Actor:
             ttl=TTL,
             weight=weight,
         )
-        self.stream: Stream | None = None
+        self.streams: list[Stream] = []
         self.stopping = False
+        self.ending = False  # the loops end after the cycle in hand, and the member stays a while
         self.reconciling: _Process | None = None
         self.beating: _Process | None = None
-        self.cycling: _Process | None = None
-        self.cycle: tuple[SlotSet, int] | None = None
+        self.cycling: list[_Process] = []
+        self.numbers = itertools.count()
+        self.running: dict[int, tuple[SlotSet, int]] = {}  # by cycle: its slots and the lease
         self.incarnations_seen = {self.handoff.incarnation}
 
     # ---- clocks ---------------------------------------------------------------------------
@@ -324,10 +356,6 @@ class _Actor:
     def label(self) -> float:
         newest = newest_start(self.streams)
         return max(self.wall(), newest + 1e-6)
-
-    @property
-    def streams(self) -> Sequence[Stream]:
-        return () if self.stream is None else (self.stream,)
 
     # ---- the threads ----------------------------------------------------------------------
 
@@ -346,7 +374,7 @@ class _Actor:
                     yield _Call(functools.partial(store.publish, member=self.name, record=record))
                     handoff.published()
                     self.take_gains()
-                    self.world.wake(self.cycling)
+                    self.wake_loops()
                 elif isinstance(action, Leave):
                     break
                 elif action is not None:
@@ -382,7 +410,7 @@ class _Actor:
                 )
                 self.take_gains()
                 if handoff.is_settled and not was_settled:
-                    self.world.wake(self.cycling)
+                    self.wake_loops()
             except LeaseLost:
                 handoff.lease_lost()
                 action = None
@@ -425,23 +453,27 @@ class _Actor:
             pause = started + TTL / 3 - self.local() if token >= 0 else 0.3
             yield _Sleep(max(0.001, pause), wakes=True)
 
-    def cycles(self) -> _Process:
+    def cycles(self, interval: float) -> _Process:
         handoff, random_, world = self.handoff, self.world.random, self.world
         while handoff.state(self.local()) in ("joining", "fenced"):
             yield _Sleep(0.3, wakes=True)
-        stream = self.stream = Stream(
-            INTERVAL,
+        self.take_gains()
+        stream = Stream(
+            interval,
             wall=self.wall(),
             since=handoff.since,
             on_crash=world.profile.on_crash,
             catch_up=TTL,
         )
         stream.open(self.wall())
-        handoff.take_gains()
+        self.streams.append(stream)
         lazy = random_.random() < 0.2
-        for number in itertools.count():
+        while True:
             while True:
                 if handoff.has_left:
+                    return
+                if self.ending:
+                    self.close(stream)
                     return
                 wall = self.wall()
                 due: Due | None = None
@@ -454,45 +486,53 @@ class _Actor:
                             and can_yield(stream, self.streams, due)
                         )
                     ):
-                        stream.closed = True
+                        self.close(stream)
                         return
                     if due is not None and (due.slots or handoff.is_settled):
                         break
                 elif self.stopping:
-                    stream.closed = True
+                    self.close(stream)
                     return
                 pause = stream.next_start() - wall
                 if pause <= 0:  # fenced, or an empty share that may yet grow
                     pause = 0.4
                 yield _Sleep(min(0.5, max(0.002, pause)), wakes=True)
             assert due is not None
+            number = next(self.numbers)
             handoff.pin(number, due.slots)
             stream.started(due)
-            self.cycle = (due.slots, handoff.lease)
+            self.running[number] = (due.slots, handoff.lease)
             span = 0.9 if lazy else 0.3
             # Late work is a few slots: it takes a part of the time that a share takes.
-            busy = random_.uniform(0.0, 0.05 if due.late else span) * INTERVAL
+            busy = random_.uniform(0.0, 0.05 if due.late else span) * interval
             yield _Sleep(busy / 2)
-            if self.cycle_is_valid():
-                world.work(self, due)
+            if self.is_valid(number):
+                world.work(self, interval, due)
             yield _Sleep(busy / 2)
-            self.cycle = None
+            del self.running[number]
             handoff.unpin(number)
             world.wake(self.reconciling)
 
-    def cycle_is_valid(self) -> bool:
+    def close(self, stream: Stream) -> None:
+        stream.closed = True
+        self.world.wake(self.reconciling)
+
+    def is_valid(self, cycle: int) -> bool:
         return (
-            self.cycle is not None
-            and self.cycle[1] == self.handoff.lease
-            and self.local() < self.handoff.deadline
+            self.running[cycle][1] == self.handoff.lease and self.local() < self.handoff.deadline
         )
 
     def take_gains(self) -> None:
-        gains = self.handoff.take_gains() if self.stream is not None else ()
-        if self.stream is not None and gains:
-            self.stream.gain(gains, self.wall())
+        gains = self.handoff.take_gains()
+        if self.streams and gains:
+            for stream in self.streams:
+                stream.gain(gains, self.wall())
             self.world.result.gains += 1
-            self.world.wake(self.cycling)
+            self.wake_loops()
+
+    def wake_loops(self) -> None:
+        for loop in self.cycling:
+            self.world.wake(loop)
 
     def in_hand(self) -> SlotSet:
         return self.handoff.in_hand(self.local())
@@ -529,8 +569,8 @@ class _World:
         self._names = itertools.count()
         self._empty = SlotSet.empty(64)
         self._full = SlotSet.full(64)
-        self._once: dict[int, SlotSet] = {}
-        self._twice: dict[int, SlotSet] = {}
+        self._once: dict[tuple[float, int], SlotSet] = {}  # by interval and window
+        self._twice: dict[tuple[float, int], SlotSet] = {}
         self._said: dict[bytes, tuple[str, SlotSet]] = {}  # record: incarnation, what it allows
         self._disturbed: list[tuple[float, float]] = []
 
@@ -668,6 +708,8 @@ class _World:
                     self.drain(what[1])
                 else:
                     self._push(self.now + 0.3, None, what)
+            elif what[0] == "ended":
+                self.drain(what[1])
             else:
                 self._land(*what)
                 self._check(what[0])
@@ -682,6 +724,7 @@ class _World:
             and all(
                 actor.paused_until <= self.now
                 and not actor.stopping
+                and not actor.ending
                 and actor.handoff.state(actor.local()) == "settled"
                 for actor in self.live()
             )
@@ -705,8 +748,10 @@ class _World:
         actor.beating = actor.heartbeats()
         self._push(self.now + 0.001, actor, actor.beating)
         if self.profile.windows:
-            actor.cycling = actor.cycles()
-            self._push(self.now + 0.002, actor, actor.cycling)
+            for interval in self.profile.loops:
+                loop = actor.cycles(interval)
+                actor.cycling.append(loop)
+                self._push(self.now + 0.002, actor, loop)
         self.say(f"start {actor.name} weight {weight}")
         return actor
 
@@ -715,7 +760,9 @@ class _World:
 
     def _event(self, kind: str) -> None:
         random_ = self.random
-        candidates = [actor for actor in self.live() if not actor.stopping]
+        candidates = [
+            actor for actor in self.live() if not actor.stopping and not actor.ending
+        ]
         self.result.events[kind] += 1
         if kind == "join":
             if len(candidates) < 8:
@@ -749,6 +796,13 @@ class _World:
             self._push(self.now + random_.uniform(0.0, 0.2), None, ("drain", flapping))
         elif kind == "drain":
             self.drain(actor)
+        elif kind == "end":
+            # As `break` does, and a drain after it: at once, or some windows later.
+            self.say(f"end the loops of {actor.name}")
+            actor.ending = True
+            actor.wake_loops()
+            linger = random_.choice((0.0, random_.uniform(0.0, 0.5), random_.uniform(0.5, 1.5)))
+            self._push(self.now + linger, None, ("ended", actor))
         elif kind == "restart":
             self.drain(actor)
             self._push(self.now + random_.uniform(0.0, 1.0), None, ("event", "join"))
@@ -762,6 +816,7 @@ class _World:
         return any(
             other is not actor
             and not other.stopping
+            and not other.ending
             and other.handoff.weight > 0
             and other.handoff.is_settled
             for other in self.live()
@@ -772,7 +827,7 @@ class _World:
         actor.stopping = True
         actor.handoff.drain()
         self.wake(actor.reconciling)
-        self.wake(actor.cycling)
+        actor.wake_loops()
 
     def left(self, actor: _Actor) -> None:
         self.say(f"left {actor.name}")
@@ -790,8 +845,9 @@ class _World:
             self.result.transitions[change] += 1
             actor.state = state
         mine = actor.in_hand()
-        if actor.cycle_is_valid() and actor.cycle is not None and not actor.cycle[0] <= mine:
-            raise self.violation(f"{actor.name}: a running cycle lost slots that it had pinned")
+        for cycle, (pinned, _) in actor.running.items():
+            if actor.is_valid(cycle) and not pinned <= mine:
+                raise self.violation(f"{actor.name}: a running cycle lost slots that it had pinned")
         if not mine:
             return
         for other in self._holders():
@@ -823,17 +879,20 @@ class _World:
             ]
         return self.actors
 
-    def work(self, actor: _Actor, due: Due) -> None:
-        self.say(f"{actor.name} works {len(due.slots)} slots of window {due.window}")
-        before = self._once.get(due.window, self._empty)
+    def work(self, actor: _Actor, interval: float, due: Due) -> None:
+        self.say(f"{actor.name} works {len(due.slots)} slots of {_named(interval, due.window)}")
+        place = interval, due.window
+        before = self._once.get(place, self._empty)
         repeated = before & due.slots
         if repeated:
-            self._twice[due.window] = self._twice.get(due.window, self._empty) | repeated
-            if self.profile.exactly or self.profile.on_crash == "skip":
+            self._twice[place] = self._twice.get(place, self._empty) | repeated
+            profile = self.profile
+            if profile.exactly or profile.at_most_once or profile.on_crash == "skip":
                 raise self.violation(
-                    f"{actor.name} repeats slots {sorted(repeated)} of window {due.window}"
+                    f"{actor.name} repeats slots {sorted(repeated)} of "
+                    f"{_named(interval, due.window)}"
                 )
-        self._once[due.window] = before | due.slots
+        self._once[place] = before | due.slots
 
     def _finish(self, end: float) -> None:
         for actor in self.live():
@@ -847,27 +906,38 @@ class _World:
         self._count_windows(end)
 
     def _count_windows(self, end: float) -> None:
-        if not self._once:
-            return
+        for interval in self.profile.loops:
+            self._count_windows_of(interval, end)
+
+    def _count_windows_of(self, interval: float, end: float) -> None:
         # From the first window in which somebody could own every slot.
-        full = [window for window, once in self._once.items() if once == self._full]
-        first, last = min(full, default=int(1000 + end)), int(1000 + end - 3)
-        for window in range(first, last + 1):
-            once = self._once.get(window, self._empty)
+        full = [
+            window
+            for (length, window), once in self._once.items()
+            if length == interval and once == self._full
+        ]
+        last = int((1000 + end - 3 * INTERVAL) // interval)
+        for window in range(min(full, default=last + 1), last + 1):
+            once = self._once.get((interval, window), self._empty)
             self.result.worked += len(once)
-            self.result.repeated += len(self._twice.get(window, self._empty))
+            self.result.repeated += len(self._twice.get((interval, window), self._empty))
             missing = self._full - once
             self.result.missed += len(missing)
-            if missing and not self._may_miss(window):
-                raise self.violation(f"window {window} was missed for slots {sorted(missing)}")
+            if missing and not self._may_miss(window * interval - 1000):
+                raise self.violation(
+                    f"{_named(interval, window)} was missed for slots {sorted(missing)}"
+                )
 
-    def _may_miss(self, window: int) -> bool:
+    def _may_miss(self, start: float) -> bool:
         if self.profile.exactly:
             return False
-        if self.profile.loss or self.profile.forgetful:
-            return True  # Chaos: 4.1 is what those runs are about.
-        start = window * INTERVAL - 1000
+        if self.profile.loss or self.profile.forgetful or self.profile.at_most_once:
+            return True
         return any(begin - 1.5 <= start <= end for begin, end in self._disturbed)
+
+
+def _named(interval: float, window: int) -> str:
+    return f"window {window}" if interval == INTERVAL else f"window {window} of {interval:g} s"
 
 
 def run(

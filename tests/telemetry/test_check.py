@@ -124,7 +124,7 @@ def test_a_store_of_one_host_is_called_one(definitions):
 
 def test_secrets_are_masked_wherever_they_stand(definitions):
     given = definitions(
-        {"resources": ["snmp://me:hunter2@switch"]},
+        {"resources": ["tank://me:hunter2@switch"], "discovery": ["tanks://me:hunter2@sd"]},
         publishers={"coop": (["*"], ["pigeon://me:hunter2@coop?password=hunter2"])},
         backend_url="redis://:hunter2@127.0.0.1:1/0?connect_timeout=0.2",
     )

@@ -174,9 +174,7 @@ def test_sub_groups_poll_side_by_side_each_resource_once(web, tmp_path):
     with RedisServer() as server:
         url = f"redis://{server.address}"
         first = [dict(sources(web)[0], resources=urls(web, 100, "first-"))]
-        second = [
-            dict(sources(web)[0], meters=["web2.load"], resources=urls(web, 100, "second-"))
-        ]
+        second = [dict(sources(web)[0], meters=["web2.load"], resources=urls(web, 100, "second-"))]
         definitions = [LOAD, LOAD | {"name": "web2.load"}]
         with fleet(tmp_path, url, first, definitions=definitions) as agents:
             polling = agents.write_sources(second, "second.yaml")

@@ -83,6 +83,16 @@ class Publisher(abc.ABC):
         self.settings = settings
         self._causes: set[str] = set()
 
+    @classmethod
+    def check(cls, url: str) -> None:
+        """Check a sink's URL without going there, so that a wrong one is told at the start.
+
+        Raises:
+            BadURL: it has an option that is unknown or ill-typed.
+        """
+        if cls.options:  # a plug-in that declares none may read its URL by itself
+            _typed(url.partition("?")[2], cls.options, masked(url))
+
     @abc.abstractmethod
     def publish(self, samples: Sequence[Sample]) -> None:
         """Hand over samples; when it returns, the sink has taken them or will never take them.
