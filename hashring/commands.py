@@ -21,7 +21,7 @@ from hashring.telemetry.exit_codes import FAILED
 from hashring.telemetry.launch import Launch
 from hashring.telemetry.plan import make_plan
 from hashring.telemetry.settings import Settings
-from hashring.telemetry.signals import Signals
+from hashring.telemetry.signals import Signals, hold_reloads
 from hashring.telemetry.supervisor import Supervisor, configure_logging
 
 __all__ = ["hashring"]
@@ -332,6 +332,8 @@ def _run_configured(
 def _run(launch: Launch, workers: int, log_level: str) -> int:
     if workers > 1:
         return _supervise(launch, workers, log_level)
+    if launch.is_configured:
+        hold_reloads()
     running = launch.agent()
     with Signals(running.stop, reload=running.reload if launch.is_configured else None):
         running.run()

@@ -16,7 +16,7 @@ import threading
 from collections.abc import Callable
 from types import FrameType, TracebackType
 
-__all__ = ["Signals"]
+__all__ = ["Signals", "hold_reloads"]
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +35,14 @@ def _nothing(number: int, frame: FrameType | None) -> None:
     """Stand in for the default action; the thread acts."""
 
 
+def hold_reloads() -> None:
+    """Let a SIGHUP wait for :class:`Signals`: before, it would end this process.
+
+    To be called in the main thread, before others are started.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+
+
 class Signals:
     """Calls ``stop`` on the first SIGTERM or Ctrl-C, ``abort`` on a second Ctrl-C, and ``reload``
     on each SIGHUP before them.
@@ -48,7 +56,7 @@ class Signals:
         reload: called from that thread on SIGHUP, perhaps several times, never after ``stop``.
             It must return soon, since the other signals wait for it: set a flag, and let another
             thread do the work. What it raises is logged. Without it SIGHUP does what it did
-            before.
+            before; with it, one that :func:`hold_reloads` has kept is heard now.
     """
 
     def __init__(
@@ -76,6 +84,7 @@ class Signals:
         }
         if self._reload is not None:
             self._before[signal.SIGHUP] = signal.signal(signal.SIGHUP, _nothing)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
         return self
 
     def __exit__(

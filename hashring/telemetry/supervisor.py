@@ -73,7 +73,8 @@ def start_worker(
     # A process inherits what its parent blocks: it is deaf to Ctrl-C from its first step on. The
     # tracker would be started first, and unblock what is blocked.
     multiprocessing.resource_tracker.ensure_running()
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    # A reload is for it once it listens; until then the signal waits.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
     try:
         process.start()
     finally:

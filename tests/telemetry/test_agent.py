@@ -16,7 +16,7 @@ import pytest
 
 import hashring
 from hashring import clock
-from hashring.errors import MemberExists
+from hashring.errors import MemberExists, StoreUnavailable
 from hashring.telemetry.agent import Agent, make_outlet
 from hashring.telemetry.audit import Event, audit
 from hashring.telemetry.delivery import Delivery, Direct
@@ -539,6 +539,14 @@ def test_an_agent_that_waits_for_its_store_can_be_stopped(locked, until, caplog,
     thread.join(10)
     assert not thread.is_alive()
     assert waiting.status().state == "left"
+
+
+@pytest.mark.parametrize("announce", [False, True])
+def test_a_store_that_is_away_is_an_error_where_it_is_not_to_be_waited_for(locked, announce):
+    given = settings(backend_url=locked[0], retry_backoff=0.0)
+
+    with pytest.raises(StoreUnavailable):
+        Agent(given, plan=plan(given), outlet=Shelf(), announce=announce).run()
 
 
 def test_an_agent_whose_meters_overlap_with_anothers_is_refused_by_name(plant, until, tmp_path):

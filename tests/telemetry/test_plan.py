@@ -94,7 +94,9 @@ def test_sources_with_one_discovery_share_its_group_each_at_its_interval(polling
 
 def test_the_prefix_stands_in_front_of_every_group_and_the_host_behind_local_ones(polling):
     given = polling(
-        {"discovery": ["tanks", "sheds"], "resources": ["a"]}, group_prefix="blue", host="web1"
+        {"discovery": ["tanks", "sheds"], "resources": ["tank://a"]},
+        group_prefix="blue",
+        host="web1",
     )
 
     found = plan(given, tanks=Tanks(given), sheds=LocalTanks(given))
@@ -157,7 +159,7 @@ print(*(group.name for group in make_plan(given, Plugins({}, (Levels(given),))).
 
 
 def test_processes_name_a_list_of_resources_alike_whatever_their_hash_seed(polling, tmp_path):
-    lists = (["snmp://b", "snmp://a"], ["snmp://a", "snmp://b", "snmp://a"], ["snmp://a"])
+    lists = (["tank://b", "tank://a"], ["tank://a", "tank://b", "tank://a"], ["tank://a"])
     told = []
     for seed, resources in zip(("1", "2", "3"), lists, strict=True):
         path = polling({"resources": resources}).polling_file
@@ -173,6 +175,59 @@ def test_processes_name_a_list_of_resources_alike_whatever_their_hash_seed(polli
     assert told[0].startswith("resources:")
     assert told[0] == told[1]  # the same resources, in another order and one twice
     assert told[0] != told[2]
+
+
+def test_static_resources_that_no_pollster_here_measures_are_named_by_source(polling):
+    given = polling({"resources": ["snmp://a", "tank://b"]}, {"resources": ["snmp://me:pw@c"]})
+
+    found = plan(given)
+
+    assert len(found.groups) == 1
+    assert found.unpolled == {"s0": ("snmp://a",), "s1": ("snmp://me:***@c",)}
+
+
+def test_a_group_of_resources_that_nobody_measures_is_not_joined(polling):
+    with pytest.raises(NothingToPoll, match="static resources"):
+        plan(polling({"resources": ["snmp://a"]}))
+
+
+def test_secrets_in_a_discovery_are_in_no_groups_name(polling):
+    given = polling(*({"discovery": [f"tanks://me:{word}@sd"]} for word in ("hunter2", "hunter3")))
+    tanks = Tanks(given)
+
+    found = plan(given, tanks=tanks)
+
+    # Two discoveries all the same, and each gets what was written.
+    assert len(set(names(found))) == 2
+    assert "hunter" not in str(names(found))
+    for group in found.groups:
+        group.finders[0].discover()
+    assert tanks.parameters == ["me:hunter2@sd", "me:hunter3@sd"]
+
+
+def test_every_publisher_is_checked_and_every_sink_that_names_it_is_told(tmp_path):
+    path = tmp_path / "pipeline.yaml"
+    sinks = {"one": "pigeon://", "two": "pigeon://", "three": "file:///x?max_byte=1"}
+    path.write_text(
+        json.dumps(
+            {
+                "sources": [
+                    {"name": "s", "interval": 5, "meters": ["*"], "sinks": list(sinks)},
+                ],
+                "sinks": [{"name": name, "publishers": [url]} for name, url in sinks.items()],
+            }
+        )
+    )
+
+    pigeon, file = plan(settings(pipeline_file=path)).publisher_problems().values()
+
+    assert "sink 'one', 'two': no publisher pigeon://" in str(pigeon)
+    assert "sink 'three': 'file:///x?max_byte=1': unknown option 'max_byte'" in str(file)
+
+
+def test_where_samples_go_without_a_pipeline_is_checked_too():
+    with pytest.raises(UnknownPlugin, match=r"\[hashring\] output: no publisher pigeon://"):
+        plan(settings(output="pigeon://coop")).check_publishers()
 
 
 def test_what_no_pollster_here_tells_is_named_by_source(polling):

@@ -132,3 +132,21 @@ def test_a_hangup_that_nobody_asked_to_hear_of_ends_the_program_as_ever(program)
     process.send_signal(signal.SIGHUP)
 
     assert process.wait(10) == -signal.SIGHUP
+
+
+def test_a_reload_that_comes_too_early_is_kept_until_somebody_listens():
+    script = """
+import os, signal, threading
+from hashring.telemetry.signals import Signals, hold_reloads
+hold_reloads()
+os.kill(os.getpid(), signal.SIGHUP)
+reloaded = threading.Event()
+with Signals(lambda: None, reload=reloaded.set):
+    assert reloaded.wait(10)
+print("done")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=False
+    )
+
+    assert (done.stdout, done.stderr, done.returncode) == ("done\n", "", 0)

@@ -11,6 +11,10 @@ import sys
 
 import pytest
 
+from hashring.telemetry.config import agent_settings
+from hashring.telemetry.launch import Launch
+from hashring.telemetry.supervisor import start_worker
+
 pytestmark = pytest.mark.timeout(120)
 
 
@@ -172,3 +176,19 @@ def test_systemd_hears_of_the_supervisor_alone(supervised, agents, log):
     assert heard[0][0].startswith((b"READY=1", b"WATCHDOG=1"))
     assert any(message.startswith(b"READY=1") for message, _ in heard)
     assert any(message == b"WATCHDOG=1" for message, _ in heard)
+
+
+def test_a_worker_that_is_told_to_reload_while_it_starts_lives_on(tmp_path):
+    settings = agent_settings(
+        backend_url=f"sqlite://{tmp_path}/agents.db",
+        output=str(tmp_path / "samples.jsonl"),
+        interval=0.5,
+        cycles=1,
+    )
+
+    worker = start_worker(Launch(settings), log_file=str(tmp_path / "log"))
+    os.kill(worker.pid, signal.SIGHUP)
+
+    worker.join(60)
+    assert worker.exitcode == 0
+    assert "no configuration to read anew" in (tmp_path / "log").read_text()
