@@ -38,6 +38,14 @@ SYSTEM_FOLDER = Path("/etc/ceilometer")
 _YEAR = 366 * 86_400.0
 
 
+def _is(kind: type[int] | type[float], value: Any) -> bool:
+    """Whether a value is, or spells, a number of this kind."""
+    try:
+        return not math.isnan(kind(value))
+    except (ValueError, TypeError, OverflowError):
+        return False
+
+
 class _Seconds(types.Float):
     """A finite number of seconds in a range."""
 
@@ -45,10 +53,9 @@ class _Seconds(types.Float):
         super().__init__(min=minimum, max=maximum, type_name="number of seconds")
 
     def __call__(self, value: Any) -> float:
-        number = super().__call__(value)
-        if number is None or math.isnan(number):
+        if not _is(float, value):
             raise ValueError("must be a number of seconds")
-        return float(number)
+        return float(super().__call__(value) or 0)
 
 
 class _Fraction(types.Float):
@@ -58,22 +65,18 @@ class _Fraction(types.Float):
         super().__init__(min=0.0, max=1.0, type_name="number from 0 to 1")
 
     def __call__(self, value: Any) -> float:
-        number = super().__call__(value)
-        if number is None or math.isnan(number):
+        if not _is(float, value):
             raise ValueError("must be a number from 0 to 1")
-        return float(number)
+        return float(super().__call__(value) or 0)
 
 
 class _Count(types.Integer):
     """A whole number in a range; unlike oslo.config's, never nothing."""
 
     def __call__(self, value: Any) -> int:
-        if isinstance(value, bool | float):
-            raise ValueError("must be a whole number")  # noqa: TRY004 - as all of these types do
-        number = super().__call__(value)
-        if number is None:
+        if isinstance(value, bool | float) or not _is(int, value):
             raise ValueError("must be a whole number")
-        return int(number)
+        return int(super().__call__(value) or 0)
 
 
 class _Text(types.String):
@@ -500,6 +503,13 @@ class _Read:
     def is_given(self, section: str, option: str) -> bool:
         return bool(self.variable(section, option) or self.given(section, option))
 
+    def where(self, section: str, option: str) -> str:
+        """Return where an option is given, or its name where it is not."""
+        if variable := self.variable(section, option):
+            return f"environment: {variable}"
+        found = self.given(section, option)
+        return found.where if found else f"[{section}] {option}"
+
     def place(self, section: str, option: str) -> str:
         """Return where an option's value comes from, and the value, for a message."""
         if variable := self.variable(section, option):
@@ -807,10 +817,18 @@ def _store(
         ttl = lease
     heartbeat_is_given = "heartbeat" in given or read.is_given("coordination", "heartbeat")
     if heartbeat_is_given and ttl <= heartbeat:
+        shown = {
+            name: f"--{name} = {value:g} s"
+            if name in given
+            else f"{read.where(section, name)} = {value:g} s"
+            for section, name, value in (
+                ("hashring", "ttl", ttl),
+                ("coordination", "heartbeat", heartbeat),
+            )
+        }
         raise BadOption(
-            f"{'--ttl' if 'ttl' in given else '[hashring] ttl'} = {ttl:g} s must be longer than "
-            f"{'--heartbeat' if 'heartbeat' in given else '[coordination] heartbeat'} = "
-            f"{heartbeat:g} s: after ttl a silent agent counts as dead"
+            f"{shown['ttl']} must be longer than {shown['heartbeat']}: "
+            "after ttl a silent agent counts as dead"
         )
     _loaded(url, ttl, where)
     return {

@@ -484,6 +484,9 @@ def test_a_bad_variable_is_refused_by_its_name(monkeypatch: pytest.MonkeyPatch):
     [
         ({"ttl": 0}, "--ttl = 0: "),
         ({"threads": 2.5}, "--threads = 2.5: must be a whole number"),
+        ({"threads": "many"}, "--threads = 'many': must be a whole number"),
+        ({"ttl": "soon"}, "--ttl = 'soon': must be a number of seconds"),
+        ({"spread": "wide"}, "--spread = 'wide': must be a number from 0 to 1"),
         ({"on_crash": "cry"}, "--on-crash = 'cry': "),
         ({"host": ""}, "--host = '': must not be empty"),
         ({"cycles": 0}, "--cycles = 0: "),
@@ -510,8 +513,9 @@ def test_a_lease_that_does_not_exceed_the_heartbeat_is_refused_with_both(write: 
     file = write("[coordination]\nheartbeat = 10\n[hashring]\nttl = 10\n")
     cache = write("[coordination]\nheartbeat=30\nbackend_url=memcached://m?timeout=30\n", "m.conf")
 
-    assert "[hashring] ttl = 10 s must be longer than [coordination] heartbeat = 10 s" in refused(
-        file
+    assert (
+        f"{file}:4: [hashring] ttl = 10 s must be longer than "
+        f"{file}:2: [coordination] heartbeat = 10 s" in refused(file)
     )
     assert "timeout = 30 s" in refused(cache)
     assert "[coordination] heartbeat = 30 s" in refused(cache)
