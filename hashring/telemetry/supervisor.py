@@ -50,6 +50,9 @@ def configure_logging(level: str, file: str | None = None) -> None:
         file: appended to.
     """
     logging.basicConfig(level=level.upper(), format=_FORMAT, filename=file, force=True)
+    # It tells of each try, where this package tells of an outage once; and it shows whole paths and
+    # queries, in which secrets may stand.
+    logging.getLogger("urllib3").setLevel(logging.ERROR)
 
 
 def start_worker(

@@ -192,3 +192,23 @@ def test_a_worker_that_is_told_to_reload_while_it_starts_lives_on(tmp_path):
     worker.join(60)
     assert worker.exitcode == 0
     assert "no configuration to read anew" in (tmp_path / "log").read_text()
+
+
+def test_what_a_library_says_of_each_try_is_not_in_the_log(tmp_path):
+    script = f"""
+import requests
+from hashring.telemetry.supervisor import configure_logging
+configure_logging("debug", {str(tmp_path / "log")!r})
+session = requests.Session()
+session.mount("http://", requests.adapters.HTTPAdapter(max_retries=1))
+try:
+    session.get("http://127.0.0.1:1/in?token=hunter2", timeout=5)
+except requests.ConnectionError:
+    print("refused")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True
+    )
+
+    assert done.stdout == "refused\n"
+    assert (tmp_path / "log").read_text() == ""
