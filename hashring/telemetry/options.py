@@ -266,7 +266,8 @@ _HASHRING_OPTS = [
         "drain_timeout",
         type=_Seconds(0.01),
         default=30.0,
-        help="Seconds that handing over may take when the agent ends.",
+        help="Seconds that an agent may take to end: for the polls in hand, the hand-over and the "
+        "samples that wait.",
     ),
     cfg.Opt(
         "interval",

@@ -52,7 +52,8 @@ class Settings:
         status_file: keep the agent's status here, as JSON; ``None``: nowhere.
         patience: seconds to wait for the lease of an agent of the same member id to run out,
             before it is an error; for whoever restarts an agent that died.
-        drain_timeout: seconds that handing over may take when the agent ends.
+        drain_timeout: seconds that an agent may take to end: for the polls in hand, the hand-over
+            and the samples that wait; the latter two have a little more where they need it.
         config_files: what these settings were read from, to be read again on a reload.
         config_dirs: folders of such files.
 
