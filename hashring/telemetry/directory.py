@@ -48,6 +48,10 @@ TTL = 10.0
 """The lease of every announcement in seconds, whatever the agents' own: agents whose ``ttl``
 differs could not be in one group. For so long an agent that was killed may still be seen."""
 
+LINGER = 3.0
+"""Seconds for which an agent that is refused is still announced: the others look each second, and
+their stores tell them of a change within another."""
+
 _LOOK = 0.02
 """Seconds between two looks at what must change in this process's memory."""
 
@@ -157,7 +161,8 @@ class Directory:
         and for agents that start at this very moment.
 
         Raises:
-            OverlapRefused: naming all that is at odds; another agent was here first.
+            OverlapRefused: naming all that is at odds; another agent was here first. It has had
+                the time to see this one, and tells of it as well.
         """
         if self._settings.allow_overlap:
             return
@@ -177,6 +182,8 @@ class Directory:
                 if waited >= self._worth_waiting_for(seen, longest)
             ]
             if refused:
+                # The others are to tell of it too: who left at once would not be seen.
+                self._stopping.wait(LINGER)
                 raise OverlapRefused(refused)
             self._stopping.wait(_LOOK)
 

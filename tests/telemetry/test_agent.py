@@ -549,7 +549,9 @@ def test_a_store_that_is_away_is_an_error_where_it_is_not_to_be_waited_for(locke
         Agent(given, plan=plan(given), outlet=Shelf(), announce=announce).run()
 
 
-def test_an_agent_whose_meters_overlap_with_anothers_is_refused_by_name(plant, until, tmp_path):
+def test_an_agent_whose_meters_overlap_with_anothers_is_refused_by_name_on_both_sides(
+    plant, until, caplog
+):
     found = plant({"discovery": ["x"]}, announce=True, group_prefix="blue")
     until(lambda: found.since(), "the first one polls")
     given = dataclasses.replace(found.settings, member="b", group_prefix="green")
@@ -560,6 +562,9 @@ def test_an_agent_whose_meters_overlap_with_anothers_is_refused_by_name(plant, u
         Agent(given, plan=green, outlet=shelf, announce=True).run()
 
     assert "'a'" in str(failure.value)
+    [told] = [one for one in caplog.records if "both poll" in one.getMessage()]
+    assert told.getMessage().startswith("agent 'a'")  # the running one's words
+    assert "agent 'b'" in told.getMessage()
     assert shelf.taken() == []
     assert shelf.is_closed
     allowed = dataclasses.replace(given, allow_overlap=True, cycles=1)

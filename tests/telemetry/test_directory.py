@@ -25,6 +25,11 @@ def _no_thread_is_left(until):
     )
 
 
+@pytest.fixture(autouse=True)
+def _refused_agents_leave_at_once(monkeypatch):
+    monkeypatch.setattr(room, "LINGER", 0.0)
+
+
 @pytest.fixture(params=["memory", "sqlite"])
 def url(request, tmp_path):
     return {"memory": f"memory://{uuid.uuid4().hex}", "sqlite": f"sqlite://{tmp_path}/agents.db"}[
@@ -65,6 +70,40 @@ def test_agents_that_poll_the_same_under_one_prefix_go_on(accepted):
     a, b = accepted("a", "cpu"), accepted("b", "cpu")
 
     assert a.look() == b.look() == []
+
+
+def test_an_agent_that_is_refused_stays_until_the_others_have_told_of_it(
+    accepted, new, monkeypatch, until, caplog
+):
+    monkeypatch.setattr(room, "LINGER", 3600.0)
+    a = accepted("a", "cpu", prefix="one")
+    b = new("b", "cpu", prefix="two")
+    lingers, wait = threading.Event(), b._stopping.wait
+
+    def spy(seconds):
+        if seconds == room.LINGER:
+            lingers.set()
+        return wait(seconds)
+
+    monkeypatch.setattr(b._stopping, "wait", spy)
+    errors = []
+
+    def run():
+        try:
+            b.__enter__()
+        except OverlapRefused as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    assert lingers.wait(30)
+
+    until(a.look, "the other one sees it")
+    assert "agent 'a' on web1 (partitioning_group_prefix 'one') and agent 'b'" in caplog.text
+    assert thread.is_alive()
+    b.stop()
+    thread.join(30)
+    assert errors
 
 
 def test_a_meter_in_common_with_another_sub_group_is_refused_by_name(accepted, new):
