@@ -50,6 +50,8 @@ def report(settings: Settings, plan: Plan, *, look: bool = True) -> Iterator[str
             yield f"source {source!r}: no pollster here tells {', '.join(patterns)}"
         for source, ids in plan.unpolled.items():
             yield f"source {source!r}: no pollster here measures the resources {', '.join(ids)}"
+    for warning in plan.warnings():
+        yield f"warning: {warning}"
     for problem in problems(plan):
         yield f"problem: {problem}"
 

@@ -7,6 +7,7 @@ by its command line alone.
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,6 +17,8 @@ from hashring.telemetry.plan import Plan, make_plan
 from hashring.telemetry.settings import Settings
 
 __all__ = ["Launch"]
+
+log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +46,8 @@ class Launch:
         if not self.is_configured:
             return Agent(self.settings, plan=plan)
         plan.check_publishers()
+        for warning in plan.warnings():
+            log.warning("%s", warning)
         return Agent(self.settings, plan=plan, load=self._load, announce=True)
 
     def _load(self) -> tuple[Settings, Plan]:

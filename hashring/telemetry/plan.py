@@ -106,12 +106,14 @@ class Finder:
         description: for people.
         discover: finds them; see :meth:`Discovery.discover`.
         is_local: they belong to this host.
+        known: the ids of those that are known beforehand: static resources.
     """
 
     name: str
     description: str
     discover: Callable[[], Iterable[Resource]]
     is_local: bool
+    known: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -203,6 +205,30 @@ class Plan:
             for url, sinks in self.targets.items()
             if (error := _problem(url, sinks)) is not None
         }
+
+    def warnings(self) -> list[str]:
+        """Return what will be polled twice: static resources that several lists have.
+
+        Each list is a group of its own, whose members know nothing of the other's.
+        """
+        found: dict[tuple[str, ...], list[str]] = {}
+        seen: dict[tuple[float, str], list[tuple[Group, str, set[str]]]] = defaultdict(list)
+        for group in self.groups:
+            known = [id_ for finder in group.finders for id_ in finder.known]
+            for loop in group.loops:
+                for task in loop.tasks:
+                    names = task.names()
+                    for id_ in known:
+                        for other, source, theirs in seen[loop.interval, id_]:
+                            if other is not group and names & theirs:
+                                found.setdefault((source, task.source), []).append(id_)
+                                break
+                        seen[loop.interval, id_].append((group, task.source, names))
+        return [
+            f"the sources {first!r} and {second!r} have static resources in common, of which some "
+            f"samples come twice: {ids[0]}" + (f" and {len(ids) - 1} more" if len(ids) > 1 else "")
+            for (first, second), ids in found.items()
+        ]
 
     def check_publishers(self) -> None:
         """Make sure that samples have somewhere to go.
@@ -401,7 +427,11 @@ def _static(texts: Sequence[str]) -> Finder:
     digest = hashlib.sha256("\n".join(distinct).encode()).hexdigest()[:16]
     resources = [static_resource(text) for text in distinct]
     return Finder(
-        f"resources:{digest}", f"{len(distinct)} static resources", lambda: resources, False
+        f"resources:{digest}",
+        f"{len(distinct)} static resources",
+        lambda: resources,
+        False,
+        tuple(resource.id for resource in resources),
     )
 
 

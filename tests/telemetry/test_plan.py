@@ -186,6 +186,22 @@ def test_static_resources_that_no_pollster_here_measures_are_named_by_source(pol
     assert found.unpolled == {"s0": ("snmp://a",), "s1": ("snmp://me:***@c",)}
 
 
+def test_static_resources_that_two_lists_have_in_common_are_warned_of(polling):
+    one = {"resources": ["tank://a", "tank://b", "tank://c"]}
+    given = polling(
+        one,
+        {"resources": ["tank://c", "tank://b"], "meters": ["tank.*"]},
+        one,  # the same list: the same group, in which each is polled once
+        {"resources": ["tank://a"], "interval": 5},  # other windows
+        {"resources": ["tank://a"], "meters": ["tank.heat"]},  # other meters
+    )
+
+    [warning] = plan(given, Levels(given)).warnings()
+
+    assert "'s0' and 's1'" in warning
+    assert "tank://b and 1 more" in warning
+
+
 def test_a_group_of_resources_that_nobody_measures_is_not_joined(polling):
     with pytest.raises(NothingToPoll, match="static resources"):
         plan(polling({"resources": ["snmp://a"]}))
