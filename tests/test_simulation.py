@@ -7,6 +7,7 @@ import pytest
 from hashring.handoff import TRANSITIONS, Handoff
 from hashring.testing import simulation
 from hashring.testing.simulation import PROFILES, Violation, run
+from hashring.windows import Stream
 
 SEEDS = 400
 
@@ -133,6 +134,21 @@ def test_the_simulator_finds_a_planted_mistake(profile, trap, symptom):
     assert seeds_that_fail(profile, trap, symptom=symptom)
 
 
+class ForgetsWhatBeganSinceItClosed(Stream):
+    """A gain lets it skip to the present window, though nobody iterates it any more."""
+
+    def gain(self, batches, wall):
+        closed, self.closed = self.closed, False
+        super().gain(batches, wall)
+        self.closed = closed
+
+
+def test_the_simulator_finds_windows_that_a_closed_loop_forgot(monkeypatch):
+    monkeypatch.setattr(simulation, "Stream", ForgetsWhatBeganSinceItClosed)
+
+    assert seeds_that_fail("ending", Handoff, symptom="missed")
+
+
 @pytest.mark.parametrize("profile", sorted(PROFILES))
 def test_our_hand_off_has_no_violation_and_always_settles(profile):
     assert seeds_that_fail(profile, Handoff, range(25), enough=25) == []
@@ -147,6 +163,20 @@ def test_planned_changes_work_every_window_exactly_once():
     assert total.worked > 5_000
     assert (total.missed, total.repeated) == (0, 0)
     assert total.events["restart"] > 10
+
+
+def test_loops_that_end_before_their_members_cost_no_window_and_repeat_none():
+    one, two = simulation.Result(), simulation.Result()
+
+    for seed in range(5000, 5015):
+        one.add(run(seed, "ending"))
+        two.add(run(seed, "two-loops-ending"))
+
+    assert one.events["end"] > 20
+    assert one.events["stop"] > 10
+    assert (one.missed, one.repeated) == (0, 0)
+    assert two.events["end"] > 20
+    assert two.repeated == 0
 
 
 def test_every_state_change_that_the_code_names_does_happen():
