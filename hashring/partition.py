@@ -455,9 +455,17 @@ class Partition:
                     catch_up=max(interval, self.ttl),
                 )
                 self._streams[label] = stream
+            self._allow_catching_up()
         loop = Cycles(self, stream, jitter)
         self._loops.add(loop)
         return loop
+
+    def _allow_catching_up(self) -> None:
+        """Let every loop work what a slower one's cycle has held up, on whichever member."""
+        intervals = {stream.interval for stream in self._streams.values()}
+        if len(intervals) > 1:
+            for stream in self._streams.values():
+                stream.catch_up = max(stream.catch_up, max(intervals) + self.ttl)
 
     def _forget_loose_streams(self, wall: float) -> None:
         for label, stream in list(self._streams.items()):

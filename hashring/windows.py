@@ -79,6 +79,7 @@ class Stream:
             many seconds; the one that runs always is.
 
     Attributes:
+        catch_up: as above; may be raised.
         opened: somebody iterates it; before, it owes nothing.
         ending: whoever iterates it is to stop after the piece of work in hand.
         closed: nobody will iterate it any more.
@@ -96,7 +97,7 @@ class Stream:
     ) -> None:
         self.interval = checked_interval(interval)
         self._on_crash = checked_on_crash(on_crash)
-        self._catch_up = catch_up
+        self.catch_up = catch_up
         self._next = self.window_of(wall)
         self._late: list[_Late] = []
         self._newest = -math.inf  # the start of the newest window started
@@ -109,7 +110,7 @@ class Stream:
         self.gain((self._recent(batch, wall) for batch in since), wall)
 
     def _recent(self, batch: Batch, wall: float) -> Batch:
-        if batch.through >= (wall - self._catch_up if batch.certain else wall):
+        if batch.through >= (wall - self.catch_up if batch.certain else wall):
             return batch
         return Batch(batch.slots, self.start_of(self.window_of(wall)), batch.certain)
 
@@ -216,7 +217,7 @@ class Stream:
 
     def _oldest(self, wall: float, present: int) -> int:
         """Return the oldest window that is still worth working late."""
-        return min(present, self._first_from(wall - self._catch_up))
+        return min(present, self._first_from(wall - self.catch_up))
 
     def started(self, due: Due) -> None:
         """The slots of what :meth:`due` returned have been pinned: its work begins."""

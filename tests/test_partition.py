@@ -827,3 +827,15 @@ def test_a_record_that_is_garbage_is_reported_and_blocks_gains(join, url, caplog
 
     settled(b)
     assert "stranger" in caplog.text
+
+
+def test_a_quick_loop_catches_up_on_what_a_slow_one_may_have_held_up(join):
+    partition = join("m")
+    quick = partition.cycles(1.0)
+    assert quick._stream.catch_up == max(1.0, partition.ttl)
+
+    slow = partition.cycles(60.0)
+
+    assert quick._stream.catch_up == slow._stream.catch_up == 60.0 + partition.ttl
+    quick.close()
+    slow.close()

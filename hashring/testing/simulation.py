@@ -232,7 +232,7 @@ PROFILES: dict[str, Profile] = {
         skew=0.1,
         windows=True,
         loops=(INTERVAL, 2.5 * INTERVAL),
-        catch_up=4 * TTL,
+        catch_up=2.5 * INTERVAL + TTL,
         exactly=True,
     ),
     "two-loops-ending": Profile(
