@@ -2,9 +2,9 @@
 
     python -m bench.agent_costs --resources 100000 --interval 60
 
-One agent, alone in its group, so that all resources are its own; they come from a file of targets. The
-pollster does nothing and tells one volume, and the outlet counts: what is left is what we add to a
-poll. Times are processor time; shares are of one core, for one window.
+One agent, alone in its group, so that all resources are its own; they come from a file of
+targets. The pollster does nothing and tells one volume, and the outlet counts: what is left is what
+we add to a poll. Times are processor time; shares are of one core, for one window.
 """
 
 from __future__ import annotations
@@ -166,7 +166,8 @@ def main():
     most = system.getrusage(system.RUSAGE_SELF).ru_maxrss / 1024
     print(
         f"Memory: resources, their keys and the last list hold {held / 2**20:.0f} MiB "
-        f"({held / options.resources:.0f} bytes a resource); the process held {most:.0f} MiB at most."
+        f"({held / options.resources:.0f} bytes a resource); "
+        f"the process held {most:.0f} MiB at most."
     )
 
 

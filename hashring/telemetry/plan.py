@@ -5,7 +5,8 @@ can be looked at (`hashring agent check` prints it). This room knows no store, t
 
 A source asks for meters. Where it names discoveries or static resources, it wants them of those;
 where it names neither, of what each pollster's default discovery finds. Each discovery and each
-list of static resources is one group in the store, whose members share its resources.
+list of static resources is one group in the store, whose members share its resources; where it is
+polled at several intervals, it is one group for each.
 """
 
 from __future__ import annotations
@@ -307,8 +308,10 @@ def _planned(
                 Task(source.name, source.meters, tuple(pollsters))
             )
     groups = tuple(
-        Group(group_name(settings, finder), (finder,), _loops(tasks[name]))
+        Group(group_name(settings, finder, interval if longer else None), (finder,), (loop,))
         for name, finder in finders.items()
+        for longer, (interval, found) in enumerate(sorted(tasks[name].items()))
+        for loop in (Loop(interval, tuple(found)),)
     )
     if settings.group is not None and groups:
         groups = (_united(settings.group, groups),)
@@ -339,13 +342,22 @@ def _united(name: str, groups: Sequence[Group]) -> Group:
     for group in groups:
         for loop in group.loops:
             tasks[loop.interval].extend(loop.tasks)
-    finders = tuple(finder for group in groups for finder in group.finders)
-    return Group(name, finders, _loops(tasks))
+    finders = {finder.name: finder for group in groups for finder in group.finders}
+    return Group(name, tuple(finders.values()), _loops(tasks))
 
 
-def group_name(settings: Settings, finder: Finder) -> str:
-    """Return a group's name in the store: the prefix in front, this host's name behind."""
+def group_name(settings: Settings, finder: Finder, interval: float | None = None) -> str:
+    """Return a group's name in the store: the prefix in front, this host's name behind.
+
+    Args:
+        settings: of the agent.
+        finder: what finds the group's resources.
+        interval: of the group, where another one polls the same resources at shorter intervals.
+            In one group, a share could only change hands between two cycles of the slow loop.
+    """
     name = f"{settings.group_prefix}-{finder.name}" if settings.group_prefix else finder.name
+    if interval is not None:
+        name = f"{name}/{interval:g}s"
     return f"{name}@{settings.host}" if finder.is_local else name
 
 

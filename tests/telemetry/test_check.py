@@ -270,14 +270,19 @@ def test_a_pipeline_of_old_is_explained_as_its_documentation_does():
 
     by_group = dict(re.findall(r"^group (\S+)\n(.*?)(?=^\S|\Z)", text, re.MULTILINE | re.DOTALL))
     [static] = [name for name in by_group if name.startswith("resources:")]
-    # Every minute and every ten: two sources, one group.
+    # Every minute and every ten: two sources, a group for each.
     cpu = [line.strip() for line in by_group["discovery:local_instances"].splitlines()]
     assert cpu[cpu.index("every 60 s") + 1] == "source 'cpu_source': cpu"
+    cpu = [line.strip() for line in by_group["discovery:local_instances/600s"].splitlines()]
     assert cpu[cpu.index("every 600 s") + 1] == "source 'meter_source': cpu"
     # The other source's resources are polled for what the first one leaves out.
     assert "2 static resources" in by_group[static]
     assert "source 'network_source': hardware.cpu.util" in by_group[static]
     assert "every 600 s" in by_group[static]
-    assert set(by_group) == {"discovery:local_instances", static}
+    assert set(by_group) == {
+        "discovery:local_instances",
+        "discovery:local_instances/600s",
+        static,
+    }
     # Ceilometer's own bus is none of ours, which an operator is told before the agent starts.
     assert any("no publisher notifier:// is installed" in problem for problem in problems(found))

@@ -70,26 +70,27 @@ def test_a_discovery_that_is_named_twice_is_one_task(polling):
     assert len(group.loops[0].tasks) == 1
 
 
-def test_sources_with_one_discovery_share_its_group_each_at_its_interval(polling):
+def test_sources_with_one_discovery_share_a_group_for_each_interval(polling):
     given = polling(
-        {"interval": 60, "meters": ["tank.level"]},
         {"interval": 600, "meters": ["tank.heat"]},
+        {"interval": 60, "meters": ["tank.level"]},
         {"interval": 60, "meters": ["tank.*"]},
     )
 
-    [group] = plan(given, Levels(given), Heats(given), tanks=Tanks(given)).groups
+    found = plan(given, Levels(given), Heats(given), tanks=Tanks(given))
 
     told = {
-        loop.interval: [
+        group.name: [
             (task.source, sorted(type(one).__name__ for one in task.pollsters))
-            for task in loop.tasks
+            for task in group.loops[0].tasks
         ]
-        for loop in group.loops
+        for group in found.groups
     }
     assert told == {
-        60.0: [("s0", ["Levels"]), ("s2", ["Heats", "Levels"])],
-        600.0: [("s1", ["Heats"])],
+        "discovery:tanks": [("s1", ["Levels"]), ("s2", ["Heats", "Levels"])],
+        "discovery:tanks/600s": [("s0", ["Heats"])],
     }
+    assert [[loop.interval for loop in group.loops] for group in found.groups] == [[60.0], [600.0]]
 
 
 def test_the_prefix_stands_in_front_of_every_group_and_the_host_behind_local_ones(polling):
