@@ -230,6 +230,15 @@ class Cycles(Iterator[Cycle]):
         """How many windows this member skipped because it was late itself."""
         return self._stream.missed
 
+    @property
+    def started_through(self) -> int | None:
+        """The newest window that has begun, if it and all before it were started, by this member
+        or by who had its slots before; ``None`` while something waits to be started.
+        """
+        with self._partition._lock:
+            wall = clock.wall()
+            return self._stream.window_of(wall) if self._stream.next_start() > wall else None
+
     def __iter__(self) -> Self:
         return self
 

@@ -25,6 +25,7 @@ Rooms, in the order in which data flows through them::
     directory    Directory: where agents announce themselves
     spool        Spool: samples on disk until their sinks have taken them
     delivery     Outlet: takes samples from the loops to the publishers
+    done         DoneWindows: what an agent that comes next need not poll again
     poller       Pool: calls that run at once, each cut off at its deadline
     runner       Runner: one group of an agent: own, poll, check, put
     agent        Agent: all runners, begun and ended in order

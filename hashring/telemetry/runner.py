@@ -25,6 +25,7 @@ from hashring.errors import HashringError, MemberExists, StoreUnavailable
 from hashring.partition import Partition, join
 from hashring.ring import Keys
 from hashring.telemetry.delivery import Outlet
+from hashring.telemetry.done import DoneWindows
 from hashring.telemetry.machine import Gone
 from hashring.telemetry.plan import Finder, Group, Loop, Plan, Task
 from hashring.telemetry.poller import Backoff, Call, Failures, Hangs, Pool, TimedOut
@@ -102,6 +103,9 @@ class Shared:
         self.settings = settings
         self.outlet = outlet
         self.closed = closed
+        self.done = (
+            None if settings.state_dir is None else DoneWindows(settings.state_dir / "windows")
+        )
         self.failures = Failures()
         self._lock = threading.Lock()
         self._pools: dict[str, Pool] = {}
@@ -283,6 +287,7 @@ class _Loop:
         self._after = after
         self._in_hand: tuple[_Want, ...] = ()  # of the cycle that is worked now
         self._cycles: Cycles | None = None
+        self._done_before: int | None = None  # the newest window that was worked whole by then
         self._ending = False
         self.missed = 0
         self._thread = threading.Thread(
@@ -331,6 +336,7 @@ class _Loop:
         partition = self.runner.partition
         assert partition is not None
         windows: set[int] = set()
+        self._done_before = self._look_what_was_done()
         with partition.cycles(self.interval, on_crash=settings.on_crash) as cycles:
             self._cycles = cycles
             if self._ending:
@@ -338,14 +344,40 @@ class _Loop:
             for cycle in cycles:
                 assert cycle.window is not None
                 self.missed = cycles.missed
-                if cycle.start < self.runner.since:
+                if cycle.start < self.runner.since or self._was_done(cycle.window):
                     continue
                 self.runner.look_for_strangers()
                 self._work(cycle, cycle.window)
                 self._in_hand = ()
+                if cycle.valid:
+                    self._note_done(cycles)
                 windows.add(cycle.window)
                 if settings.cycles is not None and len(windows) >= settings.cycles:
                     return
+            # What others had worked may be this member's by now, and so the window is whole.
+            self._note_done(cycles)
+
+    def _was_done(self, window: int) -> bool:
+        """Whether a window was worked whole before this agent joined, by one of this host's."""
+        return self._done_before is not None and window <= self._done_before
+
+    def _note_done(self, cycles: Cycles) -> None:
+        """Note the newest window if it is done: nobody else holds a slot, and nothing waits."""
+        done, partition = self.shared.done, self.runner.partition
+        if done is None or partition is None:
+            return
+        held, window = partition.held, cycles.started_through
+        if len(held) == held.slots and window is not None:
+            done.note(self.runner.group.name, self.interval, window)
+
+    def _look_what_was_done(self) -> int | None:
+        if self.shared.done is None:
+            return None
+        window = self.shared.done.newest(self.runner.group.name, self.interval)
+        # A number from the future was noted while the clock was wrong: it says nothing.
+        if window is None or window > clock.wall() / self.interval:
+            return None
+        return window
 
     def _work(self, cycle: Cycle, window: int) -> None:
         shared = self.shared

@@ -21,9 +21,11 @@ from hashring.telemetry.agent import Agent, make_outlet
 from hashring.telemetry.audit import Event, audit
 from hashring.telemetry.delivery import Delivery, Direct
 from hashring.telemetry.directory import OverlapRefused
+from hashring.telemetry.done import DoneWindows
 from hashring.telemetry.publishers import OutputClosed, OutputFailed
 from hashring.telemetry.resource import on_host
 from tests.telemetry.plant import (
+    FEW,
     TANKS,
     Heats,
     Levels,
@@ -638,3 +640,32 @@ def test_all_groups_are_in_the_status_and_the_worst_state_is_the_agents(plant, u
     }
     assert status.members == ("a",)
     assert status.slots == 2 * 65_536
+
+
+def alone(shelf, **changes):
+    """An agent that works one window by itself, of the long ones."""
+    given = settings(**{"backend_url": "memory://alone", "interval": 3.0} | changes)
+    return Agent(given, plan=plan(given, Levels(given), tanks=Tanks(given)), outlet=shelf)
+
+
+def test_an_agent_alone_that_is_restarted_within_a_window_does_not_poll_it_again(tmp_path):
+    shelf = Shelf()
+
+    for _ in range(2):
+        alone(shelf, state_dir=tmp_path).run()
+
+    counts = Counter((sample.resource_id, sample.window) for sample in shelf.samples)
+    first, second = sorted({window for _, window in counts})
+    assert second == first + 1
+    assert set(counts.values()) == {1}
+
+
+def test_what_is_noted_of_a_window_yet_to_come_is_not_believed(tmp_path):
+    # The clock was a day ahead when it was noted: that must not cost a day of samples.
+    shelf = Shelf()
+    agent = alone(shelf, state_dir=tmp_path)
+    DoneWindows(tmp_path / "windows").note("g", 3.0, int(clock.wall() / 3.0) + 28_800)
+
+    agent.run()
+
+    assert len(shelf.samples) == len(FEW)
