@@ -7,6 +7,10 @@ import pytest
 SCRIPT = """
 import signal, sys, threading
 from hashring.telemetry.signals import Signals
+# Whoever started the tests may have chosen to ignore some, which is inherited.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGTERM, signal.SIG_DFL)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 lock = threading.Lock()
 stopped = threading.Event()
 
