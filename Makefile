@@ -56,10 +56,10 @@ servers:
 	tests/servers/install.sh
 
 # Most tests wait for leases to end, so several run beside each other; those that measure what a
-# fault costs run after them, three at a time: they have processes enough of their own.
+# fault costs run after them, two at a time: they have processes enough of their own.
 test: $(TOOLS) servers
 	$(BIN)/python -m pytest --numprocesses=4 --dist=loadscope -m 'not faults'
-	$(BIN)/python -m pytest --numprocesses=3 --dist=loadscope -m faults
+	$(BIN)/python -m pytest --numprocesses=2 --dist=loadscope -m faults
 
 # Random faults, for ten minutes on the embedded store: make faults STORE=redis SECONDS=60 SEED=1
 STORE ?= sqlite

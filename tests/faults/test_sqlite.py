@@ -42,8 +42,13 @@ def test_members_that_do_not_wait_for_each_other_are_caught(tmp_path: Path) -> N
         Step("rest", wait=2.0),
     ]
     eager = (*WORKER, "--handoff", "eager")
-    with STORES["sqlite"]() as store:
-        # Nearly always in a cycle: whoever takes its slots meanwhile holds them as well.
-        verdict = check(run_plan(plan, store, tmp_path, command=eager, work=0.8))
+    for attempt in range(3):  # on a busy machine a newcomer may come between two cycles
+        folder = tmp_path / str(attempt)
+        folder.mkdir()
+        with STORES["sqlite"]() as store:
+            # Nearly always in a cycle: whoever takes its slots meanwhile holds them as well.
+            verdict = check(run_plan(plan, store, folder, command=eager, work=0.8))
+        if verdict.overlaps:
+            break
     assert verdict.overlaps != []
     assert "at once" in verdict.violations[0]
