@@ -55,9 +55,18 @@ def new(url):
 
 
 @pytest.fixture
-def accepted(new):
+def accepted(new, until):
     def started(*arguments, **options):
-        return new(*arguments, **options).__enter__()
+        found = new(*arguments, **options).__enter__()
+        # It is accepted in its own eyes; others know it once the store does.
+        until(
+            lambda: all(
+                found._id in group.records and group.records[found._id].meta.get("accepted")
+                for group in found._groups.values()
+            ),
+            "the store says so too",
+        )
+        return found
 
     return started
 
