@@ -34,9 +34,20 @@ class MemcachedStore(ServerStore):
     def faults(self) -> Mapping[str, Fault]:
         return {
             **super().faults(),
+            "store paused": Fault(self.server.pause, self._resume, (0.5, 6.0)),
             "store flushed": Fault(self.server.flush),
             "store evicting": Fault(self._crowd),
         }
+
+    def _resume(self) -> None:
+        """Let the server run on, until a few of its own seconds have passed.
+
+        It tells the time in whole seconds and learns of the pause at the next one. Then keys expire
+        all at once, and the group stands still for a ttl and these few seconds.
+        """
+        self.server.resume()
+        began = int(str(self.server.stats()["uptime"]))
+        wait_until(lambda: int(str(self.server.stats()["uptime"])) >= began + 3)
 
     def _crowd(self) -> None:
         """Store a stranger's items of all sizes, more than fits."""
