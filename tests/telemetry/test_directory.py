@@ -233,12 +233,13 @@ def test_of_two_that_start_at_the_same_moment_exactly_one_goes_on(new, round_):
     assert sorted(fates.values()) == ["on", "refused"]
 
 
-def test_both_joined_and_undecided_the_lesser_id_waits_for_the_other_to_give_way(new):
+def test_both_joined_and_undecided_the_lesser_id_waits_for_the_other_to_give_way(new, until):
     first, second = sorted(
         (new("a", "cpu", prefix="one"), new("b", "cpu", prefix="two")), key=lambda d: d._id
     )
     assert first.start()
     assert second.start()
+    until(lambda: list(first._found()), "the first has seen the second, which joined later")
     thread = threading.Thread(target=first.check)
     thread.start()
 
