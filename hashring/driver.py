@@ -49,6 +49,8 @@ __all__ = [
     "drivers",
     "incarnation_of",
     "load",
+    "looks_secret",
+    "masked",
 ]
 
 ENTRY_POINTS = "hashring.drivers"
@@ -144,7 +146,8 @@ COMMON_OPTIONS: tuple[Option, ...] = (
 _SECRET_WORDS = ("password", "secret", "token", "passphrase", "auth")
 
 
-def _looks_secret(name: str) -> bool:
+def looks_secret(name: str) -> bool:
+    """Return whether an option of this name bears a secret, as far as a name can tell."""
     lowered = name.lower()
     return any(word in lowered for word in _SECRET_WORDS)
 
@@ -192,7 +195,7 @@ class DriverURL:
         """
         if not isinstance(text, str):
             raise BadURL(f"a store's URL must be a str, not {type(text).__name__}")
-        shown = _masked(text)
+        shown = masked(text)
         scheme, separator, rest = text.partition("://")
         if not separator:
             raise BadURL(
@@ -248,7 +251,7 @@ class DriverURL:
         return f"DriverURL({str(self)!r})"
 
     def _hides(self, option: str) -> bool:
-        return option in self.masked or _looks_secret(option)
+        return option in self.masked or looks_secret(option)
 
 
 def _options(query: str, shown: str) -> dict[str, str]:
@@ -263,8 +266,12 @@ def _options(query: str, shown: str) -> dict[str, str]:
     return options
 
 
-def _masked(text: str) -> str:
-    """Hide what may be a secret in a text that need not be a well-formed URL."""
+def masked(text: str) -> str:
+    """Return a URL with its secrets as ``***``; the text need not be a well-formed one.
+
+    >>> masked("https://app:s3cret@sink:8080/in?timeout=3&api_token=x")
+    'https://app:***@sink:8080/in?timeout=3&api_token=***'
+    """
     scheme, separator, rest = text.partition("://")
     if not separator:
         scheme, rest = "", text
@@ -278,7 +285,7 @@ def _masked(text: str) -> str:
         parts = []
         for part in query.split("&"):
             name, equals, _ = part.partition("=")
-            parts.append(f"{name}=***" if equals and _looks_secret(unquote_plus(name)) else part)
+            parts.append(f"{name}=***" if equals and looks_secret(unquote_plus(name)) else part)
         base = f"{base}?{'&'.join(parts)}"
     return f"{scheme}{separator}{base}"
 

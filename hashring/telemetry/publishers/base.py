@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import Any, ClassVar
 from urllib.parse import quote, unquote, unquote_plus
 
-from hashring.driver import Option, boolean
+from hashring.driver import Option, boolean, looks_secret, masked
 from hashring.errors import BadURL, HashringError
 from hashring.telemetry.sample import Sample
 from hashring.telemetry.settings import Settings
@@ -132,35 +132,6 @@ class Publisher(abc.ABC):
                 cause,
                 detail,
             )
-
-
-def masked(url: str) -> str:
-    """Return a sink's URL with its secrets as ``***``: it need not be well formed.
-
-    >>> masked("https://app:s3cret@sink:8080/in?timeout=3&api_token=x")
-    'https://app:***@sink:8080/in?timeout=3&api_token=***'
-    """
-    scheme, separator, rest = url.partition("://")
-    if not separator:
-        scheme, rest = "", url
-    # The last "@" of all, since an unquoted password may hold any of "/", "?", "#" and "@".
-    before, at, after = rest.rpartition("@")
-    user, colon, _ = before.partition(":")
-    if at and colon:
-        rest = f"{user}:***@{after}"
-    base, question, query = rest.partition("?")
-    if question:
-        parts = []
-        for part in query.split("&"):
-            name, equals, _ = part.partition("=")
-            parts.append(f"{name}=***" if equals and _is_secret(unquote_plus(name)) else part)
-        base = f"{base}?{'&'.join(parts)}"
-    return f"{scheme}{separator}{base}"
-
-
-def _is_secret(option: str) -> bool:
-    lowered = option.lower()
-    return any(word in lowered for word in ("password", "secret", "token", "auth"))
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -299,7 +270,7 @@ def _typed(query: str, options: Sequence[Option], shown: str) -> Mapping[str, An
         try:
             found[name] = known[name].convert(text)
         except ValueError as error:
-            value = "***" if known[name].secret or _is_secret(name) else repr(text)
+            value = "***" if known[name].secret or looks_secret(name) else repr(text)
             raise BadURL(
                 f"{shown!r}: the option {name!r} cannot be {value}: {error}; "
                 f"it is: {known[name].help}"
