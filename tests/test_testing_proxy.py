@@ -10,6 +10,7 @@ import time
 import pytest
 
 from hashring.testing import FaultProxy
+from tests.servers.process import free_port
 
 PATIENCE = 20.0
 
@@ -174,10 +175,8 @@ def test_restore_ends_delay_and_throttle_on_open_connections(proxy):
 
 
 def test_a_server_that_is_gone_is_a_reset_at_the_client(echo):
-    with socket.create_server(("127.0.0.1", 0)) as vacant:
-        address = vacant.getsockname()
     with (
-        FaultProxy(*address) as proxy,
+        FaultProxy("127.0.0.1", free_port()) as proxy,
         pytest.raises(ConnectionResetError),  # at the first answer, or at the connect already
         connect(proxy) as client,
     ):

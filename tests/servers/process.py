@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import signal
 import socket
 import subprocess
 import tempfile
-import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -19,38 +19,38 @@ from typing import Self
 LOOPBACK = "127.0.0.1"
 
 _INSTALL = Path(__file__).with_name("install.sh")
-_given: set[int] = set()
-_giving = threading.Lock()
+_PORTS = Path(tempfile.gettempdir()) / f"hashring-tests-{os.getuid()}.port"
 
 
 def free_port() -> int:
-    """Return a TCP port that nothing listens on, and that this process was not given before.
+    """Return a TCP port that nothing listens on, and that no other test is given for long.
 
-    It lies below the range from which the kernel picks the ports of outgoing connections: none of
-    those can take it between this call and the start of the server, nor while the server is down.
+    The processes of a test run take ports in turn, so that a server that is down for a while finds
+    its own free again. All lie below the range from which the kernel picks the ports of outgoing
+    connections: none of those takes one between this call and the start of the server either.
     """
-    first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
-    with _giving:
-        # Test processes side by side start at different places.
-        candidates = range(10_000, min(first, 32_000))
-        start = os.getpid() * 61 % len(candidates)
-        for offset in range(len(candidates)):
-            port = candidates[(start + offset) % len(candidates)]
-            if port in _given:
-                continue
+    kernels = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    ports = range(10_000, min(kernels, 32_000))
+    with _PORTS.open("a+") as shared:
+        fcntl.flock(shared, fcntl.LOCK_EX)  # until the file is closed
+        shared.seek(0)
+        last = int(shared.read() or ports[-1])
+        for step in range(1, len(ports) + 1):
+            port = ports[(last - ports[0] + step) % len(ports)]
             with socket.socket() as probe:
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 try:
                     probe.bind((LOOPBACK, port))
                 except OSError:
                     continue
-            _given.add(port)
+            shared.truncate(0)
+            shared.write(str(port))
             return port
     raise RuntimeError("no free port on the loopback interface")
 
 
 def wait_until(
-    holds: Callable[[], object], *, within: float = 20.0, what: str = "the condition"
+    holds: Callable[[], object], *, within: float = 60.0, what: str = "the condition"
 ) -> None:
     """Return once ``holds()`` is true; fail with ``what`` where that takes too many seconds."""
     deadline = time.monotonic() + within
@@ -107,7 +107,7 @@ class Server(ABC):
     def running(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
-    def start(self, *, within: float = 30.0) -> None:
+    def start(self, *, within: float = 60.0) -> None:
         """Start the process and wait until it serves."""
         self.launch()
         self.wait_ready(within=within)
@@ -125,7 +125,7 @@ class Server(ABC):
                 start_new_session=True,
             )
 
-    def wait_ready(self, *, within: float = 30.0) -> None:
+    def wait_ready(self, *, within: float = 60.0) -> None:
         """Wait until the server serves; where it died or is late, fail with its log."""
         deadline = time.monotonic() + within
         while not self.ready():

@@ -2,7 +2,6 @@ import itertools
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -16,6 +15,7 @@ from hashring.telemetry.publishers import FilePublisher, OutputClosed, OutputFai
 from hashring.telemetry.sample import Meter, MeterType, Sample
 from hashring.telemetry.settings import Settings
 from hashring.telemetry.spool import Spool, SpoolBroken, SpoolFull
+from tests.servers.process import free_port
 
 METER = Meter("tank.level", MeterType.GAUGE, "l")
 SETTINGS = Settings(backend_url="memory://", member="a", host="plant")
@@ -683,12 +683,6 @@ def processes():
     found = Processes()
     yield found
     found.end()
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def test_sink_away_and_agent_killed_meanwhile_every_sample_arrives_once_both_are_back(

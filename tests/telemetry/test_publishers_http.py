@@ -12,6 +12,7 @@ from hashring.errors import BadURL
 from hashring.telemetry.publishers import OutputFailed
 from hashring.telemetry.publishers.http import HTTPPublisher
 from hashring.telemetry.sample import Sample
+from tests.servers.process import free_port
 from tests.telemetry.publishing import SETTINGS, Answer, Sink, sample, samples
 
 
@@ -222,8 +223,7 @@ def test_a_sink_that_asked_to_be_left_alone_is(sink, make, monkeypatch):
 
 
 def test_a_sink_that_is_away_is_a_failure_that_says_so_and_passes():
-    with socket.create_server(("127.0.0.1", 0)) as placeholder:
-        port = placeholder.getsockname()[1]
+    port = free_port()
     publisher = HTTPPublisher(f"http://127.0.0.1:{port}/in?max_retries=1", SETTINGS)
 
     with pytest.raises(OutputFailed, match=r"cannot publish to http.*Connection refused"):

@@ -20,6 +20,7 @@ from hashring.errors import BadURL
 from hashring.telemetry.publishers import OutputFailed
 from hashring.telemetry.publishers.otlp import OTLPPublisher
 from hashring.telemetry.sample import Meter, MeterType
+from tests.servers.process import free_port
 from tests.telemetry.publishing import SETTINGS, Answer, Sink, sample, samples
 
 
@@ -231,8 +232,7 @@ def test_an_answer_that_is_not_protobuf_takes_the_samples_all_the_same(sink, mak
 
 
 def test_a_sink_that_is_away_is_a_failure_that_says_so(caplog):
-    with socket.create_server(("127.0.0.1", 0)) as placeholder:
-        port = placeholder.getsockname()[1]
+    port = free_port()
     publisher = OTLPPublisher(f"otlp+http://127.0.0.1:{port}?timeout=0.2", SETTINGS)
 
     with pytest.raises(OutputFailed, match=r"cannot publish to http.*Connection refused"):

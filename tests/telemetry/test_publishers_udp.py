@@ -7,6 +7,7 @@ from hashring.errors import BadURL
 from hashring.telemetry.publishers import OutputFailed
 from hashring.telemetry.publishers.udp import UDPPublisher
 from hashring.telemetry.sample import Meter, MeterType
+from tests.servers.process import free_port
 from tests.telemetry.publishing import SETTINGS, sample, samples
 
 
@@ -99,9 +100,7 @@ def test_a_volume_that_msgpack_cannot_hold_is_set_aside(listener, publisher):
 
 
 def test_where_the_host_says_that_nobody_listens_it_is_a_failure_and_passes():
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as placeholder:
-        placeholder.bind(("127.0.0.1", 0))
-        port = placeholder.getsockname()[1]
+    port = free_port()
     publisher = UDPPublisher(f"udp://127.0.0.1:{port}", SETTINGS)
 
     with pytest.raises(OutputFailed, match=r"cannot send to udp://127\.0\.0\.1.* refused"):
