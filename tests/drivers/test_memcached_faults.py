@@ -18,6 +18,7 @@ from hashring.driver import Driver, load
 from hashring.errors import BadURL, LeaseLost, MemberExists, StoreUnavailable, StoreUnusable
 from hashring.testing.proxy import FaultProxy
 from hashring.testing.suite import record
+from tests.drivers.patience import until_it_works
 from tests.servers.certificates import Certificates
 from tests.servers.memcached import MemcachedServer
 from tests.servers.process import LOOPBACK, SilentServer, wait_until
@@ -69,19 +70,6 @@ def opened() -> Iterator[Opened]:
 def server() -> Iterator[MemcachedServer]:
     with MemcachedServer() as running:
         yield running
-
-
-def until_it_works(act: Callable[[], object], within: float = 30.0) -> None:
-    """Repeat until the store serves again."""
-
-    def works() -> bool:
-        try:
-            act()
-        except StoreUnavailable:
-            return False
-        return True
-
-    wait_until(works, within=within, what="an answer of the store")
 
 
 def joined(server: MemcachedServer, opened: Opened, ttl: float = 60.0) -> tuple[Driver, Driver]:
@@ -310,8 +298,8 @@ class TestLeases:
     ) -> None:
         ttl = 3.0
         a, b = opened(f"{server.url}?timeout=2", ttl), opened(server.url, ttl)
-        a.join("g", "a", record("1"))
-        a.heartbeat()
+        until_it_works(lambda: a.join("g", "a", record("1")))
+        until_it_works(a.heartbeat)
         for pause in (2.5, 7.0):
             server.pause()
             resume = threading.Timer(pause, server.resume)
@@ -323,7 +311,7 @@ class TestLeases:
                     a.heartbeat()
                     break
                 except LeaseLost:  # somebody looked first, and the pause was longer than the lease
-                    a.join("g", "a", record("1"))
+                    until_it_works(lambda: a.join("g", "a", record("1")))
                 except StoreUnavailable:
                     pass
 
@@ -338,7 +326,7 @@ class TestLeases:
 
             wait_until(gone, what="the end of the lease")
             assert time.monotonic() - called >= ttl
-            a.join("g", "a", record("1"))
+            until_it_works(lambda: a.join("g", "a", record("1")))
 
     def test_a_heartbeat_never_revives_whom_someone_has_seen_dead(
         self, server: MemcachedServer, opened: Opened
@@ -382,7 +370,7 @@ class TestOrder:
             host, port = proxy.address
             a = opened(f"memcached://{host}:{port}?timeout=1&retries=0", ttl=60.0)
             b = opened(server.url, ttl=60.0)
-            a.join("g", "a", record("1", applied="first"))
+            until_it_works(lambda: a.join("g", "a", record("1", applied="first")))
 
             def swaps() -> int:
                 stats = server.stats()
@@ -403,7 +391,7 @@ class TestOrder:
     ) -> None:
         a = opened(f"{server.url}?timeout=0.3&retries=0", ttl=60.0)
         b = opened(server.url, ttl=60.0)
-        a.join("g", "a", record("1"))
+        until_it_works(lambda: a.join("g", "a", record("1")))
         for turn in range(5):
             server.pause()
             for step in range(3):
@@ -464,7 +452,7 @@ class TestAccess:
         with FaultProxy(LOOPBACK, server.port) as proxy:
             host, port = proxy.address
             driver = opened(f"memcached://{host}:{port}?timeout=1")
-            driver.join("g", "a", record("1", meta="x" * 20_000))
+            until_it_works(lambda: driver.join("g", "a", record("1", meta="x" * 20_000)))
             proxy.throttle(400)
             began = time.monotonic()
             with pytest.raises(StoreUnavailable):

@@ -18,6 +18,7 @@ from hashring.driver import Driver, load
 from hashring.errors import BadURL, HashringError, LeaseLost, StoreUnavailable, StoreUnusable
 from hashring.testing.proxy import FaultProxy
 from hashring.testing.suite import record
+from tests.drivers.patience import until_it_works
 from tests.servers.certificates import Certificates
 from tests.servers.memcached import MemcachedServer
 from tests.servers.process import LOOPBACK, SilentServer, wait_until
@@ -40,19 +41,6 @@ def opened() -> Iterator[Opened]:
     yield make
     for driver in made:
         driver.close()
-
-
-def until_it_works(act: Callable[[], object], within: float = 30.0) -> None:
-    """Repeat until the store serves again."""
-
-    def works() -> bool:
-        try:
-            act()
-        except StoreUnavailable:
-            return False
-        return True
-
-    wait_until(works, within=within, what="an answer of the store")
 
 
 def renew_or_rejoin(driver: Driver, member: str, fields: dict[str, object]) -> None:
@@ -227,7 +215,7 @@ def test_a_write_that_was_cut_off_never_lands_after_a_later_one(
         host, port = proxy.address
         a = opened(f"redis://{host}:{port}?timeout=0.5&retries=0", ttl=60.0)
         b = opened(server.url, ttl=60.0)
-        a.join("g", "a", record("1", applied="first"))
+        until_it_works(lambda: a.join("g", "a", record("1", applied="first")))
 
         def evaluated() -> int:
             with server.client() as client:
@@ -252,24 +240,25 @@ def test_of_writes_queued_in_a_frozen_server_none_lands_after_a_confirmed_one(
     with RedisServer() as server:
         a = opened(f"{server.url}?timeout=0.3&retries=0", ttl=60.0)
         b = opened(server.url, ttl=60.0)
-        a.join("g", "a", record("1"))
+        until_it_works(lambda: a.join("g", "a", record("1")))
         for turn in range(5):
             server.pause()
             for step in range(3):
                 with pytest.raises(StoreUnavailable):
                     a.publish("g", "a", record("1", turn=turn, step=step))
             server.resume()
-            a.publish("g", "a", record("1", turn=turn, step="last"))
+            last = record("1", turn=turn, step="last")
+            until_it_works(lambda last=last: a.publish("g", "a", last))
             with server.client() as client:
                 # Every connection that was given up has been served to its end by then.
                 wait_until(lambda client=client: client.info("clients")["connected_clients"] <= 4)
-            assert b.read("g").records["a"] == record("1", turn=turn, step="last")
+            assert b.read("g").records["a"] == last
 
 
 def test_client_pause_is_an_error_in_time_and_passes(opened: Opened) -> None:
     with RedisServer() as server:
         a = opened(f"{server.url}?timeout=0.4", ttl=60.0)
-        a.join("g", "a", record("1"))
+        until_it_works(lambda: a.join("g", "a", record("1")))
         with server.client() as client:
             client.execute_command("CLIENT", "PAUSE", 1500)
         began = time.monotonic()
@@ -623,7 +612,7 @@ class TestAccess:
             host, port = proxy.address
             a = opened(f"redis://{host}:{port}?timeout=1&retries=0", ttl=60.0)
             for number in range(20):
-                a.join(f"g{number}", "a", record("1"))
+                until_it_works(lambda number=number: a.join(f"g{number}", "a", record("1")))
             proxy.delay(down=0.25)  # each answer alone is in time
             with pytest.raises(StoreUnavailable):
                 a.heartbeat()
@@ -716,12 +705,12 @@ class TestReplicas:
             lax = opened(f"{server.url}?timeout=1&replicas=0", ttl=60.0)
             with server.client() as client:
                 wait_until(lambda: client.info("replication")["slave0"]["state"] == "online")
-            a.join("g", "a", record("1"))
+            until_it_works(lambda: a.join("g", "a", record("1")))
             replica.pause()
             with pytest.raises(StoreUnavailable, match="replicas"):
                 a.publish("g", "a", record("1", applied="x"))
-            lax.join("g", "b", record("1"))
-            lax.heartbeat()
+            until_it_works(lambda: lax.join("g", "b", record("1")))
+            until_it_works(lax.heartbeat)
             replica.resume()
             until_it_works(a.heartbeat)
 
@@ -741,7 +730,7 @@ class TestReplicas:
 
             wait_until(lambda: online() == 1)
             a = opened(f"{server.url}?timeout=1", ttl=60.0)
-            a.join("g", "a", record("1"))
+            until_it_works(lambda: a.join("g", "a", record("1")))
             other.execute_command("REPLICAOF", "NO", "ONE")  # promoted, by hand
             wait_until(lambda: online() == 0)
             # The old primary knows of no promotion. Nor does a driver that was not there.
@@ -795,8 +784,8 @@ class TestSentinel:
         with Replicated() as servers:
             quick = f"{servers.url}&timeout=1"
             a, b = opened(quick), opened(quick)
-            a.join("g", "a", record("1", applied="first"))
-            b.join("g", "b", record("1"))
+            until_it_works(lambda: a.join("g", "a", record("1", applied="first")))
+            until_it_works(lambda: b.join("g", "b", record("1")))
             old = servers.primary
             old.pause()
             wait_until(lambda: servers.primary is not old, within=60, what="a failover")
@@ -817,9 +806,9 @@ class TestSentinel:
     def test_without_a_majority_of_sentinels_nothing_is_confirmed(self, opened: Opened) -> None:
         with Replicated() as servers:
             a = opened(f"{servers.url}&timeout=2")
-            a.join("g", "a", record("1"))
+            until_it_works(lambda: a.join("g", "a", record("1")))
             servers.sentinels[0].kill()
-            a.heartbeat()
+            until_it_works(a.heartbeat)
             servers.sentinels[1].kill()
             with pytest.raises(StoreUnavailable, match="1 of 3 Sentinels"):
                 a.heartbeat()
@@ -833,13 +822,13 @@ class TestSentinel:
     ) -> None:
         with Replicated() as servers:
             a = opened(f"{servers.url}&timeout=2", ttl=60.0)
-            a.join("g", "a", record("1"))
+            until_it_works(lambda: a.join("g", "a", record("1")))
             servers.servers[1].kill()
-            until_it_works(a.heartbeat, within=30)
-            a.publish("g", "a", record("1", applied="x"))
+            until_it_works(a.heartbeat)
+            until_it_works(lambda: a.publish("g", "a", record("1", applied="x")))
             servers.servers[1].start()
             wait_until(servers.settled, within=60)
-            a.heartbeat()
+            until_it_works(a.heartbeat)
 
     def test_one_sentinel_in_the_url_is_enough_to_find_the_others(self, opened: Opened) -> None:
         with Replicated() as servers:
@@ -895,8 +884,8 @@ class TestCluster:
         self, cluster: Cluster, opened: Opened
     ) -> None:
         a, b = opened(f"{cluster.url}?timeout=1"), opened(f"{cluster.url}?timeout=1")
-        a.join("g", "a", record("1"))
-        b.join("g", "b", record("1"))
+        until_it_works(lambda: a.join("g", "a", record("1")))
+        until_it_works(lambda: b.join("g", "b", record("1")))
         wait_until(lambda: b.read("g").memory_age > 0.5)
         old = cluster.owner(key_slot(b"hashring:{g}:group"))
         old.pause()

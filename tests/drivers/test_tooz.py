@@ -16,6 +16,7 @@ from tooz import coordination
 
 from hashring.driver import Driver, load
 from hashring.errors import BadURL, LeaseLost, MemberExists, StoreUnavailable
+from tests.drivers.patience import until_it_works
 from tests.servers.etcd import EtcdServer
 from tests.servers.process import SilentServer, free_port, wait_until
 
@@ -210,23 +211,16 @@ def test_a_write_whose_outcome_is_unknown_never_lands_over_a_later_one(connect: 
     with EtcdServer() as server:
         url = f"{server.url}?timeout=1&api_version=v3"
         driver, reader = connect(url, ttl=30.0), connect(server.url, ttl=30.0)
-        driver.join("group", "a", record("1"))
+        until_it_works(lambda: driver.join("group", "a", record("1")))
         server.pause()
         with pytest.raises(StoreUnavailable):
             driver.publish("group", "a", record("1", late=True))
         server.resume()
-
-        def published() -> bool:
-            with contextlib.suppress(StoreUnavailable):
-                driver.publish("group", "a", record("1", final=True))
-                return True
-            return False
-
-        wait_until(published, what="a publish")
+        until_it_works(lambda: driver.publish("group", "a", record("1", final=True)))
         for _ in range(20):
             assert reader.read("group").records == {"a": record("1", final=True)}
-        driver.heartbeat()
-        driver.leave("group", "a")
+        until_it_works(driver.heartbeat)
+        until_it_works(lambda: driver.leave("group", "a"))
         assert reader.read("group").records == {}
 
 

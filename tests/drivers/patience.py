@@ -1,0 +1,30 @@
+"""Calls that must succeed in the end, on a machine that may be busy meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from hashring.errors import StoreUnavailable
+from tests.servers.process import wait_until
+
+_T = TypeVar("_T")
+
+
+def until_it_works(act: Callable[[], _T], *, within: float = 60.0) -> _T:
+    """Repeat a call until the store serves it, and return what it returned.
+
+    It stands where a store was away, and where a driver has so short a timeout, because a test
+    lets it run out, that a busy machine might use it up as well.
+    """
+    answers: list[_T] = []
+
+    def works() -> bool:
+        try:
+            answers.append(act())
+        except StoreUnavailable:
+            return False
+        return True
+
+    wait_until(works, within=within, what="an answer of the store")
+    return answers[0]
