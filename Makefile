@@ -8,6 +8,9 @@ BIN := $(VENV)/bin
 PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip --disable-pip-version-check
 APT := $(shell test "$$(id -u)" = 0 || echo sudo) env DEBIAN_FRONTEND=noninteractive apt-get --quiet
 
+# The types that we publish for compiled modules.
+STUBS := $(wildcard hashring/*.pyi hashring/*/*.pyi)
+
 # What the installed package is made from: an editable install needs no more than this.
 CYTHON := $(wildcard hashring/*.pyx hashring/*/*.pyx)
 GENERATED := $(CYTHON:.pyx=.c)
@@ -58,8 +61,8 @@ servers:
 # Most tests wait for leases to end, so several run beside each other; those that measure what a
 # fault costs run after them, two at a time: they have processes enough of their own.
 test: $(TOOLS) servers
-	$(BIN)/python -m pytest --numprocesses=4 --dist=loadscope -m 'not faults'
-	$(BIN)/python -m pytest --numprocesses=2 --dist=loadscope -m faults
+	$(BIN)/python -m pytest --numprocesses=5 --dist=loadscope -m 'not faults'
+	$(BIN)/python -m pytest --numprocesses=2 --dist=worksteal -m faults
 
 # Random faults, for ten minutes on the embedded store: make faults STORE=redis SECONDS=60 SEED=1
 STORE ?= sqlite
@@ -71,6 +74,8 @@ check: $(TOOLS)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python -m mypy.stubtest --concise --ignore-positional-only --ignore-disjoint-bases \
+		--ignore-unused-allowlist --allowlist tests/stubtest.allowlist $(subst /,.,$(STUBS:.pyi=))
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet docs docs/_build/html
 
 # The peers, and a floor in C. Two peers go into a folder of their own: one has our import name, and
