@@ -184,7 +184,8 @@ def filesystems() -> dict[str, str]:
     """Return the mounted file systems that lie on a device: device -> mount point.
 
     A device that is mounted several times counts once, at its shortest mount point. The root is
-    always among them, also where it lies on no device (in most containers).
+    always among them, also where it lies on no device (in most containers) or is no mount (where
+    the root was changed); then it counts as the kernel's own, ``rootfs``.
 
     >>> "/" in filesystems().values()
     True
@@ -193,7 +194,7 @@ def filesystems() -> dict[str, str]:
     if not any(mount.mountpoint == "/" for mount in mounts):
         roots = [mount for mount in psutil.disk_partitions(all=True) if mount.mountpoint == "/"]
         mounts = [*mounts, *roots[-1:]]  # of several on top of one another the last is seen
-    found: dict[str, str] = {}
+    found = {} if any(mount.mountpoint == "/" for mount in mounts) else {"rootfs": "/"}
     for mount in sorted(mounts, key=lambda mount: (len(mount.mountpoint), mount.mountpoint)):
         found.setdefault(_text(mount.device), mount.mountpoint)
     return found

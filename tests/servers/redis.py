@@ -129,7 +129,7 @@ class SentinelServer(Server):
         return [program("redis-sentinel", "redis-sentinel"), str(config)]
 
     def client(self) -> redis.Redis:
-        return redis.Redis(port=self.port, socket_timeout=1, decode_responses=True, protocol=2)
+        return redis.Redis(LOOPBACK, self.port, socket_timeout=1, decode_responses=True, protocol=2)
 
     def ready(self) -> bool:
         with self.client() as client, contextlib.suppress(redis.RedisError):

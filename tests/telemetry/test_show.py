@@ -1,11 +1,13 @@
 """The guided show, whole: what it promises, and that nothing is left behind."""
 
+import contextlib
 import os
 import re
 import signal
 import subprocess
 import sys
 
+import psutil
 import pytest
 
 pytestmark = pytest.mark.timeout(180)
@@ -36,10 +38,13 @@ def show(tmp_path):
 
 
 def processes_of_session(leader):
-    found = subprocess.run(
-        ["ps", "-o", "pid=,stat=", "-s", str(leader)], capture_output=True, text=True, check=False
-    )
-    return [line for line in found.stdout.splitlines() if " Z" not in line]
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
+            of_session = os.getsid(process.pid) == leader
+            if of_session and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+    return found
 
 
 def test_the_show_keeps_its_promise_and_leaves_nothing_behind(show, tmp_path):
