@@ -47,7 +47,7 @@ def processes_of_session(leader):
     return found
 
 
-def test_the_show_keeps_its_promise_and_leaves_nothing_behind(show, tmp_path):
+def test_the_show_keeps_its_promise_and_leaves_nothing_behind(show, tmp_path, until):
     process = show()
 
     said, _ = process.communicate(timeout=120)
@@ -64,11 +64,11 @@ def test_the_show_keeps_its_promise_and_leaves_nothing_behind(show, tmp_path):
             assert (missed, made) == ("0", due)
     assert "As promised" in said
     assert list(tmp_path.iterdir()) == []
-    assert processes_of_session(process.pid) == []
+    until(lambda: not processes_of_session(process.pid), "the last process has ended")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_show_that_is_interrupted_leaves_nothing_behind(show, tmp_path, number):
+def test_a_show_that_is_interrupted_leaves_nothing_behind(show, tmp_path, number, until):
     process = show()
     for line in process.stdout:
         if "settled" in line:
@@ -80,7 +80,7 @@ def test_a_show_that_is_interrupted_leaves_nothing_behind(show, tmp_path, number
     assert process.wait(20) == 130
     assert "Traceback" not in said
     assert list(tmp_path.iterdir()) == []
-    assert processes_of_session(process.pid) == []
+    until(lambda: not processes_of_session(process.pid), "the last process has ended")
 
 
 def test_a_show_whose_agents_die_says_so_and_fails(show, tmp_path):
