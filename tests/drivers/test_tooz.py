@@ -228,7 +228,7 @@ def test_what_is_given_up_with_a_call_does_not_prolong_it(
     connect: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with EtcdServer() as server:
-        driver = connect(f"{server.url}?timeout=2&api_version=v3", ttl=30.0)
+        driver = connect(f"{server.url}?timeout=5&api_version=v3", ttl=30.0)
         driver.join("group", "a", record("1"))
         stop, stopping = threading.Event(), threading.Event()
         coordinator = driver._leases["group", "a"].seat.coordinator
@@ -246,7 +246,7 @@ def test_what_is_given_up_with_a_call_does_not_prolong_it(
         server.resume()
         assert stopping.wait(20.0)
         stop.set()
-    assert took < 3.5  # two seconds, and some for a machine that is busy; with the other's time, 4
+    assert took < 9.5  # five seconds, and some for a machine that is busy; with the other's time, 10
 
 
 def test_a_heartbeat_that_took_too_long_counts_as_lost(connect: Open) -> None:
