@@ -246,7 +246,7 @@ def test_what_is_given_up_with_a_call_does_not_prolong_it(
         server.resume()
         assert stopping.wait(20.0)
         stop.set()
-    assert took < 9.5  # five seconds, and some for a machine that is busy; with the other's time, 10
+    assert took < 9.5  # five, and some for a machine that is busy; with the other's time, ten
 
 
 def test_a_heartbeat_that_took_too_long_counts_as_lost(connect: Open) -> None:
