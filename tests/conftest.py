@@ -24,10 +24,13 @@ collect_ignore = ["fuzz"]
 TREE = Path(__file__).resolve().parent.parent
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_configure(config: pytest.Config) -> None:
     if "PYTEST_XDIST_WORKER" not in os.environ:
         watch = reruns.Watch()
         config.add_cleanup(watch.end)
+    else:
+        reruns.hurry(config)
 
 
 @pytest.hookimpl(tryfirst=True)
