@@ -129,6 +129,12 @@ class _ParentWatch:
             self._agent.stop()
 
 
+def _has_ended(process: SpawnProcess) -> bool:
+    # A process that is ending lets go of its sentinel a moment before it counts as dead. Whoever
+    # then took it for alive would ask again at once, for as long as that moment lasts.
+    return not process.is_alive() or bool(multiprocessing.connection.wait([process.sentinel], 0))
+
+
 @dataclasses.dataclass
 class _Slot:
     """One worker's place: the process that fills it, or when it is to be filled."""
@@ -255,7 +261,7 @@ class Supervisor:
         now = clock.boottime()
         for slot in list(self._slots):
             process = slot.process
-            if process is None or process.is_alive():
+            if process is None or not _has_ended(process):
                 continue
             process.join()
             code = process.exitcode
