@@ -16,26 +16,11 @@ import pytest
 from filelock import FileLock
 
 import hashring.ring
-from tests import reruns
 
 # Programs of their own, with tools of their own: run by the scripts beside them.
 collect_ignore = ["fuzz"]
 
 TREE = Path(__file__).resolve().parent.parent
-
-
-@pytest.hookimpl(trylast=True)
-def pytest_configure(config: pytest.Config) -> None:
-    if "PYTEST_XDIST_WORKER" not in os.environ:
-        watch = reruns.Watch()
-        config.add_cleanup(watch.end)
-    else:
-        reruns.hurry(config)
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtest_protocol(item: pytest.Item) -> None:
-    item.add_marker(reruns.marker())
 
 
 def run(*command: str | Path, cwd: Path, **variables: str) -> subprocess.CompletedProcess[str]:

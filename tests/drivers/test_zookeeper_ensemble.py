@@ -229,7 +229,7 @@ def test_a_dead_members_lease_ends_though_its_follower_lives(
     driver.heartbeat()
     driver.read("group")
 
-    wait_until(lambda: not observer.read("group").records, what="the end of the lease")
+    wait_until(lambda: not observer.read("group").records, within=10.0, what="the end of the lease")
 
     with pytest.raises(LeaseLost):
         driver.heartbeat()
