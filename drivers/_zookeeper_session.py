@@ -52,6 +52,7 @@ __all__ = ["Credentials", "Failed", "Refused", "Servers", "Session", "SessionGon
 
 _WATCH, _PING, _AUTH = -1, -2, -4  # the xids that ZooKeeper reserves
 _PIPELINE = 256  # requests sent ahead of their answers: far less than any socket buffer holds
+_NUDGE = 0.25  # seconds of silence before the first ping; twice as long before each further one
 _MAX_FRAME = 64 * 1024 * 1024  # an answer that claims to be larger comes from no ZooKeeper
 
 # Answers that say nothing of the request but that this connection is of no more use.
@@ -366,8 +367,14 @@ class Session:
             raise
 
     def _answer(self, expected: int, request: Any, deadline: float) -> Any:
+        """Return what the server says to a request, and ping a server that says nothing for long.
+
+        A ZooKeeper from 3.6.0 on, 3.8.0 among them, can go to sleep over a commit that has just
+        come (ZOOKEEPER-4537): the request is committed and not answered until the server is sent
+        another, of whatever kind. Where nobody else sends any, that would be never.
+        """
         while True:
-            xid, zxid, code, body = self._reply(deadline)
+            xid, zxid, code, body = self._reply(deadline, patience=_NUDGE)
             if xid == expected:
                 break
             if xid != _PING:
@@ -493,14 +500,20 @@ class Session:
         self._offset = start + length
         return self._buffer[start : self._offset]
 
-    def _frame(self, deadline: float) -> bytes:
+    def _frame(self, deadline: float, *, patience: float = math.inf) -> bytes:
         while (frame := self._whole_frame()) is None:
-            self._fill(deadline)
+            try:
+                self._fill(min(deadline, boottime() + patience))
+            except TimeoutError:
+                if boottime() >= deadline:
+                    raise
+                self._send(_packed(_PING, PingInstance), deadline)
+                patience *= 2
         return frame
 
-    def _reply(self, deadline: float) -> tuple[int, int, int, bytes]:
+    def _reply(self, deadline: float, *, patience: float = math.inf) -> tuple[int, int, int, bytes]:
         while True:
-            xid, zxid, code, body = _split(self._frame(deadline))
+            xid, zxid, code, body = _split(self._frame(deadline, patience=patience))
             if xid != _WATCH:
                 return xid, zxid, code, body
             self._event(body)
