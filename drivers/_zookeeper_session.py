@@ -52,7 +52,7 @@ __all__ = ["Credentials", "Failed", "Refused", "Servers", "Session", "SessionGon
 
 _WATCH, _PING, _AUTH = -1, -2, -4  # the xids that ZooKeeper reserves
 _PIPELINE = 256  # requests sent ahead of their answers: far less than any socket buffer holds
-_NUDGE = 0.25  # seconds of silence before the first ping; twice as long before each further one
+_NUDGE = 1.0  # seconds of silence before the first ping; twice as long before each further one
 _MAX_FRAME = 64 * 1024 * 1024  # an answer that claims to be larger comes from no ZooKeeper
 
 # Answers that say nothing of the request but that this connection is of no more use.
@@ -220,8 +220,7 @@ class Session:
     Attributes:
         id: the session's number; 0 before there is one.
         granted: the timeout in seconds by which the server holds this session.
-        at: the newest transaction that the server had applied when it gave the last answer.
-        seen: the newest one of which any server has told this session.
+        seen: the newest transaction of which any server has told this session.
     """
 
     def __init__(
@@ -233,7 +232,7 @@ class Session:
     ) -> None:
         self.id = 0
         self.granted = 0.0
-        self.at = self.seen = 0
+        self.seen = 0
         self._servers = servers
         # Rounded up: a lease may be longer than asked for, never shorter.
         self._timeout = math.ceil(timeout * 1000)
@@ -373,13 +372,14 @@ class Session:
         come (ZOOKEEPER-4537): the request is committed and not answered until the server is sent
         another, of whatever kind. Where nobody else sends any, that would be never.
         """
+        # Half of the time may pass before: a server that is only slow is not to be given more work.
+        patience = min(_NUDGE, (deadline - boottime()) / 2)
         while True:
-            xid, zxid, code, body = self._reply(deadline, patience=_NUDGE)
+            xid, zxid, code, body = self._reply(deadline, patience=patience)
             if xid == expected:
                 break
             if xid != _PING:
                 raise Failed(f"the server answered request {xid}, not {expected}")
-        self.at = zxid
         self.seen = max(self.seen, zxid)
         if code:
             error = _error(code)

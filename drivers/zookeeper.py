@@ -14,11 +14,12 @@ and nothing else, and the lease is the session that made the child. What must ho
 * *A late write lands nowhere.* Writes go through the session that owns the node, so that they fail
   once the lease is gone, whoever has the member's name by then; and each expects the node's
   version, so that one that was given up for lost cannot overtake the next.
-* *A reading is of now.* ``sync`` brings the server up to date with its leader. ZooKeeper sends the
-  watch event of a change before any answer that shows a later state, so a record read earlier, on
-  the same connection, with no event since, is still the record after the ``sync``. A leader that
-  was cut off or asleep answers ``sync`` until it notices; so the answer must also show every write
-  of ours (by transaction number), and the reading is never older than our last ack.
+* *A reading is of now.* It begins with a transaction that changes nothing: what was committed
+  before is applied by the server before it answers that. ``sync`` proves less: a leader answers it
+  at once, with commits in hand that it has not applied and its followers have, and a leader that
+  was cut off answers it until it notices. ZooKeeper sends the watch event of a change before any
+  answer that shows a later state, so a record read earlier, on the same connection, with no event
+  since, is still the record after that transaction.
 
 ZooKeeper never forgets. This room knows nothing of what is in a record but its incarnation.
 """
@@ -80,7 +81,6 @@ try:
         GetChildren,
         GetData,
         SetData,
-        Sync,
         Transaction,
     )
     from kazoo.security import (
@@ -534,14 +534,15 @@ class ZooKeeperDriver(Driver):
     def _refresh(self, path: str, seen: _Group, deadline: float) -> None:
         """Bring what was seen of a group up to a moment after this call began.
 
-        The answer to ``sync`` comes after the events of all earlier changes. So whatever is marked
-        stale by then is read again, the list first; what is marked later is newer than the call.
+        A commit is answered after the events of all earlier changes. So whatever is marked stale
+        by then is read again, the list first; what is marked later is newer than the call.
         """
         listing = GetChildren(path, True)
+        commit = Transaction([CheckVersion(self._root, _ANY_VERSION)])  # whatever its result
         if seen.stale_list:
-            self._exchange([Sync(path), listing], path, seen, deadline)
+            self._exchange([commit, listing], path, seen, deadline)
         else:
-            self._exchange([Sync(path), *self._stale(path, seen)], path, seen, deadline)
+            self._exchange([commit, *self._stale(path, seen)], path, seen, deadline)
             if seen.stale_list:
                 self._exchange([listing], path, seen, deadline)
         self._exchange(self._stale(path, seen), path, seen, deadline)
@@ -550,7 +551,6 @@ class ZooKeeperDriver(Driver):
         return [GetData(f"{path}/{node}", True) for node in sorted(seen.stale)]
 
     def _exchange(self, requests: list[Any], path: str, seen: _Group, deadline: float) -> None:
-        written = self._owner.seen
         answers = self._watcher.exchange(requests, deadline=deadline)
         absent = False
         with contextlib.closing(answers):
@@ -558,8 +558,6 @@ class ZooKeeperDriver(Driver):
             # is accounted for by it, one that comes after is not: so an answer takes its mark away
             # when it is read, and not when all have been.
             for request, answer in zip(requests, answers, strict=True):
-                if isinstance(request, Sync) and self._watcher.at < written:
-                    raise Failed("the server has fallen behind what we wrote")
                 if isinstance(request, GetData):
                     node = request.path[len(path) + 1 :]
                     seen.stale.discard(node)

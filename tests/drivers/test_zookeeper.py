@@ -273,7 +273,7 @@ def test_a_server_that_is_silent_is_sent_more_until_it_answers(
     with FaultProxy(LOOPBACK, server.port) as proxy:
         driver = connect(f"zookeeper://{LOOPBACK}:{proxy.address[1]}/silent?timeout=30", ttl=60.0)
         driver.join("group", "a", record("1"))
-        proxy.delay(down=2.0)
+        proxy.delay(down=4.0)
         before = packets(server)
 
         driver.publish("group", "a", record("1", turn=1))

@@ -96,6 +96,24 @@ def test_a_reading_through_a_follower_that_lags_is_of_now(
         assert reader.read("group").records == {"a": record("1", turn=turn)}
 
 
+def test_a_leader_without_followers_answers_no_reading(ensemble: Ensemble, connect: Open) -> None:
+    # It answers a sync until it notices, and knows nothing of what its successor commits.
+    leader = ensemble.leader
+    driver = connect(f"{leader.url}/alone?timeout=1", ttl=30.0)
+    until_it_works(lambda: driver.join("group", "a", record("1")))
+    until_it_works(lambda: driver.read("group"))
+    others = [server for server in ensemble.servers if server is not leader]
+    for server in others:
+        server.pause()
+
+    with pytest.raises(StoreUnavailable, match="reading group 'group'"):
+        driver.read("group")
+
+    for server in others:
+        server.resume()
+    assert until_it_works(lambda: driver.read("group")).records == {"a": record("1")}
+
+
 class Worker:
     """A member at work: it beats and publishes until told to stop, and keeps what went wrong."""
 
