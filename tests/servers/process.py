@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import shutil
@@ -160,10 +161,19 @@ class Server(ABC):
     def pause(self) -> None:
         """Freeze the process: its connections stay open, and nothing answers."""
         self._signal(signal.SIGSTOP)
+        # Its threads run on until one of them is scheduled and takes the signal.
+        wait_until(lambda: not self.running or self._frozen(), what="the stop of every thread")
 
     def resume(self) -> None:
         """Let a paused process run on."""
         self._signal(signal.SIGCONT)
+
+    def _frozen(self) -> bool:
+        states = set()
+        for thread in Path(f"/proc/{self.pid}/task").iterdir():
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
+                states.add((thread / "stat").read_text().rpartition(")")[2].split()[0])
+        return states <= {"T", "t"}
 
     def _signal(self, number: int) -> None:
         # A process that ended but was not waited for keeps its id, so this can hit no stranger.
