@@ -250,7 +250,7 @@ class Session:
         """There is a connection; whether it still works, the next call shows."""
         return self._socket is not None
 
-    def attach(self, deadline: float, *, newest: int = 0) -> None:
+    def attach(self, deadline: float) -> None:
         """Carry the session on a new connection, or begin it where there is none.
 
         Where the session exists, this *renews* it at the leader, who keeps the time of all
@@ -261,7 +261,6 @@ class Session:
 
         Args:
             deadline: on the boot-time clock.
-            newest: refuse a server that has not yet seen this transaction.
 
         Raises:
             Failed: no server could be reached in time.
@@ -273,15 +272,16 @@ class Session:
         def greet(connection: socket.socket, host: str, until: float) -> None:
             self._socket, self._buffer, self._offset = connection, b"", 0
             try:
-                self._greet(host, newest, until)
+                self._greet(host, until)
             except BaseException:
                 self._socket = None
                 raise
 
         self._servers.connect(deadline, greet)
 
-    def _greet(self, host: str, newest: int, deadline: float) -> None:
-        hello = Connect(0, newest, self._timeout, self.id, self._password, False)
+    def _greet(self, host: str, deadline: float) -> None:
+        # We claim to have seen nothing: a server that lags, or has gone back in time, must answer.
+        hello = Connect(0, 0, self._timeout, self.id, self._password, False)
         self._send(_framed(bytes(hello.serialize())), deadline)
         frame = self._frame(deadline)
         try:
