@@ -95,7 +95,9 @@ class History:
         self._since = math.inf
         self._told = 0.0
 
-    def connected(self, zxid: int, session: int, mark: bytes | None, now: float) -> bool:
+    def connected(
+        self, zxid: int, session: int, mark: bytes | None, now: float, *, rewound: bool = False
+    ) -> bool:
         """Take in what a new connection shows.
 
         Args:
@@ -103,11 +105,13 @@ class History:
             session: the number of a session that was begun on it.
             mark: the mark as it stood after that transaction; ``None`` where there is none.
             now: after the answer, in seconds on the boot-time clock.
+            rewound: the mark is older than it was when it was last read, or is gone. An ensemble
+                that is restored begins a new epoch, and its transactions alone do not tell.
 
         Returns:
-            Whether the store has gone back behind a transaction of which it told before.
+            Whether the store has gone back behind something of which it told before.
         """
-        went_back = zxid < self.newest
+        went_back = rewound or zxid < self.newest
         self.newest = zxid
         self._life = Life.of(zxid, session)
         self._told = 0.0

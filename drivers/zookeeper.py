@@ -264,6 +264,7 @@ class ZooKeeperDriver(Driver):
         self._history = History()
         self._mark_version: int | None = None
         self._may_mark = True
+        self._told = -math.inf
         self._read_took = 0.0
 
     def close(self) -> None:
@@ -497,6 +498,10 @@ class ZooKeeperDriver(Driver):
     def _stands(self, lease: _Lease, stat: Any) -> bool:
         """Whether the node is the lease's, with what was last confirmed or something later."""
         if stat.ephemeralOwner == lease.session and stat.version < lease.version:
+            if not lease.is_behind:
+                self._tell_of_going_back(
+                    f"our record had version {lease.version}, and has {stat.version}"
+                )
             lease.is_behind = True
         return stat.ephemeralOwner == lease.session and not lease.is_behind
 
@@ -535,18 +540,28 @@ class ZooKeeperDriver(Driver):
             GetData(self._mark_path, None),
             deadline=deadline,
         )
-        history.newest = seen
+        known, history.newest = self._mark_version, seen
         self._may_mark = True
-        if history.connected(watcher.seen, watcher.id, self._mark(mark), boottime()):
+        data = self._mark(mark)
+        rewound = known is not None and (self._mark_version is None or self._mark_version < known)
+        if history.connected(watcher.seen, watcher.id, data, boottime(), rewound=rewound):
             self._owner.seen = 0
+            self._tell_of_going_back(
+                f"it was at transaction {seen:#x}, and is at {watcher.seen:#x}"
+            )
+
+    def _tell_of_going_back(self, evidence: str) -> None:
+        """Tell the operator, once for all that shows it."""
+        now = boottime()
+        if now >= self._told + self.ttl:
             _log.error(
-                "%s has gone back in time, from transaction %#x to %#x: it was rebuilt, or "
-                "restored from an older copy; members join anew, and nobody gains for %g s",
+                "%s has gone back in time (%s): it was rebuilt, or restored from an older copy; "
+                "members join anew, and nobody gains anything for %g s",
                 self.url,
-                seen,
-                watcher.seen,
+                evidence,
                 self.ttl,
             )
+        self._told = now
 
     @property
     def _mark_path(self) -> str:
@@ -595,7 +610,15 @@ class ZooKeeperDriver(Driver):
             except BaseException:
                 self._watcher.drop()  # a watch whose answer was not seen may or may not be set
                 raise
-            records = {_name(node): data for node, data in seen.records.items()}
+            # What the store put back of us is no record of ours: whoever reads this joins anew.
+            behind = {
+                _node(names[1])
+                for names, lease in list(self._leases.items())
+                if lease.is_behind and names[0] == group
+            }
+            records = {
+                _name(node): data for node, data in seen.records.items() if node not in behind
+            }
             return Reading(records, self._history.age(began))
 
         return self._try(f"reading group {group!r}", self._reading, step)

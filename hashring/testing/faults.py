@@ -122,11 +122,8 @@ class Store(abc.ABC):
         """Return what can be done to it here and now, by a name that the report shows."""
         return {}
 
-    def keep_copy(self) -> None:
-        """Keep a copy of the data for :meth:`go_back_in_time`, while the store serves.
-
-        A store that nobody can copy needs none.
-        """
+    def keep_copy(self) -> None:  # noqa: B027 - a store that nobody can copy needs none
+        """Keep a copy of the data for :meth:`go_back_in_time`, while the store serves."""
 
     def go_back_in_time(self) -> None:
         """Put an older copy of the data in the place of the present one, and serve again.
