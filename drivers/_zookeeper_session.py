@@ -21,6 +21,8 @@ from typing import Any
 from hashring.clock import boottime
 from hashring.errors import MissingDependency
 
+from ._resolve import addresses
+
 try:
     from kazoo.exceptions import (
         EXCEPTIONS,
@@ -184,13 +186,13 @@ class Servers:
 
     def _open(self, host: tuple[str, int], deadline: float) -> socket.socket:
         if host not in self._resolved:
-            self._resolved[host] = socket.getaddrinfo(*host, type=socket.SOCK_STREAM)
-        addresses = self._resolved[host]
+            self._resolved[host] = addresses(host, deadline)
+        found = self._resolved[host]
         failure: OSError | None = None
-        for index, (family, kind, protocol, _, address) in enumerate(addresses):
+        for index, (family, kind, protocol, _, address) in enumerate(found):
             connection = socket.socket(family, kind, protocol)
             try:
-                connection.settimeout(_left(deadline) / (len(addresses) - index))
+                connection.settimeout(_left(deadline) / (len(found) - index))
                 connection.connect(address)
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 if self.tls is not None:
@@ -413,8 +415,10 @@ class Session:
             if came:
                 return True
             ping_due = self._sent + self.granted / 3 - boottime()
+            # Servers may grant more than was asked for; what is waited for goes by the latter.
+            patience = min(self.granted, self._timeout / 1000) / 3
             if ping_due <= 0:
-                self._send(_packed(_PING, PingInstance), boottime() + self.granted / 3)
+                self._send(_packed(_PING, PingInstance), boottime() + patience)
                 ping_due = self.granted / 3
             if self._heard < self._sent < boottime() - self.granted / 3:
                 raise Failed("the server has fallen silent")
@@ -425,7 +429,7 @@ class Session:
                 poll.register(self._socket, select.POLLIN)
                 if not poll.poll(math.ceil(1000 * max(0.0, min(timeout, ping_due)))):
                     return False
-            self._fill(boottime() + self.granted / 3)
+            self._fill(boottime() + patience)
             return self._deliver()
         except OSError:
             self.drop()
@@ -474,8 +478,10 @@ class Session:
 
     def _send(self, data: bytes, deadline: float) -> None:
         assert self._socket is not None
-        self._socket.settimeout(_left(deadline))
-        self._socket.sendall(data)
+        rest = memoryview(data)
+        while rest:  # TLS has a timeout for each of its writes
+            self._socket.settimeout(_left(deadline))
+            rest = rest[self._socket.send(rest) :]
         self._sent = boottime()
 
     def _fill(self, deadline: float) -> None:

@@ -33,7 +33,6 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, TypeVar
 from urllib.parse import quote
 
@@ -57,6 +56,9 @@ from hashring.errors import (
     StoreUnavailable,
     StoreUnusable,
 )
+
+from ._net import tell_limits, within_the_lease
+from ._resolve import addresses
 
 try:
     import pymemcache
@@ -252,10 +254,7 @@ class MemcachedDriver(Driver):
 
     def __init__(self, url: DriverURL, *, ttl: float) -> None:
         super().__init__(url, ttl=ttl)
-        if "timeout" not in self.url.options:
-            # Longer calls would leave no time for another try before the lease runs out.
-            timeout = min(self.settings["timeout"], self.ttl / 3)
-            self.settings = MappingProxyType({**self.settings, "timeout": timeout})
+        self.settings = within_the_lease(self)
         self._host = self._checked_host()
         self._check_ttl()
         self._lock = threading.Lock()
@@ -314,6 +313,7 @@ class MemcachedDriver(Driver):
         with self._lock:
             if self._idle is not None:
                 return
+            tell_limits(self)
             self._context = self._new_context()
             self._idle = []
             self._closing.clear()
@@ -820,7 +820,7 @@ class MemcachedDriver(Driver):
         if isinstance(self._host, str):
             made = _dialled((socket.AF_UNIX, socket.SOCK_STREAM, 0, "", self._host), _left(until))
         else:
-            made = self._first(socket.getaddrinfo(*self._host, type=socket.SOCK_STREAM), until)
+            made = self._first(addresses(self._host, until), until)
         try:
             made.settimeout(_left(until))
             if not isinstance(self._host, str):
@@ -835,13 +835,13 @@ class MemcachedDriver(Driver):
         return client
 
     @staticmethod
-    def _first(addresses: list[Any], deadline: float) -> socket.socket:
+    def _first(found: list[Any], deadline: float) -> socket.socket:
         """Connect to the first of a host's addresses that lets us; they share the time there is."""
-        for index, address in enumerate(addresses):
+        for index, address in enumerate(found):
             try:
-                return _dialled(address, _left(deadline) / (len(addresses) - index))
+                return _dialled(address, _left(deadline) / (len(found) - index))
             except OSError:
-                if index == len(addresses) - 1:
+                if index == len(found) - 1:
                     raise
         raise OSError("the host has no address")
 

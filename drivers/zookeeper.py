@@ -40,7 +40,6 @@ import random
 import ssl
 import threading
 from collections.abc import Callable, Iterator
-from types import MappingProxyType
 from typing import Any, TypeVar
 from urllib.parse import quote, unquote
 
@@ -64,6 +63,7 @@ from hashring.errors import (
     StoreUnusable,
 )
 
+from ._net import tell_limits, within_the_lease
 from ._zookeeper_history import History
 from ._zookeeper_session import Credentials, Failed, Refused, Servers, Session, SessionGone
 
@@ -200,10 +200,7 @@ class ZooKeeperDriver(Driver):
 
     def __init__(self, url: DriverURL, *, ttl: float) -> None:
         super().__init__(url, ttl=ttl)
-        if "timeout" not in self.url.options:
-            # Longer calls would leave no time for another try before the lease runs out.
-            timeout = min(self.settings["timeout"], self.ttl / 3)
-            self.settings = MappingProxyType({**self.settings, "timeout": timeout})
+        self.settings = within_the_lease(self)
         self._root = _root(url)
         self._credentials = Credentials(
             url.user, url.secret, self.settings["sasl"], self.settings["sasl_service"]
@@ -225,6 +222,7 @@ class ZooKeeperDriver(Driver):
             self._begin()
         self._opened_in = os.getpid()
         self._closed.clear()
+        tell_limits(self)
         try:
             self._try("connecting", self._reading, self._look)
         except BaseException:
