@@ -267,6 +267,7 @@ class MemcachedDriver(Driver):
         self._wants_login = False
         # By how much the server's time is ahead of our clock, and when the most was learned.
         self._least, self._most, self._learned = -math.inf, math.inf, 0.0
+        self._highest = 0  # the server's uptime in seconds
 
     def _checked_host(self) -> tuple[str, int] | str:
         url, settings = self.url, self.settings
@@ -678,11 +679,17 @@ class MemcachedDriver(Driver):
 
         The server ticks once a second, and one that was paused for longer answers with its old
         time until its next tick: a lease that counted from there would end early. That it lags
-        shows against our own clock; then the next tick is awaited.
+        shows against our own clock; then the next tick is awaited. An uptime that fell is of
+        another server: what was learned of the one before would only have each call wait.
         """
+        with self._lock:
+            before = self._highest
         began = boottime()
         uptime = connection.uptime()
         with self._lock:
+            if uptime < before:
+                self._least, self._most, self._highest = -math.inf, math.inf, uptime
+            self._highest = max(self._highest, uptime)
             if uptime > self._most + boottime():
                 self._most = math.inf  # our own clock lost time: look anew
             if uptime >= self._least + began - 2:
