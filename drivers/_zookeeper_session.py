@@ -21,6 +21,8 @@ from typing import Any
 from hashring.clock import boottime
 from hashring.errors import MissingDependency
 
+from ._resolve import addresses
+
 try:
     from kazoo.exceptions import (
         EXCEPTIONS,
@@ -184,13 +186,13 @@ class Servers:
 
     def _open(self, host: tuple[str, int], deadline: float) -> socket.socket:
         if host not in self._resolved:
-            self._resolved[host] = socket.getaddrinfo(*host, type=socket.SOCK_STREAM)
-        addresses = self._resolved[host]
+            self._resolved[host] = addresses(host, deadline)
+        found = self._resolved[host]
         failure: OSError | None = None
-        for index, (family, kind, protocol, _, address) in enumerate(addresses):
+        for index, (family, kind, protocol, _, address) in enumerate(found):
             connection = socket.socket(family, kind, protocol)
             try:
-                connection.settimeout(_left(deadline) / (len(addresses) - index))
+                connection.settimeout(_left(deadline) / (len(found) - index))
                 connection.connect(address)
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 if self.tls is not None:
@@ -250,7 +252,7 @@ class Session:
         """There is a connection; whether it still works, the next call shows."""
         return self._socket is not None
 
-    def attach(self, deadline: float, *, newest: int = 0) -> None:
+    def attach(self, deadline: float) -> None:
         """Carry the session on a new connection, or begin it where there is none.
 
         Where the session exists, this *renews* it at the leader, who keeps the time of all
@@ -261,7 +263,6 @@ class Session:
 
         Args:
             deadline: on the boot-time clock.
-            newest: refuse a server that has not yet seen this transaction.
 
         Raises:
             Failed: no server could be reached in time.
@@ -273,15 +274,16 @@ class Session:
         def greet(connection: socket.socket, host: str, until: float) -> None:
             self._socket, self._buffer, self._offset = connection, b"", 0
             try:
-                self._greet(host, newest, until)
+                self._greet(host, until)
             except BaseException:
                 self._socket = None
                 raise
 
         self._servers.connect(deadline, greet)
 
-    def _greet(self, host: str, newest: int, deadline: float) -> None:
-        hello = Connect(0, newest, self._timeout, self.id, self._password, False)
+    def _greet(self, host: str, deadline: float) -> None:
+        # We claim to have seen nothing: a server that lags, or has gone back in time, must answer.
+        hello = Connect(0, 0, self._timeout, self.id, self._password, False)
         self._send(_framed(bytes(hello.serialize())), deadline)
         frame = self._frame(deadline)
         try:
@@ -413,8 +415,10 @@ class Session:
             if came:
                 return True
             ping_due = self._sent + self.granted / 3 - boottime()
+            # Servers may grant more than was asked for; what is waited for goes by the latter.
+            patience = min(self.granted, self._timeout / 1000) / 3
             if ping_due <= 0:
-                self._send(_packed(_PING, PingInstance), boottime() + self.granted / 3)
+                self._send(_packed(_PING, PingInstance), boottime() + patience)
                 ping_due = self.granted / 3
             if self._heard < self._sent < boottime() - self.granted / 3:
                 raise Failed("the server has fallen silent")
@@ -425,7 +429,7 @@ class Session:
                 poll.register(self._socket, select.POLLIN)
                 if not poll.poll(math.ceil(1000 * max(0.0, min(timeout, ping_due)))):
                     return False
-            self._fill(boottime() + self.granted / 3)
+            self._fill(boottime() + patience)
             return self._deliver()
         except OSError:
             self.drop()
@@ -474,8 +478,10 @@ class Session:
 
     def _send(self, data: bytes, deadline: float) -> None:
         assert self._socket is not None
-        self._socket.settimeout(_left(deadline))
-        self._socket.sendall(data)
+        rest = memoryview(data)
+        while rest:  # TLS has a timeout for each of its writes
+            self._socket.settimeout(_left(deadline))
+            rest = rest[self._socket.send(rest) :]
         self._sent = boottime()
 
     def _fill(self, deadline: float) -> None:

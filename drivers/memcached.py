@@ -33,7 +33,6 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, TypeVar
 from urllib.parse import quote
 
@@ -57,6 +56,9 @@ from hashring.errors import (
     StoreUnavailable,
     StoreUnusable,
 )
+
+from ._net import tell_limits, within_the_lease
+from ._resolve import addresses
 
 try:
     import pymemcache
@@ -252,10 +254,7 @@ class MemcachedDriver(Driver):
 
     def __init__(self, url: DriverURL, *, ttl: float) -> None:
         super().__init__(url, ttl=ttl)
-        if "timeout" not in self.url.options:
-            # Longer calls would leave no time for another try before the lease runs out.
-            timeout = min(self.settings["timeout"], self.ttl / 3)
-            self.settings = MappingProxyType({**self.settings, "timeout": timeout})
+        self.settings = within_the_lease(self)
         self._host = self._checked_host()
         self._check_ttl()
         self._lock = threading.Lock()
@@ -268,6 +267,7 @@ class MemcachedDriver(Driver):
         self._wants_login = False
         # By how much the server's time is ahead of our clock, and when the most was learned.
         self._least, self._most, self._learned = -math.inf, math.inf, 0.0
+        self._highest = 0  # the server's uptime in seconds
 
     def _checked_host(self) -> tuple[str, int] | str:
         url, settings = self.url, self.settings
@@ -314,6 +314,7 @@ class MemcachedDriver(Driver):
         with self._lock:
             if self._idle is not None:
                 return
+            tell_limits(self)
             self._context = self._new_context()
             self._idle = []
             self._closing.clear()
@@ -678,11 +679,17 @@ class MemcachedDriver(Driver):
 
         The server ticks once a second, and one that was paused for longer answers with its old
         time until its next tick: a lease that counted from there would end early. That it lags
-        shows against our own clock; then the next tick is awaited.
+        shows against our own clock; then the next tick is awaited. An uptime that fell is of
+        another server: what was learned of the one before would only have each call wait.
         """
+        with self._lock:
+            before = self._highest
         began = boottime()
         uptime = connection.uptime()
         with self._lock:
+            if uptime < before:
+                self._least, self._most, self._highest = -math.inf, math.inf, uptime
+            self._highest = max(self._highest, uptime)
             if uptime > self._most + boottime():
                 self._most = math.inf  # our own clock lost time: look anew
             if uptime >= self._least + began - 2:
@@ -820,7 +827,7 @@ class MemcachedDriver(Driver):
         if isinstance(self._host, str):
             made = _dialled((socket.AF_UNIX, socket.SOCK_STREAM, 0, "", self._host), _left(until))
         else:
-            made = self._first(socket.getaddrinfo(*self._host, type=socket.SOCK_STREAM), until)
+            made = self._first(addresses(self._host, until), until)
         try:
             made.settimeout(_left(until))
             if not isinstance(self._host, str):
@@ -835,13 +842,13 @@ class MemcachedDriver(Driver):
         return client
 
     @staticmethod
-    def _first(addresses: list[Any], deadline: float) -> socket.socket:
+    def _first(found: list[Any], deadline: float) -> socket.socket:
         """Connect to the first of a host's addresses that lets us; they share the time there is."""
-        for index, address in enumerate(addresses):
+        for index, address in enumerate(found):
             try:
-                return _dialled(address, _left(deadline) / (len(addresses) - index))
+                return _dialled(address, _left(deadline) / (len(found) - index))
             except OSError:
-                if index == len(addresses) - 1:
+                if index == len(found) - 1:
                     raise
         raise OSError("the host has no address")
 

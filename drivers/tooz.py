@@ -54,6 +54,8 @@ from hashring.errors import (
     StoreUnusable,
 )
 
+from ._net import tell_limits, within_the_lease
+
 try:
     from tooz import ToozError, coordination
 except ImportError as error:
@@ -222,6 +224,7 @@ class ToozDriver(Driver):
                 f"session the servers grant, and by default that is at most {2 * _LONGEST:g} s; "
                 "use zookeeper://"
             )
+        self.settings = within_the_lease(self)
         self._threaded = self._backend in {"kazoo", "zookeeper"}  # it has threads of its own
         self._opened_in = os.getpid()
         self._begin()
@@ -237,6 +240,7 @@ class ToozDriver(Driver):
             self._begin()
         self._opened_in = os.getpid()
         self._closed.clear()
+        tell_limits(self)
         with self._reported("connecting"):
             try:
                 self._reader = self._coordinator(f"!{self.token}!", self._deadline())

@@ -21,7 +21,12 @@ and nothing else, and the lease is the session that made the child. What must ho
   answer that shows a later state, so a record read earlier, on the same connection, with no event
   since, is still the record after that transaction.
 
-ZooKeeper never forgets. This room knows nothing of what is in a record but its incarnation.
+* *A store that went back in time has forgotten.* ZooKeeper loses nothing that it confirmed, but
+  whoever runs it can rebuild it from nothing, or restore an older copy. Each reading says for how
+  long that has surely not happened (``_zookeeper_history.py``), and a heartbeat fails where the
+  node of the lease is older than the last write of ours that was confirmed.
+
+This module knows nothing of what is in a record but its incarnation.
 """
 
 from __future__ import annotations
@@ -35,7 +40,6 @@ import random
 import ssl
 import threading
 from collections.abc import Callable, Iterator
-from types import MappingProxyType
 from typing import Any, TypeVar
 from urllib.parse import quote, unquote
 
@@ -59,6 +63,8 @@ from hashring.errors import (
     StoreUnusable,
 )
 
+from ._net import tell_limits, within_the_lease
+from ._zookeeper_history import History
 from ._zookeeper_session import Credentials, Failed, Refused, Servers, Session, SessionGone
 
 try:
@@ -102,6 +108,7 @@ _PORT = 2181
 _ROOT = "/hashring"
 _PERSISTENT, _EPHEMERAL, _CONTAINER = 0, 1, 4
 _ANY_VERSION = -1
+_MARK = "+history"  # below the path; no group's node has this name, since "+" is escaped there
 _LINGER = 0.25  # seconds for which a burst of changes is gathered at most
 
 
@@ -148,11 +155,13 @@ class _Lease:
         session: the number of the session that made it.
         incarnation: as it is in the record.
         version: the node's version, which the next write expects.
+        is_behind: the store has gone back in time, behind the last write that it confirmed.
     """
 
     session: int
     incarnation: str | None
     version: int
+    is_behind: bool = False
 
 
 class _Group:
@@ -176,7 +185,7 @@ class ZooKeeperDriver(Driver):
     2181 and the path ``/hashring`` where they are left out. ``kazoo://`` is another name for it.
     """
 
-    promise = "a session as the lease; never forgets; survives the loss of a minority of servers"
+    promise = "a session as the lease; survives the loss of a minority; tells when it was restored"
     options = (
         Option("acl", _acl, None, "auto, open, creator, creator-read, or scheme:id:cdrwa,..."),
         Option("sasl", _mechanism, "", "log in by SASL: DIGEST-MD5, PLAIN or GSSAPI"),
@@ -191,10 +200,7 @@ class ZooKeeperDriver(Driver):
 
     def __init__(self, url: DriverURL, *, ttl: float) -> None:
         super().__init__(url, ttl=ttl)
-        if "timeout" not in self.url.options:
-            # Longer calls would leave no time for another try before the lease runs out.
-            timeout = min(self.settings["timeout"], self.ttl / 3)
-            self.settings = MappingProxyType({**self.settings, "timeout": timeout})
+        self.settings = within_the_lease(self)
         self._root = _root(url)
         self._credentials = Credentials(
             url.user, url.secret, self.settings["sasl"], self.settings["sasl_service"]
@@ -216,6 +222,7 @@ class ZooKeeperDriver(Driver):
             self._begin()
         self._opened_in = os.getpid()
         self._closed.clear()
+        tell_limits(self)
         try:
             self._try("connecting", self._reading, self._look)
         except BaseException:
@@ -252,6 +259,10 @@ class ZooKeeperDriver(Driver):
         self._reading = threading.Lock()
         self._watcher = session(self._on_event)
         self._groups: dict[str, _Group] = {}
+        self._history = History()
+        self._mark_version: int | None = None
+        self._may_mark = True
+        self._told = -math.inf
         self._read_took = 0.0
 
     def close(self) -> None:
@@ -312,7 +323,9 @@ class ZooKeeperDriver(Driver):
                             self._owner.id, incarnation, changed.version
                         )
                         return
-                    ours = (group, member) not in self._leases  # left by a join that failed
+                    known = self._leases.get((group, member))
+                    # It was left by a join that failed, or has come back from an older copy.
+                    ours = known is None or known.is_behind
                 else:
                     ours = stat.ephemeralOwner in self._ended
                 if stat.ephemeralOwner == 0:
@@ -359,10 +372,10 @@ class ZooKeeperDriver(Driver):
             while True:
                 changed = self._write(SetData(path, record, lease.version), deadline)
                 if isinstance(changed, BadVersionError):
-                    # A write of ours that was given up for lost has landed; now it cannot again.
                     found = self._write(GetData(path, None), deadline)
-                    if isinstance(found, NoNodeError) or found[1].ephemeralOwner != lease.session:
+                    if isinstance(found, NoNodeError) or not self._stands(lease, found[1]):
                         raise self._lost((group, member))
+                    # A write of ours that was given up for lost has landed; now it cannot again.
                     lease.version = found[1].version
                 elif isinstance(changed, NoNodeError):
                     raise self._lost((group, member))
@@ -395,7 +408,7 @@ class ZooKeeperDriver(Driver):
                 else:
                     for names, stat in zip(paths, stats, strict=True):
                         self._refuse(stat)
-                        if stat is None or stat.ephemeralOwner != self._owner.id:
+                        if stat is None or not self._stands(self._leases[names], stat):
                             lost.add(names)
             if lost:
                 raise self._lost(*sorted(lost))
@@ -474,11 +487,21 @@ class ZooKeeperDriver(Driver):
 
     def _lease(self, group: str, member: str, *incarnation: str | None) -> _Lease:
         lease = self._leases.get((group, member))
-        if lease is None or lease.session != self._owner.id:
+        if lease is None or lease.session != self._owner.id or lease.is_behind:
             raise self._lost((group, member))
         if incarnation and lease.incarnation != incarnation[0]:
             raise self._lost((group, member))
         return lease
+
+    def _stands(self, lease: _Lease, stat: Any) -> bool:
+        """Whether the node is the lease's, with what was last confirmed or something later."""
+        if stat.ephemeralOwner == lease.session and stat.version < lease.version:
+            if not lease.is_behind:
+                self._tell_of_going_back(
+                    f"our record had version {lease.version}, and has {stat.version}"
+                )
+            lease.is_behind = True
+        return stat.ephemeralOwner == lease.session and not lease.is_behind
 
     def _lost(self, *names: tuple[str, str]) -> LeaseLost:
         who = ", ".join(f"{member!r} in group {group!r}" for group, member in names)
@@ -499,15 +522,71 @@ class ZooKeeperDriver(Driver):
         self._refuse(answer)
 
     def _watch(self, deadline: float) -> None:
-        """Attach the watching session. Watches end with a connection, so what they kept is old."""
-        watcher = self._watcher
+        """Begin a watching session, and find out what has become of the store meanwhile.
+
+        Watches end with a connection, so what they kept is old. The session is a new one each time:
+        its number tells one life of a server from the next (see ``_zookeeper_history.py``).
+        """
+        watcher, history = self._watcher, self._history
         self._groups.clear()
-        newest = max(watcher.seen, self._owner.seen)
-        try:
-            watcher.attach(deadline, newest=newest)
-        except SessionGone:
-            watcher.forget()
-            watcher.attach(deadline, newest=newest)
+        seen = max(history.newest, watcher.seen, self._owner.seen)
+        watcher.forget()
+        watcher.seen = 0
+        watcher.attach(deadline)
+        _, mark = watcher.call(
+            Transaction([CheckVersion(self._root, _ANY_VERSION)]),  # whatever its result
+            GetData(self._mark_path, None),
+            deadline=deadline,
+        )
+        known, history.newest = self._mark_version, seen
+        self._may_mark = True
+        data = self._mark(mark)
+        rewound = known is not None and (self._mark_version is None or self._mark_version < known)
+        if history.connected(watcher.seen, watcher.id, data, boottime(), rewound=rewound):
+            self._owner.seen = 0
+            self._tell_of_going_back(
+                f"it was at transaction {seen:#x}, and is at {watcher.seen:#x}"
+            )
+
+    def _tell_of_going_back(self, evidence: str) -> None:
+        """Tell the operator, once for all that shows it."""
+        now = boottime()
+        if now >= self._told + self.ttl:
+            _log.error(
+                "%s has gone back in time (%s): it was rebuilt, or restored from an older copy; "
+                "members join anew, and nobody gains anything for %g s",
+                self.url,
+                evidence,
+                self.ttl,
+            )
+        self._told = now
+
+    @property
+    def _mark_path(self) -> str:
+        return f"{self._root}/{_MARK}"
+
+    def _mark(self, answer: Any) -> bytes | None:
+        """Return what stands in the mark, and remember its version for whoever replaces it."""
+        if isinstance(answer, ZookeeperError):
+            self._mark_version = None
+            return None
+        data, stat = answer
+        self._mark_version = stat.version
+        return bytes(data or b"")
+
+    def _remember(self, deadline: float) -> None:
+        """Write into the store since when it has forgotten nothing, for those who come later."""
+        data = self._history.due(boottime(), self.ttl)
+        if data is None or not self._may_mark:
+            return
+        if self._mark_version is None:
+            write = Create(self._mark_path, data, self._acl, _PERSISTENT)
+        else:
+            write = SetData(self._mark_path, data, self._mark_version)
+        made, mark = self._watcher.call(write, GetData(self._mark_path, None), deadline=deadline)
+        # Where another was quicker, what it wrote counts.
+        self._history.adopt(self._mark(mark))
+        self._may_mark = not isinstance(made, NoAuthError)
 
     def read(self, group: str) -> Reading:
         """See :meth:`hashring.driver.Driver.read`."""
@@ -521,13 +600,24 @@ class ZooKeeperDriver(Driver):
                 seen = self._groups.setdefault(self._path(group), _Group())
                 self._refresh(self._path(group), seen, deadline)
                 self._read_took = boottime() - began
+                if self._leases:
+                    self._remember(deadline)
             except SessionGone as gone:
                 self._watcher.forget()
                 raise Failed(str(gone)) from gone
             except BaseException:
                 self._watcher.drop()  # a watch whose answer was not seen may or may not be set
                 raise
-            return Reading({_name(node): data for node, data in seen.records.items()}, math.inf)
+            # What the store put back of us is no record of ours: whoever reads this joins anew.
+            behind = {
+                _node(names[1])
+                for names, lease in list(self._leases.items())
+                if lease.is_behind and names[0] == group
+            }
+            records = {
+                _name(node): data for node, data in seen.records.items() if node not in behind
+            }
+            return Reading(records, self._history.age(began))
 
         return self._try(f"reading group {group!r}", self._reading, step)
 

@@ -48,6 +48,7 @@ from hashring.testing.history import History, Log
 from hashring.testing.proxy import FaultProxy
 
 __all__ = [
+    "BACK_IN_TIME",
     "WORKER",
     "Fault",
     "Group",
@@ -64,6 +65,9 @@ __all__ = [
 
 WORKER = (sys.executable, "-m", "hashring.testing.worker")
 """The command of a member, to which its options are added."""
+
+BACK_IN_TIME = "store goes back in time"
+"""The fault of a :class:`Store` that can do it: a copy is kept, and some seconds later restored."""
 
 
 def _nothing() -> None:
@@ -117,6 +121,27 @@ class Store(abc.ABC):
     def faults(self) -> Mapping[str, Fault]:
         """Return what can be done to it here and now, by a name that the report shows."""
         return {}
+
+    def keep_copy(self) -> None:  # noqa: B027 - a store that nobody can copy needs none
+        """Keep a copy of the data for :meth:`go_back_in_time`, while the store serves."""
+
+    def go_back_in_time(self) -> None:
+        """Put an older copy of the data in the place of the present one, and serve again.
+
+        As an operator does who restores a backup, or a machine that comes up from a snapshot: what
+        was confirmed since :meth:`keep_copy` is forgotten, and what was removed since is back. A
+        store that cannot be restored loses everything.
+        """
+        raise NotImplementedError
+
+    def back_in_time(self) -> Mapping[str, Fault]:
+        """Return the fault in which the store goes back to what it was a few seconds before.
+
+        It is for :meth:`faults` to include, where the store has a :meth:`go_back_in_time`.
+        """
+        if type(self).go_back_in_time is Store.go_back_in_time:
+            return {}
+        return {BACK_IN_TIME: Fault(self.keep_copy, self.go_back_in_time, (0.5, 6.0))}
 
     def missing(self) -> Mapping[str, str]:
         """Return the faults that this machine does not allow, and why."""
@@ -223,6 +248,7 @@ class ServerStore(Store):
             "answers lost": Fault(lambda: proxy.blackhole("down"), proxy.restore, (0.5, 5.0)),
             "store delayed": Fault(lambda: proxy.delay(0.1, 0.1), proxy.restore, (1.0, 6.0)),
             "store slow": Fault(lambda: proxy.throttle(50_000), proxy.restore, (1.0, 6.0)),
+            **self.back_in_time(),
         }
 
 
@@ -302,6 +328,7 @@ class SQLiteStore(Store):
             "store removed": Fault(self._remove),
             "disk full": Fault(self._fill, self._empty, (1.0, 6.0)),
             "disk read-only": Fault(self._write_no_more, self._write_again, (1.0, 6.0)),
+            **self.back_in_time(),
         }
         return {name: fault for name, fault in found.items() if name not in self._missing}
 

@@ -36,8 +36,20 @@ class MemcachedStore(ServerStore):
             **super().faults(),
             "store paused": Fault(self.server.pause, self._resume, (0.5, 6.0)),
             "store flushed": Fault(self.server.flush),
+            "store flushed later": Fault(lambda: self.server.flush(2), self._wait_flushed),
             "store evicting": Fault(self._crowd),
         }
+
+    def go_back_in_time(self) -> None:
+        """Come up empty, and be emptied again: a cache has no older copy but the empty one."""
+        self.restart()
+        self.server.flush()
+        self.server.flush()
+
+    def _wait_flushed(self) -> None:
+        """Wait for the flush that was ordered: the server tells the time in whole seconds."""
+        began = int(str(self.server.stats()["uptime"]))
+        wait_until(lambda: int(str(self.server.stats()["uptime"])) >= began + 4)
 
     def _resume(self) -> None:
         """Let the server run on, until a few of its own seconds have passed.
@@ -63,8 +75,23 @@ class MemcachedStore(ServerStore):
 class ZooKeeperStore(ServerStore):
     """One ZooKeeper server, which keeps what it confirmed."""
 
+    server: ZooKeeperServer
+
     def __init__(self) -> None:
         super().__init__("zookeeper", ZooKeeperServer(), f"zookeeper://{{address}}?{TIMEOUTS}")
+
+    def faults(self) -> Mapping[str, Fault]:
+        return {**super().faults(), "store rebuilt": Fault(self._rebuild)}
+
+    def keep_copy(self) -> None:
+        self.server.keep_copy()
+
+    def go_back_in_time(self) -> None:
+        self.server.go_back_in_time()
+
+    def _rebuild(self) -> None:
+        self.server.drop_copy()
+        self.server.go_back_in_time()
 
 
 class SentinelStore(Store):
@@ -152,7 +179,14 @@ class EnsembleStore(Store):
             "follower killed": Fault(lambda: self._kill("follower"), self._start, (1.0, 5.0)),
             "leader paused": Fault(lambda: self._pause(1), self._resume, (1.0, 5.0)),
             "no quorum": Fault(lambda: self._pause(2), self._resume, (0.5, 5.0)),
+            **self.back_in_time(),
         }
+
+    def keep_copy(self) -> None:
+        self._ensemble.keep_copy()
+
+    def go_back_in_time(self) -> None:
+        self._ensemble.go_back_in_time()
 
     def _kill(self, which: str) -> None:
         self._broken = [getattr(self._ensemble, which)]

@@ -95,10 +95,10 @@ class MemcachedServer(Server):
         finally:
             client.close()
 
-    def flush(self) -> None:
-        """Forget everything, as an operator's ``flush_all``."""
+    def flush(self, delay: int = 0) -> None:
+        """Forget everything, as an operator's ``flush_all``, now or in so many seconds."""
         client = self.client()
         try:
-            client.flush_all()
+            client.flush_all(delay)
         finally:
             client.close()

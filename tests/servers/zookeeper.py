@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -162,6 +163,35 @@ class ZooKeeperServer(Server):
     def ready(self) -> bool:
         return bool(self.mode)
 
+    def keep_copy(self) -> None:
+        """Copy the data while the server runs, as a nightly backup does."""
+        self.drop_copy()
+        shutil.copytree(self.folder / "data", self._copy)
+
+    def drop_copy(self) -> None:
+        """Have no copy: the server can only be rebuilt from nothing."""
+        shutil.rmtree(self._copy, ignore_errors=True)
+
+    def put_copy_back(self) -> None:
+        """Replace the data of a server that does not run: by the copy, or by none if there is none.
+
+        A member of an ensemble keeps its number.
+        """
+        data = self.folder / "data"
+        shutil.rmtree(data / "version-2", ignore_errors=True)
+        if (self._copy / "version-2").exists():
+            shutil.copytree(self._copy / "version-2", data / "version-2")
+
+    def go_back_in_time(self) -> None:
+        """Restore the copy, or rebuild the server from nothing if there is none."""
+        self.kill()
+        self.put_copy_back()
+        self.start()
+
+    @property
+    def _copy(self) -> Path:
+        return self.folder / "copy"
+
 
 @contextlib.contextmanager
 def kazoo(server: ZooKeeperServer, **options: object) -> Iterator[KazooClient]:
@@ -209,12 +239,28 @@ class Ensemble:
         )
         return found[0]
 
+    def keep_copy(self) -> None:
+        """Copy the data of all servers."""
+        for server in self.servers:
+            server.keep_copy()
+
+    def go_back_in_time(self) -> None:
+        """Restore all servers from their copies, or rebuild them from nothing if there are none."""
+        for server in self.servers:
+            server.kill()
+        for server in self.servers:
+            server.put_copy_back()
+        self._start()
+
+    def _start(self) -> None:
+        for server in self.servers:
+            server.launch()
+        for server in self.servers:
+            server.wait_ready(within=60)
+
     def __enter__(self) -> Self:
         try:
-            for server in self.servers:
-                server.launch()
-            for server in self.servers:
-                server.wait_ready(within=60)
+            self._start()
         except BaseException:
             self.__exit__(None, None, None)
             raise
