@@ -14,7 +14,7 @@ import difflib
 import math
 import re
 import reprlib
-from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -22,6 +22,7 @@ from typing import Any, Final, TypeVar
 import yaml
 
 from hashring.errors import HashringError
+from hashring.telemetry.documents import NoKeyTwice
 
 __all__ = [
     "BadDefinition",
@@ -451,26 +452,8 @@ class _Fields:
         return number
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(NoKeyTwice, yaml.SafeLoader):
     """Plain values only, and no key twice in one mapping."""
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Any]:
-        seen: dict[Any, Any] = {}
-        for key_node, _ in getattr(node, "value", ()):
-            if key_node.tag == "tag:yaml.org,2002:merge" or not isinstance(
-                key_node, yaml.ScalarNode
-            ):
-                continue
-            if key_node.value in seen:
-                raise yaml.constructor.ConstructorError(
-                    None,
-                    None,
-                    f"the key {key_node.value!r} stands twice in one mapping (first in line "
-                    f"{seen[key_node.value].line + 1})",
-                    key_node.start_mark,
-                )
-            seen[key_node.value] = key_node.start_mark
-        return super().construct_mapping(node, deep)
 
 
 def _read(path: Path) -> Any:

@@ -34,6 +34,7 @@ from hashring.errors import HashringError
 from hashring.telemetry.attributes import Attribute, BadAttribute, Missing, Unusable
 from hashring.telemetry.definitions import BadDefinition
 from hashring.telemetry.discovery import Discovery
+from hashring.telemetry.documents import NoKeyTwice
 from hashring.telemetry.fetch import Fetcher, joined, same_origin
 from hashring.telemetry.pollsters import Pollster
 from hashring.telemetry.resource import Resource
@@ -216,19 +217,8 @@ def load_definitions(
     return tuple(found.values())
 
 
-class _Loader(yaml.SafeLoader):
-    """Refuses a key that stands twice, of which YAML would silently drop the first."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
-                if key.value in seen:
-                    raise yaml.constructor.ConstructorError(
-                        problem=f"the field {key.value!r} stands twice", problem_mark=key.start_mark
-                    )
-                seen.add(key.value)
-        return super().construct_mapping(node, deep)
+class _Loader(NoKeyTwice, yaml.SafeLoader):
+    """Plain values only, and no field twice in one definition."""
 
 
 def _in_file(

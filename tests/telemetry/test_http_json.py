@@ -192,7 +192,7 @@ def test_what_every_definition_needs_is_missed(define, field):
     [
         ("name: m", "line 1: it must be a list of definitions"),
         ("- a\n", "line 1: a definition must be a mapping, not 'a'"),
-        ("- name: m\n  unit: u\n  unit: v\n", "line 3: .* the field 'unit' stands twice"),
+        ("- name: m\n  unit: u\n  unit: v\n", "line 3: .* the key 'unit' stands twice"),
         ("- name: [", "line 1: it is not usable YAML"),
         ("- !!python/name:os.system x\n", "it is not usable YAML"),
     ],
