@@ -578,6 +578,8 @@ class _Reader:
 class HTTPDefinitions(Discovery):
     """The absolute URLs of the definitions, each its own resource: ``http-definitions``."""
 
+    finds_addresses = True
+
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
         requests = [found.request for found in usable_definitions(settings)]

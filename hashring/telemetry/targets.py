@@ -249,6 +249,7 @@ class _FileTargets(Discovery):
     kind: str
     name: str  # its entry point's, for messages
     any_label = False
+    finds_addresses = True
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
