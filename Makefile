@@ -58,9 +58,16 @@ run: $(INSTALLED)
 servers:
 	tests/servers/install.sh
 
+# Ceilometer's present release, whose options and fields ours are compared with, in an environment of
+# its own.
+OPENSTACK := .openstack/requirements.txt
+$(OPENSTACK): pyproject.toml tests/servers/openstack.py | $(TOOLS)
+	$(BIN)/python -m tests.servers.openstack
+	touch $@
+
 # Most tests wait for leases to end, so several run beside each other; those that measure what a
 # fault costs run after them, two at a time: they have processes enough of their own.
-test: $(TOOLS) servers
+test: $(TOOLS) servers $(OPENSTACK)
 	$(BIN)/python -m pytest --numprocesses=5 --dist=loadscope -m 'not faults'
 	$(BIN)/python -m pytest --numprocesses=2 --dist=worksteal -m faults
 
@@ -101,5 +108,5 @@ bench-full: $(BENCHES)/.ready
 	$(BIN)/python -m bench.report $(BENCHES)/full.json --docs
 
 clean:
-	rm -rf $(VENV) $(BENCHES) build dist docs/_build *.egg-info
+	rm -rf $(VENV) $(BENCHES) .openstack build dist docs/_build *.egg-info
 	rm -f $(GENERATED) bench/_floors.c $(wildcard bench/*.so hashring/*.so hashring/*/*.so)

@@ -6,6 +6,8 @@ Rooms, in the order in which data flows through them::
     config       settings from the command line alone
     definitions  polling.yaml, pipeline.yaml: sources and sinks
     backend_url  tooz's spellings of a store's URL -> ours
+    ceilometer   the names of options and fields of Ceilometer's present release; generated
+    suggestions, documents   which known name was meant; what all readers of YAML share
     options      settings from ceilometer.conf, by oslo.config
 
     resource     Resource: what can be polled, under an id that all members agree on
@@ -14,11 +16,14 @@ Rooms, in the order in which data flows through them::
     domain, libvirt_link, hypervisor   a hypervisor, by libvirt; the only rooms that know it
     fetch        a document by HTTP, within one deadline
     attributes   where in a document a value is, and what is done to it; no eval
+    file_sd      files of targets, by Prometheus's rules
     discovery, targets   Discovery: which resources there are now    plug-ins
     pollsters, http_json, exposition, instances   Pollster: a resource -> measurements   plug-ins
     publishers   Publisher: samples -> a file, a pipe, a sink         plug-ins
     plugins      finds them by entry point
 
+    locality     which resources are each host's own, by their address
+    coordination what Ceilometer's group_id_coordination_expression means
     plan         Plan: which groups, how often, with what; what `hashring agent check` prints
     check        prints it
     overlap      Announcement, Overlap: what two agents poll in common

@@ -1,20 +1,22 @@
 """Definitions: polling.yaml and pipeline.yaml, in Ceilometer's format, as values.
 
 What they may say, and what is illegal, follows Ceilometer's documentation ("Polling", "Data
-processing and pipelines") and its own checks. Two things are stricter: what Ceilometer would
-silently ignore (an unknown field, a key given twice) is an error here, and so are transformers,
-which it removed. This room reads one file and knows neither options nor plug-ins: whether a
+processing and pipelines") and its own checks. Three things are stricter and errors: what looks like
+a typo of a field, a key that is given twice, and transformers, which Ceilometer
+removed. Any other field that nobody reads is ignored, as by Ceilometer, and is named in the log.
+
+This room reads one file and knows neither options nor plug-ins: whether a
 discovery or a publisher of some name is installed is checked by those who look for it.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import difflib
+import logging
 import math
 import re
 import reprlib
-from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -22,6 +24,9 @@ from typing import Any, Final, TypeVar
 import yaml
 
 from hashring.errors import HashringError
+from hashring.telemetry.coordination import names_this_host
+from hashring.telemetry.documents import NoKeyTwice
+from hashring.telemetry.suggestions import closest, meant
 
 __all__ = [
     "BadDefinition",
@@ -36,6 +41,8 @@ __all__ = [
     "polling_of",
     "split_discovery",
 ]
+
+log = logging.getLogger(__name__)
 
 _Entry = TypeVar("_Entry", "Source", "PipelineSource", "Sink")
 
@@ -145,6 +152,8 @@ class Source:
         resources: static resources; see :mod:`hashring.telemetry.targets`.
         discovery: what finds resources, each ``NAME`` or ``NAME://PARAMETER``. Where there are
             neither resources nor discoveries, each pollster's own default discovery counts.
+        local: whether the resources are each host's own; ``None``: those at a loopback or
+            link-local address are.
     """
 
     name: str
@@ -152,6 +161,7 @@ class Source:
     meters: MeterFilter
     resources: tuple[str, ...] = ()
     discovery: tuple[str, ...] = ()
+    local: bool | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -279,11 +289,21 @@ def load_pipeline(path: Path | str) -> Pipeline:
     )
 
 
+# Fields that other releases and other files of Ceilometer's have.
+_IGNORED: Mapping[Any, str] = {
+    "channels": "what is polled is said by meters",
+    "events": "there are no events here",
+    "sinks": "where samples go is said by the pipeline definition (pipeline_cfg_file)",
+}
+
 _SOURCE_FIELDS = frozenset({"name", "interval", "meters", "resources", "discovery"})
 
 
+_POLLING_FIELDS = _SOURCE_FIELDS | {"local", "group_id_coordination_expression"}
+
+
 def _source(fields: _Fields) -> Source:
-    fields.check(_SOURCE_FIELDS)
+    fields.check(_POLLING_FIELDS)
     if "interval" not in fields:
         raise fields.bad("interval", "is missing: write the seconds between two polls")
     return Source(
@@ -292,7 +312,33 @@ def _source(fields: _Fields) -> Source:
         fields.meters("meters"),
         fields.texts("resources", optional=True),
         fields.texts("discovery", optional=True),
+        _local(fields),
     )
+
+
+def _local(fields: _Fields) -> bool | None:
+    """Return whether a source says that its resources are each host's own."""
+    local = fields.get("local")
+    if not isinstance(local, bool | None):
+        raise fields.bad("local", f"must be true or false, not {_shown(local)}")
+    field = "group_id_coordination_expression"
+    if not fields.get(field):
+        return local
+    expression = fields.text(field)
+    if fields.get("resources"):
+        # As in Ceilometer, which says so, too.
+        log.warning("%s: %s is ignored: the source has resources", fields.place, field)
+        return local
+    if not names_this_host(expression):
+        raise fields.bad(
+            field,
+            f"is {expression!r}, and nothing is evaluated here: what is understood is this host's "
+            "name, such as socket.gethostname(), which means 'local: true'. For groups of other "
+            "hosts give their agents different values of partitioning_group_prefix",
+        )
+    if local is False:
+        raise fields.bad("local", f"is false, which contradicts the host's name in {field}")
+    return True
 
 
 def _pipeline_source(fields: _Fields, sinks: Sequence[str]) -> PipelineSource:
@@ -304,7 +350,7 @@ def _pipeline_source(fields: _Fields, sinks: Sequence[str]) -> PipelineSource:
     for position, name in enumerate(named):
         if name not in sinks:
             raise fields.bad(
-                "sinks", f"names {_shown(name)}, but there is no such sink{_meant(name, sinks)}"
+                "sinks", f"names {_shown(name)}, but there is no such sink{meant(name, sinks)}"
             )
         if name in named[:position]:
             raise fields.bad("sinks", f"names {_shown(name)} twice")
@@ -396,13 +442,23 @@ class _Fields:
         return BadDefinition(f"{self.place}: {field} {problem}")
 
     def check(self, known: Collection[str]) -> None:
-        """Refuse fields that nobody would read."""
+        """Refuse what looks like a typo; name in the log what else nobody will read.
+
+        Raises:
+            BadDefinition: a field is unknown, and much like one that is known.
+        """
         for field in self._value:
-            if field not in known:
+            if field in known:
+                continue
+            # At the top, where anchors stand, what is given is not what was meant.
+            candidates = known if self.name else [one for one in known if one not in self._value]
+            if field not in _IGNORED and closest(field, candidates):
                 raise BadDefinition(
-                    f"{self.place}: unknown field {_shown(field)}{_meant(field, known)}; a "
+                    f"{self.place}: unknown field {_shown(field)}{meant(field, candidates)}; a "
                     f"{self.what} has: {', '.join(sorted(known))}"
                 )
+            why = _IGNORED.get(field, f"a {self.what} has: {', '.join(sorted(known))}")
+            log.warning("%s: the field %s is ignored: %s", self.place, _shown(field), why)
 
     def text(self, field: str) -> str:
         if self.get(field) is None:
@@ -451,26 +507,8 @@ class _Fields:
         return number
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(NoKeyTwice, yaml.SafeLoader):
     """Plain values only, and no key twice in one mapping."""
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Any]:
-        seen: dict[Any, Any] = {}
-        for key_node, _ in getattr(node, "value", ()):
-            if key_node.tag == "tag:yaml.org,2002:merge" or not isinstance(
-                key_node, yaml.ScalarNode
-            ):
-                continue
-            if key_node.value in seen:
-                raise yaml.constructor.ConstructorError(
-                    None,
-                    None,
-                    f"the key {key_node.value!r} stands twice in one mapping (first in line "
-                    f"{seen[key_node.value].line + 1})",
-                    key_node.start_mark,
-                )
-            seen[key_node.value] = key_node.start_mark
-        return super().construct_mapping(node, deep)
 
 
 def _read(path: Path) -> Any:
@@ -514,8 +552,3 @@ def _shown(value: Any) -> str:
     """Return a value for a message: short, and without what may be a secret."""
     text = reprlib.repr(value)
     return re.sub(r"://[^/@\s]*@", "://***@", text)
-
-
-def _meant(given: Any, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(str(given), list(known), 1)
-    return f" (did you mean {close[0]!r}?)" if close else ""

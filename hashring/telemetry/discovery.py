@@ -38,13 +38,16 @@ class Discovery(abc.ABC):
     Attributes:
         is_local: it finds what belongs to this host, which agents of other hosts do not see. The
             group that shares it is then this host's own.
+        finds_addresses: what it finds is reached over the network. A resource at a loopback or
+            link-local address is then each host's own.
         scope: tells apart agents that find different resources under one name and parameter,
             e.g. on different hypervisors: those of one scope share a group.
 
-    Both may be attributes of the object instead.
+    All may be attributes of the object instead.
     """
 
     is_local: bool = False
+    finds_addresses: bool = False
     scope: str = ""
 
     def __init__(self, settings: Settings) -> None:

@@ -2,8 +2,8 @@
 
 A definition names a meter, a URL and where in the answer the values lie. Definitions that ask for
 the same thing share one request: an answer is measured as often as there are definitions, but is
-asked for once a resource and cycle. Whatever is wrong with a definition is said at the start;
-whatever is wrong with one entry of an answer costs that entry alone.
+asked for once a resource and cycle. Whatever is wrong with a definition is said at the start, and
+costs that definition alone; whatever is wrong with one entry of an answer costs that entry alone.
 
 This room reads definitions and answers. How a request is bounded is the business of ``fetch``,
 how a value is found in an answer that of ``attributes``.
@@ -12,7 +12,6 @@ how a value is found in an answer that of ``attributes``.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import json
 import logging
 import math
@@ -34,11 +33,13 @@ from hashring.errors import HashringError
 from hashring.telemetry.attributes import Attribute, BadAttribute, Missing, Unusable
 from hashring.telemetry.definitions import BadDefinition
 from hashring.telemetry.discovery import Discovery
+from hashring.telemetry.documents import NoKeyTwice
 from hashring.telemetry.fetch import Fetcher, joined, same_origin
 from hashring.telemetry.pollsters import Pollster
 from hashring.telemetry.resource import Resource
 from hashring.telemetry.sample import Measurement, Meter, MeterType
 from hashring.telemetry.settings import Settings
+from hashring.telemetry.suggestions import closest
 from hashring.telemetry.targets import HTTP, masked, url_of
 
 __all__ = [
@@ -176,6 +177,7 @@ _FIELDS = frozenset(
 _UNSUPPORTED: Mapping[str, str] = {
     "authentication_object": "give the header with 'authentication' or 'headers'",
     "authentication_parameters": "give the header with 'authentication' or 'headers'",
+    "base_metadata": "nothing is evaluated as Python; write url_path as it is to be asked",
     "barbican_secret_id": "give the secret in an environment variable: 'authentication'",
     "extra_metadata_fields": "only what the answer itself holds can be metadata",
     "extra_metadata_fields_cache_seconds": "only what the answer itself holds can be metadata",
@@ -199,41 +201,84 @@ def load_definitions(
         BadDefinition: a file or a definition is not usable; the message names file, line,
             definition, field and value.
     """
+    found = list(_each(settings, environment))
+    for one in found:
+        if isinstance(one, BadDefinition):
+            raise one
+    return tuple(one for one in found if isinstance(one, HTTPDefinition))
+
+
+def usable_definitions(settings: Settings) -> tuple[HTTPDefinition, ...]:
+    """Return what :func:`load_definitions` does, where each bad definition or file costs itself.
+
+    Raises:
+        BadDefinition: there are definitions, and none is usable.
+    """
+    found = list(_each(settings, os.environ))
+    usable = tuple(one for one in found if isinstance(one, HTTPDefinition))
+    bad = [one for one in found if isinstance(one, BadDefinition)]
+    if bad and not usable:
+        raise bad[0]
+    for error in bad:
+        log.error("%s; the other definitions are used", error)
+    return usable
+
+
+def _each(
+    settings: Settings, environment: Mapping[str, str]
+) -> Iterator[HTTPDefinition | BadDefinition]:
+    """Yield each definition, or what is wrong with it."""
     found: dict[str, HTTPDefinition] = {}
     for folder in settings.definition_dirs:
         if not folder.is_dir():
             log.info("%s is not there: it holds no definitions of HTTP pollsters", folder)
             continue
         for path in sorted(folder.glob("*.yaml")):
-            for definition in _in_file(path, settings, environment):
-                name = definition.meter.name
+            for one in _in_file(path, settings, environment):
+                if isinstance(one, BadDefinition):
+                    yield one
+                    continue
+                name = one.meter.name
                 if name in found:
-                    raise BadDefinition(
-                        f"{definition.place}: field 'name': {name!r} is defined already, "
+                    yield BadDefinition(
+                        f"{one.place}: field 'name': {name!r} is defined already, "
                         f"in {found[name].place}"
                     )
-                found[name] = definition
-    return tuple(found.values())
+                    continue
+                found[name] = one
+                yield one
 
 
-class _Loader(yaml.SafeLoader):
-    """Refuses a key that stands twice, of which YAML would silently drop the first."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
-                if key.value in seen:
-                    raise yaml.constructor.ConstructorError(
-                        problem=f"the field {key.value!r} stands twice", problem_mark=key.start_mark
-                    )
-                seen.add(key.value)
-        return super().construct_mapping(node, deep)
+class _Loader(NoKeyTwice, yaml.SafeLoader):
+    """Plain values only, and no field twice in one definition."""
 
 
 def _in_file(
     path: Path, settings: Settings, environment: Mapping[str, str]
-) -> Iterator[HTTPDefinition]:
+) -> Iterator[HTTPDefinition | BadDefinition]:
+    try:
+        entries = _entries_of(path)
+    except BadDefinition as error:
+        yield error
+        return
+    for line, fields in entries:
+        place = f"{path}, line {line}"
+        if not isinstance(fields, dict):
+            yield BadDefinition(f"{place}: a definition must be a mapping, not {fields!r:.100}")
+            continue
+        try:
+            reader = _Reader(place, fields, environment)
+            if not reader.namespaces() & set(settings.namespaces):
+                continue
+            definition = reader.definition()
+        except BadDefinition as error:
+            yield error
+        else:
+            yield definition
+
+
+def _entries_of(path: Path) -> list[tuple[int, Any]]:
+    """Return the definitions of a file as they are written, each with its line."""
     try:
         loader = _Loader(path.read_bytes())
         try:
@@ -249,19 +294,15 @@ def _in_file(
         problem = getattr(error, "problem", None) or str(error).splitlines()[0]
         raise BadDefinition(f"{path}, line {line}: it is not usable YAML: {problem}") from None
     if found is None:
-        return
+        return []
     if not isinstance(found, list):
         raise BadDefinition(
             f"{path}, line 1: it must be a list of definitions (each begins with '- name:'), "
             f"not {type(found).__name__}"
         )
-    for node, fields in zip(root.value, found, strict=True):
-        place = f"{path}, line {node.start_mark.line + 1}"
-        if not isinstance(fields, dict):
-            raise BadDefinition(f"{place}: a definition must be a mapping, not {fields!r}")
-        reader = _Reader(place, fields, environment)
-        if reader.namespaces() & set(settings.namespaces):
-            yield reader.definition()
+    return [
+        (node.start_mark.line + 1, fields) for node, fields in zip(root.value, found, strict=True)
+    ]
 
 
 class _Reader:
@@ -285,10 +326,13 @@ class _Reader:
                 raise BadDefinition(
                     f"{self.place}: field {field!r} is not supported: {_UNSUPPORTED[field]}"
                 )
-            if field not in _FIELDS:
-                near = difflib.get_close_matches(str(field), _FIELDS, n=1)
-                hint = f"did you mean {near[0]!r}?" if near else f"known: {sorted(_FIELDS)}"
-                raise BadDefinition(f"{self.place}: field {field!r} is unknown; {hint}")
+            if field in _FIELDS:
+                continue
+            if near := closest(field, _FIELDS):
+                raise BadDefinition(
+                    f"{self.place}: field {field!r} is unknown; did you mean {near!r}?"
+                )
+            log.warning("%s: field %r is unknown, and is ignored", self.place, field)
 
     def bad(self, field: str, wanted: str, value: object = None) -> BadDefinition:
         """Return the error that a field is not what it must be."""
@@ -534,9 +578,11 @@ class _Reader:
 class HTTPDefinitions(Discovery):
     """The absolute URLs of the definitions, each its own resource: ``http-definitions``."""
 
+    finds_addresses = True
+
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
-        requests = [found.request for found in load_definitions(settings)]
+        requests = [found.request for found in usable_definitions(settings)]
         kinds = {masked(found.url): found.kind for found in requests if found.is_absolute}
         self._resources = tuple(Resource(id_, kind) for id_, kind in kinds.items())
 
@@ -590,10 +636,10 @@ class HTTPPollster(Pollster):
         """Return a pollster for each thing that the definitions ask for.
 
         Raises:
-            BadDefinition: see :func:`load_definitions`.
+            BadDefinition: see :func:`usable_definitions`.
         """
         groups: dict[tuple[Request, str], list[HTTPDefinition]] = {}
-        for definition in load_definitions(settings):
+        for definition in usable_definitions(settings):
             alone = definition.meter.name if definition.items is not None else ""
             groups.setdefault((definition.request, alone), []).append(definition)
             if definition.request.verify is False:

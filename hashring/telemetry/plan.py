@@ -29,6 +29,7 @@ from hashring.telemetry.definitions import (
     split_discovery,
 )
 from hashring.telemetry.discovery import Discovery
+from hashring.telemetry.locality import Halves, localized
 from hashring.telemetry.overlap import open_meters
 from hashring.telemetry.pollsters import Pollster
 from hashring.telemetry.publishers.base import Publisher, masked
@@ -302,7 +303,7 @@ def _planned(
             unserved[source.name] = missing
         if chosen and (left := _left(source.resources, chosen)):
             unpolled[source.name] = left
-        for finder, pollsters in _finders(source, chosen, plugins):
+        for finder, pollsters in _finders(source, chosen, plugins, settings.host):
             finder = finders.setdefault(finder.name, finder)
             tasks[finder.name][source.interval].append(
                 Task(source.name, source.meters, tuple(pollsters))
@@ -396,7 +397,7 @@ def _patterns(meters: MeterFilter, prefix: str) -> set[str]:
 
 
 def _finders(
-    source: Source, chosen: Sequence[Pollster], plugins: Plugins
+    source: Source, chosen: Sequence[Pollster], plugins: Plugins, host: str
 ) -> list[tuple[Finder, list[Pollster]]]:
     """Return what finds a source's resources, and which pollsters are for these."""
     for name, _ in map(split_discovery, source.discovery):
@@ -406,22 +407,17 @@ def _finders(
         return []
     found: list[tuple[Finder, list[Pollster]]] = []
     if source.resources:
-        # What these are is known now, and so is which pollsters have nothing to do with them.
-        kinds = {static_resource(text).kind for text in source.resources}
-        able = [pollster for pollster in chosen if kinds & pollster.kinds]
-        if able:
-            found.append((_static(source.resources), able))
-    distinct = dict.fromkeys(source.discovery)
-    found.extend((_discovery(text, plugins), list(chosen)) for text in distinct)
+        found.extend(_static(source, chosen, host))
+    for text in dict.fromkeys(source.discovery):
+        found.extend((finder, list(chosen)) for finder in _discovery(text, source, plugins, host))
     if not source.resources and not source.discovery:
         by_default: dict[str, list[Pollster]] = defaultdict(list)
         for pollster in chosen:
             if pollster.default_discovery:
                 _check_installed(split_discovery(pollster.default_discovery)[0], source, plugins)
                 by_default[pollster.default_discovery].append(pollster)
-        found.extend(
-            (_discovery(text, plugins), pollsters) for text, pollsters in by_default.items()
-        )
+        for text, pollsters in by_default.items():
+            found.extend((finder, pollsters) for finder in _discovery(text, source, plugins, host))
     return found
 
 
@@ -433,30 +429,60 @@ def _check_installed(name: str, source: Source, plugins_: Plugins) -> None:
         )
 
 
-def _static(texts: Sequence[str]) -> Finder:
-    # Named by content, alike in every process: Python's hash() of a string is not.
-    distinct = sorted(set(texts))
-    digest = hashlib.sha256("\n".join(distinct).encode()).hexdigest()[:16]
-    resources = [static_resource(text) for text in distinct]
-    return Finder(
-        f"resources:{digest}",
-        f"{len(distinct)} static resources",
-        lambda: resources,
-        False,
-        tuple(resource.id for resource in resources),
-    )
+_LOCAL = "#local"  # ends the names of finders of what is each host's own
 
 
-def _discovery(text: str, plugins_: Plugins) -> Finder:
+def _static(
+    source: Source, chosen: Sequence[Pollster], host: str
+) -> Iterator[tuple[Finder, list[Pollster]]]:
+    """Yield what finds a source's static resources: those that are shared, those of this host."""
+    texts = sorted(set(source.resources))
+    whole = [static_resource(text) for text in texts]
+    halves = Halves(lambda: whole, host, f"source {source.name!r}", source.local)
+    for own in sorted(halves.present()):
+        resources = halves.half(own)
+        # What these are is known now, and so is which pollsters have nothing to do with them.
+        kinds = {resource.kind for resource in resources}
+        able = [pollster for pollster in chosen if kinds & pollster.kinds]
+        if not able:
+            continue
+        # Named by content, alike in every process: Python's hash() of a string is not.
+        ids = {resource.id for resource in resources}
+        named = [
+            text
+            for text, resource in zip(texts, whole, strict=True)
+            if (localized(resource, host) if own else resource).id in ids
+        ]
+        digest = hashlib.sha256("\n".join(named).encode()).hexdigest()[:16]
+        finder = Finder(
+            f"resources:{digest}{_LOCAL if own else ''}",
+            f"{len(resources)} static resources",
+            lambda resources=resources: resources,  # type: ignore[misc]
+            own,
+            tuple(resource.id for resource in resources),
+        )
+        yield finder, able
+
+
+def _discovery(text: str, source: Source, plugins_: Plugins, host: str) -> Iterator[Finder]:
+    """Yield what finds a discovery's resources: those that are shared, those of this host."""
     name, parameter = split_discovery(text)
     discovery = plugins_.discoveries[name]
     # The name is seen in the store, in logs and in status files.
     shown = masked(text)
     if shown != text:
         shown += f"#{hashlib.sha256(text.encode()).hexdigest()[:8]}"
-    return Finder(
-        f"discovery:{shown}#{discovery.scope}" if discovery.scope else f"discovery:{shown}",
-        f"discovery {masked(text)}",
-        lambda: discovery.discover(parameter),
-        discovery.is_local,
-    )
+    called = f"discovery:{shown}#{discovery.scope}" if discovery.scope else f"discovery:{shown}"
+    description = f"discovery {masked(text)}"
+    is_split = not discovery.is_local and (source.local or discovery.finds_addresses)
+    if not is_split:
+        yield Finder(called, description, lambda: discovery.discover(parameter), discovery.is_local)
+        return
+    halves = Halves(lambda: discovery.discover(parameter), host, description, source.local)
+    for own in sorted(halves.present()):
+        yield Finder(
+            f"{called}{_LOCAL}" if own else called,
+            f"{description}, this host's own" if own else description,
+            lambda own=own: halves.half(own),  # type: ignore[misc]
+            own,
+        )

@@ -10,25 +10,21 @@ from __future__ import annotations
 import abc
 import glob
 import hashlib
-import json
+import logging
 import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 from urllib.parse import unquote_plus, urlencode, urlsplit
 
 from hashring import clock
-from hashring.errors import HashringError, MissingDependency
+from hashring.telemetry import file_sd
 from hashring.telemetry.discovery import Discovery
+from hashring.telemetry.file_sd import BadTargets
 from hashring.telemetry.resource import Resource
 from hashring.telemetry.settings import Settings
-
-try:
-    import yaml
-except ImportError as error:  # pragma: no cover - the tests of the wheel run without PyYAML
-    raise MissingDependency("the telemetry agent", "PyYAML", "telemetry") from error
 
 __all__ = [
     "EXPOSITION",
@@ -40,6 +36,8 @@ __all__ = [
     "static_resource",
     "url_of",
 ]
+
+log = logging.getLogger(__name__)
 
 HTTP = "http"
 """The kind of what answers HTTP requests with JSON."""
@@ -59,12 +57,6 @@ _SECRET = re.compile(
     r"passw|passphrase|secret|token|api.?key|access.?key|auth|credential|signature|^(key|pass|sig)$",
     re.IGNORECASE,
 )
-
-_YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-
-
-class BadTargets(HashringError, ValueError):
-    """A file of targets, or a single one, is not usable; the message says where and what."""
 
 
 def masked(url: str) -> str:
@@ -215,21 +207,49 @@ class _File(NamedTuple):
     mtime_ns: int
 
 
-class _Read(NamedTuple):
-    """What the files of one parameter said when they were last read."""
+class _Content(NamedTuple):
+    """What one file said when it was last read, or last could be.
 
-    files: tuple[_File, ...]
-    is_certain: bool  # no file can have been changed since without its _File showing it
+    Attributes:
+        state: of the file; ``None``: it could not be looked at.
+        is_certain: it cannot have been changed since without its state showing it.
+        digest: of what was read last, whether or not it was usable.
+        resources: what it said when it last was usable.
+        is_usable: it has been usable once.
+        error: why it is not now; empty: it is.
+    """
+
+    state: _File | None
+    is_certain: bool
     digest: bytes
     resources: tuple[Resource, ...]
+    is_usable: bool
     error: str
 
 
+_NOTHING = _Content(None, False, b"", (), False, "")
+
+
+class _Read(NamedTuple):
+    """What the files of one parameter said when they were last looked at."""
+
+    files: Mapping[str, _Content]
+    resources: tuple[Resource, ...]
+    was_usable: bool  # one of them, now or earlier
+
+
 class _FileTargets(Discovery):
-    """Reads targets from the files that its parameter names: a path or a glob pattern."""
+    """Reads targets from the files that its parameter names: a path or a glob pattern.
+
+    Each file stands for itself, as with Prometheus: one that cannot be used now goes on saying what
+    it said when it last could, and one that is gone says nothing. A target that cannot be asked
+    costs itself.
+    """
 
     kind: str
     name: str  # its entry point's, for messages
+    any_label = False
+    finds_addresses = True
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
@@ -245,108 +265,96 @@ class _FileTargets(Discovery):
             the resources; the very same object where the files say what they said before.
 
         Raises:
-            BadTargets: a file is missing (a pattern may match none), cannot be read, or is wrong;
-                the message names file, line and entry.
+            BadTargets: no file has been usable yet (a pattern may match none); the message names
+                file, line and entry.
         """
         if not parameter.startswith("/"):
             raise BadTargets(
                 f"the discovery {self.name} needs an absolute path, "
                 f"{self.name}:///etc/hashring/targets.json, not {parameter!r}"
             )
-        files = tuple(self._state(path) for path in self._paths(parameter))
-        last = self._read.get(parameter)
-        if last is None or not (last.is_certain and last.files == files):
-            last = self._read[parameter] = self._again(files, last)
-        if last.error:
-            raise BadTargets(last.error)
-        return last.resources
+        before = self._read.get(parameter)
+        seen = before.files if before is not None else {}
+        now = {path: self._look(path, seen.get(path, _NOTHING)) for path in self._paths(parameter)}
+        for path in seen.keys() - now.keys():
+            log.warning("the targets file %s is gone, and its targets with it", path)
+        is_usable = any(content.is_usable for content in now.values())
+        was_usable = is_usable or (before is not None and before.was_usable)
+        read = self._read[parameter] = _Read(now, self._merged(now, before), was_usable)
+        if now and not is_usable:
+            raise BadTargets(next(content.error for content in now.values()))
+        return read.resources
 
     def _paths(self, parameter: str) -> list[str]:
         if not glob.has_magic(parameter) or Path(parameter).exists():
+            known = self._read.get(parameter)
+            if known is not None and known.was_usable and _is_gone(parameter):
+                return []  # one that never was there is rather a mistake in its name
             return [parameter]
-        return sorted(glob.glob(parameter, recursive=True))  # noqa: PTH207 - patterns of any root
+        found = sorted(glob.glob(parameter, recursive=True))  # noqa: PTH207 - patterns of any root
+        return [path for path in found if not _is_gone(path)]
 
-    def _state(self, path: str) -> _File:
+    def _look(self, path: str, before: _Content) -> _Content:
+        """Return what a file says now, or said last."""
         try:
-            found = os.stat(path)  # noqa: PTH116 - one call for each file and cycle, and no more
-        except OSError as error:
-            raise BadTargets(f"the targets file {path} cannot be read: {error.strerror}") from None
-        return _File(path, found.st_ino, found.st_size, found.st_mtime_ns)
-
-    def _again(self, files: tuple[_File, ...], last: _Read | None) -> _Read:
-        # The state was taken before reading: a file that is changed meanwhile is read again.
-        now = clock.wall()
-        is_certain = all(abs(now - file.mtime_ns / 1e9) > _RECENT for file in files)
-        contents = [(file.path, self._content(file)) for file in files]
-        digest = hashlib.blake2b()
-        for path, content in contents:
-            digest.update(f"{len(path)}:{path}{len(content)}:".encode(errors="surrogateescape"))
-            digest.update(content)
-        if last is not None and last.digest == digest.digest():
-            return last._replace(files=files, is_certain=is_certain)
-        found: dict[str, Resource] = {}
-        error = ""
-        try:
-            for path, content in contents:
-                for resource in self._targets(path, content):
-                    _keep(found, resource, path)
+            state = _state(path)
+            if before.is_certain and before.state == state:
+                return before
+            # The state was taken before reading: a file that is changed meanwhile is read again.
+            is_certain = abs(clock.wall() - state.mtime_ns / 1e9) > _RECENT
+            content = _bytes_of(state)
+            digest = hashlib.blake2b(content).digest()
+            if before.state is not None and before.digest == digest:
+                return before._replace(state=state, is_certain=is_certain)
         except BadTargets as wrong:
-            error = str(wrong)
-        return _Read(files, is_certain, digest.digest(), tuple(found.values()), error)
-
-    def _content(self, file: _File) -> bytes:
-        if file.size > _MAX_BYTES:
-            raise BadTargets(
-                f"the targets file {file.path} has {file.size} bytes; at most {_MAX_BYTES}"
-            )
+            return self._failed(path, before._replace(state=None, is_certain=False), str(wrong))
+        now = before._replace(state=state, is_certain=is_certain, digest=digest)
         try:
-            return Path(file.path).read_bytes()
-        except OSError as error:
-            raise BadTargets(
-                f"the targets file {file.path} cannot be read: {error.strerror}"
-            ) from None
+            resources = tuple(self._targets(path, content))
+        except BadTargets as wrong:
+            return self._failed(path, now, str(wrong))
+        if before.error:
+            log.info("the targets file %s can be used again", path)
+        return now._replace(resources=resources, is_usable=True, error="")
+
+    def _failed(self, path: str, content: _Content, error: str) -> _Content:
+        if error != content.error:
+            kept = (
+                f"the {len(content.resources)} targets that it last had are polled on"
+                if content.is_usable
+                else "it has no targets until it is mended"
+            )
+            log.warning("%s; %s", error, kept)
+        return content._replace(error=error)
+
+    def _merged(self, now: Mapping[str, _Content], before: _Read | None) -> tuple[Resource, ...]:
+        if before is not None and list(before.files) == list(now):
+            same = (now[path].resources is before.files[path].resources for path in now)
+            if all(same):
+                return before.resources
+        found: dict[str, Resource] = {}
+        for path, content in now.items():
+            for resource in content.resources:
+                _keep(found, resource, path)
+        return tuple(found.values())
 
     def _targets(self, path: str, content: bytes) -> Iterator[Resource]:
-        try:
-            text = content.decode()
-        except UnicodeDecodeError as error:
-            line = content.count(b"\n", 0, error.start) + 1
-            raise BadTargets(f"{path}, line {line}: it is not UTF-8") from None
-        is_json = path.endswith(".json")
-        entries = _from_json(path, text) if is_json else _from_yaml(path, text)
-        if not isinstance(entries, list):
-            raise BadTargets(
-                f"{path}, line 1: it must be a list of entries with targets and labels, "
-                f"not {type(entries).__name__}"
-            )
-        for number, entry in enumerate(entries):
-            try:
-                yield from self._entry(entry)
-            except _Wrong as wrong:
-                line = (_json_line if is_json else _yaml_line)(text, number)
-                raise BadTargets(f"{path}, line {line}, entry {number + 1}: {wrong}") from None
-
-    def _entry(self, entry: Any) -> Iterator[Resource]:
-        if not isinstance(entry, dict):
-            _refuse("an entry", entry, "a mapping with targets and labels")
-        if unknown := entry.keys() - {"targets", "labels"}:
-            _refuse("the fields", ", ".join(sorted(map(str, unknown))), "targets and labels alone")
-        targets, labels = entry.get("targets"), entry.get("labels") or {}
-        if not isinstance(targets, list):
-            _refuse("targets", targets, "a list")
-        if not isinstance(labels, dict):
-            _refuse("labels", labels, "a mapping of texts")
-        for name, value in labels.items():
-            if not (isinstance(name, str) and isinstance(value, str)):
-                _refuse(f"the label {name!r}", value, "a text; put it in quotes")
-        visible = {name: value for name, value in labels.items() if not name.startswith("__")}
-        attributes = MappingProxyType({"labels": MappingProxyType(visible)} if visible else {})
-        for target in targets:
-            try:
-                _check_text(target)
-                yield self.resource(target, labels, attributes)
-            except _Wrong as wrong:
-                raise _Wrong(f"the target {_shown(target)} is not usable: {wrong}") from None
+        for group in file_sd.read(path, content, any_label=self.any_label):
+            visible = {
+                name: value for name, value in group.labels.items() if not name.startswith("__")
+            }
+            attributes = MappingProxyType({"labels": MappingProxyType(visible)} if visible else {})
+            for target in group.targets:
+                try:
+                    _check_text(target)
+                    yield self.resource(target, group.labels, attributes)
+                except _Wrong as wrong:
+                    log.warning(
+                        "%s: the target %s is not usable, and is left out: %s",
+                        group.place,
+                        _shown(target),
+                        wrong,
+                    )
 
     @abc.abstractmethod
     def resource(
@@ -360,6 +368,7 @@ class HTTPTargets(_FileTargets):
 
     kind = HTTP
     name = "http-targets"
+    any_label = True  # the samples are not Prometheus's
 
     def resource(
         self, target: str, labels: Mapping[str, str], attributes: Mapping[str, Any]
@@ -399,54 +408,39 @@ def _keep(found: dict[str, Resource], resource: Resource, path: str) -> None:
     """Keep a target unless it is there already: where two are the same, the first one counts."""
     first = found.setdefault(resource.id, resource)
     if first is not resource and url_of(first) != url_of(resource):
-        raise BadTargets(
-            f"{path}: two targets differ only in a secret, so that both would be "
-            f"{resource.id!r}; give secrets in headers, or spell the addresses differently"
+        log.warning(
+            "%s: two targets differ only in a secret, so that both would be %r, and the second is "
+            "left out; give secrets in headers, or spell the addresses differently",
+            path,
+            resource.id,
         )
 
 
-def _refuse(what: str, value: object, wanted: str) -> NoReturn:
-    raise _Wrong(f"{what} must be {wanted}, not {_shown(value)}")
-
-
-def _from_json(path: str, text: str) -> Any:
+def _state(path: str) -> _File:
     try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
+        found = os.stat(path)  # noqa: PTH116 - one call for each file and cycle, and no more
+    except OSError as error:
+        raise BadTargets(f"the targets file {path} cannot be read: {error.strerror}") from None
+    return _File(path, found.st_ino, found.st_size, found.st_mtime_ns)
+
+
+def _bytes_of(file: _File) -> bytes:
+    if file.size > _MAX_BYTES:
         raise BadTargets(
-            f"{path}, line {error.lineno}: it is not JSON ({error.msg}, column {error.colno}); "
-            "is it half written? Write to another file and rename that"
-        ) from None
-    except RecursionError:
-        raise BadTargets(f"{path}, line 1: it is nested too deeply") from None
-
-
-def _from_yaml(path: str, text: str) -> Any:
+            f"the targets file {file.path} has {file.size} bytes; at most {_MAX_BYTES}"
+        )
     try:
-        return yaml.load(text, Loader=_YAML_LOADER)  # noqa: S506 - either one is a safe loader
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = mark.line + 1 if mark is not None else 1
-        problem = getattr(error, "problem", None) or "unreadable"
-        raise BadTargets(
-            f"{path}, line {line}: it is not YAML ({problem}); "
-            "is it half written? Write to another file and rename that"
-        ) from None
-    except (RecursionError, ValueError) as error:
-        raise BadTargets(f"{path}, line 1: it is not usable YAML: {error}") from None
+        return Path(file.path).read_bytes()
+    except OSError as error:
+        raise BadTargets(f"the targets file {file.path} cannot be read: {error.strerror}") from None
 
 
-def _json_line(text: str, number: int) -> int:
-    """Return the line on which an entry of a list begins; the text is known to be legal."""
-    decoder = json.JSONDecoder()
-    blanks = re.compile(r"[\s,]*")
-    place = text.index("[") + 1
-    for _ in range(number):
-        place = decoder.raw_decode(text, blanks.match(text, place).end())[1]  # type: ignore[union-attr]
-    place = blanks.match(text, place).end()  # type: ignore[union-attr]
-    return text.count("\n", 0, place) + 1
-
-
-def _yaml_line(text: str, number: int) -> int:
-    whole: Any = yaml.compose(text, Loader=_YAML_LOADER)
-    return int(whole.value[number].start_mark.line) + 1
+def _is_gone(path: str) -> bool:
+    """Whether there is no such file; one that cannot be looked at may be there."""
+    try:
+        os.stat(path)  # noqa: PTH116 - as in _state
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+    return False

@@ -215,7 +215,7 @@ def test_a_pipeline_that_names_a_publisher_nobody_has_fails_and_is_printed(tmp_p
 
 @pytest.mark.parametrize(
     ("content", "complaint"),
-    [("[polling]\ncolour = red\n", "colour"), ("[polling]\ncfg_file = /nowhere\n", "/nowhere")],
+    [("[hashring]\ncolour = red\n", "colour"), ("[polling]\ncfg_file = /nowhere\n", "/nowhere")],
 )
 def test_a_configuration_that_is_wrong_is_one_line_and_exit_code_2(tmp_path, content, complaint):
     configuration = tmp_path / "ceilometer.conf"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 import textwrap
 from pathlib import Path
@@ -85,6 +86,83 @@ def test_a_pipeline_of_mitaka_says_what_to_poll_too():
     ]
     assert found.publishers_for("cpu") == ("notifier://", "udp://10.0.0.9:4952")
     assert found.publishers_for("hardware.load") == ("notifier://",)
+
+
+def test_fields_that_ceilometer_ignores_are_named_in_the_log_and_ignored(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    found = polling(
+        tmp_path,
+        """
+        common: &meters [cpu, "memory.*"]
+        source_defaults: &defaults {interval: 60}
+        x-sources: {}
+        sources:
+          - {<<: *defaults, name: one, meters: *meters, sinks: [a], channels: ["*"], events: ["*"]}
+          - {<<: *defaults, name: two, meters: [disk], meter_unit: B}
+        """,
+    )
+
+    assert [(s.name, s.interval, s.meters.patterns) for s in found.sources] == [
+        ("one", 60, ("cpu", "memory.*")),
+        ("two", 60, ("disk",)),
+    ]
+    said = [record.getMessage() for record in caplog.records]
+    ignored = [re.search(r"the field '(.*)' is ignored", one)[1] for one in said]
+    assert ignored == [
+        *("common", "source_defaults", "x-sources"),
+        *("sinks", "channels", "events", "meter_unit"),
+    ]
+    assert all(one.startswith(f"{tmp_path / 'polling.yaml'}: ") for one in said)
+    assert "source 'one'" in said[3]
+
+
+@pytest.mark.parametrize(
+    ("fields", "local"),
+    [
+        ({}, None),
+        ({"local": "true"}, True),
+        ({"local": "false"}, False),
+        ({"group_id_coordination_expression": "socket.gethostname()"}, True),
+        ({"group_id_coordination_expression": "self.conf.host"}, True),
+        ({"group_id_coordination_expression": "os.uname( ).nodename", "local": "true"}, True),
+        ({"group_id_coordination_expression": ""}, None),
+        ({"group_id_coordination_expression": "rack()", "resources": '["http://a/"]'}, None),
+    ],
+)
+def test_a_source_may_say_that_its_resources_are_each_hosts_own(tmp_path: Path, fields, local):
+    assert polling(tmp_path, source(**fields)).sources[0].local is local
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"local": "maybe"}, "local must be true or false, not 'maybe'"),
+        ({"local": "1"}, "local must be true or false, not 1"),
+        (
+            {"group_id_coordination_expression": "self.conf.host.split('-')[0] + 'x' * 100"},
+            "group_id_coordination_expression is \"self.conf.host.split('-')[0] + 'x' * 100\", and "
+            "nothing is evaluated here",
+        ),
+        ({"group_id_coordination_expression": "(("}, "group_id_coordination_expression is '(('"),
+        (
+            {"group_id_coordination_expression": "self.conf.host", "local": "false"},
+            "local is false, which contradicts the host's name",
+        ),
+    ],
+)
+def test_what_is_not_this_hosts_name_is_refused_whole_and_by_name(tmp_path: Path, fields, said):
+    with pytest.raises(BadDefinition, match=re.escape(f": source 'one': {said}")):
+        polling(tmp_path, source(**fields))
+
+
+def test_a_pipeline_in_the_place_of_a_polling_definition_says_what_to_poll(
+    caplog: pytest.LogCaptureFixture,
+):
+    found = load_polling(CEILOMETER / "pipeline_mitaka.yaml")
+
+    assert [s.name for s in found.sources] == ["meter_source", "cpu_source", "network_source"]
+    assert "the field 'sinks' is ignored: where samples go is said by the pipeline" in caplog.text
 
 
 def test_in_a_mixed_pipeline_only_the_sources_with_an_interval_are_polled(tmp_path: Path):
@@ -263,7 +341,7 @@ def test_filters_of_the_same_patterns_are_equal():
         ({"interval": ".nan"}, ["interval", "nan"]),
         ({"interval": "[60]"}, ["interval", "[60]"]),
         ({"intervall": "60"}, ["unknown field 'intervall'", "did you mean 'interval'?"]),
-        ({"sinks": "[a]"}, ["unknown field 'sinks'"]),
+        ({"discovry": "[a]"}, ["unknown field 'discovry'", "did you mean 'discovery'?"]),
     ],
 )
 def test_a_bad_field_is_refused_with_file_source_field_and_value(

@@ -58,6 +58,7 @@ def sources(web, **changes):
             "interval": INTERVAL,
             "meters": ["web.*"],
             "resources": urls(web),
+            "local": False,  # the one server stands for many, which all agents reach
         }
         | changes,
         {"name": "instances", "interval": INTERVAL, "meters": ["cpu", "vcpus", "power.state"]},

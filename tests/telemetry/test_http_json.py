@@ -127,7 +127,6 @@ def test_a_folder_that_is_not_there_holds_no_definitions(tmp_path):
         ("value_attribute: '[a].b'", "'value_attribute' must be .* name ends in .{attribute}"),
         ("name: 'a.{b}'", "'value_attribute' must be .* name ends in .{attribute}"),
         ("value_atribute: a", "field 'value_atribute' is unknown; did you mean 'value_attribute'?"),
-        ("xyz: a", "field 'xyz' is unknown; known: "),
         ("module: awsauth", "field 'module' is not supported: no module is loaded"),
         ("host_command: ls", "field 'host_command' is not supported: no command is run"),
         ("extra_metadata_fields: []", "'extra_metadata_fields' is not supported"),
@@ -192,7 +191,7 @@ def test_what_every_definition_needs_is_missed(define, field):
     [
         ("name: m", "line 1: it must be a list of definitions"),
         ("- a\n", "line 1: a definition must be a mapping, not 'a'"),
-        ("- name: m\n  unit: u\n  unit: v\n", "line 3: .* the field 'unit' stands twice"),
+        ("- name: m\n  unit: u\n  unit: v\n", "line 3: .* the key 'unit' stands twice"),
         ("- name: [", "line 1: it is not usable YAML"),
         ("- !!python/name:os.system x\n", "it is not usable YAML"),
     ],
@@ -202,11 +201,44 @@ def test_a_file_that_holds_no_definitions_is_an_error(define, tmp_path, text, sa
         define(text)
 
 
-def test_a_name_stands_for_one_definition(define, tmp_path):
-    define(LOAD, "a.yaml")
+def test_a_name_stands_for_one_definition(define, settings, caplog):
+    define(LOAD + "  url_path: status\n", "a.yaml")
+    define(LOAD + "  url_path: other\n", "b.yaml")
 
-    with pytest.raises(BadDefinition, match=r"b.yaml.*'web.load' is defined already, in .*a.yaml"):
-        define(LOAD, "b.yaml")
+    said = r"b.yaml.*'web.load' is defined already, in .*a.yaml"
+    with pytest.raises(BadDefinition, match=said):
+        load_definitions(settings)
+    [pollster] = HTTPPollster.make(settings)
+    assert pollster._request.url == "status"
+    assert re.search(said, caplog.text)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        "- name: [",
+        LOAD.replace("web.load", "web.b").replace("gauge", "gage"),
+        LOAD.replace("web.load", "web.b") + "  authentication: {from_env: NO_SUCH_VARIABLE}\n",
+        LOAD.replace("web.load", "web.b") + "  host_command: ls\n",
+    ],
+)
+def test_a_bad_definition_costs_itself_and_not_those_beside_it(define, settings, caplog, bad):
+    define(LOAD, "a.yaml")
+    define(LOAD.replace("web.load", "web.c").replace("status", "c"), "c.yaml")
+    define(bad, "b.yaml")
+
+    made = list(HTTPPollster.make(settings))
+
+    assert {meter.name for pollster in made for meter in pollster.meters} == {"web.load", "web.c"}
+    error, _ = [record for record in caplog.records if record.levelname == "ERROR"]  # made twice
+    assert "/b.yaml, line " in error.getMessage()
+    assert "the other definitions are used" in error.getMessage()
+
+
+def test_a_field_that_is_like_no_other_is_named_in_the_log_and_ignored(define, caplog):
+    define(LOAD + "  colour: red\n")
+
+    assert "definition 'web.load': field 'colour' is unknown, and is ignored" in caplog.text
 
 
 def test_ceilometers_endpoint_type_is_accepted_and_said_not_to_be_looked_up(define, caplog):

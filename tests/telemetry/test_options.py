@@ -286,8 +286,23 @@ def test_options_of_ceilometers_without_effect_are_named_once_each(
         load([file])
 
     said = [record.getMessage() for record in caplog.records]
-    assert len(said) == len(options._WITHOUT_EFFECT) == 15
+    assert len(said) == len(options._WITHOUT_EFFECT) == 16
     assert all("has no effect here: " in one and str(file) in one for one in said)
+
+
+def test_an_option_of_another_release_is_named_in_the_log_and_ignored(
+    write: Write, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    file = write("[polling]\nzzz = sesame\n[compute]\nreport_stopped_instance_metrics = True\n")
+    monkeypatch.setenv("OS_COMPUTE__YYY", "sesame")
+
+    with caplog.at_level(logging.WARNING):
+        load([file])
+
+    assert f"{file}:2: [polling] zzz is unknown, and is ignored" in caplog.text
+    assert "environment: OS_COMPUTE__YYY is unknown, and is ignored" in caplog.text
+    assert f"{file}:4: [compute] report_stopped_instance_metrics has no effect here" in caplog.text
+    assert "sesame" not in caplog.text
 
 
 def test_an_overriding_url_is_in_our_spelling_and_the_one_in_the_file_is_not_looked_at(
@@ -422,7 +437,8 @@ def test_folders_of_pollsters_come_with_commas_too_and_must_be_there_if_named(
         ("polling", "batch_size = many", "batch_size = 'many': "),
         ("polling", "batch_size =", "must be a whole number"),
         ("polling", "backend_url = redis://a", "did you mean [coordination] backend_url?"),
-        ("polling", "zzz = 1", "unknown option; [polling] has: batch_size, cfg_file, "),
+        ("compute", "report_stoped_instance_metrics = 1", "'report_stopped_instance_metrics'?"),
+        ("hashring", "zzz = 1", "unknown option; [hashring] has: allow_overlap, drain_timeout, "),
         ("central", "partitioning_prefix = a", "did you mean 'partitioning_group_prefix'?"),
         ("compute", "workload_partitioning = maybe", "workload_partitioning = 'maybe': "),
         ("compute", "instance_discovery_method = nova", "'nova': "),
