@@ -11,8 +11,8 @@ from hashring.driver import DriverURL, load
 from hashring.errors import BadRecord, HashringError
 from hashring.telemetry.options import is_embedded
 from hashring.telemetry.plan import Group, Loop, Plan
-from hashring.telemetry.publishers.base import masked
 from hashring.telemetry.settings import Settings
+from hashring.url import masked
 from hashring.view import Member
 
 __all__ = ["problems", "report"]

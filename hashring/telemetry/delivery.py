@@ -19,14 +19,13 @@ import traceback
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Protocol, Self
-from urllib.parse import unquote
 
 from hashring.clock import boottime
 from hashring.errors import BadArgument, HashringError
 from hashring.telemetry.publishers import OutputClosed, OutputFailed, Publisher
-from hashring.telemetry.publishers.base import masked
 from hashring.telemetry.sample import Sample
 from hashring.telemetry.spool import Batch, Item, Spool, SpoolBroken, SpoolFull
+from hashring.url import masked, secrets_in, without_secrets
 
 __all__ = ["Counts", "Delivery", "Direct", "Outlet"]
 
@@ -304,7 +303,7 @@ class _Courier:
         self.tally = tally
         self.is_kept = True
         self._url = url
-        self._secrets = _secrets(url)
+        self._secrets = secrets_in(url)
         self._delivery = delivery
         self._spool = delivery._spool
         self._changed = delivery._changed
@@ -495,7 +494,7 @@ class _Courier:
             _close(publisher, self.name)
 
     def _hide(self, text: object) -> str:
-        return _hidden(str(text), self._secrets)
+        return without_secrets(str(text), self._secrets)
 
 
 class Direct:
@@ -586,7 +585,7 @@ class Direct:
             log.error(
                 "%s fails: %s; %d samples are lost (further ones are counted, not logged)",
                 masked(url),
-                _hidden(text, _secrets(url)),
+                without_secrets(text, secrets_in(url)),
                 count,
             )
 
@@ -653,22 +652,3 @@ def _counts(tallies: Mapping[str, _Tally], waiting: Mapping[str, int]) -> dict[s
             before.dropped + tally.dropped,
         )
     return found
-
-
-def _secrets(url: str) -> dict[str, str]:
-    """Return what must not be shown, the whole URL first, and what is shown instead."""
-    shown = masked(url)
-    password = url.partition("://")[2].rpartition("@")[0].partition(":")[2]
-    options = zip(
-        url.partition("?")[2].split("&"), shown.partition("?")[2].split("&"), strict=False
-    )
-    hidden = {url: shown, password: "***", unquote(password): "***"}
-    hidden |= {option: mask for option, mask in options if option != mask}
-    hidden.pop("", None)
-    return hidden
-
-
-def _hidden(text: str, secrets: Mapping[str, str]) -> str:
-    for secret, shown in secrets.items():
-        text = text.replace(secret, shown)
-    return text

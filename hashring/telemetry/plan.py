@@ -31,10 +31,11 @@ from hashring.telemetry.definitions import (
 from hashring.telemetry.discovery import Discovery
 from hashring.telemetry.overlap import open_meters
 from hashring.telemetry.pollsters import Pollster
-from hashring.telemetry.publishers.base import Publisher, masked
+from hashring.telemetry.publishers.base import Publisher
 from hashring.telemetry.resource import Resource
 from hashring.telemetry.settings import Settings
 from hashring.telemetry.targets import static_resource
+from hashring.url import masked
 
 __all__ = ["Finder", "Group", "Loop", "NothingToPoll", "Plan", "Plugins", "Task", "make_plan"]
 

@@ -15,10 +15,10 @@ from types import MappingProxyType
 from typing import Any, ClassVar
 from urllib.parse import quote, unquote, unquote_plus
 
-from hashring.driver import Option, boolean, looks_secret, masked
 from hashring.errors import BadURL, HashringError
 from hashring.telemetry.sample import Sample
 from hashring.telemetry.settings import Settings
+from hashring.url import Option, boolean, looks_secret, masked, masked_option
 
 __all__ = [
     "Option",
@@ -183,7 +183,7 @@ class SinkURL:
         scheme, rest, query = _split(text, shown)
         authority, slash, path = rest.partition("/")
         userinfo, at, place = authority.rpartition("@")
-        if "@" in path or "@" in query:
+        if "@" in path or "@" in query or "#" in rest:
             # Otherwise half of a password might pass as a host, a path or an option.
             raise BadURL(
                 f"{shown!r}: in a user or password '/' must be written %2F, '?' %3F, '#' %23, "
@@ -235,6 +235,7 @@ class SinkURL:
 def _split(text: str, shown: str) -> tuple[str, str, str]:
     scheme, separator, rest = text.partition("://")
     if not (separator and scheme):
+        shown = f"*** ({len(text)} characters)" if "@" in text else shown
         raise BadURL(
             f"{shown!r} is not a publisher: write scheme://host:port/path, "
             "for example file:///var/log/samples.jsonl"
@@ -254,7 +255,9 @@ def _place(text: str, shown: str) -> tuple[str, int | None]:
     if not port:
         return unquote(host), None
     if not (port.isascii() and port.isdigit() and int(port) < 65536):
-        raise BadURL(f"{shown!r}: the port {port!r} is not a number from 0 to 65535")
+        # What is no number may be a password, of which the host that follows was forgotten.
+        port = repr(port) if port.isdigit() and len(port) <= 5 else "***"
+        raise BadURL(f"{shown!r}: the port {port} is not a number from 0 to 65535")
     return unquote(host), int(port)
 
 
@@ -266,14 +269,16 @@ def _typed(query: str, options: Sequence[Option], shown: str) -> Mapping[str, An
         name, text = unquote_plus(name), unquote_plus(text)
         if name not in known:
             names = ", ".join(sorted(known)) or "it has none"
-            raise BadURL(f"{shown!r}: unknown option {name!r}; known: {names}")
+            # A word that stands alone may be a token.
+            named = "***" if masked_option(part) == "***" else repr(name)
+            raise BadURL(f"{shown!r}: unknown option {named}; known: {names}")
         try:
             found[name] = known[name].convert(text)
         except ValueError as error:
-            value = "***" if known[name].secret or looks_secret(name) else repr(text)
+            hides = known[name].secret or looks_secret(name)
+            value, why = ("***", "") if hides else (repr(masked(text)), f" {error};")
             raise BadURL(
-                f"{shown!r}: the option {name!r} cannot be {value}: {error}; "
-                f"it is: {known[name].help}"
+                f"{shown!r}: the option {name!r} cannot be {value}:{why} it is: {known[name].help}"
             ) from None
     return MappingProxyType(found)
 
