@@ -20,6 +20,7 @@ from hashring.telemetry.config import BadConfig, agent_settings
 from hashring.telemetry.exit_codes import FAILED
 from hashring.telemetry.launch import Launch
 from hashring.telemetry.plan import make_plan
+from hashring.telemetry.rehearsal import rehearse
 from hashring.telemetry.settings import Settings
 from hashring.telemetry.signals import Signals, hold_reloads
 from hashring.telemetry.supervisor import Supervisor, configure_logging
@@ -230,23 +231,31 @@ def poll(polling_namespaces: str | None, **options: Any) -> int:
     help="central, compute, or both with a comma between.  [default: polling_namespaces]",
 )
 @click.option("--look/--no-look", default=True, help="Read the store, to tell who polls now.")
+@click.option(
+    "--sinks/--no-sinks",
+    default=True,
+    help="Open the sinks and the spool as an agent would, and let go of them.",
+)
 @_configured
 def check(
     polling_namespaces: str | None,
     look: bool,
+    sinks: bool,
     config_files: tuple[Path, ...],
     config_dirs: tuple[Path, ...],
 ) -> int:
-    """Print what would be polled, how often, by whom; poll nothing.
+    """Print what would be polled, how often, by whom; poll nothing, publish nothing.
 
     The exit code is 1 where an agent would refuse to start.
     """
     configure_logging("warning")
     launch = _launch(_namespaces(polling_namespaces), config_files, config_dirs)
     plan = make_plan(launch.settings)
-    for line in report(launch.settings, plan, look=look):
+    tried = rehearse(launch.settings, plan, while_agents_run=True) if sinks else ()
+    findings = tuple(tried)
+    for line in report(launch.settings, plan, look=look, findings=findings):
         click.echo(line)
-    return FAILED if problems(plan) else 0
+    return FAILED if problems(plan, findings) else 0
 
 
 @hashring.command()

@@ -23,6 +23,7 @@ from typing import Protocol, Self
 from hashring.clock import boottime
 from hashring.errors import BadArgument, HashringError
 from hashring.telemetry.publishers import OutputClosed, OutputFailed, Publisher
+from hashring.telemetry.publishers.base import SinkUnusable
 from hashring.telemetry.sample import Sample
 from hashring.telemetry.spool import Batch, Item, Spool, SpoolBroken, SpoolFull
 from hashring.url import masked, secrets_in, without_secrets
@@ -220,14 +221,16 @@ class Delivery:
     def close(self, timeout: float) -> None:
         """Take no more, deliver what can be within so many seconds, and end all threads.
 
-        The rest stays in the spool for the next process. Idempotent.
+        A publisher that cannot work as things are is tried once, and not waited for. The rest
+        stays in the spool for the next process. Idempotent.
         """
         with self._changed:
             self._closing = True
             self._changed.notify_all()
         end = boottime() + timeout
         self._keeper.join(timeout)  # an orphan that is just being adopted is ours to deliver too
-        self.flush(max(0.0, end - boottime()))
+        with self._changed:
+            self._changed.wait_for(lambda: not self._may_go(), max(0.0, end - boottime()))
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
@@ -245,6 +248,13 @@ class Delivery:
                     ", ".join(f"{n} for {masked(url)}" for url, n in sorted(self._left.items())),
                 )
         self._spool.close()
+
+    def _may_go(self) -> bool:
+        """Return whether samples wait for a publisher that may yet take them."""
+        return any(
+            url not in self._couriers or not self._couriers[url].has_given_up
+            for url in self._spool.waiting
+        )
 
     @property
     def counts(self) -> Mapping[str, Counts]:
@@ -313,6 +323,7 @@ class _Courier:
         self._traced: set[str] = set()  # errors whose traceback was logged
         self._said = ""  # of the spool, last
         self._saw_closing = False  # the delivery was closing when the last try began
+        self._is_hopeless = False  # the last try failed in a way that does not heal by itself
         self._thread = threading.Thread(
             target=self._run, name=f"deliver to {self.name}", daemon=True
         )
@@ -322,6 +333,11 @@ class _Courier:
         """Wait for the thread's end; whether it has ended."""
         self._thread.join(timeout)
         return not self._thread.is_alive()
+
+    @property
+    def has_given_up(self) -> bool:
+        """Whether it was tried since the delivery began to close, and cannot work as things are."""
+        return self._is_hopeless and self._saw_closing
 
     def _run(self) -> None:
         try:
@@ -382,11 +398,17 @@ class _Courier:
             publisher = self._made()
         except OutputClosed as error:
             self._end(error)
+        except SinkUnusable as error:
+            self._is_hopeless = True
+            self._fail(error, None)
         except OutputFailed as error:
+            self._is_hopeless = False
             self._fail(error, error.retry_after)
         except Exception as error:  # a plug-in may raise anything
+            self._is_hopeless = True
             self._fail(error, self._delivery._make_pause, asked=False)
         else:
+            self._is_hopeless = False
             refused = publisher.refused
             try:
                 publisher.publish(batch.samples)

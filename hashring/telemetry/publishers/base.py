@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+import errno
 import logging
 import math
+import socket
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, ClassVar
@@ -26,12 +28,14 @@ __all__ = [
     "OutputFailed",
     "Publisher",
     "SinkURL",
+    "SinkUnusable",
     "boolean",
     "count",
     "flag",
     "masked",
     "positive",
     "seconds",
+    "unopened",
 ]
 
 log = logging.getLogger(__name__)
@@ -48,6 +52,48 @@ class OutputFailed(HashringError, OSError):
     def __init__(self, message: str, retry_after: float | None = None) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+class SinkUnusable(OutputFailed):
+    """A sink will take nothing until a person mends something: an address, a folder, a right.
+
+    The samples wait, and it is tried again; but an agent does not start with such a sink, and does
+    not wait for it when it ends.
+
+    Args:
+        message: what is wrong, and what to do.
+        is_held_by_agent: another agent of this host has it, and would have to end first.
+    """
+
+    def __init__(self, message: str, *, is_held_by_agent: bool = False) -> None:
+        super().__init__(message)
+        self.is_held_by_agent = is_held_by_agent
+
+
+_HEALS = frozenset(
+    (
+        *(errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EINTR, errno.EAGAIN),
+        *(errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.ETIMEDOUT),
+    )
+)
+"""Errors of the system that may be over at the next try, without anybody's doing."""
+
+
+def unopened(message: str, error: OSError, *, is_held_by_agent: bool = False) -> OutputFailed:
+    """Return the error that a sink cannot be opened: one that heals by itself, or one that cannot.
+
+    Args:
+        message: where, why, and what to do.
+        error: as the system raised it.
+        is_held_by_agent: as of :class:`SinkUnusable`.
+    """
+    if isinstance(error, socket.gaierror):
+        heals = error.errno in (socket.EAI_AGAIN, socket.EAI_MEMORY)
+    else:
+        heals = error.errno in _HEALS
+    if heals:
+        return OutputFailed(message)
+    return SinkUnusable(message, is_held_by_agent=is_held_by_agent)
 
 
 class OutputClosed(HashringError, BrokenPipeError):
@@ -72,7 +118,8 @@ class Publisher(abc.ABC):
 
     Raises:
         BadURL: the URL cannot be parsed, or an option in it is unknown or ill-typed.
-        OutputFailed: the sink cannot be used.
+        OutputFailed: the sink cannot be used now; :class:`SinkUnusable`: not before somebody
+            mends something.
     """
 
     options: ClassVar[tuple[Option, ...]] = ()
@@ -109,6 +156,10 @@ class Publisher(abc.ABC):
     @abc.abstractmethod
     def close(self) -> None:
         """Let go of the sink. Idempotent."""
+
+    def release(self) -> None:
+        """Let go of a sink that was made to see whether it can be, and of what that has made."""
+        self.close()
 
     def set_aside(self, samples: Sequence[Sample], cause: str, detail: str) -> None:
         """Count samples that the sink will never take; log the first of each cause.

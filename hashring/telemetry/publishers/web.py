@@ -16,6 +16,7 @@ import email.utils
 import math
 import os
 import re
+import ssl
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -146,6 +147,8 @@ class Session(requests.Session):
         if options["clientcert"]:
             key = options["clientkey"]
             self.cert = (options["clientcert"], key) if key else options["clientcert"]
+        if url.scheme.endswith("https"):
+            _read_certificates(url, self._check)
         if url.user is not None:
             # As bytes: as text they would have to be Latin-1.
             self.auth = HTTPBasicAuth(url.user.encode(), (url.password or "").encode())
@@ -194,6 +197,25 @@ def _trust(url: SinkURL) -> bool | str:
     if checked is False:
         raise BadURL(f"{url.shown!r}: verify_ssl=false and ca= contradict each other")
     return ca
+
+
+def _read_certificates(url: SinkURL, check: bool | str) -> None:
+    """Read the files for TLS now: requests would only do so when it connects, each time anew."""
+    cert: str | None = url.options["clientcert"]
+    try:
+        context = ssl.create_default_context()
+        if isinstance(check, str):
+            is_folder = Path(check).is_dir()
+            context.load_verify_locations(**{"capath" if is_folder else "cafile": check})
+        if cert is not None:
+            # A key that is encrypted is refused: nobody is there to type its password.
+            context.load_cert_chain(cert, url.options["clientkey"], lambda: b"")
+    except OSError as error:
+        reason = getattr(error, "reason", None) or error.strerror or type(error).__name__
+        raise BadURL(
+            f"{url.shown!r}: the files for TLS cannot be used ({reason}): ca and verify_ssl need "
+            "PEM certificates, clientcert and clientkey a certificate and its key without password"
+        ) from None
 
 
 def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
