@@ -22,6 +22,7 @@ from typing import Protocol, Self
 
 from hashring.clock import boottime
 from hashring.errors import BadArgument, HashringError
+from hashring.telemetry import leftovers
 from hashring.telemetry.publishers import OutputClosed, OutputFailed, Publisher
 from hashring.telemetry.publishers.base import SinkUnusable
 from hashring.telemetry.sample import Sample
@@ -285,8 +286,12 @@ class Delivery:
                 self._spool.adopt()
             except SpoolBroken:
                 return  # it was closed
+            leftovers.tell(self._spool)
+            unwanted = leftovers.requested(self._spool)
             with self._changed:
                 self._start_couriers(self._spool.waiting)
+                for url in unwanted & self._couriers.keys():
+                    self._couriers[url].is_unwanted = True
                 self._changed.notify_all()
                 if self._changed.wait_for(lambda: self._closing, self._adopt_every):
                     return
@@ -312,6 +317,7 @@ class _Courier:
         self.name = masked(url)
         self.tally = tally
         self.is_kept = True
+        self.is_unwanted = False  # what waits now is to be dropped
         self._url = url
         self._secrets = secrets_in(url)
         self._delivery = delivery
@@ -379,6 +385,9 @@ class _Courier:
             SpoolBroken: the spool cannot be read or written now.
         """
         if self._published is None:
+            if self.is_unwanted:
+                self._drop_once()
+                return
             if self.tally.is_closed:
                 self._count(dropped=self._spool.drop(self._url))
                 return
@@ -391,6 +400,14 @@ class _Courier:
         self._published = None
         with self._changed:
             self._changed.notify_all()
+
+    def _drop_once(self) -> None:
+        """Drop what waits now, since somebody asked for that; later samples are delivered."""
+        count = self._spool.drop(self._url)
+        with self._changed:
+            self.is_unwanted = False
+        self._count(dropped=count)
+        log.warning("%s: %d samples for it are dropped, as was asked for", self.name, count)
 
     def _publish(self, batch: Batch) -> bool:
         """Publish a batch; whether it was taken. Otherwise rest."""
@@ -498,7 +515,9 @@ class _Courier:
                 seconds = min(seconds, delivery._first_pause)
             self._changed.wait_for(
                 lambda: (
-                    delivery._stopping or (hurry and delivery._closing and not self._saw_closing)
+                    delivery._stopping
+                    or self.is_unwanted
+                    or (hurry and delivery._closing and not self._saw_closing)
                 ),
                 seconds,
             )
