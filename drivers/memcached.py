@@ -465,7 +465,8 @@ class MemcachedDriver(Driver):
             settings = self._run("connecting", lambda connection: connection.settings())
         except StoreUnavailable as error:
             if isinstance(error.__cause__, _Refused):
-                raise StoreUnusable(f"{self.url}: {error.__cause__}") from None
+                why = self.url.hide(str(error.__cause__))
+                raise StoreUnusable(f"{self.url}: {why}") from None
             raise
         if settings.get(b"cas_enabled") not in {b"yes", True}:
             raise StoreUnusable(

@@ -653,7 +653,7 @@ class RedisDriver(Driver):
         try:
             subscription = _Subscription(route.find(state.key, deadline), state.key, deadline)
         except (redis.RedisError, OSError) as error:
-            _log.debug("%s: no messages, polling instead: %s", self.url, error)
+            _log.debug("%s: no messages, polling instead: %s", self.url, self.url.hide(str(error)))
             return False
         state.subscription = subscription
         if self._route is None:  # closed meanwhile: nobody wakes us again
@@ -874,8 +874,9 @@ class RedisDriver(Driver):
             if isinstance(
                 error.__cause__, (redis.AuthenticationError, redis.exceptions.NoPermissionError)
             ):
+                why = self.url.hide(str(error.__cause__))
                 raise StoreUnusable(
-                    f"{self.url}: the server refused the user or password: {error.__cause__}"
+                    f"{self.url}: the server refused the user or password: {why}"
                 ) from error.__cause__
             raise
         version = server.get("redis_version", "")

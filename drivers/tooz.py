@@ -41,6 +41,7 @@ from hashring.driver import (
     Option,
     Reading,
     check_names,
+    check_node_path,
     check_record,
     incarnation_of,
 )
@@ -218,6 +219,8 @@ class ToozDriver(Driver):
                 f"{url}: not known to keep what it is given; of tooz's backends these do: "
                 f"{', '.join(f'tooz+{name}' for name in _DURABLE)}"
             )
+        if self._backend != "file":
+            check_node_path(url)
         if self._backend in {"kazoo", "zookeeper"} and self.ttl > _LONGEST:
             raise BadURL(
                 f"{url}: a ttl of {self.ttl:g} s is too long: tooz does not tell how long a "

@@ -51,6 +51,7 @@ from hashring.driver import (
     Reading,
     boolean,
     check_names,
+    check_node_path,
     check_record,
     incarnation_of,
 )
@@ -727,7 +728,8 @@ class ZooKeeperDriver(Driver):
                 try:
                     return step(deadline)
                 except Refused as refused:
-                    raise StoreUnusable(f"{self.url}: {doing} failed: {refused}") from refused
+                    why = self.url.hide(str(refused))
+                    raise StoreUnusable(f"{self.url}: {doing} failed: {why}") from refused
                 except (OSError, SessionGone) as error:
                     failure = error  # a session that ends under a call is looked at by the next try
                 if boottime() + pause >= deadline or self._closed.wait(pause):
@@ -756,7 +758,8 @@ class ZooKeeperDriver(Driver):
     def _refuse(self, answer: Any) -> None:
         """Raise what no caller expects to see as an answer."""
         if isinstance(answer, NoAuthError | SessionClosedRequireSaslError):
-            who = f"user {self.url.user!r}" if self.url.user is not None else "an unnamed user"
+            # A user without a password may be a token.
+            who = f"user {self.url.user!r}" if self.url.secret else "this user"
             raise StoreUnusable(
                 f"{self.url}: {who} may not do this under {self._root}: check the user, the "
                 "password, and the ACL of that path"
@@ -792,6 +795,7 @@ class ZooKeeperDriver(Driver):
 
 
 def _root(url: DriverURL) -> str:
+    check_node_path(url)
     root = url.path.rstrip("/") or _ROOT
     if any(part in {"", ".", ".."} for part in root.split("/")[1:]) or root == "/zookeeper":
         raise BadURL(f"{url}: the path {root!r} cannot be the name of a ZooKeeper node")

@@ -14,15 +14,18 @@ import click
 from click.core import ParameterSource
 
 from hashring import driver
-from hashring.telemetry import options
+from hashring.telemetry import leftovers, options
 from hashring.telemetry.check import problems, report
 from hashring.telemetry.config import BadConfig, agent_settings
+from hashring.telemetry.definitions import load_pipeline
 from hashring.telemetry.exit_codes import FAILED
 from hashring.telemetry.launch import Launch
 from hashring.telemetry.plan import make_plan
+from hashring.telemetry.rehearsal import rehearse
 from hashring.telemetry.settings import Settings
 from hashring.telemetry.signals import Signals, hold_reloads
 from hashring.telemetry.supervisor import Supervisor, configure_logging
+from hashring.url import masked
 
 __all__ = ["hashring"]
 
@@ -230,23 +233,109 @@ def poll(polling_namespaces: str | None, **options: Any) -> int:
     help="central, compute, or both with a comma between.  [default: polling_namespaces]",
 )
 @click.option("--look/--no-look", default=True, help="Read the store, to tell who polls now.")
+@click.option(
+    "--sinks/--no-sinks",
+    default=True,
+    help="Open the sinks and the spool as an agent would, and let go of them.",
+)
 @_configured
 def check(
     polling_namespaces: str | None,
     look: bool,
+    sinks: bool,
     config_files: tuple[Path, ...],
     config_dirs: tuple[Path, ...],
 ) -> int:
-    """Print what would be polled, how often, by whom; poll nothing.
+    """Print what would be polled, how often, by whom; poll nothing, publish nothing.
 
     The exit code is 1 where an agent would refuse to start.
     """
     configure_logging("warning")
     launch = _launch(_namespaces(polling_namespaces), config_files, config_dirs)
     plan = make_plan(launch.settings)
-    for line in report(launch.settings, plan, look=look):
+    tried = rehearse(launch.settings, plan, while_agents_run=True) if sinks else ()
+    findings = tuple(tried)
+    for line in report(launch.settings, plan, look=look, findings=findings):
         click.echo(line)
-    return FAILED if problems(plan) else 0
+    return FAILED if problems(plan, findings) else 0
+
+
+@agent.group()
+def spool() -> None:
+    """See what waits for sinks that are away, and let go of what nobody wants."""
+
+
+@spool.command("list")
+@_configured
+def list_(config_files: tuple[Path, ...], config_dirs: tuple[Path, ...]) -> int:
+    """Print how many samples wait for which sink, and whether it is still configured."""
+    folder, configured = _spool(config_files, config_dirs)
+    found = leftovers.routes(folder)
+    click.echo(f"spool: {folder}")
+    for url in sorted({route.url for route in found}):
+        mine = [route for route in found if route.url == url]
+        samples = sum(route.samples for route in mine)
+        held = sum(route.is_held for route in mine)
+        gone = "" if url in configured else "; not in the configuration"
+        click.echo(
+            f"{masked(url)}: {samples} samples in {len(mine)} files, {held} of them of agents "
+            f"that run{gone}"
+        )
+    return 0
+
+
+@spool.command("drop")
+@click.argument("url")
+@click.option("--configured", is_flag=True, help="Drop them although the sink is configured.")
+@click.option(
+    "--timeout",
+    type=float,
+    default=20.0,
+    show_default=True,
+    help="Seconds to wait for agents that run.",
+)
+@_configured
+def drop_(
+    url: str,
+    configured: bool,
+    timeout: float,
+    config_files: tuple[Path, ...],
+    config_dirs: tuple[Path, ...],
+) -> int:
+    """Give up the samples that wait for the sink URL, as `list` shows it or whole.
+
+    The samples are lost. Those for other sinks stay.
+    """
+    folder, wanted = _spool(config_files, config_dirs)
+    urls = leftovers.matching(leftovers.routes(folder), url)
+    if not urls:
+        raise BadConfig(
+            f"nothing waits for {masked(url)} in {folder}: see hashring agent spool list"
+        )
+    if wanted & set(urls) and not configured:
+        raise BadConfig(
+            f"{masked(url)} is in the configuration, so agents would deliver these samples: take "
+            "it out there first, or say --configured"
+        )
+    code = 0
+    for one in urls:
+        done = leftovers.drop(folder, one, timeout)
+        click.echo(f"{masked(one)}: {done.samples} samples dropped")
+        for path in done.asked:
+            click.echo(f"    {path}: its agent has not answered yet", err=True)
+            code = FAILED
+    return code
+
+
+def _spool(config_files: Sequence[Path], config_dirs: Sequence[Path]) -> tuple[Path, set[str]]:
+    """Return the folder of the spools, and the sinks of the configuration."""
+    settings = options.load(config_files, config_dirs)
+    if settings.state_dir is None:
+        raise BadConfig("there is no spool: [hashring] state_dir names no folder")
+    if settings.pipeline_file is None:
+        return settings.state_dir / "spool", {settings.output}
+    sinks = load_pipeline(settings.pipeline_file).sinks
+    return settings.state_dir / "spool", {url for sink in sinks for url in sink.publishers}
 
 
 @hashring.command()

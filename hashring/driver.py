@@ -1,8 +1,9 @@
 """The driver interface: what a store must do for a group, and how a URL finds its driver.
 
 A driver knows one store and nothing of rings, views or hand-offs: records are bytes to it. This
-room has the interface (:class:`Driver`, :class:`Reading`), the parsing of URLs and of their typed
-options, and the lookup of drivers by the entry-point group ``hashring.drivers``. It imports no
+module has the interface (:class:`Driver`, :class:`Reading`) and the lookup of drivers by the
+entry-point group ``hashring.drivers``. URLs, their options and their secrets are the business of
+:mod:`hashring.url`; what a driver's author needs of it can be imported from here. It imports no
 driver: ours and third parties' are found in the same way.
 """
 
@@ -14,11 +15,10 @@ import json
 import os
 import random
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from importlib import metadata
 from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple
-from urllib.parse import quote, unquote, unquote_plus
 
 from hashring.errors import (
     BadName,
@@ -29,6 +29,7 @@ from hashring.errors import (
     StoreUnavailable,
     UnknownDriver,
 )
+from hashring.url import DriverURL, Option, boolean, check_node_path, looks_secret, masked
 
 __all__ = [
     "COMMON_OPTIONS",
@@ -43,6 +44,7 @@ __all__ = [
     "Reading",
     "boolean",
     "check_names",
+    "check_node_path",
     "check_record",
     "describe",
     "driver_class",
@@ -78,39 +80,6 @@ class Reading(NamedTuple):
     memory_age: float
 
 
-def boolean(text: str) -> bool:
-    """Convert a URL option to a boolean: ``1/0``, ``true/false``, ``yes/no``, ``on/off``.
-
-    >>> boolean("yes"), boolean("off")
-    (True, False)
-    """
-    lowered = text.lower()
-    if lowered in {"1", "true", "yes", "on"}:
-        return True
-    if lowered in {"0", "false", "no", "off"}:
-        return False
-    raise ValueError("not a boolean: use true or false")
-
-
-@dataclasses.dataclass(frozen=True)
-class Option:
-    """One typed option of a driver's URL.
-
-    Attributes:
-        name: as it is spelled in the URL.
-        convert: from the URL's text to a value; raises ``ValueError`` for what it refuses.
-        default: the value where the URL does not name the option.
-        help: one line for ``hashring drivers``.
-        secret: the value is masked wherever the URL is shown.
-    """
-
-    name: str
-    convert: Callable[[str], Any]
-    default: Any
-    help: str
-    secret: bool = False
-
-
 def _positive(text: str) -> float:
     value = float(text)
     if not 0 < value < float("inf"):
@@ -142,169 +111,6 @@ COMMON_OPTIONS: tuple[Option, ...] = (
     Option("jitter", _fraction, 0.5, "the random part of each wait, 0 to 1"),
 )
 """Options that every driver accepts."""
-
-_SECRET_WORDS = ("password", "secret", "token", "passphrase", "auth")
-
-
-def looks_secret(name: str) -> bool:
-    """Return whether an option of this name bears a secret, as far as a name can tell."""
-    lowered = name.lower()
-    return any(word in lowered for word in _SECRET_WORDS)
-
-
-@dataclasses.dataclass(frozen=True, repr=False)
-class DriverURL:
-    """A store's address: ``scheme://user:secret@host:port,host2:port/path?option=value``.
-
-    ``str()`` and ``repr()`` mask the secret and every option that is one or looks like one.
-
-    Attributes:
-        scheme: lower case; what stands before a ``+`` names the driver (``tooz+file``).
-        user: percent-decoded, or ``None``.
-        secret: percent-decoded, or ``None``.
-        hosts: pairs of host and port (``None``: the store's default), in order; may be empty.
-        path: percent-decoded, with its leading slash, or empty.
-        options: as spelled in the URL, percent-decoded, not yet typed. The values of an option
-            that stands several times are joined by commas, in order.
-        masked: names of options whose values are secrets, whatever they are called.
-
-    Example:
-        >>> url = DriverURL.parse("redis://app:s3cret@a:6379,b/0?timeout=2")
-        >>> url.hosts, url.path, dict(url.options)
-        ((('a', 6379), ('b', None)), '/0', {'timeout': '2'})
-        >>> print(url)
-        redis://app:***@a:6379,b/0?timeout=2
-    """
-
-    scheme: str
-    user: str | None = None
-    secret: str | None = None
-    hosts: tuple[tuple[str, int | None], ...] = ()
-    path: str = ""
-    options: Mapping[str, str] = dataclasses.field(
-        default_factory=lambda: MappingProxyType({}), hash=False
-    )
-    masked: frozenset[str] = frozenset()
-
-    @classmethod
-    def parse(cls, text: str) -> DriverURL:
-        """Parse a URL.
-
-        Raises:
-            BadURL: naming the part that is wrong; the text itself is shown masked.
-        """
-        if not isinstance(text, str):
-            raise BadURL(f"a store's URL must be a str, not {type(text).__name__}")
-        shown = masked(text)
-        scheme, separator, rest = text.partition("://")
-        if not separator:
-            raise BadURL(
-                f"{shown!r} is not a URL: write scheme://host:port/path, "
-                "for example sqlite:///var/lib/agent/group.db"
-            )
-        scheme = scheme.lower()
-        if not scheme.isascii() or not scheme or not all(c.isalnum() or c in "+-." for c in scheme):
-            raise BadURL(f"{shown!r} has no legal scheme before '://'")
-        rest, question, query = rest.partition("?")
-        authority, slash, path = rest.partition("/")
-        if "@" in path and "@" not in authority and ":" in authority:
-            # Otherwise the front half of a secret would pass as a host, and its rest as a path.
-            raise BadURL(
-                f"{shown!r}: a '/' in a user or secret must be written %2F (and ':' %3A, '@' %40, "
-                "'?' %3F, '#' %23)"
-            )
-        if "#" in text:
-            raise BadURL(f"{shown!r}: a '#' must be written %23; a store's URL has no fragment")
-        userinfo, at, hostlist = authority.rpartition("@")
-        if not at and "@" in query and ":" in authority:
-            raise BadURL(f"{shown!r}: a '?' in a user or secret must be written %3F")
-        user = secret = None
-        if at:
-            user_text, colon, secret_text = userinfo.partition(":")
-            user = unquote(user_text) or None
-            secret = unquote(secret_text) if colon else None
-        return cls(
-            scheme=scheme,
-            user=user,
-            secret=secret,
-            hosts=tuple(_host(part, shown) for part in hostlist.split(",") if part),
-            path=unquote(slash + path),
-            options=MappingProxyType(_options(query, shown) if question else {}),
-        )
-
-    def __str__(self) -> str:
-        authority = ",".join(
-            (f"[{host}]" if ":" in host else quote(host, safe=""))
-            + (f":{port}" if port is not None else "")
-            for host, port in self.hosts
-        )
-        if self.user is not None or self.secret is not None:
-            masked = ":***" if self.secret is not None else ""
-            authority = f"{quote(self.user or '', safe='')}{masked}@{authority}"
-        query = "&".join(
-            f"{quote(name, safe='')}={'***' if self._hides(name) else quote(value, safe=',:/')}"
-            for name, value in self.options.items()
-        )
-        return f"{self.scheme}://{authority}{quote(self.path)}{'?' + query if query else ''}"
-
-    def __repr__(self) -> str:
-        return f"DriverURL({str(self)!r})"
-
-    def _hides(self, option: str) -> bool:
-        return option in self.masked or looks_secret(option)
-
-
-def _options(query: str, shown: str) -> dict[str, str]:
-    options: dict[str, str] = {}
-    for part in query.split("&"):
-        name, equals, value = part.partition("=")
-        if not (name and equals):
-            raise BadURL(f"the options of {shown!r} must read ?name=value&name=value")
-        name, value = unquote_plus(name), unquote_plus(value)
-        # tooz spells a list by repetition (several sentinels): the order is kept.
-        options[name] = f"{options[name]},{value}" if name in options else value
-    return options
-
-
-def masked(text: str) -> str:
-    """Return a URL with its secrets as ``***``; the text need not be a well-formed one.
-
-    >>> masked("https://app:s3cret@sink:8080/in?timeout=3&api_token=x")
-    'https://app:***@sink:8080/in?timeout=3&api_token=***'
-    """
-    scheme, separator, rest = text.partition("://")
-    if not separator:
-        scheme, rest = "", text
-    # The last "@" of all, since an unquoted secret may hold any of "/", "?", "#" and "@".
-    before, at, after = rest.rpartition("@")
-    user, colon, _ = before.partition(":")
-    if at and colon:
-        rest = f"{user}:***@{after}"
-    base, question, query = rest.partition("?")
-    if question:
-        parts = []
-        for part in query.split("&"):
-            name, equals, _ = part.partition("=")
-            parts.append(f"{name}=***" if equals and looks_secret(unquote_plus(name)) else part)
-        base = f"{base}?{'&'.join(parts)}"
-    return f"{scheme}{separator}{base}"
-
-
-def _host(part: str, shown: str) -> tuple[str, int | None]:
-    if part.startswith("["):
-        host, bracket, port_text = part[1:].partition("]")
-        if not bracket or (port_text and not port_text.startswith(":")):
-            raise BadURL(f"{shown!r}: an IPv6 address must stand in [brackets]")
-        port_text = port_text[1:]
-    else:
-        host, _, port_text = part.partition(":")
-    if not host:
-        raise BadURL(f"{shown!r}: a host is missing before ':{port_text}'")
-    if not port_text:
-        return unquote(host), None
-    if not (port_text.isascii() and port_text.isdigit() and 0 < int(port_text) < 65536):
-        raise BadURL(f"{shown!r}: the port {port_text!r} is not a number from 1 to 65535")
-    return unquote(host), int(port_text)
 
 
 def incarnation_of(record: bytes) -> str | None:
@@ -453,7 +259,7 @@ class Driver(abc.ABC):
             try:
                 settings[name] = known[name].convert(text)
             except ValueError as error:
-                secret = url._hides(name)
+                secret = url._hides(name, text)
                 shown = "***" if secret else repr(text)
                 reason = "" if secret else f" ({error})"
                 raise BadURL(
@@ -463,7 +269,8 @@ class Driver(abc.ABC):
 
     def unavailable(self, doing: str, error: BaseException) -> StoreUnavailable:
         """Return the error to raise where the store failed: what was tried, where, and why."""
-        return StoreUnavailable(f"{self.url}: {doing} failed: {type(error).__name__}: {error}")
+        why = self.url.hide(f"{type(error).__name__}: {error}")
+        return StoreUnavailable(f"{self.url}: {doing} failed: {why}")
 
     def delays(self) -> Iterator[float]:
         """Yield the wait in seconds before each further try of a request that is safe to repeat.

@@ -98,7 +98,7 @@ def test_options_are_decoded_and_a_repeated_one_is_a_list():
         ("localhost:6379", "scheme://host:port/path"),
         ("://h", "scheme"),
         ("r edis://h", "scheme"),
-        ("redis://h:port", "'port' is not a number"),
+        ("redis://h:port", "the port *** is not a number"),
         ("redis://h:0", "from 1 to 65535"),
         ("redis://h:65536", "from 1 to 65535"),
         ("redis://h:\N{SUPERSCRIPT TWO}", "is not a number"),

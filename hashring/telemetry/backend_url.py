@@ -14,7 +14,6 @@ import logging
 import math
 from collections.abc import Mapping
 from types import MappingProxyType
-from urllib.parse import quote
 
 from hashring.driver import COMMON_OPTIONS, DEFAULT_TTL, DriverURL, driver_class, load
 from hashring.errors import BadURL, HashringError, UnknownDriver
@@ -169,7 +168,7 @@ def translate_backend_url(text: str, heartbeat: float) -> tuple[str, float | Non
         load(url, ttl=lease or DEFAULT_TTL)
     except (BadURL, UnknownDriver) as error:
         raise BadOption(f"{where}: {error}") from None
-    return _spelled(url), lease
+    return url.spelled, lease
 
 
 def is_embedded(url: str) -> bool:
@@ -266,19 +265,3 @@ def _check_names(url: DriverURL, backend: _Backend, where: str) -> None:
 
 def _shown(url: DriverURL) -> str:
     return repr(str(url))
-
-
-def _spelled(url: DriverURL) -> str:
-    """Return a URL with its secrets, as it was written."""
-    authority = ",".join(
-        (f"[{host}]" if ":" in host else quote(host, safe=""))
-        + (f":{port}" if port is not None else "")
-        for host, port in url.hosts
-    )
-    if url.user is not None or url.secret is not None:
-        secret = f":{quote(url.secret, safe='')}" if url.secret is not None else ""
-        authority = f"{quote(url.user or '', safe='')}{secret}@{authority}"
-    query = "&".join(
-        f"{quote(name, safe='')}={quote(value, safe=',:/')}" for name, value in url.options.items()
-    )
-    return f"{url.scheme}://{authority}{quote(url.path)}{'?' + query if query else ''}"

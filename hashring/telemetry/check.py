@@ -1,6 +1,7 @@
 """What `hashring agent check` prints: what would be polled, how often, by whom, to where.
 
-Reads a plan and, if asked, the store; polls nothing, joins nothing.
+Reads a plan and, if asked, the store; polls nothing, joins nothing. Whether the sinks can be made
+the caller has tried: see `rehearsal`.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ from hashring.driver import DriverURL, load
 from hashring.errors import BadRecord, HashringError
 from hashring.telemetry.options import is_embedded
 from hashring.telemetry.plan import Group, Loop, Plan
-from hashring.telemetry.publishers.base import masked
+from hashring.telemetry.rehearsal import Finding
 from hashring.telemetry.settings import Settings
+from hashring.url import masked
 from hashring.view import Member
 
 __all__ = ["problems", "report"]
@@ -20,13 +22,16 @@ __all__ = ["problems", "report"]
 _INDENT = "    "
 
 
-def report(settings: Settings, plan: Plan, *, look: bool = True) -> Iterator[str]:
+def report(
+    settings: Settings, plan: Plan, *, look: bool = True, findings: Sequence[Finding] = ()
+) -> Iterator[str]:
     """Yield the lines of the report.
 
     Args:
         settings: what the agent is told to do.
         plan: what comes of it.
         look: read the store, to tell who shares each group now.
+        findings: of a rehearsal, where there was one.
     """
     for name, file in (("polling", settings.polling_file), ("pipeline", settings.pipeline_file)):
         yield f"{name}: {file if file is not None else 'no definition'}"
@@ -52,13 +57,22 @@ def report(settings: Settings, plan: Plan, *, look: bool = True) -> Iterator[str
             yield f"source {source!r}: no pollster here measures the resources {', '.join(ids)}"
     for warning in plan.warnings():
         yield f"warning: {warning}"
-    for problem in problems(plan):
+    for finding in findings:
+        if not finding.is_fatal:
+            yield f"warning: {finding.text}"
+    for problem in problems(plan, findings):
         yield f"problem: {problem}"
 
 
-def problems(plan: Plan) -> list[str]:
-    """Return why an agent would refuse to start."""
-    return [str(problem) for problem in plan.publisher_problems().values()]
+def problems(plan: Plan, findings: Sequence[Finding] = ()) -> list[str]:
+    """Return why an agent would refuse to start.
+
+    Args:
+        plan: what it would do.
+        findings: of a rehearsal, where there was one.
+    """
+    told = [str(problem) for problem in plan.publisher_problems().values()]
+    return told + [finding.text for finding in findings if finding.is_fatal]
 
 
 def _loop(plan: Plan, loop: Loop) -> Iterator[str]:

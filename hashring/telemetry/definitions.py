@@ -15,7 +15,6 @@ import dataclasses
 import logging
 import math
 import re
-import reprlib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -27,6 +26,7 @@ from hashring.errors import HashringError
 from hashring.telemetry.coordination import names_this_host
 from hashring.telemetry.documents import NoKeyTwice
 from hashring.telemetry.suggestions import closest, meant
+from hashring.url import shown
 
 __all__ = [
     "BadDefinition",
@@ -320,7 +320,7 @@ def _local(fields: _Fields) -> bool | None:
     """Return whether a source says that its resources are each host's own."""
     local = fields.get("local")
     if not isinstance(local, bool | None):
-        raise fields.bad("local", f"must be true or false, not {_shown(local)}")
+        raise fields.bad("local", f"must be true or false, not {shown(local)}")
     field = "group_id_coordination_expression"
     if not fields.get(field):
         return local
@@ -350,10 +350,10 @@ def _pipeline_source(fields: _Fields, sinks: Sequence[str]) -> PipelineSource:
     for position, name in enumerate(named):
         if name not in sinks:
             raise fields.bad(
-                "sinks", f"names {_shown(name)}, but there is no such sink{meant(name, sinks)}"
+                "sinks", f"names {shown(name)}, but there is no such sink{meant(name, sinks)}"
             )
         if name in named[:position]:
-            raise fields.bad("sinks", f"names {_shown(name)} twice")
+            raise fields.bad("sinks", f"names {shown(name)} twice")
     return PipelineSource(
         fields.name,
         fields.meters("counters" if "counters" in fields else "meters"),
@@ -381,7 +381,7 @@ def _sink(fields: _Fields) -> Sink:
 def _transformers(value: Any) -> str:
     entries = value if isinstance(value, list) else [value]
     names = [entry.get("name") if isinstance(entry, dict) else entry for entry in entries]
-    return ", ".join(_shown(name) for name in names)
+    return ", ".join(shown(name) for name in names)
 
 
 def _entries(
@@ -400,10 +400,10 @@ def _entries(
         place = f"{top.place}: {what} number {number}"
         fields = _Fields(entry, place, None, what)
         fields.name = name = fields.text("name")
-        fields.place = f"{top.place}: {what} {_shown(name)}"
+        fields.place = f"{top.place}: {what} {shown(name)}"
         if name in made:
             raise BadDefinition(
-                f"{top.place}: two {what}s are called {_shown(name)}: a name must be unique"
+                f"{top.place}: two {what}s are called {shown(name)}: a name must be unique"
             )
         made[name] = make(fields)
     return tuple(made.values())
@@ -426,7 +426,7 @@ class _Fields:
         if not isinstance(value, dict):
             raise BadDefinition(
                 f"{place}: a {what} must be a mapping of fields to values, not {_kind(value)} "
-                f"{_shown(value)}"
+                f"{shown(value)}"
             )
         self._value: Mapping[Any, Any] = value
         if known is not None:
@@ -454,11 +454,11 @@ class _Fields:
             candidates = known if self.name else [one for one in known if one not in self._value]
             if field not in _IGNORED and closest(field, candidates):
                 raise BadDefinition(
-                    f"{self.place}: unknown field {_shown(field)}{meant(field, candidates)}; a "
+                    f"{self.place}: unknown field {shown(field)}{meant(field, candidates)}; a "
                     f"{self.what} has: {', '.join(sorted(known))}"
                 )
             why = _IGNORED.get(field, f"a {self.what} has: {', '.join(sorted(known))}")
-            log.warning("%s: the field %s is ignored: %s", self.place, _shown(field), why)
+            log.warning("%s: the field %s is ignored: %s", self.place, shown(field), why)
 
     def text(self, field: str) -> str:
         if self.get(field) is None:
@@ -469,17 +469,17 @@ class _Fields:
         if not isinstance(value, str):
             raise self.bad(
                 field,
-                f"must be text, not {_kind(value)} {_shown(value)}"
+                f"must be text, not {_kind(value)} {shown(value)}"
                 + ("" if isinstance(value, dict | list) else ": put it in quotes"),
             )
         if not value.strip():
-            raise self.bad(field, f"must not be empty: {value!r}")
+            raise self.bad(field, f"must not be empty: {shown(value)}")
         return value
 
     def texts(self, field: str, *, optional: bool = False) -> tuple[str, ...]:
         value = self.get(field)
         if not isinstance(value, list | None):
-            raise self.bad(field, f"must be a list, not {_kind(value)} {_shown(value)}")
+            raise self.bad(field, f"must be a list, not {_kind(value)} {shown(value)}")
         if not value and not optional:
             raise self.bad(
                 field, "is missing" if field not in self else "is empty: at least one is needed"
@@ -503,7 +503,7 @@ class _Fields:
             except (ValueError, OverflowError):
                 number = None
         if number is None or not 0 < number < math.inf:
-            raise self.bad(field, f"must be a positive number of seconds, not {_shown(value)}")
+            raise self.bad(field, f"must be a positive number of seconds, not {shown(value)}")
         return number
 
 
@@ -546,9 +546,3 @@ def _marked(error: yaml.MarkedYAMLError, text: str) -> str:
 def _kind(value: Any) -> str:
     names = {dict: "a mapping", list: "a list", str: "the text", bool: "the boolean"}
     return names.get(type(value), "nothing," if value is None else f"the {type(value).__name__}")
-
-
-def _shown(value: Any) -> str:
-    """Return a value for a message: short, and without what may be a secret."""
-    text = reprlib.repr(value)
-    return re.sub(r"://[^/@\s]*@", "://***@", text)

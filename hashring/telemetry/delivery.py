@@ -19,14 +19,15 @@ import traceback
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Protocol, Self
-from urllib.parse import unquote
 
 from hashring.clock import boottime
 from hashring.errors import BadArgument, HashringError
+from hashring.telemetry import leftovers
 from hashring.telemetry.publishers import OutputClosed, OutputFailed, Publisher
-from hashring.telemetry.publishers.base import masked
+from hashring.telemetry.publishers.base import SinkUnusable
 from hashring.telemetry.sample import Sample
 from hashring.telemetry.spool import Batch, Item, Spool, SpoolBroken, SpoolFull
+from hashring.url import masked, secrets_in, without_secrets
 
 __all__ = ["Counts", "Delivery", "Direct", "Outlet"]
 
@@ -221,14 +222,16 @@ class Delivery:
     def close(self, timeout: float) -> None:
         """Take no more, deliver what can be within so many seconds, and end all threads.
 
-        The rest stays in the spool for the next process. Idempotent.
+        A publisher that cannot work as things are is tried once, and not waited for. The rest
+        stays in the spool for the next process. Idempotent.
         """
         with self._changed:
             self._closing = True
             self._changed.notify_all()
         end = boottime() + timeout
         self._keeper.join(timeout)  # an orphan that is just being adopted is ours to deliver too
-        self.flush(max(0.0, end - boottime()))
+        with self._changed:
+            self._changed.wait_for(lambda: not self._may_go(), max(0.0, end - boottime()))
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
@@ -246,6 +249,13 @@ class Delivery:
                     ", ".join(f"{n} for {masked(url)}" for url, n in sorted(self._left.items())),
                 )
         self._spool.close()
+
+    def _may_go(self) -> bool:
+        """Return whether samples wait for a publisher that may yet take them."""
+        return any(
+            url not in self._couriers or not self._couriers[url].has_given_up
+            for url in self._spool.waiting
+        )
 
     @property
     def counts(self) -> Mapping[str, Counts]:
@@ -276,8 +286,12 @@ class Delivery:
                 self._spool.adopt()
             except SpoolBroken:
                 return  # it was closed
+            leftovers.tell(self._spool)
+            unwanted = leftovers.requested(self._spool)
             with self._changed:
                 self._start_couriers(self._spool.waiting)
+                for url in unwanted & self._couriers.keys():
+                    self._couriers[url].is_unwanted = True
                 self._changed.notify_all()
                 if self._changed.wait_for(lambda: self._closing, self._adopt_every):
                     return
@@ -303,8 +317,9 @@ class _Courier:
         self.name = masked(url)
         self.tally = tally
         self.is_kept = True
+        self.is_unwanted = False  # what waits now is to be dropped
         self._url = url
-        self._secrets = _secrets(url)
+        self._secrets = secrets_in(url)
         self._delivery = delivery
         self._spool = delivery._spool
         self._changed = delivery._changed
@@ -314,6 +329,7 @@ class _Courier:
         self._traced: set[str] = set()  # errors whose traceback was logged
         self._said = ""  # of the spool, last
         self._saw_closing = False  # the delivery was closing when the last try began
+        self._is_hopeless = False  # the last try failed in a way that does not heal by itself
         self._thread = threading.Thread(
             target=self._run, name=f"deliver to {self.name}", daemon=True
         )
@@ -323,6 +339,11 @@ class _Courier:
         """Wait for the thread's end; whether it has ended."""
         self._thread.join(timeout)
         return not self._thread.is_alive()
+
+    @property
+    def has_given_up(self) -> bool:
+        """Whether it was tried since the delivery began to close, and cannot work as things are."""
+        return self._is_hopeless and self._saw_closing
 
     def _run(self) -> None:
         try:
@@ -364,6 +385,9 @@ class _Courier:
             SpoolBroken: the spool cannot be read or written now.
         """
         if self._published is None:
+            if self.is_unwanted:
+                self._drop_once()
+                return
             if self.tally.is_closed:
                 self._count(dropped=self._spool.drop(self._url))
                 return
@@ -377,17 +401,31 @@ class _Courier:
         with self._changed:
             self._changed.notify_all()
 
+    def _drop_once(self) -> None:
+        """Drop what waits now, since somebody asked for that; later samples are delivered."""
+        count = self._spool.drop(self._url)
+        with self._changed:
+            self.is_unwanted = False
+        self._count(dropped=count)
+        log.warning("%s: %d samples for it are dropped, as was asked for", self.name, count)
+
     def _publish(self, batch: Batch) -> bool:
         """Publish a batch; whether it was taken. Otherwise rest."""
         try:
             publisher = self._made()
         except OutputClosed as error:
             self._end(error)
+        except SinkUnusable as error:
+            self._is_hopeless = True
+            self._fail(error, None)
         except OutputFailed as error:
+            self._is_hopeless = False
             self._fail(error, error.retry_after)
         except Exception as error:  # a plug-in may raise anything
+            self._is_hopeless = True
             self._fail(error, self._delivery._make_pause, asked=False)
         else:
+            self._is_hopeless = False
             refused = publisher.refused
             try:
                 publisher.publish(batch.samples)
@@ -477,7 +515,9 @@ class _Courier:
                 seconds = min(seconds, delivery._first_pause)
             self._changed.wait_for(
                 lambda: (
-                    delivery._stopping or (hurry and delivery._closing and not self._saw_closing)
+                    delivery._stopping
+                    or self.is_unwanted
+                    or (hurry and delivery._closing and not self._saw_closing)
                 ),
                 seconds,
             )
@@ -495,7 +535,7 @@ class _Courier:
             _close(publisher, self.name)
 
     def _hide(self, text: object) -> str:
-        return _hidden(str(text), self._secrets)
+        return without_secrets(str(text), self._secrets)
 
 
 class Direct:
@@ -586,7 +626,7 @@ class Direct:
             log.error(
                 "%s fails: %s; %d samples are lost (further ones are counted, not logged)",
                 masked(url),
-                _hidden(text, _secrets(url)),
+                without_secrets(text, secrets_in(url)),
                 count,
             )
 
@@ -653,22 +693,3 @@ def _counts(tallies: Mapping[str, _Tally], waiting: Mapping[str, int]) -> dict[s
             before.dropped + tally.dropped,
         )
     return found
-
-
-def _secrets(url: str) -> dict[str, str]:
-    """Return what must not be shown, the whole URL first, and what is shown instead."""
-    shown = masked(url)
-    password = url.partition("://")[2].rpartition("@")[0].partition(":")[2]
-    options = zip(
-        url.partition("?")[2].split("&"), shown.partition("?")[2].split("&"), strict=False
-    )
-    hidden = {url: shown, password: "***", unquote(password): "***"}
-    hidden |= {option: mask for option, mask in options if option != mask}
-    hidden.pop("", None)
-    return hidden
-
-
-def _hidden(text: str, secrets: Mapping[str, str]) -> str:
-    for secret, shown in secrets.items():
-        text = text.replace(secret, shown)
-    return text

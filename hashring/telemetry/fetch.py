@@ -20,7 +20,7 @@ from urllib.parse import urljoin, urlsplit
 
 from hashring import clock
 from hashring.errors import HashringError, MissingDependency
-from hashring.telemetry.targets import masked
+from hashring.url import masked
 
 try:
     import requests

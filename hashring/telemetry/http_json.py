@@ -40,7 +40,8 @@ from hashring.telemetry.resource import Resource
 from hashring.telemetry.sample import Measurement, Meter, MeterType
 from hashring.telemetry.settings import Settings
 from hashring.telemetry.suggestions import closest
-from hashring.telemetry.targets import HTTP, masked, url_of
+from hashring.telemetry.targets import HTTP, url_of
+from hashring.url import masked, shown
 
 __all__ = [
     "BadResponse",
@@ -338,9 +339,8 @@ class _Reader:
         """Return the error that a field is not what it must be."""
         if value is None and field not in self.fields:
             return BadDefinition(f"{self.place}: field {field!r} is missing; it must be {wanted}")
-        shown = repr(self.fields[field] if value is None else value)
-        shown = masked(shown) if len(shown) <= 200 else f"{masked(shown)[:200]}..."
-        return BadDefinition(f"{self.place}: field {field!r} must be {wanted}, not {shown}")
+        found = self.fields[field] if value is None else value
+        return BadDefinition(f"{self.place}: field {field!r} must be {wanted}, not {shown(found)}")
 
     def definition(self) -> HTTPDefinition:
         """Return the definition as a value."""
@@ -712,12 +712,14 @@ class HTTPPollster(Pollster):
         if link is None or link == "":
             return None
         if not isinstance(link, str):
-            raise BadResponse(f"{masked(url)}: the next page is no URL but {link!r:.100}")
+            raise BadResponse(f"{masked(url)}: the next page is no URL but {shown(link, 100)}")
         try:
             following = joined(url, link)
             is_ours = same_origin(first, following)
         except ValueError:
-            raise BadResponse(f"{masked(url)}: the next page is no URL but {link!r:.100}") from None
+            raise BadResponse(
+                f"{masked(url)}: the next page is no URL but {shown(link, 100)}"
+            ) from None
         # An answer must not send our headers, which may be secrets, to wherever it likes; nor may
         # one that came from elsewhere by a redirect.
         if not is_ours:

@@ -14,6 +14,7 @@ from typing import Any
 from hashring.telemetry import options
 from hashring.telemetry.agent import Agent
 from hashring.telemetry.plan import Plan, make_plan
+from hashring.telemetry.rehearsal import check_sinks
 from hashring.telemetry.settings import Settings
 
 __all__ = ["Launch"]
@@ -40,15 +41,27 @@ class Launch:
         """Return the agent.
 
         Raises:
-            HashringError: the settings, a definition, a plug-in or the outlet cannot be used.
+            HashringError: the settings, a definition, a plug-in, a sink or the outlet cannot be
+                used.
         """
         plan = make_plan(self.settings)
         if not self.is_configured:
             return Agent(self.settings, plan=plan)
         plan.check_publishers()
+        check_sinks(plan.targets, self.settings)
         for warning in plan.warnings():
             log.warning("%s", warning)
-        return Agent(self.settings, plan=plan, load=self._load, announce=True)
+        known = set(plan.targets)
+
+        def load() -> tuple[Settings, Plan]:
+            settings, plan = self._load()
+            # Of the others this agent has made all that there is to make.
+            check_sinks(set(plan.targets) - known, settings, while_agents_run=True)
+            known.clear()
+            known.update(plan.targets)
+            return settings, plan
+
+        return Agent(self.settings, plan=plan, load=load, announce=True)
 
     def _load(self) -> tuple[Settings, Plan]:
         settings = options.load(

@@ -17,7 +17,6 @@ from __future__ import annotations
 import functools
 import logging
 import queue
-import re
 import threading
 import weakref
 from collections.abc import Callable
@@ -26,6 +25,7 @@ from typing import Any, TypeVar
 
 from hashring import clock
 from hashring.errors import HashringError, MissingDependency
+from hashring.url import masked, secrets_in, without_secrets
 
 __all__ = ["HypervisorUnavailable", "Link", "MissingLibvirt", "library"]
 
@@ -72,10 +72,6 @@ def _silence(libvirt: Any) -> None:
 
 def _silent(_context: object, _error: object) -> None:
     pass
-
-
-def _masked(uri: str) -> str:
-    return re.sub(r"://([^/@:]*):[^/@]*@", r"://\1:***@", uri)
 
 
 class _EventLoop:
@@ -226,7 +222,7 @@ class _Session:
             connection.setKeepAlive(interval, count)
         except self._libvirt.libvirtError as error:
             # Not every driver has a daemon at its other end; and an old daemon cannot be pinged.
-            log.debug("%r is not kept alive: %s", _masked(self._uri), error)
+            log.debug("%r is not kept alive: %s", masked(self._uri), error)
 
 
 class Link:
@@ -248,7 +244,7 @@ class Link:
     def __init__(self, uri: str, timeout: float) -> None:
         self._libvirt = library()
         self._uri = uri
-        self.shown = repr(_masked(uri)) if uri else "libvirt's default URI"
+        self.shown = repr(masked(uri)) if uri else "libvirt's default URI"
         self._timeout = timeout
         self._lock = threading.RLock()  # see _EventLoop
         self._session: _Session | None = None
@@ -332,8 +328,9 @@ class Link:
                 "see whether its libvirt daemon hangs"
             )
         if session.failure:
+            why = without_secrets(session.failure, secrets_in(self._uri))
             failure = (
-                f"the hypervisor at {self.shown} cannot be opened: {session.failure}: see whether "
+                f"the hypervisor at {self.shown} cannot be opened: {why}: see whether "
                 "the URI is right, its libvirt daemon runs, and this user may read from it"
             )
             with self._lock:

@@ -13,7 +13,6 @@ import dataclasses
 import logging
 import math
 import os
-import re
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -28,6 +27,7 @@ from hashring.telemetry import ceilometer, machine
 from hashring.telemetry.backend_url import BadOption, is_embedded, translate_backend_url
 from hashring.telemetry.settings import Settings
 from hashring.telemetry.suggestions import closest
+from hashring.url import looks_secret, masked
 
 __all__ = ["BadOption", "is_embedded", "list_opts", "load", "translate_backend_url"]
 
@@ -623,14 +623,7 @@ def _meant(section: str, option: str) -> str:
 
 def _masked(option: str, text: str) -> str:
     """Return a value for a message, without what may be a secret."""
-    if re.search("password|secret|token|passphrase", option, re.IGNORECASE):
-        return "'***'"
-    if "://" not in text:
-        return repr(text)
-    try:
-        return repr(str(driver.DriverURL.parse(text)))
-    except BadURL:
-        return repr(f"{text.partition('://')[0]}://***")
+    return "'***'" if looks_secret(option) else repr(masked(text))
 
 
 def _in_folder(folder: Path) -> list[Path]:

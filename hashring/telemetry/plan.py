@@ -32,10 +32,11 @@ from hashring.telemetry.discovery import Discovery
 from hashring.telemetry.locality import Halves, localized
 from hashring.telemetry.overlap import open_meters
 from hashring.telemetry.pollsters import Pollster
-from hashring.telemetry.publishers.base import Publisher, masked
+from hashring.telemetry.publishers.base import Publisher
 from hashring.telemetry.resource import Resource
 from hashring.telemetry.settings import Settings
 from hashring.telemetry.targets import static_resource
+from hashring.url import masked
 
 __all__ = ["Finder", "Group", "Loop", "NothingToPoll", "Plan", "Plugins", "Task", "make_plan"]
 
@@ -169,6 +170,8 @@ class Plan:
         unserved: what no pollster here can tell, by source: meters that are asked for by name.
         unpolled: the ids of static resources that no pollster here can measure, by source.
         output: where samples go without a pipeline.
+        homeless: meters that are told of nothing, by source: the source names neither resources nor
+            a discovery, and their pollster finds none by itself.
     """
 
     groups: tuple[Group, ...]
@@ -177,6 +180,7 @@ class Plan:
     unserved: Mapping[str, tuple[str, ...]]
     unpolled: Mapping[str, tuple[str, ...]]
     output: str
+    homeless: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
 
     def meters(self, *, local: bool) -> frozenset[str]:
         """Return the names of the meters of local, or of shared, resources."""
@@ -209,9 +213,10 @@ class Plan:
         }
 
     def warnings(self) -> list[str]:
-        """Return what will be polled twice: static resources that several lists have.
+        """Return what will not be polled although a pollster tells it, and what will be twice.
 
-        Each list is a group of its own, whose members know nothing of the other's.
+        Twice come static resources that several lists have. Each list is a group of its own, whose
+        members know nothing of the other's.
         """
         found: dict[tuple[str, ...], list[str]] = {}
         seen: dict[tuple[float, str], list[tuple[Group, str, set[str]]]] = defaultdict(list)
@@ -226,7 +231,7 @@ class Plan:
                                 found.setdefault((source, task.source), []).append(id_)
                                 break
                         seen[loop.interval, id_].append((group, task.source, names))
-        return [
+        return _homeless_said(self.homeless) + [
             f"the sources {first!r} and {second!r} have static resources in common, of which some "
             f"samples come twice: {ids[0]}" + (f" and {len(ids) - 1} more" if len(ids) > 1 else "")
             for (first, second), ids in found.items()
@@ -296,6 +301,7 @@ def _planned(
     tasks: dict[str, dict[float, list[Task]]] = defaultdict(lambda: defaultdict(list))
     unserved: dict[str, tuple[str, ...]] = {}
     unpolled: dict[str, tuple[str, ...]] = {}
+    homeless: dict[str, tuple[str, ...]] = {}
     for source in polling.sources:
         chosen = [pollster for pollster in plugins.pollsters if _serves(pollster, source.meters)]
         missing = _missing(source.meters, chosen)
@@ -303,6 +309,8 @@ def _planned(
             unserved[source.name] = missing
         if chosen and (left := _left(source.resources, chosen)):
             unpolled[source.name] = left
+        if missing_resources := _homeless(source, chosen):
+            homeless[source.name] = missing_resources
         for finder, pollsters in _finders(source, chosen, plugins, settings.host):
             finder = finders.setdefault(finder.name, finder)
             tasks[finder.name][source.interval].append(
@@ -311,17 +319,20 @@ def _planned(
     groups = tuple(
         Group(group_name(settings, finder, interval if longer else None), (finder,), (loop,))
         for name, finder in finders.items()
-        for longer, (interval, found) in enumerate(sorted(tasks[name].items()))
-        for loop in (Loop(interval, tuple(found)),)
+        for longer, (interval, wanted) in enumerate(sorted(tasks[name].items()))
+        for loop in (Loop(interval, tuple(wanted)),)
     )
     if settings.group is not None and groups:
         groups = (_united(settings.group, groups),)
     if not groups:
-        raise NothingToPoll(
-            f"nothing to poll in the namespaces {', '.join(settings.namespaces)}: no pollster "
-            f"that is installed tells what the sources "
+        causes = [*_homeless_said(homeless), *_unpolled_said(unpolled)] or [
+            f"no pollster that is installed tells what the sources "
             f"{', '.join(repr(source.name) for source in polling.sources)} ask for; "
-            "look at their meters and static resources, or install the plug-in that tells them"
+            "look at their meters, or install the plug-in that tells them"
+        ]
+        raise NothingToPoll(
+            f"nothing to poll in the namespaces {', '.join(settings.namespaces)}: "
+            f"{'; '.join(causes)}"
         )
     used = {
         id(pollster): pollster
@@ -330,7 +341,9 @@ def _planned(
         for task in loop.tasks
         for pollster in task.pollsters
     }
-    return Plan(groups, pipeline, tuple(used.values()), unserved, unpolled, settings.output)
+    return Plan(
+        groups, pipeline, tuple(used.values()), unserved, unpolled, settings.output, homeless
+    )
 
 
 def _loops(tasks: Mapping[float, Sequence[Task]]) -> tuple[Loop, ...]:
@@ -383,6 +396,34 @@ def _left(texts: Sequence[str], chosen: Sequence[Pollster]) -> tuple[str, ...]:
     kinds = frozenset[str]().union(*(pollster.kinds for pollster in chosen))
     resources = [static_resource(text) for text in dict.fromkeys(texts)]
     return tuple(resource.id for resource in resources if resource.kind not in kinds)
+
+
+def _homeless(source: Source, chosen: Sequence[Pollster]) -> tuple[str, ...]:
+    """Return the meters of pollsters that a source gives nothing to poll."""
+    if source.resources or source.discovery:
+        return ()
+    names: set[str] = set()
+    for pollster in chosen:
+        if not pollster.default_discovery:
+            names |= Task(source.name, source.meters, (pollster,)).names()
+    return tuple(sorted(names))
+
+
+def _homeless_said(homeless: Mapping[str, tuple[str, ...]]) -> list[str]:
+    return [
+        f"source {name!r} does not say of which resources: {', '.join(meters)} "
+        f"{'is' if len(meters) == 1 else 'are'} asked of the resources that a source names (a "
+        "definition without an absolute url_path is); give the source resources or a discovery"
+        for name, meters in homeless.items()
+    ]
+
+
+def _unpolled_said(unpolled: Mapping[str, tuple[str, ...]]) -> list[str]:
+    return [
+        f"source {name!r}: the pollsters of its meters do not measure the static resources "
+        f"{', '.join(ids)}; look at the schemes of their addresses"
+        for name, ids in unpolled.items()
+    ]
 
 
 def _patterns(meters: MeterFilter, prefix: str) -> set[str]:

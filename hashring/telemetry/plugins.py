@@ -11,6 +11,7 @@ from importlib import metadata
 from typing import TypeVar
 
 from hashring.errors import HashringError
+from hashring.url import masked_prose
 
 __all__ = [
     "DISCOVERIES",
@@ -96,9 +97,12 @@ def made(name: str, make: Callable[[], _Made]) -> _Made:
     except HashringError:
         raise
     except Exception as error:
-        raise BrokenPlugin(
-            f"the plug-in {name!r} could not be made: {type(error).__name__}: {error}"
-        ) from error
+        raise BrokenPlugin(f"the plug-in {name!r} could not be made: {_why(error)}") from error
+
+
+def _why(error: Exception) -> str:
+    # What a plug-in, or a library under it, says may show the URL that it was given.
+    return f"{type(error).__name__}: {masked_prose(str(error))}"
 
 
 def _where(point: metadata.EntryPoint) -> str:
@@ -113,7 +117,7 @@ def _class(point: metadata.EntryPoint, base: type[_Base]) -> type[_Base]:
     except HashringError:
         raise
     except Exception as error:
-        raise BrokenPlugin(f"{where} failed to import: {type(error).__name__}: {error}") from error
+        raise BrokenPlugin(f"{where} failed to import: {_why(error)}") from error
     if not (isinstance(found, type) and issubclass(found, base)):
         raise BrokenPlugin(f"{where} is no subclass of {base.__module__}.{base.__qualname__}")
     return found

@@ -69,6 +69,9 @@ _FREE_PAGES = 1024
 _JOURNAL_BYTES = 4 * 1024 * 1024
 """The length to which SQLite cuts its write-ahead log after a burst."""
 
+_NOTES = (".waiting", ".drop")
+"""Suffixes of what lies beside a spool for people's sake: see `leftovers`."""
+
 _FULL = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR})
 _CORRUPT = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
@@ -168,6 +171,15 @@ class Spool:
             for file in self._files():
                 found.update(file.waiting)
         return {url: count for url, count in found.items() if count}
+
+    @property
+    def waiting_by_file(self) -> dict[Path, dict[str, int]]:
+        """How many samples wait for which publisher, by the file that this process holds."""
+        with self._lock:
+            return {
+                file.path: {url: count for url, count in file.waiting.items() if count}
+                for file in self._files()
+            }
 
     def waiting_for(self, url: str) -> int:
         """Return how many samples wait for one publisher."""
@@ -694,7 +706,8 @@ def _size(path: Path) -> int:
 
 def _unlink(path: Path) -> None:
     # The lock goes last: while there is a spool, there is a lock to ask for.
-    for part in (_journal(path), path, _lock_path(path)):
+    notes = (path.with_suffix(suffix) for suffix in _NOTES)
+    for part in (*notes, _journal(path), path, _lock_path(path)):
         part.unlink(missing_ok=True)
 
 

@@ -53,6 +53,8 @@ def configure_logging(level: str, file: str | None = None) -> None:
     # It tells of each try, where this package tells of an outage once; and it shows whole paths and
     # queries, in which secrets may stand.
     logging.getLogger("urllib3").setLevel(logging.ERROR)
+    # Its debugging lines show the requests that log in, passwords and all.
+    logging.getLogger("kazoo").setLevel(max(logging.INFO, logging.getLogger().level))
 
 
 def start_worker(

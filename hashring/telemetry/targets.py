@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
-from urllib.parse import unquote_plus, urlencode, urlsplit
+from urllib.parse import urlencode, urlsplit
 
 from hashring import clock
 from hashring.telemetry import file_sd
@@ -25,6 +25,7 @@ from hashring.telemetry.discovery import Discovery
 from hashring.telemetry.file_sd import BadTargets
 from hashring.telemetry.resource import Resource
 from hashring.telemetry.settings import Settings
+from hashring.url import masked, shown
 
 __all__ = [
     "EXPOSITION",
@@ -52,41 +53,6 @@ _MAX_BYTES = 256 * 1024 * 1024
 _RECENT = 2.0
 """Seconds. A file that was changed so shortly before it was read may be changed again within the
 clock tick of its first change: its time and size alone cannot tell."""
-
-_SECRET = re.compile(
-    r"passw|passphrase|secret|token|api.?key|access.?key|auth|credential|signature|^(key|pass|sig)$",
-    re.IGNORECASE,
-)
-
-
-def masked(url: str) -> str:
-    """Return a URL in which every secret is ``***``: user and password, and each option of the
-    query whose name looks like a secret's.
-
-    Example:
-        >>> masked("https://api:s3cret@web1.example/v1?token=abc&limit=5")
-        'https://api:***@web1.example/v1?token=***&limit=5'
-        >>> masked("https://web1.example/v1")
-        'https://web1.example/v1'
-    """
-    scheme, separator, rest = url.partition("://")
-    if not separator:
-        scheme, rest = "", url
-    base, question, query = rest.partition("?")
-    # The last "@" before the path: an unquoted password may hold one.
-    authority, slash, path = base.partition("/")
-    userinfo, at, host = authority.rpartition("@")
-    if at:
-        user, colon, _ = userinfo.partition(":")
-        authority = f"{user}:***@{host}" if colon else f"***@{host}"
-    if question:
-        query = "&".join(map(_masked_option, query.split("&")))
-    return f"{scheme}{separator}{authority}{slash}{path}{question}{query}"
-
-
-def _masked_option(option: str) -> str:
-    name, equals, _ = option.partition("=")
-    return f"{name}=***" if equals and _SECRET.search(unquote_plus(name)) else option
 
 
 def url_of(resource: Resource) -> str:
@@ -131,10 +97,10 @@ def static_resource(text: str) -> Resource:
         if separator and scheme in (f"{_PREFIX}http", f"{_PREFIX}https"):
             return _exposition(text[len(_PREFIX) :], _NO_ATTRIBUTES)
     except _Wrong as wrong:
-        raise BadTargets(f"the resource {_shown(text)} is not usable: {wrong}") from None
-    shown = masked(text)
-    attributes = _NO_ATTRIBUTES if shown == text else MappingProxyType({"url": text})
-    return Resource(shown, (scheme if separator else "") or "static", attributes)
+        raise BadTargets(f"the resource {shown(text)} is not usable: {wrong}") from None
+    id_ = masked(text)
+    attributes = _NO_ATTRIBUTES if id_ == text else MappingProxyType({"url": text})
+    return Resource(id_, (scheme if separator else "") or "static", attributes)
 
 
 _NO_ATTRIBUTES: Mapping[str, Any] = MappingProxyType({})
@@ -142,11 +108,6 @@ _NO_ATTRIBUTES: Mapping[str, Any] = MappingProxyType({})
 
 class _Wrong(Exception):
     """What is wrong with one target, for a message that says where it stands."""
-
-
-def _shown(value: object) -> str:
-    text = masked(value) if isinstance(value, str) else repr(value)
-    return repr(text if len(text) <= 200 else f"{text[:200]}...")
 
 
 def _check_text(text: object) -> None:
@@ -168,8 +129,9 @@ def _check_url(url: str) -> None:
     try:
         parts = urlsplit(url)
         legal = bool(parts.hostname) and (parts.port is None or parts.port > 0)
-    except ValueError as error:
-        raise _Wrong(str(error)) from None
+    except ValueError:
+        # The error's own words show the port, or all that stands before the path.
+        raise _Wrong("its host or port cannot be read: a port is a number up to 65535") from None
     if parts.scheme not in ("http", "https"):
         raise _Wrong("it must be a URL that begins with http:// or https://")
     if not legal:
@@ -179,10 +141,10 @@ def _check_url(url: str) -> None:
 def _resource(kind: str, url: str, attributes: Mapping[str, Any], prefix: str = "") -> Resource:
     _check_url(url)
     # Most addresses have no secret, and there may be very many: they share their attributes.
-    if "@" in url or "?" in url:
-        shown = masked(url)
-        if shown != url:
-            return Resource(prefix + shown, kind, MappingProxyType({**attributes, "url": url}))
+    if not _PLAIN_URL.fullmatch(url):
+        id_ = masked(url)
+        if id_ != url:
+            return Resource(prefix + id_, kind, MappingProxyType({**attributes, "url": url}))
     return Resource(prefix + url, kind, attributes)
 
 
@@ -352,7 +314,7 @@ class _FileTargets(Discovery):
                     log.warning(
                         "%s: the target %s is not usable, and is left out: %s",
                         group.place,
-                        _shown(target),
+                        shown(target),
                         wrong,
                     )
 

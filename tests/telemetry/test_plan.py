@@ -362,3 +362,47 @@ def test_pollsters_that_are_used_are_each_named_once(polling):
     found = plan(given, levels, heats, tanks=Tanks(given))
 
     assert found.pollsters == (levels,)
+
+
+@pytest.fixture
+def relative(tmp_path):
+    """Return settings with a definition that is asked of the resources a source names."""
+    folder = tmp_path / "definitions"
+    folder.mkdir()
+    (folder / "web.yaml").write_text(
+        "- {name: web.load, sample_type: gauge, unit: u, value_attribute: load, url_path: status}\n"
+    )
+
+    def make(*sources):
+        path = tmp_path / "polling.yaml"
+        whole = [{"name": f"s{n}", "interval": 60} | one for n, one in enumerate(sources)]
+        path.write_text(json.dumps({"sources": whole}))
+        return settings(polling_file=path, definition_dirs=(folder,), group=None)
+
+    return make
+
+
+def test_a_source_without_resources_is_told_that_these_are_missing_not_the_pollster(relative):
+    with pytest.raises(NothingToPoll) as refused:
+        make_plan(relative({"meters": ["web.load"]}))
+
+    told = str(refused.value)
+    assert "source 's0' does not say of which resources: web.load" in told
+    assert "give the source resources or a discovery" in told
+    assert "no pollster" not in told
+
+
+def test_a_meter_without_resources_is_a_warning_where_other_meters_are_polled(relative):
+    found = make_plan(relative({"meters": ["web.load", "hardware.cpu.load.1min"]}))
+
+    assert found.homeless == {"s0": ("web.load",)}
+    [warning] = found.warnings()
+    assert "web.load" in warning
+    assert "resources" in warning
+
+
+def test_resources_of_another_kind_are_named_as_the_cause_that_nothing_is_polled(relative):
+    with pytest.raises(
+        NothingToPoll, match=r"'s0'.*do not measure the static resources snmp://switch"
+    ):
+        make_plan(relative({"meters": ["web.load"], "resources": ["snmp://switch"]}))

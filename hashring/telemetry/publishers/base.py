@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+import errno
 import logging
 import math
+import socket
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, ClassVar
 from urllib.parse import quote, unquote, unquote_plus
 
-from hashring.driver import Option, boolean, looks_secret, masked
 from hashring.errors import BadURL, HashringError
 from hashring.telemetry.sample import Sample
 from hashring.telemetry.settings import Settings
+from hashring.url import Option, boolean, looks_secret, masked, masked_option
 
 __all__ = [
     "Option",
@@ -26,12 +28,14 @@ __all__ = [
     "OutputFailed",
     "Publisher",
     "SinkURL",
+    "SinkUnusable",
     "boolean",
     "count",
     "flag",
     "masked",
     "positive",
     "seconds",
+    "unopened",
 ]
 
 log = logging.getLogger(__name__)
@@ -48,6 +52,48 @@ class OutputFailed(HashringError, OSError):
     def __init__(self, message: str, retry_after: float | None = None) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+class SinkUnusable(OutputFailed):
+    """A sink will take nothing until a person mends something: an address, a folder, a right.
+
+    The samples wait, and it is tried again; but an agent does not start with such a sink, and does
+    not wait for it when it ends.
+
+    Args:
+        message: what is wrong, and what to do.
+        is_held_by_agent: another agent of this host has it, and would have to end first.
+    """
+
+    def __init__(self, message: str, *, is_held_by_agent: bool = False) -> None:
+        super().__init__(message)
+        self.is_held_by_agent = is_held_by_agent
+
+
+_HEALS = frozenset(
+    (
+        *(errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EINTR, errno.EAGAIN),
+        *(errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.ETIMEDOUT),
+    )
+)
+"""Errors of the system that may be over at the next try, without anybody's doing."""
+
+
+def unopened(message: str, error: OSError, *, is_held_by_agent: bool = False) -> OutputFailed:
+    """Return the error that a sink cannot be opened: one that heals by itself, or one that cannot.
+
+    Args:
+        message: where, why, and what to do.
+        error: as the system raised it.
+        is_held_by_agent: as of :class:`SinkUnusable`.
+    """
+    if isinstance(error, socket.gaierror):
+        heals = error.errno in (socket.EAI_AGAIN, socket.EAI_MEMORY)
+    else:
+        heals = error.errno in _HEALS
+    if heals:
+        return OutputFailed(message)
+    return SinkUnusable(message, is_held_by_agent=is_held_by_agent)
 
 
 class OutputClosed(HashringError, BrokenPipeError):
@@ -72,7 +118,8 @@ class Publisher(abc.ABC):
 
     Raises:
         BadURL: the URL cannot be parsed, or an option in it is unknown or ill-typed.
-        OutputFailed: the sink cannot be used.
+        OutputFailed: the sink cannot be used now; :class:`SinkUnusable`: not before somebody
+            mends something.
     """
 
     options: ClassVar[tuple[Option, ...]] = ()
@@ -109,6 +156,10 @@ class Publisher(abc.ABC):
     @abc.abstractmethod
     def close(self) -> None:
         """Let go of the sink. Idempotent."""
+
+    def release(self) -> None:
+        """Let go of a sink that was made to see whether it can be, and of what that has made."""
+        self.close()
 
     def set_aside(self, samples: Sequence[Sample], cause: str, detail: str) -> None:
         """Count samples that the sink will never take; log the first of each cause.
@@ -183,7 +234,7 @@ class SinkURL:
         scheme, rest, query = _split(text, shown)
         authority, slash, path = rest.partition("/")
         userinfo, at, place = authority.rpartition("@")
-        if "@" in path or "@" in query:
+        if "@" in path or "@" in query or "#" in rest:
             # Otherwise half of a password might pass as a host, a path or an option.
             raise BadURL(
                 f"{shown!r}: in a user or password '/' must be written %2F, '?' %3F, '#' %23, "
@@ -235,6 +286,7 @@ class SinkURL:
 def _split(text: str, shown: str) -> tuple[str, str, str]:
     scheme, separator, rest = text.partition("://")
     if not (separator and scheme):
+        shown = f"*** ({len(text)} characters)" if "@" in text else shown
         raise BadURL(
             f"{shown!r} is not a publisher: write scheme://host:port/path, "
             "for example file:///var/log/samples.jsonl"
@@ -254,7 +306,9 @@ def _place(text: str, shown: str) -> tuple[str, int | None]:
     if not port:
         return unquote(host), None
     if not (port.isascii() and port.isdigit() and int(port) < 65536):
-        raise BadURL(f"{shown!r}: the port {port!r} is not a number from 0 to 65535")
+        # What is no number may be a password, of which the host that follows was forgotten.
+        port = repr(port) if port.isdigit() and len(port) <= 5 else "***"
+        raise BadURL(f"{shown!r}: the port {port} is not a number from 0 to 65535")
     return unquote(host), int(port)
 
 
@@ -266,14 +320,16 @@ def _typed(query: str, options: Sequence[Option], shown: str) -> Mapping[str, An
         name, text = unquote_plus(name), unquote_plus(text)
         if name not in known:
             names = ", ".join(sorted(known)) or "it has none"
-            raise BadURL(f"{shown!r}: unknown option {name!r}; known: {names}")
+            # A word that stands alone may be a token.
+            named = "***" if masked_option(part) == "***" else repr(name)
+            raise BadURL(f"{shown!r}: unknown option {named}; known: {names}")
         try:
             found[name] = known[name].convert(text)
         except ValueError as error:
-            value = "***" if known[name].secret or looks_secret(name) else repr(text)
+            hides = known[name].secret or looks_secret(name)
+            value, why = ("***", "") if hides else (repr(masked(text)), f" {error};")
             raise BadURL(
-                f"{shown!r}: the option {name!r} cannot be {value}: {error}; "
-                f"it is: {known[name].help}"
+                f"{shown!r}: the option {name!r} cannot be {value}:{why} it is: {known[name].help}"
             ) from None
     return MappingProxyType(found)
 

@@ -48,7 +48,7 @@ class HTTPPublisher(WebPublisher):
         body = json.dumps(found if self._as_list else found[0], separators=(",", ":"))
         try:
             response = self._session.post(
-                self._where,
+                self._address,
                 data=body.encode(),
                 headers={"Content-Type": "application/json"},
                 timeout=self._timeout,
@@ -56,4 +56,4 @@ class HTTPPublisher(WebPublisher):
         # An OSError of its own is what requests raises of certificates that it cannot read.
         except (requests.RequestException, OSError) as error:
             raise self._failure(error) from None
-        judge(response, self._where)
+        judge(response, self._where, self._secrets)

@@ -7,6 +7,7 @@ samples and where they go, not how they came to be.
 from __future__ import annotations
 
 import abc
+import contextlib
 import fcntl
 import itertools
 import logging
@@ -24,9 +25,11 @@ from hashring.telemetry.publishers.base import (
     OutputClosed,
     OutputFailed,
     Publisher,
+    SinkUnusable,
     SinkURL,
     count,
     flag,
+    unopened,
 )
 from hashring.telemetry.sample import Sample
 from hashring.telemetry.settings import Settings
@@ -131,6 +134,7 @@ class FilePublisher(_LinePublisher):
         if bool(self._max_bytes) != bool(self._backups):
             log.warning("%s: rotation needs max_bytes and backup_count: it is off", self.url)
             self._max_bytes = 0
+        self._is_new = not os.path.lexists(self._path)
         descriptor = self._open_path()
         self._regular = _is_regular(descriptor)
         if self._regular:
@@ -146,9 +150,10 @@ class FilePublisher(_LinePublisher):
         try:
             return os.open(self._path, flags, 0o644)
         except OSError as error:
-            raise OutputFailed(
+            raise unopened(
                 f"cannot write to {str(self._path)!r}: {error.strerror or error}; "
-                "name a file in a folder that exists and may be written to"
+                "name a file in a folder that exists and may be written to",
+                error,
             ) from None
 
     def _piece_size(self) -> int:
@@ -243,6 +248,14 @@ class FilePublisher(_LinePublisher):
         if descriptor >= 0:
             os.close(descriptor)
 
+    def release(self) -> None:
+        """Close the file, and remove it if it was made for this and nothing was written."""
+        is_empty = self._is_new and os.fstat(self._descriptor).st_size == 0
+        self.close()
+        if is_empty:
+            with contextlib.suppress(OSError):
+                self._path.unlink()
+
 
 class StdoutPublisher(_LinePublisher):
     """Writes JSON lines to the standard output."""
@@ -251,7 +264,7 @@ class StdoutPublisher(_LinePublisher):
         try:
             os.fstat(1)
         except OSError:
-            raise OutputFailed(
+            raise SinkUnusable(
                 "cannot write to the standard output: it is closed; use file:///PATH"
             ) from None
         return "the standard output", 1

@@ -19,6 +19,7 @@ from hashring.telemetry.publishers.base import Option, OutputFailed, log
 from hashring.telemetry.publishers.web import Refused, WebPublisher, judge
 from hashring.telemetry.sample import Meter, MeterType, Sample
 from hashring.telemetry.settings import Settings
+from hashring.url import without_secrets
 
 try:
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
@@ -187,7 +188,7 @@ class OTLPPublisher(WebPublisher):
         logging.getLogger(_LOGGER).setLevel(logging.CRITICAL)
         self._closed = False
         self._exporter = OTLPMetricExporter(
-            endpoint=self._where,
+            endpoint=self._address,
             timeout=self._timeout,
             compression=self._parsed.options["compression"],
             session=self._session,
@@ -206,7 +207,7 @@ class OTLPPublisher(WebPublisher):
         except (TypeError, ValueError) as error:
             raise Refused("OpenTelemetry's exporter cannot encode it", str(error)) from None
         if session.answer is not None:
-            judge(session.answer, self._where)
+            judge(session.answer, self._where, self._secrets)
             self._look_for_rejected(len(samples), session.answer.content)
         elif session.failure is not None:
             raise self._failure(session.failure)
@@ -231,7 +232,7 @@ class OTLPPublisher(WebPublisher):
                 self.url,
                 rejected,
                 sent,
-                partial.error_message or "it does not say why",
+                without_secrets(partial.error_message, self._secrets) or "it does not say why",
             )
 
     def close(self) -> None:

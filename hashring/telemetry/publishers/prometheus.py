@@ -8,6 +8,8 @@ alone. What a scrape looks like is prometheus-client's business, when samples ar
 from __future__ import annotations
 
 import contextlib
+import errno
+import http.client
 import re
 import socket
 import socketserver
@@ -29,11 +31,11 @@ from hashring import clock
 from hashring.errors import BadURL
 from hashring.telemetry.publishers.base import (
     Option,
-    OutputFailed,
     Publisher,
     SinkURL,
     positive,
     seconds,
+    unopened,
 )
 from hashring.telemetry.sample import Meter, MeterType, Sample
 from hashring.telemetry.settings import Settings
@@ -45,6 +47,12 @@ _STALE_INTERVALS = 2.5
 
 _REQUEST_TIMEOUT = 10.0
 """Seconds that a scraper may keep a thread waiting."""
+
+_PROBE_TIMEOUT = 1.0
+"""Seconds in which an agent's exporter that holds a port must say that it is one."""
+
+_SERVER = "hashring"
+"""How an exporter names itself in its answers."""
 
 _PURGE_PAUSE = 1.0
 """Seconds between two searches for stale series to make room: each looks at all of them."""
@@ -303,10 +311,13 @@ class PrometheusPublisher(Publisher):
         self._thread.start()
 
     def _serve(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        def start(status: str, headers: list[tuple[str, str]], *rest: Any) -> Any:
+            return start_response(status, [*headers, ("Server", _SERVER)], *rest)
+
         if environ["PATH_INFO"] != self._path:
-            start_response("404 Not Found", [("Content-Type", "text/plain; charset=utf-8")])
+            start("404 Not Found", [("Content-Type", "text/plain; charset=utf-8")])
             return [f"the metrics are at {self._path}\n".encode()]
-        found: Iterable[bytes] = self._metrics(environ, start_response)
+        found: Iterable[bytes] = self._metrics(environ, start)
         return found
 
     def publish(self, samples: Sequence[Sample]) -> None:
@@ -333,11 +344,25 @@ def _listen(url: SinkURL, ports: int) -> _Server:
         except OSError as error:
             failure = error
     shown = str(tried[0]) if len(tried) == 1 else f"{tried[0]} to {tried[-1]}"
-    raise OutputFailed(
+    raise unopened(
         f"cannot listen on {url.host or 'any address'}, port {shown}, for {url}: "
         f"{failure.strerror or failure}; name another one, or with ?ports= as many as there are "
-        "agents on this host"
+        "agents on this host",
+        failure,
+        is_held_by_agent=failure.errno == errno.EADDRINUSE and _is_agent(url.host, tried[0]),
     )
+
+
+def _is_agent(host: str, port: int) -> bool:
+    """Return whether an agent's exporter answers there: it names itself as the server."""
+    probe = http.client.HTTPConnection(host or "localhost", port, timeout=_PROBE_TIMEOUT)
+    try:
+        probe.request("HEAD", "/")
+        return probe.getresponse().getheader("Server") == _SERVER
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        probe.close()
 
 
 def _bind(host: str, port: int) -> _Server:

@@ -16,7 +16,8 @@ import email.utils
 import math
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+import ssl
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -42,6 +43,7 @@ from hashring.telemetry.publishers.base import (
 )
 from hashring.telemetry.sample import Sample
 from hashring.telemetry.settings import Settings
+from hashring.url import masked, secrets_in, without_secrets
 
 __all__ = ["WEB_OPTIONS", "Refused", "Session", "WebPublisher", "judge"]
 
@@ -53,6 +55,9 @@ _SHOWN = 200
 
 _NOT_ABOUT_SAMPLES = frozenset({401, 402, 403, 404, 405, 407, 408, 410, 421, 425, 426, 429, 451})
 """Answers of 4xx that say nothing of what was sent: of who sends, to where, how, or when."""
+
+_SCHEME_NAME = 9
+"""Characters of the longest usual name before a header's credentials: Bearer, Basic, Negotiate."""
 
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
@@ -120,6 +125,7 @@ class Session(requests.Session):
 
     Attributes:
         answer: the last response; ``None`` before the first and after a failure.
+        secrets: values of headers, and the words in them, that no message may show.
         failure: what was raised in place of the last response.
 
     Raises:
@@ -141,14 +147,21 @@ class Session(requests.Session):
         if options["clientcert"]:
             key = options["clientkey"]
             self.cert = (options["clientcert"], key) if key else options["clientcert"]
+        if url.scheme.endswith("https"):
+            _read_certificates(url, self._check)
         if url.user is not None:
             # As bytes: as text they would have to be Latin-1.
             self.auth = HTTPBasicAuth(url.user.encode(), (url.password or "").encode())
         else:
             # Otherwise requests would look into ~/.netrc, and drop a header of ours for it.
             self.auth = _as_it_is
+        self.secrets: frozenset[str] = frozenset()
         if options["headers_env"]:
-            self.headers.update(_headers(options["headers_env"], url))
+            headers = _headers(options["headers_env"], url)
+            self.headers.update(headers)
+            self.secrets = frozenset(
+                word for value in headers.values() for word in _words(value.decode())
+            )
         retries = options.get("max_retries", 0)
         retry = Retry(
             total=retries,
@@ -186,6 +199,25 @@ def _trust(url: SinkURL) -> bool | str:
     return ca
 
 
+def _read_certificates(url: SinkURL, check: bool | str) -> None:
+    """Read the files for TLS now: requests would only do so when it connects, each time anew."""
+    cert: str | None = url.options["clientcert"]
+    try:
+        context = ssl.create_default_context()
+        if isinstance(check, str):
+            is_folder = Path(check).is_dir()
+            context.load_verify_locations(**{"capath" if is_folder else "cafile": check})
+        if cert is not None:
+            # A key that is encrypted is refused: nobody is there to type its password.
+            context.load_cert_chain(cert, url.options["clientkey"], lambda: b"")
+    except OSError as error:
+        reason = getattr(error, "reason", None) or error.strerror or type(error).__name__
+        raise BadURL(
+            f"{url.shown!r}: the files for TLS cannot be used ({reason}): ca and verify_ssl need "
+            "PEM certificates, clientcert and clientkey a certificate and its key without password"
+        ) from None
+
+
 def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
     return request
 
@@ -207,12 +239,19 @@ def _headers(variable: str, url: SinkURL) -> Mapping[str, bytes]:
     return found
 
 
-def judge(response: requests.Response, where: str) -> None:
+def _words(value: str) -> Iterator[str]:
+    """Yield a header's value and its credentials, without ``Bearer`` or the like."""
+    yield value
+    yield from (word for word in value.split() if len(word) > _SCHEME_NAME)
+
+
+def judge(response: requests.Response, where: str, secrets: Collection[str] = ()) -> None:
     """Return where the sink took what it was sent.
 
     Args:
         response: its answer.
         where: the sink, for messages.
+        secrets: what no message may show, though the sink's answer may.
 
     Raises:
         Refused: it will not take these samples.
@@ -222,13 +261,16 @@ def judge(response: requests.Response, where: str) -> None:
     if 200 <= status < 300:
         return
     said = f"{status} {response.reason or ''}".strip()
-    body = " ".join(response.text.split())
+    # A server may repeat what it was sent, the headers too.
+    body = without_secrets(" ".join(response.text.split()), secrets)
+    said = without_secrets(said, secrets)
     detail = f"it answered {said}" + (f": {body[:_SHOWN]}" if body else "")
     if 400 <= status < 500 and status not in _NOT_ABOUT_SAMPLES:
         raise Refused(f"status {status}", detail)
     message = f"cannot publish to {where}: {detail}"
     if 300 <= status < 400:
-        message += f" (to {response.headers.get('Location', 'nowhere')!r}): name the new address"
+        place = without_secrets(masked(response.headers.get("Location", "nowhere")), secrets)
+        message += f" (to {place!r}): name the new address"
     elif status in (401, 403, 407):
         message += "; check user, password and headers"
     elif status in (404, 405, 410):
@@ -271,12 +313,14 @@ class WebPublisher(Publisher):
             found = dataclasses.replace(found, port=self._default_port)
         scheme = found.scheme.rpartition("+")[2]
         path = found.path if found.path not in ("", "/") else self._default_path
-        self._where = f"{scheme}://{found.authority}{path}"
+        self._address = f"{scheme}://{found.authority}{path}"
+        self._where = masked(self._address)
         self._timeout: float = found.options["timeout"]
         self._batch_size: int = found.options["batch_size"]
         self._not_before = -math.inf
         self._parsed = found
         self._session = self._make_session(found)
+        self._secrets = secrets_in(url) | self._session.secrets
 
     def _make_session(self, url: SinkURL) -> Session:
         return Session(url)
@@ -324,6 +368,10 @@ class WebPublisher(Publisher):
     def _reason(self, error: Exception) -> str:
         if isinstance(error, requests.Timeout):
             return f"no answer within {self._timeout:g} s"
+        return without_secrets(self._cause(error), self._secrets)
+
+    @staticmethod
+    def _cause(error: Exception) -> str:
         first = error.args[0] if error.args else error
         reason = getattr(first, "reason", None) or first
         if isinstance(reason, NewConnectionError):
