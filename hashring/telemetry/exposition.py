@@ -1,42 +1,36 @@
 """Prometheus's targets as meters: whatever a target exposes, under ``prometheus.``.
 
 A sample ``node_cpu_seconds_total{cpu="0"}`` of a target becomes a measurement of the meter
-``prometheus.node_cpu_seconds_total``; its labels become metadata and part of the resource's id. The
-formats are read by prometheus-client's own parsers. This room knows no file and no source.
+``prometheus.node_cpu_seconds_total``; its labels become metadata and part of the resource's id. How
+the formats are read is the business of ``exposition_text``. This room knows no file and no source.
 """
 
 from __future__ import annotations
 
 import logging
 import math
-import re
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 
-from hashring import clock
-from hashring.errors import HashringError, MissingDependency
-from hashring.telemetry.fetch import Fetcher, FetchFailed
+from hashring.telemetry import answers
+from hashring.telemetry.exposition_text import (
+    BadExposition,
+    Metric,
+    metrics_of,
+    samples_of,
+)
+from hashring.telemetry.fetch import Fetcher
 from hashring.telemetry.pollsters import Pollster
 from hashring.telemetry.resource import Resource
 from hashring.telemetry.sample import Measurement, Meter, MeterType
 from hashring.telemetry.settings import Settings
 from hashring.telemetry.targets import EXPOSITION, url_of
 
-try:
-    from prometheus_client import Metric
-    from prometheus_client.openmetrics import parser as _openmetrics
-    from prometheus_client.parser import text_string_to_metric_families
-except ImportError as error:  # pragma: no cover - the tests of the wheel run without it
-    raise MissingDependency("the telemetry agent", "prometheus-client", "telemetry") from error
-
 __all__ = ["BadExposition", "ExpositionPollster", "measurements"]
 
 log = logging.getLogger(__name__)
-
-_Parser = Callable[[str], Iterable[Metric]]
-openmetrics: _Parser = _openmetrics.text_string_to_metric_families
 
 PREFIX = "prometheus."
 
@@ -48,7 +42,7 @@ _CUMULATIVE: Mapping[str, frozenset[str]] = {
     "histogram": frozenset(("_bucket", "_count", "_sum")),
     "summary": frozenset(("_count", "_sum")),
 }
-"""By a family's type: the suffixes of those of its samples that only grow."""
+"""By a metric's type: the suffixes of those of its samples that only grow."""
 
 _COUNTS = ("_bucket", "_count", "_gcount")  # of observations, whatever these are measured in
 _UNITS: Mapping[str, str] = {
@@ -65,14 +59,6 @@ _UNITS: Mapping[str, str] = {
 }
 """Units by the words in which Prometheus's conventions let a metric's name end."""
 
-_SHORT_COUNTER = re.compile(
-    r"^(#[ \t]*TYPE[ \t]+)(\S+(?<!_total))([ \t]+)counter[ \t]*\r?$", re.MULTILINE
-)
-
-
-class BadExposition(HashringError, ValueError):
-    """A target answered, but not in a format that can be read."""
-
 
 class ExpositionPollster(Pollster):
     """Asks a target for its metrics, and tells all of them.
@@ -86,7 +72,7 @@ class ExpositionPollster(Pollster):
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
-        self._fetcher = Fetcher(timeout=settings.poll_timeout)
+        self._fetcher = Fetcher(timeout=settings.poll_timeout, max_bytes=answers.MAX_ANSWER)
         self._lock = threading.Lock()
         self.skipped: Counter[str] = Counter()
 
@@ -102,23 +88,25 @@ class ExpositionPollster(Pollster):
             BadExposition: the answer is in neither format; nothing of it is told.
         """
         deadline = self._fetcher.deadline()
-        fetched = self._fetcher.get(url_of(resource), deadline=deadline, accept=_ACCEPT)
         skipped: Counter[str] = Counter()
-        found: list[Measurement] = []
-        try:
-            text = fetched.body.decode()
-            for measurement in measurements(
-                text,
-                resource,
-                is_openmetrics=fetched.content_type.lower().startswith(_OPENMETRICS),
-                skipped=skipped,
-            ):
-                found.append(measurement)
-                # A large answer takes its time to be read; the deadline is for all of it.
-                if not len(found) % 1000 and clock.boottime() > deadline:
-                    raise FetchFailed(f"{resource.id}: its answer was not read in time")
-        except UnicodeDecodeError:
-            raise BadExposition(f"{resource.id}: the answer is not UTF-8") from None
+        with answers.reading(resource.id, deadline) as reading:
+            fetched = self._fetcher.get(
+                url_of(resource), deadline=deadline, accept=_ACCEPT, took=reading.took
+            )
+            try:
+                text = fetched.body.decode()
+            except UnicodeDecodeError:
+                raise BadExposition(f"{resource.id}: the answer is not UTF-8") from None
+            with reading.among_few():
+                found = reading.kept(
+                    measurements(
+                        text,
+                        resource,
+                        is_openmetrics=fetched.content_type.lower().startswith(_OPENMETRICS),
+                        skipped=skipped,
+                        look=reading.look,
+                    )
+                )
         self._count(skipped, resource)
         return found
 
@@ -141,6 +129,7 @@ def measurements(
     *,
     is_openmetrics: bool = False,
     skipped: Counter[str] | None = None,
+    look: Callable[[], None] = lambda: None,
 ) -> Iterator[Measurement]:
     """Iterate over what an exposition says.
 
@@ -153,6 +142,7 @@ def measurements(
             name, the sample's is called ``exported_NAME``, as Prometheus does.
         is_openmetrics: the format is OpenMetrics.
         skipped: counts samples that are left out, by why.
+        look: is called now and then; what it raises ends the reading.
 
     Raises:
         BadExposition: the text is not in the format.
@@ -175,9 +165,10 @@ def measurements(
     counted: Counter[str] = Counter() if skipped is None else skipped
     target_labels: Mapping[str, str] = resource.attributes.get("labels", {})
     told: set[tuple[str, str | None]] = set()
-    for family, growing in _families(text, resource, is_openmetrics):
-        meters: dict[str, Meter] = {}
-        for sample in family.samples:
+    meters: dict[str, Meter] = {}
+    try:
+        metrics = metrics_of(text, look)
+        for sample in samples_of(text, is_openmetrics=is_openmetrics, look=look):
             name, labels, volume = sample.name, sample.labels, _finite(sample.value)
             if volume is None:
                 counted["not finite"] += 1
@@ -189,7 +180,7 @@ def measurements(
             told.add((name, id_))
             meter = meters.get(name)
             if meter is None:
-                meter = meters[name] = _meter(family, name, growing)
+                meter = meters[name] = _meter(metrics.of(name), name)
             if labels and target_labels:
                 labels = {
                     (f"exported_{label}" if label in target_labels else label): value
@@ -198,47 +189,24 @@ def measurements(
             elif target_labels:
                 labels = dict(target_labels)
             yield Measurement(meter, volume, id_, MappingProxyType(labels))
-
-
-def _families(
-    text: str, resource: Resource, is_openmetrics: bool
-) -> Iterator[tuple[Metric, frozenset[str]]]:
-    """Iterate over the families, and which suffixes of each one's samples only grow."""
-    short: set[str] = set()
-    if is_openmetrics:
-        families = openmetrics(text)
-    else:
-
-        def gauge(match: re.Match[str]) -> str:
-            short.add(match[2])
-            return f"{match[1]}{match[2]}{match[3]}gauge"
-
-        # The parser calls the samples of a counter X "X_total". Not those of a gauge.
-        families = text_string_to_metric_families(_SHORT_COUNTER.sub(gauge, text))
-    try:
-        for family in families:
-            kind = "counter" if family.name in short else family.type
-            yield family, _CUMULATIVE.get(kind, frozenset())
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
-        # The parsers raise what they stumble over, with the line or without.
-        said = " ".join(str(error).split())[:200] or "a line that is none"
+    except BadExposition as error:
         raise BadExposition(
             f"{resource.id}: the answer is not in "
-            f"{'OpenMetrics' if is_openmetrics else 'the text format'}: {said}"
+            f"{'OpenMetrics' if is_openmetrics else 'the text format'}: {error}"
         ) from None
 
 
-def _meter(family: Metric, name: str, growing: frozenset[str]) -> Meter:
-    suffix = name.removeprefix(family.name)
-    kind = MeterType.CUMULATIVE if suffix in growing else MeterType.GAUGE
+def _meter(metric: Metric, name: str) -> Meter:
+    suffix = name.removeprefix(metric.name)
+    is_growing = suffix in _CUMULATIVE.get(metric.type, ())
     if suffix in _COUNTS:
         unit = ""
     elif suffix == "_created":
         unit = "s"
     else:
-        word = family.unit or family.name.removesuffix("_total").rpartition("_")[2]
-        unit = _UNITS.get(word, family.unit)
-    return Meter(PREFIX + name, kind, unit)
+        word = metric.unit or metric.name.removesuffix("_total").rpartition("_")[2]
+        unit = _UNITS.get(word, metric.unit)
+    return Meter(PREFIX + name, MeterType.CUMULATIVE if is_growing else MeterType.GAUGE, unit)
 
 
 def _finite(volume: float | None) -> float | int | None:

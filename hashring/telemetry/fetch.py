@@ -6,16 +6,13 @@ deadline. No message of this room shows a secret. It knows URLs and bytes, nothi
 
 from __future__ import annotations
 
-import http.client
-import io
 import logging
-import socket
 import threading
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http.cookiejar import DefaultCookiePolicy
 from importlib import metadata
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from urllib.parse import urljoin, urlsplit
 
 from hashring import clock
@@ -25,7 +22,8 @@ from hashring.url import masked
 try:
     import requests
     import urllib3
-    from requests.adapters import HTTPAdapter
+
+    from hashring.telemetry import exchange
 except ImportError as error:  # pragma: no cover - the tests of the wheel run without requests
     raise MissingDependency("the telemetry agent", "requests", "telemetry") from error
 
@@ -33,7 +31,6 @@ __all__ = ["FetchFailed", "Fetched", "Fetcher", "joined", "same_origin"]
 
 _MAX_BYTES = 64 * 1024 * 1024
 _MAX_REDIRECTS = 5
-_CHUNK = 64 * 1024
 _IDLE = 2.0
 """Seconds after which a connection is not used again: servers close idle ones, and a request that
 meets the closing one may or may not have been answered. To ask again would be a second poll."""
@@ -108,6 +105,7 @@ class Fetcher:
         accept: str = "*/*",
         verify: bool | str = True,
         max_bytes: int | None = None,
+        took: Callable[[bytes], None] | None = None,
     ) -> Fetched:
         """Get one URL, after at most five redirects.
 
@@ -119,6 +117,8 @@ class Fetcher:
             accept: the content types that are understood.
             verify: whether a server's certificate is checked; a text is a file of authorities.
             max_bytes: of the answer, decompressed.
+            took: is called with each piece of the answer as it arrives, decompressed; what it
+                raises ends the fetch, before any more is taken.
 
         Raises:
             FetchFailed: no answer, not in time, too large, or a status other than 2xx.
@@ -130,7 +130,8 @@ class Fetcher:
             if headers and same_origin(first, url):
                 own |= headers
             try:
-                found = self._once(url, own, deadline, verify, limit)
+                with exchange.within(deadline):
+                    found = self._once(url, own, deadline, verify, limit, took)
             except _FAILURES as error:
                 raise FetchFailed(f"{masked(url)}: {self._why(error, deadline)}") from None
             if isinstance(found, Fetched):
@@ -148,17 +149,22 @@ class Fetcher:
             session.close()
 
     def _once(
-        self, url: str, headers: Mapping[str, str], deadline: float, verify: bool | str, limit: int
+        self,
+        url: str,
+        headers: Mapping[str, str],
+        deadline: float,
+        verify: bool | str,
+        limit: int,
+        took: Callable[[bytes], None] | None,
     ) -> Fetched | str:
         left = deadline - clock.boottime()
         if left <= 0:
             raise TimeoutError
         session = self._session(url)
-        _deadlines.now = deadline
         with session.get(
             url,
             headers=dict(headers),
-            timeout=(left / 2, left),  # a host may have an address that is dead and one that is not
+            timeout=left,
             verify=verify,
             allow_redirects=False,
             stream=True,
@@ -170,10 +176,12 @@ class Fetcher:
                     f"{masked(url)}: status {response.status_code} {response.reason or ''}".rstrip()
                 )
             body = bytearray()
-            for chunk in response.iter_content(_CHUNK):
-                body += chunk
-                if len(body) > limit:
+            for chunk in exchange.chunks(response):
+                if len(body) + len(chunk) > limit:
                     raise FetchFailed(f"{masked(url)}: the answer has more than {limit} bytes")
+                if took is not None:
+                    took(chunk)
+                body += chunk
             return Fetched(bytes(body), response.headers.get("content-type", ""), url)
 
     def _session(self, url: str) -> requests.Session:
@@ -195,13 +203,16 @@ class Fetcher:
         session.trust_env = False
         session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         for scheme in ("http://", "https://"):
-            session.mount(scheme, _Adapter())
+            session.mount(scheme, exchange.Adapter())
+        session.headers["Accept-Encoding"] = exchange.ENCODINGS
         return session
 
     def _why(self, error: BaseException, deadline: float) -> str:
         """Say what went wrong in words that hold no URL: those of the libraries show all of it."""
         if isinstance(error, FetchFailed):
             return str(error).partition(": ")[2]
+        if isinstance(error, exchange.BadEncoding):
+            return str(error)
         inner: BaseException = error
         while (cause := inner.__cause__ or inner.__context__) is not None:
             inner = cause
@@ -245,60 +256,3 @@ def same_origin(one: str, other: str) -> bool:
 def _origin(url: str) -> tuple[str, str, int]:
     parts = urlsplit(url)
     return parts.scheme, parts.hostname or "", parts.port or {"https": 443}.get(parts.scheme, 80)
-
-
-# ---- the deadline: every single read from a socket waits for what is left, and no longer ----
-
-_deadlines = threading.local()
-
-
-class _Timed(io.RawIOBase):
-    """Reads from a socket until a deadline, not until a silence of some length."""
-
-    def __init__(self, raw: io.RawIOBase, sock: socket.socket, deadline: float) -> None:
-        self._raw = raw
-        self._sock = sock
-        self._deadline = deadline
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int | None:
-        left = self._deadline - clock.boottime()
-        if left <= 0:
-            raise TimeoutError
-        self._sock.settimeout(left)
-        return self._raw.readinto(buffer)
-
-    def close(self) -> None:
-        self._raw.close()
-        super().close()
-
-
-class _Answer(http.client.HTTPResponse):
-    def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
-        super().__init__(sock, *args, **kwargs)
-        raw: Any = self.fp.detach()
-        self.fp = io.BufferedReader(_Timed(raw, sock, _deadlines.now))
-
-
-class _Connection(urllib3.connection.HTTPConnection):
-    response_class = _Answer
-
-
-class _SecureConnection(urllib3.connection.HTTPSConnection):
-    response_class = _Answer
-
-
-class _Pool(urllib3.HTTPConnectionPool):
-    ConnectionCls = _Connection
-
-
-class _SecurePool(urllib3.HTTPSConnectionPool):
-    ConnectionCls = _SecureConnection
-
-
-class _Adapter(HTTPAdapter):
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        super().init_poolmanager(*args, **kwargs)
-        self.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _SecurePool}

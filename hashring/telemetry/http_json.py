@@ -30,6 +30,7 @@ import urllib3
 import yaml
 
 from hashring.errors import HashringError
+from hashring.telemetry import answers
 from hashring.telemetry.attributes import Attribute, BadAttribute, Missing, Unusable
 from hashring.telemetry.definitions import BadDefinition
 from hashring.telemetry.discovery import Discovery
@@ -55,7 +56,6 @@ __all__ = [
 log = logging.getLogger(__name__)
 
 _MAX_PAGES = 1000
-_MAX_BYTES = 64 * 1024 * 1024
 _NAMESPACES = ("central", "compute")
 
 
@@ -619,7 +619,9 @@ class HTTPPollster(Pollster):
         self._definitions = tuple(definitions)
         self._request = request = self._definitions[0].request
         self._headers = dict(request.headers)
-        self._fetcher = fetcher or Fetcher(timeout=settings.poll_timeout, max_bytes=_MAX_BYTES)
+        self._fetcher = fetcher or Fetcher(
+            timeout=settings.poll_timeout, max_bytes=answers.MAX_ANSWER
+        )
         self._lock = threading.Lock()
         self.skipped: Counter[tuple[str, str]] = Counter()
         self.namespaces = request.namespaces
@@ -645,7 +647,7 @@ class HTTPPollster(Pollster):
             if definition.request.verify is False:
                 log.warning("%s: the server's certificate is not checked", definition.place)
                 warnings.simplefilter("ignore", urllib3.exceptions.InsecureRequestWarning)
-        fetcher = Fetcher(timeout=settings.poll_timeout, max_bytes=_MAX_BYTES)
+        fetcher = Fetcher(timeout=settings.poll_timeout, max_bytes=answers.MAX_ANSWER)
         return [cls(settings, found, fetcher) for found in groups.values()]
 
     def close(self) -> None:
@@ -660,36 +662,41 @@ class HTTPPollster(Pollster):
             BadResponse: the answer cannot be read, or its pages do not end; or no definition
                 finds its entries in it.
         """
-        pages = self._pages(self._request.url_for(resource))
-        measured: list[Measurement] = []
-        problems: list[BadResponse] = []
-        for definition in self._definitions:
-            try:
-                entries = [entry for page in pages for entry in _entries(page, definition)]
-            except (Missing, Unusable) as error:
-                self._skip(definition, "no entries", str(error), resource)
-                problems.append(BadResponse(f"{resource.id}: {definition.meter.name}: {error}"))
-                continue
-            measured.extend(self._measured(definition, entries, resource))
+        deadline = self._fetcher.deadline(self._request.timeout)
+        with answers.reading(resource.id, deadline) as reading:
+            pages = self._pages(self._request.url_for(resource), deadline, reading)
+            measured: list[Measurement] = []
+            problems: list[BadResponse] = []
+            for definition in self._definitions:
+                try:
+                    entries = [entry for page in pages for entry in _entries(page, definition)]
+                except (Missing, Unusable) as error:
+                    self._skip(definition, "no entries", str(error), resource)
+                    problems.append(BadResponse(f"{resource.id}: {definition.meter.name}: {error}"))
+                    continue
+                with reading.among_few():
+                    found = self._measured(definition, entries, resource, reading)
+                    measured.extend(reading.kept(found))
         if len(problems) == len(self._definitions):
             raise problems[0]
         return measured
 
-    def _pages(self, url: str) -> list[Any]:
-        request, first, seen, left = self._request, url, {url}, _MAX_BYTES
-        deadline = self._fetcher.deadline(request.timeout)
+    def _pages(self, url: str, deadline: float, reading: answers.Reading) -> list[Any]:
+        request, first, seen = self._request, url, {url}
+        took = reading.took_json if "json" in request.handlers else reading.took
         pages: list[Any] = []
         while True:
+            reading.begin()
             fetched = self._fetcher.get(
                 url,
                 deadline=deadline,
                 headers=self._headers,
                 accept="application/json, */*;q=0.1",
                 verify=request.verify,
-                max_bytes=left,
+                took=took,
             )
-            left -= len(fetched.body)
-            pages.append(_read(fetched.body, url, request.handlers))
+            with reading.undisturbed():
+                pages.append(_read(fetched.body, url, request.handlers))
             if request.next_page is None:
                 return pages
             following = self._following(pages[-1], first, fetched.url, request.next_page)
@@ -730,11 +737,17 @@ class HTTPPollster(Pollster):
         return following
 
     def _measured(
-        self, definition: HTTPDefinition, entries: Sequence[Any], resource: Resource
+        self,
+        definition: HTTPDefinition,
+        entries: Sequence[Any],
+        resource: Resource,
+        reading: answers.Reading,
     ) -> Iterator[Measurement]:
         told: set[tuple[str, str | None]] = set()
         labels = resource.attributes.get("labels", {})
         for index, entry in enumerate(entries):
+            if not index % 1000:
+                reading.look()
             id_ = self._text(definition.resource_id, entry)
             if id_ is None and len(entries) > 1:
                 id_ = f"{resource.id}#{index}"

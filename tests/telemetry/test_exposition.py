@@ -205,7 +205,9 @@ def test_skipped_samples_are_logged_once_for_each_reason(server, pollster, caplo
         ("# TYPE a nonsense\na 1\n", False),
         ("a 1\n", True),
         ("", True),
-        ("# TYPE a counter\na_total -1\n# EOF\n", True),
+        ("# EOF\na 1\n# EOF\n", True),
+        ("# TYPE a\na 1\n", False),
+        (f'a{{b="{"c" * 65_536}"}} 1\n', False),
     ],
 )
 def test_what_is_not_in_the_format_is_an_error(text, is_openmetrics):

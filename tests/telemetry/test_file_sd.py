@@ -7,7 +7,7 @@ import pytest
 from hashring.telemetry.settings import Settings
 from hashring.telemetry.targets import BadTargets, ExpositionTargets, url_of
 from tests.servers.process import wait_until
-from tests.servers.prometheus import Prometheus
+from tests.servers.prometheus import PrometheusServer
 
 SETTINGS = Settings(backend_url="memory://", member="a", host="web1")
 
@@ -107,7 +107,7 @@ def judged(tmp_path_factory):
     jobs = {name: f"{folder}/{name}" for name in FILES} | {"set": f"{folder}/set-*.yml"}
     discovery = ExpositionTargets(SETTINGS)
     found = {}
-    with Prometheus(jobs) as prometheus:
+    with PrometheusServer.discovering(jobs) as prometheus:
         wait_until(
             lambda: all(
                 len(theirs(prometheus, job)) == n for job, n in (("set", 3), ("nulls.json", 1))

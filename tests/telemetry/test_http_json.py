@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hashring.telemetry import http_json
+from hashring.telemetry import answers, http_json
 from hashring.telemetry.definitions import BadDefinition
 from hashring.telemetry.fetch import FetchFailed
 from hashring.telemetry.http_json import (
@@ -548,7 +548,7 @@ def test_pages_without_end_are_an_error(define, server, monkeypatch):
 
 
 def test_pages_are_bounded_in_bytes_together(define, server, monkeypatch):
-    monkeypatch.setattr(http_json, "_MAX_BYTES", 200)
+    monkeypatch.setattr(answers, "MAX_BYTES", 200)
     server.answer_pages("/x", [[{"load": 1, "padding": "x" * 60}] for _ in range(9)])
     [pollster] = define(PAGED)
 

@@ -1,9 +1,11 @@
 import base64
 import email.utils
+import gzip
 import json
 import socket
 import ssl
 import time
+import tracemalloc
 
 import pytest
 import trustme
@@ -11,7 +13,9 @@ import trustme
 from hashring.errors import BadURL
 from hashring.telemetry.publishers import OutputFailed
 from hashring.telemetry.publishers.http import HTTPPublisher
+from hashring.telemetry.publishers.otlp import OTLPPublisher
 from hashring.telemetry.sample import Sample
+from tests.servers.http import HTTPServer
 from tests.servers.process import free_port
 from tests.telemetry.publishing import SETTINGS, Answer, Sink, sample, samples
 
@@ -236,7 +240,7 @@ def test_a_sink_that_does_not_answer_is_a_failure_after_the_timeout():
         port = silent.getsockname()[1]
         publisher = HTTPPublisher(f"http://127.0.0.1:{port}/in?timeout=0.1", SETTINGS)
 
-        with pytest.raises(OutputFailed, match=r"no answer within 0\.1 s"):
+        with pytest.raises(OutputFailed, match=r"no whole answer within 0\.1 s"):
             publisher.publish(samples(1))
         publisher.close()
 
@@ -361,3 +365,38 @@ def test_a_sample_that_is_not_json_for_the_sink_costs_itself_alone(sink, make):
     publisher.publish([sample(1), sample(float("nan")), sample(2)])
 
     assert publisher.refused == 1
+
+
+@pytest.mark.parametrize("publisher", [HTTPPublisher, OTLPPublisher])
+@pytest.mark.parametrize("headers", [True, False], ids=["headers", "body"])
+def test_a_sink_that_drips_its_answer_holds_nobody_beyond_the_timeout(publisher, headers):
+    with HTTPServer() as sink:
+        sink.answer("/in", "a" * 400, status=503, drip=0.1, drip_headers=headers)
+        scheme = "otlp+http" if publisher is OTLPPublisher else "http"
+        made = publisher(f"{scheme}://127.0.0.1:{sink.port}/in?timeout=0.5", SETTINGS)
+        begun = time.monotonic()
+
+        with pytest.raises(OutputFailed, match=r"no whole answer within 0\.5 s"):
+            made.publish(samples(1))
+        made.close()
+
+        # The answer takes 40 s and more; each of its bytes comes long before the timeout.
+        assert time.monotonic() - begun < 30
+
+
+def test_of_an_answer_without_end_the_beginning_is_read():
+    with HTTPServer() as sink:
+        bomb = gzip.compress(b"no " * 30_000_000)
+        sink.answer("/in", bomb, status=503, headers=(("Content-Encoding", "gzip"),))
+        made = HTTPPublisher(f"http://127.0.0.1:{sink.port}/in", SETTINGS)
+
+        tracemalloc.start()
+        try:
+            with pytest.raises(OutputFailed, match="503 Service Unavailable: no no no"):
+                made.publish(samples(1))
+            most = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        made.close()
+
+        assert most < 8_000_000 + len(bomb)

@@ -246,7 +246,7 @@ def test_a_sink_that_does_not_answer_is_a_failure_after_the_timeout():
         port = silent.getsockname()[1]
         publisher = OTLPPublisher(f"otlp+http://127.0.0.1:{port}?timeout=0.1", SETTINGS)
 
-        with pytest.raises(OutputFailed, match=r"no answer within 0\.1 s"):
+        with pytest.raises(OutputFailed, match=r"no whole answer within 0\.1 s"):
             publisher.publish(samples(1))
         publisher.close()
 

@@ -7,16 +7,13 @@ alone. What a scrape looks like is prometheus-client's business, when samples ar
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import http.client
+import logging
 import re
-import socket
-import socketserver
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, ClassVar, NamedTuple
-from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 from prometheus_client import CollectorRegistry, make_wsgi_app
 from prometheus_client.core import (
@@ -37,16 +34,19 @@ from hashring.telemetry.publishers.base import (
     seconds,
     unopened,
 )
+from hashring.telemetry.publishers.serving import BoundedServer, bind
 from hashring.telemetry.sample import Meter, MeterType, Sample
 from hashring.telemetry.settings import Settings
 
 __all__ = ["PrometheusPublisher", "family_name", "label_name"]
 
+log = logging.getLogger(__name__)
+
 _STALE_INTERVALS = 2.5
 """A series outlives one missed sample, and the lateness of the next, but no more."""
 
-_REQUEST_TIMEOUT = 10.0
-"""Seconds that a scraper may keep a thread waiting."""
+_LOOPBACK = "127.0.0.1"
+"""What is listened on where no address is named: what an agent knows is not for everybody."""
 
 _PROBE_TIMEOUT = 1.0
 """Seconds in which an agent's exporter that holds a port must say that it is one."""
@@ -221,39 +221,11 @@ def _text(value: Any) -> str:
     return text.encode("utf-8", "replace").decode()
 
 
-class _Handler(WSGIRequestHandler):
-    timeout = _REQUEST_TIMEOUT
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Log nothing: a scrape is no event."""
-
-
-class _Server(socketserver.ThreadingMixIn, WSGIServer):
-    # Its threads end with it, each within the timeout of its request.
-    daemon_threads = False
-    block_on_close = True
-
-    def __init__(self, family: socket.AddressFamily, address: tuple[Any, ...]) -> None:
-        self.address_family = family
-        super().__init__(address, _Handler)
-
-    def server_bind(self) -> None:
-        # A server for every address of IPv6 is one for IPv4 too. (The base class would ask the
-        # resolver for the name of the address, which may take long and is of no use here.)
-        if self.address_family == socket.AF_INET6:
-            self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-        socketserver.TCPServer.server_bind(self)
-        self.server_name, self.server_port = self.server_address[:2]  # type: ignore[assignment]
-        self.setup_environ()
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing: a scraper has gone, or took too long."""
-
-
 class PrometheusPublisher(Publisher):
     """Serves the last values to Prometheus: ``prometheus://:9464``, ``prometheus://[::1]:9464/m``.
 
-    Without an address it listens on all of them; the path is ``/metrics`` unless another one is
+    Without an address it listens on 127.0.0.1 alone, and says so; ``prometheus://0.0.0.0:9464`` and
+    ``prometheus://[::]:9464`` listen on all of them. The path is ``/metrics`` unless another one is
     named. Agents that run on one host need a port each: ``ports=4`` takes the first free one of
     four, from the one that is named on.
 
@@ -295,8 +267,17 @@ class PrometheusPublisher(Publisher):
             raise BadURL(f"{found.shown!r}: there is no user or password to be had")
         options = found.options
         self._values = _Values(options["stale"], options["labels"], options["max_series"])
-        self._server: _Server | None = _listen(found, options["ports"])
+        self._server: BoundedServer | None = _listen(found, options["ports"])
         self.port: int = self._server.server_port
+        if not found.host:
+            log.warning(
+                "%s names no address: it listens on %s alone; write prometheus://0.0.0.0:%d or "
+                "prometheus://[::]:%d where others are to scrape it",
+                found,
+                _LOOPBACK,
+                found.port,
+                found.port,
+            )
         registry = CollectorRegistry()
         registry.register(self._values)
         self._path = found.path if found.path not in ("", "/") else "/metrics"
@@ -335,17 +316,17 @@ class PrometheusPublisher(Publisher):
             server.server_close()
 
 
-def _listen(url: SinkURL, ports: int) -> _Server:
+def _listen(url: SinkURL, ports: int) -> BoundedServer:
     assert url.port is not None
     tried = [0] if url.port == 0 else list(range(url.port, min(url.port + ports, 65536)))
     for port in tried:
         try:
-            return _bind(url.host, port)
+            return bind(url.host or _LOOPBACK, port)
         except OSError as error:
             failure = error
     shown = str(tried[0]) if len(tried) == 1 else f"{tried[0]} to {tried[-1]}"
     raise unopened(
-        f"cannot listen on {url.host or 'any address'}, port {shown}, for {url}: "
+        f"cannot listen on {url.host or _LOOPBACK}, port {shown}, for {url}: "
         f"{failure.strerror or failure}; name another one, or with ?ports= as many as there are "
         "agents on this host",
         failure,
@@ -355,7 +336,7 @@ def _listen(url: SinkURL, ports: int) -> _Server:
 
 def _is_agent(host: str, port: int) -> bool:
     """Return whether an agent's exporter answers there: it names itself as the server."""
-    probe = http.client.HTTPConnection(host or "localhost", port, timeout=_PROBE_TIMEOUT)
+    probe = http.client.HTTPConnection(host or _LOOPBACK, port, timeout=_PROBE_TIMEOUT)
     try:
         probe.request("HEAD", "/")
         return probe.getresponse().getheader("Server") == _SERVER
@@ -363,13 +344,3 @@ def _is_agent(host: str, port: int) -> bool:
         return False
     finally:
         probe.close()
-
-
-def _bind(host: str, port: int) -> _Server:
-    if not host:
-        with contextlib.suppress(OSError):
-            if socket.has_ipv6:
-                return _Server(socket.AF_INET6, ("::", port))
-        return _Server(socket.AF_INET, ("", port))
-    family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    return _Server(family, address)

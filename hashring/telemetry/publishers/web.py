@@ -23,13 +23,13 @@ from typing import Any, ClassVar
 
 import requests
 import urllib3
-from requests.adapters import HTTPAdapter
 from requests.auth import HTTPBasicAuth
 from urllib3.exceptions import InsecureRequestWarning, NewConnectionError
 from urllib3.util import Retry
 
 from hashring import clock
 from hashring.errors import BadURL
+from hashring.telemetry import exchange
 from hashring.telemetry.publishers.base import (
     Option,
     OutputFailed,
@@ -59,6 +59,9 @@ _NOT_ABOUT_SAMPLES = frozenset({401, 402, 403, 404, 405, 407, 408, 410, 421, 425
 _SCHEME_NAME = 9
 """Characters of the longest usual name before a header's credentials: Bearer, Basic, Negotiate."""
 
+_MOST = 64 * 1024
+"""Bytes of a sink's answer, decompressed, that are read; what comes after them is dropped."""
+
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
@@ -86,7 +89,9 @@ def _environment(text: str) -> str:
 
 
 WEB_OPTIONS: tuple[Option, ...] = (
-    Option("timeout", seconds, 5.0, "seconds to wait for a connection, and for an answer"),
+    Option(
+        "timeout", seconds, 5.0, "seconds for the whole of a request, to its answer's last byte"
+    ),
     Option("max_retries", count, 2, "further tries to connect before it counts as a failure"),
     Option("verify_ssl", _verify, True, "whether to check the sink's certificate, or by what file"),
     Option("ca", _file, None, "a file of the certificates that the sink's must be signed by"),
@@ -172,21 +177,49 @@ class Session(requests.Session):
             other=0,
             backoff_factor=0.1,
         )
-        adapter = HTTPAdapter(max_retries=retry, pool_connections=1, pool_maxsize=connections)
+        adapter = exchange.Adapter(max_retries=retry, pool_connections=1, pool_maxsize=connections)
         for scheme in ("http://", "https://"):
             self.mount(scheme, adapter)
+        self.headers["Accept-Encoding"] = exchange.ENCODINGS
+        self._timeout: float = options["timeout"]
 
     def request(self, *args: Any, **named: Any) -> requests.Response:
-        """Send a request, and keep what came of it."""
+        """Send a request, and keep what came of it.
+
+        It is over within ``timeout``: from the first try to connect to the last byte of the
+        answer, however slowly the sink talks.
+        """
         self.answer = self.failure = None
+        timeout = min(self._timeout, named.get("timeout") or self._timeout)
         # Said at each request, or REQUESTS_CA_BUNDLE in the environment would win.
-        named.update(verify=self._check, allow_redirects=False)
+        named.update(verify=self._check, allow_redirects=False, stream=True, timeout=timeout)
         try:
-            self.answer = super().request(*args, **named)
+            with exchange.within(clock.boottime() + timeout):
+                answer = super().request(*args, **named)
+                with answer:
+                    answer._content = _beginning(answer)
         except Exception as error:
             self.failure = error
             raise
-        return self.answer
+        self.answer = answer
+        return answer
+
+
+def _beginning(answer: requests.Response) -> bytes:
+    """Return what an answer says, or the beginning of it."""
+    found = bytearray()
+    try:
+        for chunk in exchange.chunks(answer):
+            found += chunk
+            if len(found) >= _MOST:
+                break
+    except exchange.BadEncoding:
+        found.clear()  # its status says enough
+    except urllib3.exceptions.ReadTimeoutError as error:
+        raise requests.ReadTimeout(error) from error
+    except urllib3.exceptions.HTTPError as error:
+        raise requests.ConnectionError(error) from error
+    return bytes(found[:_MOST])
 
 
 def _trust(url: SinkURL) -> bool | str:
@@ -366,8 +399,8 @@ class WebPublisher(Publisher):
         return OutputFailed(f"cannot publish to {self._where}: {self._reason(error)}")
 
     def _reason(self, error: Exception) -> str:
-        if isinstance(error, requests.Timeout):
-            return f"no answer within {self._timeout:g} s"
+        if isinstance(error, requests.Timeout | TimeoutError):
+            return f"no whole answer within {self._timeout:g} s"
         return without_secrets(self._cause(error), self._secrets)
 
     @staticmethod

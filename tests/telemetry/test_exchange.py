@@ -1,0 +1,230 @@
+"""What bounds an exchange over HTTP: its deadline, and what its answer inflates to."""
+
+import contextlib
+import gzip
+import socket
+import ssl
+import threading
+import tracemalloc
+import zlib
+
+import pytest
+import requests
+import trustme
+import urllib3
+
+from hashring import clock
+from hashring.telemetry import exchange
+from hashring.telemetry.fetch import Fetcher, FetchFailed
+from tests.servers.http import HTTPServer
+from tests.servers.process import SilentServer
+
+FAILURES = (requests.RequestException, urllib3.exceptions.HTTPError, OSError)
+MANY = 30.0
+"""Seconds in which everything here is over on any machine, unless it hangs."""
+
+
+@pytest.fixture
+def server():
+    with HTTPServer() as found:
+        yield found
+
+
+@pytest.fixture
+def session():
+    with requests.Session() as found:
+        found.trust_env = False
+        for scheme in ("http://", "https://"):
+            found.mount(scheme, exchange.Adapter())
+        yield found
+
+
+def body_of(session, url, **how):
+    with session.get(url, stream=True, **how) as response:
+        return b"".join(exchange.chunks(response))
+
+
+@pytest.mark.parametrize(
+    ("encoding", "pack"),
+    [
+        ("gzip", gzip.compress),
+        ("x-gzip", lambda data: gzip.compress(data[:5]) + gzip.compress(data[5:])),
+        ("gzip", lambda data: gzip.compress(data) + b"noise"),
+        ("deflate", zlib.compress),
+        ("deflate", lambda data: zlib.compress(data)[2:-4]),
+        ("identity", bytes),
+        ("", bytes),
+    ],
+)
+def test_an_answer_is_inflated_whatever_its_encoding(server, session, encoding, pack):
+    content = bytes(range(256)) * 2000
+    server.answer("/", pack(content), headers=(("Content-Encoding", encoding),))
+
+    assert body_of(session, server.url + "/") == content
+
+
+@pytest.mark.parametrize(
+    ("encoding", "content", "why"),
+    [
+        ("gzip", b"this is none", "damaged"),
+        ("gzip", gzip.compress(bytes(10_000))[:-9], "cut off"),
+        ("deflate", b"\xff" * 100, "damaged"),
+        ("br", b"...", "compressed by 'br'"),
+        ("gzip, gzip", gzip.compress(gzip.compress(b"a")), "compressed by 'gzip, gzip'"),
+    ],
+)
+def test_a_damaged_or_unknown_encoding_is_said(server, encoding, content, why):
+    server.answer("/", content, headers=(("Content-Encoding", encoding),))
+    fetcher = Fetcher(timeout=MANY)
+
+    with pytest.raises(FetchFailed, match=why):
+        fetcher.get(server.url + "/", deadline=fetcher.deadline())
+
+    fetcher.close()
+
+
+def test_a_gzip_bomb_is_never_inflated_beyond_the_limit(server):
+    bomb = gzip.compress(bytes(64 * 1024 * 1024), 9)
+    server.answer("/", bomb, headers=(("Content-Encoding", "gzip"),))
+    fetcher = Fetcher(timeout=MANY, max_bytes=1_000_000)
+
+    tracemalloc.start()
+    try:
+        with pytest.raises(FetchFailed, match="more than 1000000 bytes"):
+            fetcher.get(server.url + "/", deadline=fetcher.deadline())
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+    fetcher.close()
+    assert most < 4 * len(bomb) + 8_000_000
+
+
+class Dripping:
+    """A server whose every connection says its bytes one by one, for a minute and more."""
+
+    def __init__(self, greeting=b"", pause=0.02):
+        self._greeting, self._pause = greeting, pause
+        self._ending = threading.Event()
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.port = self._socket.getsockname()[1]
+        self._threads = [threading.Thread(target=self._accept)]
+        self._threads[0].start()
+
+    def _accept(self):
+        while True:
+            try:
+                connection, _ = self._socket.accept()
+            except OSError:
+                return
+            if self._ending.is_set():
+                connection.close()
+                return
+            thread = threading.Thread(target=self._drip, args=(connection,))
+            self._threads.append(thread)
+            thread.start()
+
+    def _drip(self, connection):
+        end = clock.boottime() + 2 * MANY
+        with connection:
+            try:
+                connection.sendall(self._greeting)
+                while clock.boottime() < end and not self._ending.wait(self._pause):
+                    connection.sendall(b"a")
+            except OSError:
+                return
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._ending.set()
+        with socket.create_connection(("127.0.0.1", self.port)):
+            pass
+        self._socket.close()
+        for thread in self._threads:
+            thread.join()
+
+
+@pytest.mark.parametrize(
+    "greeting",
+    [
+        b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n100000\r\n",
+        b"HTTP/1.1 200 OK\r\nX-Header: ",
+        b"HTTP/1.1 200 ",
+    ],
+    ids=["body", "chunks", "headers", "status"],
+)
+def test_whatever_is_dripped_is_over_at_the_deadline(session, greeting):
+    with Dripping(greeting) as server:
+        begun = clock.boottime()
+
+        with pytest.raises(FAILURES), exchange.within(begun + 0.5):
+            body_of(session, f"http://127.0.0.1:{server.port}/", timeout=MANY)
+
+        # Without a deadline it would never end, and by a timeout of the socket neither.
+        assert clock.boottime() - begun < MANY
+
+
+def test_a_handshake_that_is_dripped_is_over_at_the_deadline(session):
+    record = b"\x16\x03\x03\x40\x00"  # of 16 KiB: many drops
+    with Dripping(record) as server:
+        begun = clock.boottime()
+
+        with pytest.raises(FAILURES), exchange.within(begun + 0.5):
+            body_of(session, f"https://127.0.0.1:{server.port}/", timeout=MANY)
+
+        assert clock.boottime() - begun < MANY
+
+
+@pytest.mark.filterwarnings("ignore::urllib3.exceptions.InsecureRequestWarning")
+@pytest.mark.parametrize("is_secure", [False, True], ids=["http", "https"])
+def test_whoever_takes_a_request_slowly_holds_it_up_to_the_deadline_and_no_longer(
+    session, is_secure
+):
+    authority = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(context)
+    ending = threading.Event()
+
+    def serve():
+        connection, _ = listening.accept()
+        end = clock.boottime() + 2 * MANY
+        with contextlib.closing(connection), contextlib.suppress(OSError):
+            connection.settimeout(MANY)
+            if is_secure:
+                connection = context.wrap_socket(connection, server_side=True)
+            with connection:
+                while clock.boottime() < end and not ending.wait(0.02) and connection.recv(1):
+                    pass
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        begun = clock.boottime()
+        url = f"http{'s' * is_secure}://127.0.0.1:{listening.getsockname()[1]}/"
+
+        with pytest.raises(FAILURES), exchange.within(begun + 0.7):
+            session.post(url, data=bytes(30_000_000), verify=False, timeout=MANY)
+
+        assert clock.boottime() - begun < MANY
+        ending.set()
+        thread.join()
+
+
+def test_a_host_with_a_dead_address_is_reached_by_its_other_one(server, session, monkeypatch):
+    with SilentServer() as dead:
+        real = socket.getaddrinfo
+
+        def both(host, port, *args, **kwargs):
+            if host != "both.example":
+                return real(host, port, *args, **kwargs)
+            one = real("127.0.0.1", server.port, type=socket.SOCK_STREAM)
+            return [(*one[0][:4], ("192.0.2.1", 9)), *one]
+
+        monkeypatch.setattr(socket, "getaddrinfo", both)
+        server.answer("/", "hello")
+
+        with exchange.within(clock.boottime() + 4.0):
+            assert body_of(session, f"http://both.example:{dead.port}/") == b"hello"

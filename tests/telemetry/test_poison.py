@@ -1,0 +1,74 @@
+"""A fleet that polls poison beside what is good: the poison costs itself, and nobody a lease."""
+
+import gzip
+from pathlib import Path
+
+import pytest
+
+from tests.servers.http import Answer, HTTPServer
+from tests.servers.redis import RedisServer
+from tests.telemetry.fleet import Windows, fleet
+
+pytestmark = pytest.mark.timeout(240)
+
+INTERVAL = 3.0
+TTL = 3.0
+GOOD = 30
+MEMORY = 400 * 1024
+"""KiB that an agent may take at most; at rest it takes some 70 MiB."""
+
+LISTS = b"[" + b"[]," * 20_000_000 + b"[]]"
+POISONS = {
+    "/lists": Answer(LISTS),
+    "/bomb": Answer(gzip.compress(LISTS, 1), headers=(("Content-Encoding", "gzip"),)),
+    "/objects": Answer(b"[" + b'{"a":{}},' * 6_000_000 + b"{}]"),
+    "/many": Answer(b"[" + b"[]," * 450_000 + b"[]]"),  # within every limit
+    "/one-text": Answer(b'["' + b"\\n" * 14_000_000 + b'"]'),
+}
+EXPOSITIONS = {
+    "/comments": Answer(b"# TYPE a b c\n" * 4_000_000, content_type="text/plain"),
+    "/labels": Answer(b"a{" + b'b="c",' * 9_000_000 + b"} 1\n", content_type="text/plain"),
+}
+
+LOAD = {"name": "web.load", "sample_type": "gauge", "unit": "request", "value_attribute": "load"}
+
+
+def test_poison_costs_no_good_target_a_poll_and_no_agent_its_lease(tmp_path):
+    names = ("central-1", "central-2", "central-3")
+    with RedisServer() as server, HTTPServer() as web:
+        web.otherwise(lambda asked: Answer({"load": 0.5}))
+        for path, answer in (POISONS | EXPOSITIONS).items():
+            web.answer_with(path, lambda asked, answer=answer: answer)
+        good = [f"{web.url}/{number}" for number in range(GOOD)]
+        bad = [web.url + path for path in POISONS]
+        bad += [f"prometheus+{web.url}{path}" for path in EXPOSITIONS]
+        source = {
+            "name": "web",
+            "interval": INTERVAL,
+            "meters": ["web.*", "prometheus.*"],
+            "resources": [*good, *bad],
+        }
+        sections = {"hashring": {"ttl": TTL, "spread": 0.3}}
+        url = f"redis://{server.address}"
+        with fleet(tmp_path, url, [source], definitions=[LOAD], sections=sections) as agents:
+            windows = Windows(INTERVAL)
+            for name in names:
+                agents.start("central", name)
+            agents.settle(*names)
+            first = windows.sleep(2)
+            last = windows.sleep(3)
+
+            log = [(f"{web.url}{asked.path}", asked.at) for asked in web.log]
+            missed, repeated = windows.account(log, good, first, last)
+            assert (missed, repeated) == ({}, {})
+            assert {path for path in (POISONS | EXPOSITIONS) if not web.count(path)} == set()
+            for name in names:
+                assert "lease" not in agents.said(name)
+                assert agents.status(name)["state"] == "settled"
+                assert most_memory(agents.processes[name].pid) < MEMORY, name
+
+
+def most_memory(pid):
+    """Return the most KiB that a process has ever had in memory."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0])
