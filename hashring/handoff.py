@@ -10,14 +10,19 @@ The rules
 *Invariant.* At every instant the slots that a live member holds are a subset of
 ``table(applied)[itself]``, where ``applied`` is what the **store** has in its record (null: it
 holds nothing). A member past its fence holds nothing. So two members never hold one slot:
-whoever gains under a view has seen everybody else's record show that same view, or null.
+whoever gains it has seen that nobody else's record allows it.
 
 1. **Drop before ack.** On a new view the slots that it takes away are *losing*: no new cycle
    gets them. Those that a running cycle pins, or that a begun window still owes work to, are
    dropped when that is done. Only then is the view published as ``applied``.
-2. **Gain last.** Slots are gained on one reading that began after the publish of ``applied``
-   returned, whose view is ``applied``, and in which every live record, those that drain
-   included, shows ``applied`` or null. Older evidence is worthless, a null seen earlier too.
+2. **Gain last, from those who held.** A slot is gained on one reading that began after the publish
+   of ``applied`` returned, whose view is ``applied``, and in which every other live record, those
+   that drain included, shows ``applied``, or null, or another view that this member *knows* (it
+   has seen it, or can compute it from the records at hand) whose table does not give that slot to
+   the record's member, with no claim on it. A view that nobody here knows may give its member
+   anything: wait. Older evidence is worthless, a null seen earlier too.
+   So slots are gained *in parts*: what is free now is gained now, and only what a slow member still
+   holds waits for it.
 3. **Fence.** ``deadline = start of the last confirmed heartbeat + 0.9 ttl``. At the deadline the
    held set reads as empty, for whoever asks. A heartbeat confirmed later un-fences, because it
    proves that the lease never ended; one from before a lost lease proves nothing and is ignored.
@@ -26,12 +31,13 @@ whoever gains under a view has seen everybody else's record show that same view,
    fence passed, or passes it before that join returns, it drops everything first.
 5. **Custody** (DESIGN 4.6: windows, exactly once). A member that loses slots publishes a *claim*:
    "every window of these slots that starts before ``through`` is mine" (or that it has never
-   worked one). It carries the claim,
-   with the same ``through``, until it sees the new owner's record marked ``settled`` with the view
-   that both have applied: the mark is published, and confirmed, before the new owner acts, so
-   custody changes hands in exactly one write. Whoever gains a slot takes the latest claim on it
-   in the reading that let it gain. Views that some acked and others skipped need no special
-   case: a member that never settled never had custody, so the claim of the one before it stands.
+   worked one). It carries the claim, with the same ``through``, until it sees the new owner's
+   *mark*: a list of the slots that it ``took``, or ``settled``, all that its view gives it. The mark
+   is published, and confirmed, before the new owner acts, so custody changes hands in exactly one
+   write. Whoever gains a slot takes the latest claim on it in the reading that let it gain. Views
+   that some acked and others skipped need no special case: a member that never marked a slot never
+   had custody, so the claim of the one before it stands. A claim that its author has dropped can
+   still stand in its record, and an heir would believe it: hence "no claim" in rule 2.
    Where nobody live claims a slot its custodian crashed, and the gain says so.
 
 Terms: *target*, the view of the latest reading; *acked*, the last view whose publish was confirmed.
@@ -97,6 +103,10 @@ TRANSITIONS: Mapping[tuple[str, str], str] = MappingProxyType(
 diagram in the documentation is drawn from it. ``left`` can also follow each at once."""
 
 _MAX_BATCHES = 32
+
+_MAX_KNOWN = 64
+"""Views that a member remembers, to tell what another holds who still shows one of them. One that
+it no longer knows costs a wait and no safety."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -235,9 +245,14 @@ class Handoff:
         self._acked: View | None = None
         self._acked_at = 0  # the event number at which the publish of `acked` returned
         self._settled: View | None = None
+        self._known: dict[str, View] = {}  # the views that this member can tell the tables of
+        self._candidates: tuple[View, ...] | None = None  # views computed from the last records
         self._held = self._nothing
         self._losing: list[_Losing] = []
         self._gaining: tuple[Batch, ...] = ()
+        self._took = self._nothing  # the slots that the next record's mark names
+        self._marked = self._nothing  # those that the record in the store is known to name
+        self._waiting_for: Mapping[str, SlotSet] = {}
         self._since: list[Batch] = []
         self._claims: list[Claim] = []
         self._through: float | None = None
@@ -316,6 +331,15 @@ class Handoff:
     def applied(self) -> View | None:
         """The view that the store is known to have in this member's record."""
         return self._acked
+
+    @property
+    def waiting_for(self) -> Mapping[str, SlotSet]:
+        """Whose act must end before this member gains what the view gives it, and of which slots.
+
+        By the latest reading. This member itself is named where its own cycle keeps it from
+        acking; one whose record cannot be read, or whose view is unknown, may hold all of them.
+        """
+        return self._waiting_for
 
     @property
     def since(self) -> Sequence[Batch]:
@@ -404,6 +428,8 @@ class Handoff:
         self._losing.clear()
         self._claims.clear()
         self._gaining = ()
+        self._took = self._marked = self._nothing
+        self._waiting_for = {}
         self._since.clear()
         self._gained.clear()
         self._pins.clear()
@@ -453,6 +479,7 @@ class Handoff:
         self._events += 1
         self._reading, self._token = reading, token
         self._must_wait = None
+        self._waiting_for = {}
         if self.has_left:
             return
         self._parse(reading)
@@ -498,7 +525,6 @@ class Handoff:
         if self._gaining and self._is_old(now):
             # The mark's outcome is unknown, and it may not be repeated on a lease this old.
             self._give_up_gaining()
-            self._settled = None
         if not self._in_store:
             return self._record_gone(self._reading, now)
         announce = self._draining and not self._drain_published
@@ -508,6 +534,8 @@ class Handoff:
         self._finish_losing(owed)
         target = self._target
         if self._losing:
+            missing = self._missing()
+            self._waiting_for = {self.member: missing} if missing else {}
             if announce:
                 return self._publish(self._acked)
             return Wait("a cycle or window in hand still works what is lost", local=True)
@@ -519,7 +547,7 @@ class Handoff:
             return self._publish(target)
         if self._draining and self._nobody_awaits_us():
             return Leave(handed_over=True)
-        if self._settled != target or self._gaining or self._regains():
+        if self._settled != target or self._gaining or self._missing() or self._is_awaited():
             return self._try_to_gain(self._token, now, wall)
         if self.meta is not self._published_meta:
             # Last of all: it delays no hand-over, and the record says nothing new but this.
@@ -532,6 +560,7 @@ class Handoff:
         self._drain_published = self._said_draining
         self._published_meta = self._said_meta
         self._unconfirmed = False
+        self._marked = self._took
         if self._publishing != self._acked:
             self._acked = self._publishing
             self._acked_at = self._events
@@ -599,7 +628,7 @@ class Handoff:
             parsed[id] = (record, member)
             members[id] = member
         if parsed.keys() != self._parsed.keys() or members != self.members:
-            self._view = None
+            self._view = self._candidates = None
         self._parsed = parsed
         self.members = members
         self.problems = problems
@@ -648,8 +677,10 @@ class Handoff:
         if view == self._target:
             return
         self._target = view
+        self._learn(view)
         # A view can come back (one member came and went): the mark of its first time is void.
         self._settled = None
+        self._took = self._marked = self._nothing
         mine = view.slots(self.member)
         self._give_up_gaining()
         lost = self._held - mine
@@ -678,7 +709,10 @@ class Handoff:
                     for batch in self._gaining
                 ]
             )
+            for batch in self._gaining:
+                self._took = self._took - batch.slots
             self._gaining = ()
+            self._settled = None
 
     def _lower_throughs(self, yielded: Sequence[tuple[float, SlotSet]]) -> None:
         """Hand over begun windows that nobody here will start any more."""
@@ -760,40 +794,104 @@ class Handoff:
         """Whether a reading began after the publish of ``applied`` had returned."""
         return token > self._acked_at
 
-    def _lets_us_gain(self, member: Member, view: View) -> bool:
-        """Whether a record shows that its member holds nothing that the view gives to us."""
-        return member.applied is None or member.applied == view.id
+    def _learn(self, view: View) -> None:
+        self._known.pop(view.id, None)
+        self._known[view.id] = view
+        while len(self._known) > _MAX_KNOWN:
+            del self._known[next(iter(self._known))]
 
-    def _regains(self) -> bool:
-        """Whether the view gives us slots that we dropped for another that came and went."""
-        return self._target is not None and not (self._target.slots(self.member) <= self._held)
+    def _view_named(self, id: str) -> View | None:
+        """Return the view with this id: one seen before, or computed from the records at hand."""
+        known = self._known.get(id)
+        if known is not None:
+            return known
+        if self._candidates is None:
+            self._candidates = self._computed_views()
+        for view in self._candidates:
+            if view.id == id:
+                self._learn(view)
+                return view
+        return None
+
+    def _computed_views(self) -> tuple[View, ...]:
+        """Return what the others may have seen before: the group without us, without those that
+        have acked nothing yet, and with those that drain.
+        """
+        everybody = [member for member in self.members.values() if self.difference(member) is None]
+        acked = [member for member in everybody if member.applied is not None]
+        views = []
+        for present in (everybody, acked):
+            for others in (present, [member for member in present if member.id != self.member]):
+                staying = [dataclasses.replace(member, draining=False) for member in others]
+                views += [View.of(group, self.spec, self.ttl) for group in (others, staying)]
+        return tuple(views)
+
+    def _may_hold(self, member: Member, wanted: SlotSet) -> SlotSet:
+        """Return those of the slots that this member may hold, by its record, or whose custody a
+        claim in it leaves in doubt.
+        """
+        assert self._target is not None
+        if member.applied is None or member.applied == self._target.id:
+            return self._nothing
+        view = self._view_named(member.applied)
+        if view is None or not member.speaks_claims:
+            return wanted
+        held = view.slots(member.id) & wanted
+        for claim in member.claims:
+            held = held | (claim.slots & wanted)
+        return held
+
+    def _holders_of(self, wanted: SlotSet) -> dict[str, SlotSet]:
+        """Return who may still hold some of the slots, by the latest reading, and which."""
+        found = dict.fromkeys(self.problems, wanted)
+        for member in self.members.values():
+            if member.id != self.member:
+                held = self._may_hold(member, wanted)
+                if held:
+                    found[member.id] = held
+        return found
+
+    def _missing(self) -> SlotSet:
+        """Return what the view gives us and we neither hold nor are about to."""
+        if self._target is None:
+            return self._nothing
+        missing = self._target.slots(self.member) - self._held
+        for batch in self._gaining:
+            missing = missing - batch.slots
+        return missing
 
     def _try_to_gain(self, token: int, now: float, wall: float) -> Action:
         view = self._target
         assert view is not None
+        missing = self._missing()
+        if missing:
+            if self._is_old(now):
+                return Wait("the lease is too old to gain on: a heartbeat must be confirmed first")
+            if not self._is_fresh(token):
+                return Wait("the reading began before the view was acked", seconds=0.0)
+            self._waiting_for = self._holders_of(missing)
+        gain = missing
+        for slots in self._waiting_for.values():
+            gain = gain - slots
+        if not self._waiting_for:
+            self._settled = view
+            self._belongs = True
+        if not gain and not self._gaining and not self._is_awaited():
+            return self._waiting() if self._waiting_for else Wait("settled")
         if self._is_old(now):
-            return Wait("the lease is too old to gain on: a heartbeat must be confirmed first")
-        if not self._is_fresh(token):
-            return Wait("the reading began before the view was acked", seconds=0.0)
+            return Wait("the lease is too old to mark on: a heartbeat must be confirmed first")
+        self._gaining += tuple(self._batches(gain, wall))
+        self._took = self._held
+        for batch in self._gaining:
+            self._took = self._took | batch.slots
+        return self._publish(view)
+
+    def _waiting(self) -> Wait:
         if self.problems:
             names = ", ".join(sorted(self.problems))
             return Wait(f"members whose records cannot be read may hold anything: {names:.500}")
-        behind = sorted(
-            member.id for member in self.members.values() if not self._lets_us_gain(member, view)
-        )
-        if behind:
-            return Wait(f"waiting for {len(behind)} members to ack: {', '.join(behind[:5])}")
-        mine = view.slots(self.member)
-        gain = mine - self._held
-        self._settled = view
-        self._belongs = True
-        if not gain and not self._is_awaited(mine):
-            return Wait("settled")
-        for batch in self._gaining:
-            # A mark of unknown outcome: the claims that it answers may be gone from the records.
-            gain = gain - batch.slots
-        self._gaining += tuple(self._batches(gain, wall))
-        return self._publish(view)
+        names = ", ".join(sorted(self._waiting_for)[:5])
+        return Wait(f"waiting for what {len(self._waiting_for)} members may still hold: {names}")
 
     def _batches(self, gain: SlotSet, wall: float) -> Iterable[Batch]:
         """Find each slot's latest claim among the live records and our own."""
@@ -828,24 +926,39 @@ class Handoff:
         if gain:
             yield Batch(gain, wall, certain=False)
 
-    def _is_awaited(self, mine: SlotSet) -> bool:
-        """Whether some member still carries a claim on what is ours, and so awaits our mark."""
+    def _is_awaited(self) -> bool:
+        """Whether some member carries a claim on what we hold, and so awaits a mark of ours."""
+        held = self._held - self._marked
         return any(
-            not claim.slots.isdisjoint(mine)
+            not claim.slots.isdisjoint(held)
             for member in self.members.values()
             if member.id != self.member
             for claim in member.claims
         )
 
     def _see_marks(self) -> None:
-        """Drop the claims whose slots have a new custodian: its mark names the view we applied."""
+        """Drop the claims on slots that another's mark names: they have a new custodian.
+
+        A mark is never older than our claim: when we gained the slot, nobody's record gave it to
+        anybody else.
+        """
         if not self._claims or self._acked is None:
             return
         for member in self.members.values():
-            if member.id == self.member or member.applied != self._acked.id:
-                continue
-            if member.settled == self._acked.id or not member.speaks_claims:
-                self._without_claims(self._acked.slots(member.id))
+            if member.id != self.member:
+                self._without_claims(self._marked_by(member))
+
+    def _marked_by(self, member: Member) -> SlotSet:
+        """Return the slots that a record marks as taken over."""
+        if member.took is not None:
+            return member.took
+        if not member.speaks_claims:
+            same = self._acked is not None and member.applied == self._acked.id
+            return self._acked.slots(member.id) if same and self._acked else self._nothing
+        if member.settled is None or member.settled != member.applied:
+            return self._nothing
+        view = self._view_named(member.settled)
+        return self._nothing if view is None else view.slots(member.id)
 
     def _nobody_awaits_us(self) -> bool:
         """Whether the rest have gained what this draining member gave up."""
@@ -864,6 +977,7 @@ class Handoff:
             self._gained.extend(batches)
         self._claims.clear()
         self._settled = self._target
+        self._took = self._held
         self._belongs = True
 
     # ---- the record ------------------------------------------------------------------------
@@ -872,6 +986,7 @@ class Handoff:
         self._said_draining = self._draining
         self._said_meta = self.meta
         settled = self._settled if self._settled == applied else None
+        took = self._took if self._took and settled is None and applied == self._target else None
         return Member(
             id=self.member,
             incarnation=self.incarnation,
@@ -883,6 +998,7 @@ class Handoff:
             draining=self._draining,
             handoff=self.mode,
             settled=None if settled is None else settled.id,
+            took=took,
             claims=tuple(self._claims),
             meta=self.meta,
         ).to_json()

@@ -506,7 +506,7 @@ class Partition:
                         due is None
                         or (
                             due.slots.isdisjoint(self._handoff.losing)
-                            and can_yield(stream, self._streams.values(), due)
+                            and can_yield(stream, list(self._streams.values()), due, wall)
                         )
                     ):
                         # What has begun and nobody here has started is the next owner's.

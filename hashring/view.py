@@ -100,7 +100,9 @@ class Member:
         through: every window that starts before this wall-clock second is its own; or ``None``.
         draining: it is leaving with hand-over.
         handoff: ``"exclusive"`` or ``"eager"``.
-        settled: the id of the last view under which it took its slots over; ``None`` before.
+        settled: the id of the view, if it has taken over all that it gives it; else ``None``.
+        took: the slots of :attr:`applied` that it has taken over so far, where it waits for
+            others; else ``None``.
         claims: what it has lost and nobody is known to have taken over yet.
         speaks_claims: the record carries ``settled`` and ``claims`` at all.
         meta: what the user published.
@@ -116,6 +118,7 @@ class Member:
     draining: bool = False
     handoff: str = "exclusive"
     settled: str | None = None
+    took: SlotSet | None = None
     claims: tuple[Claim, ...] = ()
     speaks_claims: bool = True
     meta: Mapping[str, Any] = dataclasses.field(default_factory=lambda: MappingProxyType({}))
@@ -129,6 +132,7 @@ class Member:
         ours = {
             "handoff": self.handoff,
             "settled": self.settled,
+            "took": None if self.took is None else _pack(self.took),
             "claims": [
                 [claim.through if claim.through > -math.inf else None, _pack(claim.slots)]
                 for claim in self.claims
@@ -211,10 +215,11 @@ class Member:
         ours = meta.pop(_OURS, None)
         handoff = "exclusive"
         settled: str | None = None
+        took: SlotSet | None = None
         claims: tuple[Claim, ...] = ()
         if ours is not None:
             try:
-                handoff, settled, claims = _ours(ours, slot_count(ring))
+                handoff, settled, took, claims = _ours(ours, slot_count(ring))
             except (ValueError, TypeError, KeyError, zlib.error, binascii.Error) as error:
                 raise bad(f"has a malformed meta.{_OURS}: {type(error).__name__}") from error
         ttl = number("ttl", least=0.0)
@@ -231,6 +236,7 @@ class Member:
             draining=draining,
             handoff=handoff,
             settled=settled,
+            took=took,
             claims=claims,
             speaks_claims=ours is not None,
             meta=MappingProxyType(meta),
@@ -248,8 +254,11 @@ def slot_count(spec: str) -> int | None:
     return count if 1 < count <= 1 << 24 and count & (count - 1) == 0 else None
 
 
-def _ours(ours: Any, slots: int | None) -> tuple[str, str | None, tuple[Claim, ...]]:
+def _ours(
+    ours: Any, slots: int | None
+) -> tuple[str, str | None, SlotSet | None, tuple[Claim, ...]]:
     handoff, settled, packed = ours["handoff"], ours["settled"], ours["claims"]
+    marked = ours.get("took")  # records of the first protocol have no such field
     if handoff not in {"exclusive", "eager"}:
         raise ValueError("handoff")
     if settled is not None and not isinstance(settled, str):
@@ -266,7 +275,8 @@ def _ours(ours: Any, slots: int | None) -> tuple[str, str | None, tuple[Claim, .
             raise ValueError("through")
         if slots is not None:
             claims.append(Claim(float(through), _unpack(encoded, slots)))
-    return handoff, settled, tuple(claims)
+    took = None if marked is None or slots is None else _unpack(marked, slots)
+    return handoff, settled, took, tuple(claims)
 
 
 @functools.lru_cache(maxsize=16)

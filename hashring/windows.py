@@ -333,8 +333,18 @@ def yielded_by(
     ]
 
 
-def can_yield(stream: Stream, streams: Iterable[Stream], due: Due) -> bool:
-    """Whether begun work may be left to the next owner, because this stream is about to close."""
+def can_yield(stream: Stream, streams: Sequence[Stream], due: Due, wall: float) -> bool:
+    """Whether begun work may be left to the next owner, because this stream is about to close.
+
+    Not while another stream here is yet to work a begun window of the same slots: it would go past
+    what this one leaves, and one number tells the next owner where to begin in both.
+    """
+    if any(
+        other.begun(wall, due.slots)
+        for other in streams
+        if other is not stream and other.opened and not other.closed
+    ):
+        return False
     return _free_of_others(stream, streams, due.start, due.slots) == due.slots
 
 

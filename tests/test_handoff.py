@@ -179,7 +179,7 @@ def test_a_member_that_shows_another_view_blocks_the_gain(store):
     b.step()  # acks
     b.step()
 
-    assert b.action == Wait("waiting for 1 members to ack: a")
+    assert b.action == Wait("waiting for what 1 members may still hold: a")
     assert b.held == NOTHING
 
 

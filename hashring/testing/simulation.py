@@ -482,7 +482,7 @@ class _Actor:
                         due is None
                         or (
                             due.slots.isdisjoint(handoff.losing)
-                            and can_yield(stream, self.streams, due)
+                            and can_yield(stream, self.streams, due, wall)
                         )
                     ):
                         self.close(stream)
