@@ -32,8 +32,8 @@ whoever gains it has seen that nobody else's record allows it.
 5. **Custody** (DESIGN 4.6: windows, exactly once). A member that loses slots publishes a *claim*:
    "every window of these slots that starts before ``through`` is mine" (or that it has never
    worked one). It carries the claim, with the same ``through``, until it sees the new owner's
-   *mark*: a list of the slots that it ``took``, or ``settled``, all that its view gives it. The mark
-   is published, and confirmed, before the new owner acts, so custody changes hands in exactly one
+   *mark*: a list of the slots that it ``took``, or ``settled``, all that its view gives it. The
+   mark is published, and confirmed, before the new owner acts, so custody changes hands in exactly one
    write. Whoever gains a slot takes the latest claim on it in the reading that let it gain. Views
    that some acked and others skipped need no special case: a member that never marked a slot never
    had custody, so the claim of the one before it stands. A claim that its author has dropped can
@@ -940,13 +940,16 @@ class Handoff:
         """Drop the claims on slots that another's mark names: they have a new custodian.
 
         A mark is never older than our claim: when we gained the slot, nobody's record gave it to
-        anybody else.
+        anybody else. A mark can be gone before we look, where its author has lost the slot in
+        turn; then its own claim, which begins later, is there.
         """
-        if not self._claims or self._acked is None:
-            return
         for member in self.members.values():
-            if member.id != self.member:
+            if self._claims and member.id != self.member:
                 self._without_claims(self._marked_by(member))
+                for theirs in member.claims:
+                    for ours in self._claims:
+                        if ours.through < theirs.through:
+                            self._without_claims(ours.slots & theirs.slots)
 
     def _marked_by(self, member: Member) -> SlotSet:
         """Return the slots that a record marks as taken over."""

@@ -280,6 +280,16 @@ class Partition:
         return MappingProxyType(dict(self._handoff.problems))
 
     @property
+    def waiting_for(self) -> Mapping[str, SlotSet]:
+        """Whose act must end before this member gains what the view gives it: slots by member id.
+
+        Empty where nothing is missing. By the latest reading. A member is named with the slots
+        that it may still hold; with all that are missing where its record cannot be read or shows
+        a view that nobody here knows; and this member itself, where its own cycle is in the way.
+        """
+        return MappingProxyType(dict(self._handoff.waiting_for))
+
+    @property
     def view_id(self) -> str | None:
         """The id of the view of the latest reading; ``None`` before the first."""
         view = self._handoff.view

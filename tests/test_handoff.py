@@ -183,6 +183,130 @@ def test_a_member_that_shows_another_view_blocks_the_gain(store):
     assert b.held == NOTHING
 
 
+def three_of_which_one_is_in_a_cycle(store):
+    a, b = two(store)
+    b.handoff.pin(1, b.held)
+    c = store.member("c")
+    c.step()  # acks
+    a.step()  # drops, and acks
+    b.step()  # keeps what its cycle pins, and shows the view before
+    return a, b, c
+
+
+def test_a_member_in_a_cycle_delays_only_the_slots_that_it_holds(store):
+    _, b, c = three_of_which_one_is_in_a_cycle(store)
+    due = c.handoff.view.slots("c")
+
+    c.step()
+
+    assert c.held == due - b.handoff.in_hand(store.now)
+    assert c.held
+    assert c.record.took == c.held
+    assert c.record.settled is None
+    assert not c.handoff.is_settled
+
+
+def test_whom_it_waits_for_is_named_with_the_slots(store):
+    a, b, c = three_of_which_one_is_in_a_cycle(store)
+    due = c.handoff.view.slots("c")
+
+    c.step()
+    c.step()
+
+    assert c.action == Wait("waiting for what 1 members may still hold: b")
+    assert c.handoff.waiting_for == {"b": due - c.held}
+    assert b.handoff.waiting_for == {}  # the new view gives it nothing more
+    b.handoff.unpin(1)
+    store.settle(a, b, c)
+    assert c.held == due
+    assert c.handoff.waiting_for == {}
+
+
+def test_a_part_that_was_taken_over_is_marked_so_and_only_its_claims_are_dropped(store):
+    a, b, c = three_of_which_one_is_in_a_cycle(store)
+    c.step()
+
+    a.step()
+
+    assert a.record.claims  # as a's last record still says
+    assert not a.handoff._claims  # c took over all that a had to give
+    b.handoff.unpin(1)
+    b.step()
+    assert {claim.slots for claim in b.record.claims} == {c.handoff.view.slots("c") - c.held}
+
+
+def test_a_member_whose_own_cycle_keeps_it_from_acking_waits_for_itself(store):
+    a, b, c = three_of_which_one_is_in_a_cycle(store)
+    a.handoff.drain()
+    a.step()
+
+    b.step()
+
+    assert b.handoff.waiting_for == {"b": b.handoff.view.slots("b") - b.held}
+    assert c.held == NOTHING
+
+
+def test_a_view_that_nobody_here_knows_may_give_its_member_anything(store):
+    a, b = two(store)
+    record = dataclasses.replace(b.record, applied="0" * 32)
+    store.records["b"] = record.to_json()
+    c = store.member("c")
+    a.step()
+    c.step()
+
+    c.step()
+
+    assert c.held == NOTHING
+    assert c.handoff.waiting_for == {"b": c.handoff.view.slots("c")}
+
+
+def test_a_newcomer_computes_the_view_that_was_before_it(store):
+    a, _ = two(store)
+    c = store.member("c")
+    c.step()  # acks; neither a nor b has looked
+
+    c.step()
+
+    before = a.handoff.view
+    due = c.handoff.view.slots("c")
+    assert c.handoff.waiting_for == {
+        "a": due & before.slots("a"),
+        "b": due & before.slots("b"),
+    }
+
+
+def test_a_claim_under_an_older_view_is_in_doubt(store):
+    a, b = two(store)
+    c = store.member("c")
+    a.step()
+    b.step()
+    lost = c.handoff.view.slots("c") if c.handoff.view else b.record.claims[0].slots
+    del store.records["c"]  # it crashes before it takes anything over
+    d = store.member("d")
+    d.step()
+
+    d.step()
+
+    assert lost
+    claimed = a.record.claims[0].slots
+    assert (d.handoff.view.slots("d") & claimed) <= d.handoff.waiting_for["a"]
+
+
+def test_a_claim_is_dropped_where_anothers_is_later(store):
+    a, b = two(store)
+    c = store.member("c")
+    a.step()
+    b.step()
+    (claim,) = a.record.claims
+    later = dataclasses.replace(b.record, claims=(Claim(claim.through + 5.0, claim.slots),))
+    store.records["b"] = later.to_json()
+
+    a.step()
+
+    assert not a.handoff._claims
+    assert c.held == NOTHING
+
+
 def test_a_member_that_shows_null_holds_nothing_and_does_not_block(store):
     a = store.member("a")
     store.settle(a)
