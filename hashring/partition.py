@@ -44,6 +44,8 @@ from hashring.windows import (
     can_yield,
     checked_interval,
     checked_on_crash,
+    follow_clock,
+    label_time,
     newest_start,
     owed_by,
     yielded_by,
@@ -230,6 +232,8 @@ class Partition:
         self._beat_now = threading.Event()
         self._last_problem = ""
         self._strangers: frozenset[str] = frozenset()  # those that were named in the log
+        self._clock = clock.Steps(handoff.ttl)
+        self._clock.look_now()
         self._named_again = 0.0  # when more of them may be
         self._finished = False
         self._handed_over = False
@@ -316,6 +320,16 @@ class Partition:
     def deadline(self) -> float:
         """The fence, in seconds on ``CLOCK_BOOTTIME``."""
         return self._handoff.deadline
+
+    @property
+    def clock_steps(self) -> int:
+        """How often the wall clock has stepped by more than ``ttl``, since this member joined."""
+        return self._clock.count
+
+    @property
+    def clock_step(self) -> float | None:
+        """By how many seconds it stepped last, negative where it was back; ``None``: never."""
+        return self._clock.latest
 
     def publish_meta(self, meta: Mapping[str, Any]) -> None:
         """Replace the ``meta`` in this member's record, without delaying any hand-over.
@@ -468,6 +482,7 @@ class Partition:
                     since=self._handoff.since,
                     on_crash=on_crash,
                     catch_up=max(interval, self.ttl),
+                    ttl=self.ttl,
                 )
                 self._streams[label] = stream
             self._allow_catching_up()
@@ -509,7 +524,9 @@ class Partition:
         with self._changed:
             while True:
                 self._check()
+                self._look_at_clock()
                 now, wall = clock.boottime(), clock.wall()
+                follow_clock(list(self._streams.values()), wall)
                 state = self._handoff.state(now)
                 if state == "left" or stream.ending:
                     return None
@@ -827,9 +844,10 @@ class Partition:
         with self._changed:
             if handoff.has_left:
                 return
+            self._look_at_clock()
             now = clock.boottime()
-            wall = self._label_time()
             streams = list(self._streams.values())
+            wall = label_time(streams, clock.wall())
             handoff.observe(
                 reading, token, now=now, wall=wall, worked=newest_start(streams) > -math.inf
             )
@@ -862,10 +880,26 @@ class Partition:
         else:
             self._wait(action)
 
-    def _label_time(self) -> float:
-        """The wall clock, but never before a window that was worked: the clock may step back."""
-        newest = newest_start(self._streams.values())
-        return max(clock.wall(), math.nextafter(newest, math.inf))
+    def _look_at_clock(self) -> None:
+        """Name a step of the wall clock at once; what it means for windows is the streams' part."""
+        step = self._clock.look_now()
+        if step is None:
+            return
+        if step < 0:
+            meaning = (
+                "windows go on with the new time, and their labels repeat; a loop of which three "
+                "windows are longer than the step waits for the clock to catch up"
+            )
+        else:
+            meaning = "the windows in between are skipped"
+        log.warning(
+            "%s: %s: the wall clock has stepped %s by %.1f s: %s",
+            self.group,
+            self.member,
+            "back" if step < 0 else "forth",
+            abs(step),
+            meaning,
+        )
 
     def _wait(self, action: Wait) -> None:
         """Wait until the group may have changed, or something here has."""
