@@ -121,6 +121,9 @@ class Cycle:
         self._lease = lease
         self._over = False
         self._fenced = False
+        # A key's moment is reckoned from here on the clock that never steps: whatever the wall
+        # clock does in this window, its keys come at their pace.
+        self._wall_ahead = clock.wall() - clock.boottime()
         self.slots = slots
         self.token = token
         self.window = token.window
@@ -186,7 +189,7 @@ class Cycle:
         """Sleep until a wall-clock moment; return whether the cycle is still valid then."""
         early = min(_EARLY, _EARLY * (self.interval or 0.0))
         while True:
-            left = moment - clock.wall()
+            left = moment - self._wall_ahead - clock.boottime()
             if not self.valid:
                 return False
             if left <= early or self._partition._stopping:
@@ -237,6 +240,7 @@ class Cycles(Iterator[Cycle]):
         """
         with self._partition._lock:
             wall = clock.wall()
+            self._stream.follow(wall)
             return self._stream.window_of(wall) if self._stream.next_start() > wall else None
 
     def __iter__(self) -> Self:

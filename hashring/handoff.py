@@ -39,6 +39,12 @@ whoever gains it has seen that nobody else's record allows it.
    never had custody, so the claim of the one before it stands. A claim that its author has dropped
    can still stand in its record, and an heir would believe it: hence "no claim" in rule 2. Where
    nobody live claims a slot its custodian crashed, and the gain says so.
+6. **Strangers** (`founding.py` has the rule). Of members that differ in ring, ttl or mode, those
+   whose parameters were founded first define the group. The others stand aside: one that has
+   never settled raises :class:`GroupMismatch`; one that has drops everything, as for a view that
+   gives it nothing, publishes null as ``applied``, and waits until the strangers are gone.
+   Whoever defines the group gains only while no stranger shows anything but null: whatever a
+   stranger has applied, it may hold slots by it.
 
 Terms: *target*, the view of the latest reading; *acked*, the last view whose publish was confirmed.
 """
@@ -52,8 +58,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
+from hashring.claims import checked_most, merged, oldest_pair
 from hashring.driver import Reading
 from hashring.errors import BadRecord, GroupMismatch
+from hashring.founding import Parameters, earliest, judge
 from hashring.ring import HashRing, SlotSet
 from hashring.view import Claim, Member, View, check_meta
 
@@ -85,11 +93,11 @@ TRANSITIONS: Mapping[tuple[str, str], str] = MappingProxyType(
         ("joining", "fenced"): "acked, but no heartbeat is confirmed",
         ("joining", "draining"): "asked to leave",
         ("settling", "settled"): "the gate let us gain",
-        ("settling", "joining"): "the lease is lost",
+        ("settling", "joining"): "the lease is lost, or strangers define the group",
         ("settling", "fenced"): "0.9 ttl without a heartbeat",
         ("settling", "draining"): "asked to leave",
         ("settled", "settling"): "a new view",
-        ("settled", "joining"): "the lease is lost",
+        ("settled", "joining"): "the lease is lost, or strangers define the group",
         ("settled", "fenced"): "0.9 ttl without a heartbeat",
         ("settled", "draining"): "asked to leave",
         ("fenced", "settled"): "a heartbeat: the lease never ended",
@@ -102,7 +110,8 @@ TRANSITIONS: Mapping[tuple[str, str], str] = MappingProxyType(
 """Every change of :meth:`Handoff.state`, with its cause. The simulator refuses any other, and the
 diagram in the documentation is drawn from it. ``left`` can also follow each at once."""
 
-_MAX_BATCHES = 32
+MAX_CLAIMS = 32
+"""The most claims that a member publishes, and gains that it remembers, where it is not told."""
 
 _MAX_KNOWN = 64
 """Views that a member remembers, to tell what another holds who still shows one of them. One that
@@ -211,6 +220,8 @@ class Handoff:
         weight: 0 holds nothing.
         mode: ``"exclusive"``, or ``"eager"``: take slots without waiting for the others.
         meta: what the user publishes; :meth:`change_meta` replaces it.
+        max_claims: the most claims to publish, from 2 to 64. More are merged, which may repeat a
+            window and loses none.
     """
 
     def __init__(
@@ -223,6 +234,7 @@ class Handoff:
         weight: float = 1.0,
         mode: str = "exclusive",
         meta: Mapping[str, Any] = MappingProxyType({}),
+        max_claims: int = MAX_CLAIMS,
     ) -> None:
         self.member = member
         self._incarnations = iter(incarnations)
@@ -232,6 +244,9 @@ class Handoff:
         self.weight = weight
         self.mode = mode
         self.meta = meta
+        self._max_claims = checked_most(max_claims)
+        self._parameters = Parameters(spec, ttl, mode)
+        self._nobody = View((), spec, ttl)  # what a member that stands aside turns to
         self._nothing = SlotSet.empty(HashRing.from_spec({}, spec).universe)
 
         # The lease.
@@ -262,7 +277,12 @@ class Handoff:
         self._events = 0
         self._publishing: View | None = None
         self._unconfirmed = False  # a publish was asked for and has not been confirmed
-        self._belongs = False  # has settled in this lease: the group has our ring and ttl
+        self._has_settled = False  # in any lease: from then on no stranger's parameters end us
+        self.founded: float | None = None
+        self._founding: float | None = None  # what the next record says
+        self._said_founding: float | None = None
+        self._published_founding: float | None = None
+        self._stands_aside = ""  # why, where strangers define the group
         self._draining = False
         self._drain_published = False
         self._said_draining = False  # the record in flight says so
@@ -277,6 +297,7 @@ class Handoff:
         self._parsed: dict[str, tuple[bytes, Member | None]] = {}
         self.members: Mapping[str, Member] = {}
         self.problems: Mapping[str, str] = {}
+        self.strangers: Mapping[str, str] = {}
 
     # ---- what a caller may ask -------------------------------------------------------------
 
@@ -296,6 +317,18 @@ class Handoff:
         if now >= self._deadline:
             return self._nothing
         return self._held | self.losing
+
+    @property
+    def strangers_in_the_way(self) -> Mapping[str, str]:
+        """The strangers that keep this member from what it should hold, and how each differs."""
+        if self._stands_aside:
+            return self.strangers
+        return {id: self.strangers[id] for id in self._waiting_for if id in self.strangers}
+
+    @property
+    def stands_aside(self) -> bool:
+        """Whether strangers define the group, so that this member waits and holds nothing."""
+        return bool(self._stands_aside)
 
     @property
     def losing(self) -> SlotSet:
@@ -398,6 +431,7 @@ class Handoff:
         self._acked_at = self._events
         self._drain_published = self._said_draining
         self._published_meta = self._said_meta
+        self._published_founding = self._said_founding
 
     def heartbeat_begins(self) -> int:
         """Return a token for :meth:`heartbeat_confirmed`."""
@@ -434,7 +468,8 @@ class Handoff:
         self._gained.clear()
         self._pins.clear()
         self._acked = self._settled = self._target = self._publishing = None
-        self._unconfirmed = self._belongs = False
+        self._unconfirmed = False
+        self._founding = self.founded
         self._deadline = -math.inf
         self._lease += 1
 
@@ -473,8 +508,8 @@ class Handoff:
             worked: this member has started a window of some stream.
 
         Raises:
-            GroupMismatch: this member's ring, ttl or mode differs from the group's. It has never
-                held anything then; the caller leaves.
+            GroupMismatch: this member's ring, ttl or mode differs from the group's, and it has
+                never settled. It has never held anything then; the caller leaves.
         """
         self._events += 1
         self._reading, self._token = reading, token
@@ -491,17 +526,19 @@ class Handoff:
             # A join whose outcome was unknown has landed; or the driver called the lease lost
             # before the store did. What counts is that our incarnation's record is there.
             self._back_in_store(now)
-        if self._draining or _is_young(reading, self.ttl):
+        young = _is_young(reading, self.ttl)
+        if self._draining or young:
             self._give_up_gaining()
-        self._must_wait = self._mismatched()
-        if self._must_wait is None and _is_young(reading, self.ttl):
+        self._look_at_strangers(young)
+        if young:
             self._must_wait = Wait(
                 "the store may have forgotten members: standing still",
                 seconds=max(0.01, self.ttl - reading.memory_age),
             )
         self._see_marks()
         if self._must_wait is None:
-            self._turn_to(self._view_of_members(), wall, worked)
+            view = self._nobody if self._stands_aside else self._view_of_members()
+            self._turn_to(view, wall, worked)
 
     def decide(
         self,
@@ -539,10 +576,13 @@ class Handoff:
             if announce:
                 return self._publish(self._acked)
             return Wait("a cycle or window in hand still works what is lost", local=True)
+        if self._stands_aside:
+            return self._stand_aside(announce)
         # A publish whose outcome is unknown is repeated until one is confirmed: until then the
         # store may show either view, and what is held is a subset of what both allow.
         if self._acked != target or self._unconfirmed or announce:
-            if self.mode == "eager":
+            # Not with the first view: a null must mean for strangers that nothing is held.
+            if self.mode == "eager" and self._acked is not None and not self.strangers:
                 self._gain_eagerly(wall)
             return self._publish(target)
         if self._draining and self._nobody_awaits_us():
@@ -559,11 +599,14 @@ class Handoff:
         self._events += 1
         self._drain_published = self._said_draining
         self._published_meta = self._said_meta
+        self._published_founding = self._said_founding
         self._unconfirmed = False
         self._marked = self._took
         if self._publishing != self._acked:
             self._acked = self._publishing
             self._acked_at = self._events
+        if self._settled is not None and self._settled == self._acked:
+            self.founded = self._founding
         if self._gaining:
             # The mark is in the store: custody has changed hands, and the slots are ours.
             for batch in self._gaining:
@@ -600,7 +643,7 @@ class Handoff:
         if self._draining and not forgotten:
             # Nothing left to hand over: whoever comes finds no record of ours.
             return Leave()
-        if self._acked is None and not self._held and not self._losing and self._lease == 0:
+        if self._acked is None and self._lease == 0 and not self._has_settled:
             return self._join()  # The very first join, whose outcome was unknown.
         self._rejoining = forgotten
         if not self._rejoining:
@@ -633,37 +676,36 @@ class Handoff:
         self.members = members
         self.problems = problems
 
-    def difference(self, member: Member) -> str | None:
-        """Return how a member's ring, ttl or mode differs from this one's; ``None``: not at all."""
-        if member.ring != self.spec:
-            return f"ring {member.ring!r:.200} where this member has {self.spec!r}"
-        if member.ttl != self.ttl:
-            return f"ttl {member.ttl} where this member has {self.ttl}"
-        if member.handoff != self.mode:
-            return f"handoff {member.handoff!r} where this member has {self.mode!r}"
-        return None
+    def _look_at_strangers(self, young: bool) -> None:
+        """Find out who defines the group; raise where that is none of ours and we never settled."""
+        verdict = judge(self.members.values(), self._parameters)
+        self.strangers = verdict.differences
+        self._stands_aside = ""
+        first = verdict.first
+        if first is None:
+            return
+        difference = verdict.differences[first.id]
+        if not self._has_settled and (verdict.is_founded or not young):
+            raise mismatch(first.id, difference)
+        self._stands_aside = (
+            f"member {first.id!r:.200} has {difference} and defines the group: standing aside "
+            "until it has left"
+        )
 
-    def _mismatched(self) -> Wait | None:
-        """Raise where this member is the odd one; return a Wait where the other one is."""
-        if self._belongs:
-            return None  # The group is ours: a newcomer that differs raises and leaves.
-        for other in self.members.values():
-            difference = self.difference(other)
-            if difference is None:
-                continue
-            if other.applied is not None or other.id < self.member:
-                raise GroupMismatch(
-                    f"member {other.id!r:.200} of the group has {difference}; all members of a "
-                    "group need the same ring, ttl and handoff: give this one the group's, or "
-                    "another group"
-                )
-            return Wait(f"member {other.id!r:.200} has {difference} and must leave first")
-        return None
+    def _stand_aside(self, announce: bool) -> Action:
+        """Nothing is in hand any more: have the store say so, and wait for the strangers' end."""
+        if self._acked is not None or self._unconfirmed or announce:
+            return self._publish(None)
+        if self._draining:
+            return Leave()
+        if self.meta is not self._published_meta:
+            return self._publish(None)
+        return Wait(self._stands_aside)
 
     def _view_of_members(self) -> View:
         if self._view is not None and self._view[0] == self._draining:
             return self._view[1]
-        same = [member for member in self.members.values() if self.difference(member) is None]
+        same = [member for member in self.members.values() if member.id not in self.strangers]
         if self._draining:
             # Our own record may not say so yet.
             same = [member for member in same if member.id != self.member]
@@ -762,7 +804,7 @@ class Handoff:
                 for batch in self._since
                 if not batch.slots <= claim.slots
             ]
-        self._claims = _merged(self._claims)
+        self._claims = merged(self._claims, self._max_claims)
 
     def _without_claims(self, slots: SlotSet) -> None:
         self._claims = [
@@ -778,11 +820,12 @@ class Handoff:
             if not known.slots <= batch.slots
         ]
         self._since.append(batch)
-        if len(self._since) > _MAX_BATCHES:
-            # The two oldest are long past every window's start: which is which matters no more.
-            first, second, *rest = sorted(self._since, key=lambda known: known.through)
-            merged = Batch(first.slots | second.slots, first.through, first.certain)
-            self._since = [merged, *rest]
+        if len(self._since) > self._max_claims:
+            pair = oldest_pair([(known.through, known.certain) for known in self._since])
+            first, second = (self._since[place] for place in pair)
+            both = Batch(first.slots | second.slots, first.through, first.certain)
+            rest = [known for known in self._since if known is not first and known is not second]
+            self._since = [both, *rest]
 
     # ---- rule 2: gain last -----------------------------------------------------------------
 
@@ -817,7 +860,7 @@ class Handoff:
         """Return what the others may have seen before: the group without us, without those that
         have acked nothing yet, and with those that drain.
         """
-        everybody = [member for member in self.members.values() if self.difference(member) is None]
+        everybody = [member for id, member in self.members.items() if id not in self.strangers]
         acked = [member for member in everybody if member.applied is not None]
         views = []
         for present in (everybody, acked):
@@ -831,7 +874,12 @@ class Handoff:
         claim in it leaves in doubt.
         """
         assert self._target is not None
-        if member.applied is None or member.applied == self._target.id:
+        if member.applied is None:
+            return self._nothing
+        if member.id in self.strangers:
+            # Its view is of another ring. All that is known is that without weight it owns nothing.
+            return wanted if member.weight else self._nothing
+        if member.applied == self._target.id or self.mode == "eager":
             return self._nothing
         view = self._view_named(member.applied)
         if view is None or not member.speaks_claims:
@@ -843,7 +891,7 @@ class Handoff:
 
     def _holders_of(self, wanted: SlotSet) -> dict[str, SlotSet]:
         """Return who may still hold some of the slots, by the latest reading, and which."""
-        found = dict.fromkeys(self.problems, wanted)
+        found = dict.fromkeys(self.problems if self.mode != "eager" else (), wanted)
         for member in self.members.values():
             if member.id != self.member:
                 held = self._may_hold(member, wanted)
@@ -865,18 +913,20 @@ class Handoff:
         assert view is not None
         missing = self._missing()
         if missing:
+            self._waiting_for = self._holders_of(missing)
             if self._is_old(now):
                 return Wait("the lease is too old to gain on: a heartbeat must be confirmed first")
             if not self._is_fresh(token):
                 return Wait("the reading began before the view was acked", seconds=0.0)
-            self._waiting_for = self._holders_of(missing)
         gain = missing
         for slots in self._waiting_for.values():
             gain = gain - slots
         if not self._waiting_for:
             self._settled = view
-            self._belongs = True
-        if not gain and not self._gaining and not self._is_awaited():
+            self._has_settled = True
+            self._found(wall, owns=bool(view.slots(self.member)))
+        is_told = self._founding == self._published_founding
+        if not gain and not self._gaining and is_told and not self._is_awaited():
             return self._waiting() if self._waiting_for else Wait("settled")
         if self._is_old(now):
             return Wait("the lease is too old to mark on: a heartbeat must be confirmed first")
@@ -887,18 +937,40 @@ class Handoff:
         return self._publish(view)
 
     def _waiting(self) -> Wait:
+        foreign = sorted(self._waiting_for.keys() & self.strangers.keys())
+        if foreign:
+            return Wait(
+                f"waiting for {len(foreign)} members that differ to leave: "
+                f"{', '.join(foreign[:5])} ({self.strangers[foreign[0]]})"
+            )
         if self.problems:
             names = ", ".join(sorted(self.problems))
             return Wait(f"members whose records cannot be read may hold anything: {names:.500}")
         names = ", ".join(sorted(self._waiting_for)[:5])
         return Wait(f"waiting for what {len(self._waiting_for)} members may still hold: {names}")
 
+    def _found(self, wall: float, *, owns: bool) -> None:
+        """Say with the mark when these parameters were founded: now, if nobody knows better."""
+        known = earliest(self.members.values(), self._parameters)
+        if self.founded is not None:
+            known = min(known, self.founded)
+        if known < math.inf:
+            self.founded = self._founding = known
+        elif owns:
+            self._founding = wall
+
+    def _others(self) -> list[Member]:
+        """Return the other members of our parameters: a stranger's slots are none of this ring."""
+        return [
+            member
+            for member in self.members.values()
+            if member.id != self.member and member.id not in self.strangers
+        ]
+
     def _batches(self, gain: SlotSet, wall: float) -> Iterable[Batch]:
         """Find each slot's latest claim among the live records and our own."""
-        claims = list(self._claims)
-        for member in self.members.values():
-            if member.id != self.member:
-                claims.extend(member.claims)
+        others = self._others()
+        claims = [*self._claims, *(claim for member in others for claim in member.claims)]
         for claim in sorted(claims, key=lambda claim: claim.through, reverse=True):
             part = gain & claim.slots
             if part:
@@ -907,12 +979,9 @@ class Handoff:
                 gain = gain - part
         # A member of another make may publish `through` alone: its slots by the table without us.
         plain = [
-            member
-            for member in self.members.values()
-            if not member.speaks_claims and member.through is not None
+            member for member in others if not member.speaks_claims and member.through is not None
         ]
         if plain and gain:
-            others = [member for member in self.members.values() if member.id != self.member]
             before = View.of(
                 (dataclasses.replace(member, draining=False) for member in others),
                 self.spec,
@@ -930,10 +999,7 @@ class Handoff:
         """Whether some member carries a claim on what we hold, and so awaits a mark of ours."""
         held = self._held - self._marked
         return any(
-            not claim.slots.isdisjoint(held)
-            for member in self.members.values()
-            if member.id != self.member
-            for claim in member.claims
+            not claim.slots.isdisjoint(held) for member in self._others() for claim in member.claims
         )
 
     def _see_marks(self) -> None:
@@ -981,13 +1047,27 @@ class Handoff:
         self._claims.clear()
         self._settled = self._target
         self._took = self._held
-        self._belongs = True
+        self._has_settled = True
+        self._found(wall, owns=bool(self._target.slots(self.member)))
 
     # ---- the record ------------------------------------------------------------------------
 
     def _record(self, applied: View | None) -> bytes:
         self._said_draining = self._draining
         self._said_meta = self.meta
+        self._said_founding = self._founding
+        while True:
+            try:
+                return self._record_with_claims(applied)
+            except BadRecord:
+                # Too large: with half of the claims it may fit. With none the next owners take
+                # this member for one that crashed, which costs less than no hand-over at all.
+                fewer = merged(self._claims, len(self._claims) // 2)
+                if not self._claims:
+                    raise
+                self._claims = fewer if len(fewer) < len(self._claims) else []
+
+    def _record_with_claims(self, applied: View | None) -> bytes:
         settled = self._settled if self._settled == applied else None
         took = self._took if self._took and settled is None and applied == self._target else None
         return Member(
@@ -1003,6 +1083,7 @@ class Handoff:
             settled=None if settled is None else settled.id,
             took=took,
             claims=tuple(self._claims),
+            founded=self._founding,
             meta=self.meta,
         ).to_json()
 
@@ -1020,22 +1101,10 @@ def _is_young(reading: Reading, ttl: float) -> bool:
     return not reading.memory_age >= ttl
 
 
-def _merged(claims: Sequence[Claim]) -> list[Claim]:
-    """Keep few claims: those with one ``through`` are one, and the oldest give up precision.
-
-    They take the earlier ``through``: rather a repeat than a gap.
-    """
-    by_through: dict[float, SlotSet] = {}
-    for claim in claims:
-        if not claim.slots:
-            continue
-        known = by_through.get(claim.through)
-        by_through[claim.through] = claim.slots if known is None else known | claim.slots
-    merged = sorted(
-        (Claim(through, slots) for through, slots in by_through.items()),
-        key=lambda claim: claim.through,
+def mismatch(id: str, difference: str) -> GroupMismatch:
+    """Return the error for a member whose parameters are not the group's."""
+    return GroupMismatch(
+        f"member {id!r:.200} of the group has {difference}; all members of a "
+        "group need the same ring, ttl and handoff: give this one the group's, or "
+        "another group"
     )
-    while len(merged) > _MAX_BATCHES:
-        first, second, *rest = merged
-        merged = [Claim(first.through, first.slots | second.slots), *rest]
-    return merged

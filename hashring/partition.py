@@ -34,7 +34,8 @@ from hashring.errors import (
     LeaseLost,
     MemberExists,
 )
-from hashring.handoff import Handoff, Join, Leave, Publish, Wait
+from hashring.founding import Parameters, judge
+from hashring.handoff import Handoff, Join, Leave, Publish, Wait, mismatch
 from hashring.ring import HashRing, SlotSet
 from hashring.view import Member
 from hashring.windows import (
@@ -43,6 +44,8 @@ from hashring.windows import (
     can_yield,
     checked_interval,
     checked_on_crash,
+    follow_clock,
+    label_time,
     newest_start,
     owed_by,
     yielded_by,
@@ -66,6 +69,9 @@ _CROWD = 16
 _GATHER = 0.001
 """Seconds to gather changes for each member of a crowd: n members' n acks are then read a few
 times by each, not n times."""
+
+_NAME_AGAIN = 30.0
+"""Seconds between two lines in the log about strangers: one that retries comes under new names."""
 
 _SLICE = 0.05
 """The longest single wait in the store, in seconds, so that a drain or a leave is soon noticed."""
@@ -225,6 +231,10 @@ class Partition:
         self._failure: HashringError | None = None
         self._beat_now = threading.Event()
         self._last_problem = ""
+        self._strangers: frozenset[str] = frozenset()  # those that were named in the log
+        self._clock = clock.Steps(handoff.ttl)
+        self._clock.look_now()
+        self._named_again = 0.0  # when more of them may be
         self._finished = False
         self._handed_over = False
         self._refused_since: float | None = None  # MemberExists ever since
@@ -276,8 +286,17 @@ class Partition:
 
     @property
     def problems(self) -> Mapping[str, str]:
-        """Why a live record cannot be read, by member id; nobody gains while there is one."""
-        return MappingProxyType(dict(self._handoff.problems))
+        """Which members keep this one from its slots, by id, and why.
+
+        A live record that cannot be read: nobody gains while there is one. A member with another
+        ring, ttl or handoff: this one waits for its end.
+        """
+        handoff = self._handoff
+        strangers = {
+            id: f"member {id!r:.200} has {difference}"
+            for id, difference in handoff.strangers_in_the_way.items()
+        }
+        return MappingProxyType({**strangers, **handoff.problems})
 
     @property
     def waiting_for(self) -> Mapping[str, SlotSet]:
@@ -311,6 +330,16 @@ class Partition:
     def deadline(self) -> float:
         """The fence, in seconds on ``CLOCK_BOOTTIME``."""
         return self._handoff.deadline
+
+    @property
+    def clock_steps(self) -> int:
+        """How often the wall clock has stepped by more than ``ttl``, since this member joined."""
+        return self._clock.count
+
+    @property
+    def clock_step(self) -> float | None:
+        """By how many seconds it stepped last, negative where it was back; ``None``: never."""
+        return self._clock.latest
 
     def publish_meta(self, meta: Mapping[str, Any]) -> None:
         """Replace the ``meta`` in this member's record, without delaying any hand-over.
@@ -463,6 +492,7 @@ class Partition:
                     since=self._handoff.since,
                     on_crash=on_crash,
                     catch_up=max(interval, self.ttl),
+                    ttl=self.ttl,
                 )
                 self._streams[label] = stream
             self._allow_catching_up()
@@ -504,7 +534,9 @@ class Partition:
         with self._changed:
             while True:
                 self._check()
+                self._look_at_clock()
                 now, wall = clock.boottime(), clock.wall()
+                follow_clock(list(self._streams.values()), wall)
                 state = self._handoff.state(now)
                 if state == "left" or stream.ending:
                     return None
@@ -698,7 +730,7 @@ class Partition:
             tried = False
             try:
                 # Look before joining: a member that differs need not disturb the group.
-                self._refuse_mismatch(driver.read(self.group))
+                self._refuse_mismatch(driver.read(self.group), handoff_start.record)
                 tried = True
                 driver.join(self.group, self.member, handoff_start.record)
                 handoff.joined(clock.boottime())
@@ -720,19 +752,17 @@ class Partition:
             self._threads.append(thread)
             thread.start()
 
-    def _refuse_mismatch(self, reading: Reading) -> None:
+    def _refuse_mismatch(self, reading: Reading, own: bytes) -> None:
+        members = {self.member: Member.from_json(self.member, own)}
         for id, record in reading.records.items():
-            try:
-                other = Member.from_json(id, record)
-            except BadRecord:
-                continue
-            difference = self._handoff.difference(other)
-            if difference is not None and other.applied is not None:
-                raise GroupMismatch(
-                    f"group {self.group!r}: member {id!r:.200} has {difference}; all members of a "
-                    "group need the same ring, ttl and handoff: give this one the group's, or "
-                    "join another group"
-                )
+            with contextlib.suppress(BadRecord):
+                members.setdefault(id, Member.from_json(id, record))
+        handoff = self._handoff
+        parameters = Parameters(handoff.spec, handoff.ttl, handoff.mode)
+        verdict = judge(members.values(), parameters)
+        first = verdict.first
+        if first is not None and (verdict.is_founded or first.applied is not None):
+            raise mismatch(first.id, verdict.differences[first.id])
 
     def _heartbeat(self) -> None:
         with self._lock:
@@ -824,9 +854,10 @@ class Partition:
         with self._changed:
             if handoff.has_left:
                 return
+            self._look_at_clock()
             now = clock.boottime()
-            wall = self._label_time()
             streams = list(self._streams.values())
+            wall = label_time(streams, clock.wall())
             handoff.observe(
                 reading, token, now=now, wall=wall, worked=newest_start(streams) > -math.inf
             )
@@ -859,10 +890,26 @@ class Partition:
         else:
             self._wait(action)
 
-    def _label_time(self) -> float:
-        """The wall clock, but never before a window that was worked: the clock may step back."""
-        newest = newest_start(self._streams.values())
-        return max(clock.wall(), math.nextafter(newest, math.inf))
+    def _look_at_clock(self) -> None:
+        """Name a step of the wall clock at once; what it means for windows is the streams' part."""
+        step = self._clock.look_now()
+        if step is None:
+            return
+        if step < 0:
+            meaning = (
+                "windows go on with the new time, and their labels repeat; a loop of which three "
+                "windows are longer than the step waits for the clock to catch up"
+            )
+        else:
+            meaning = "the windows in between are skipped"
+        log.warning(
+            "%s: %s: the wall clock has stepped %s by %.1f s: %s",
+            self.group,
+            self.member,
+            "back" if step < 0 else "forth",
+            abs(step),
+            meaning,
+        )
 
     def _wait(self, action: Wait) -> None:
         """Wait until the group may have changed, or something here has."""
@@ -877,7 +924,8 @@ class Partition:
         if size > _CROWD:
             self._wake.wait(min(self.ttl / 10, _GATHER * size))
         longest = min(self.ttl / 4, max(0.1, min(0.5, self.ttl / 20), 0.004 * size))
-        if not self._handoff.is_settled or self.state == "draining":
+        settles = not self._handoff.is_settled and not self._handoff.stands_aside
+        if settles or self.state == "draining":
             longest = min(longest, max(0.02, 0.001 * size))
         if action.seconds is not None:
             longest = min(longest, action.seconds)
@@ -897,6 +945,26 @@ class Partition:
         if text and text != self._last_problem:
             log.error("%s: nobody gains slots while these members live: %s", self.group, text)
         self._last_problem = text
+        self._report_strangers()
+
+    def _report_strangers(self) -> None:
+        """Say once for whom this member waits, and once that it goes on."""
+        waits_for = self._handoff.strangers_in_the_way
+        strangers, now = frozenset(waits_for), clock.boottime()
+        if strangers - self._strangers and (not self._strangers or now >= self._named_again):
+            self._named_again = now + _NAME_AGAIN
+            log.error(
+                "%s: %s waits for %d members that differ to leave: %s",
+                self.group,
+                self.member,
+                len(strangers),
+                "; ".join(f"{id!r:.200} has {waits_for[id]}" for id in sorted(strangers)[:5]),
+            )
+        elif self._strangers and not strangers and self._handoff.is_settled:
+            log.warning("%s: %s goes on: those that differ have left", self.group, self.member)
+        else:
+            return  # One that comes and goes is named once, until this member has settled again.
+        self._strangers = strangers
 
     def _say(self, what: str, error: Exception) -> None:
         log.warning("%s: %s: %s: %s", self.group, self.member, what, error)

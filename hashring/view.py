@@ -32,7 +32,9 @@ MAX_META = 64 * 1024
 _OURS = "hashring"
 """The key in ``meta`` under which the hand-off keeps its own fields."""
 
-_MAX_CLAIMS = 64
+MAX_CLAIMS = 64
+"""The most claims that a record may carry."""
+
 _MAX_ID = 4096
 
 
@@ -104,6 +106,8 @@ class Member:
         took: the slots of :attr:`applied` that it has taken over so far, where it waits for
             others; else ``None``.
         claims: what it has lost and nobody is known to have taken over yet.
+        founded: the wall-clock second at which somebody first took slots over under its ring,
+            ttl and mode; ``None``: nobody has yet; ``-inf``: it has acked a view and cannot say.
         speaks_claims: the record carries ``settled`` and ``claims`` at all.
         meta: what the user published.
     """
@@ -120,6 +124,7 @@ class Member:
     settled: str | None = None
     took: SlotSet | None = None
     claims: tuple[Claim, ...] = ()
+    founded: float | None = None
     speaks_claims: bool = True
     meta: Mapping[str, Any] = dataclasses.field(default_factory=lambda: MappingProxyType({}))
 
@@ -129,7 +134,7 @@ class Member:
         Raises:
             BadRecord: ``meta`` is no JSON object, or the record is too large.
         """
-        ours = {
+        ours: dict[str, Any] = {
             "handoff": self.handoff,
             "settled": self.settled,
             "took": None if self.took is None else _pack(self.took),
@@ -138,6 +143,8 @@ class Member:
                 for claim in self.claims
             ],
         }
+        if self.founded != -math.inf:
+            ours["founded"] = self.founded
         check_meta(self.meta)
         record = _dumped(
             {
@@ -217,9 +224,13 @@ class Member:
         settled: str | None = None
         took: SlotSet | None = None
         claims: tuple[Claim, ...] = ()
+        applied = text("applied", optional=True)
+        founded = None if applied is None else -math.inf
         if ours is not None:
             try:
                 handoff, settled, took, claims = _ours(ours, slot_count(ring))
+                if "founded" in ours:
+                    founded = _founded(ours["founded"])
             except (ValueError, TypeError, KeyError, zlib.error, binascii.Error) as error:
                 raise bad(f"has a malformed meta.{_OURS}: {type(error).__name__}") from error
         ttl = number("ttl", least=0.0)
@@ -231,13 +242,14 @@ class Member:
             weight=number("weight", least=0.0),
             ring=ring,
             ttl=ttl,
-            applied=text("applied", optional=True),
+            applied=applied,
             through=number("through", least=-math.inf, optional=True),
             draining=draining,
             handoff=handoff,
             settled=settled,
             took=took,
             claims=claims,
+            founded=founded,
             speaks_claims=ours is not None,
             meta=MappingProxyType(meta),
         )
@@ -263,7 +275,7 @@ def _ours(
         raise ValueError("handoff")
     if settled is not None and not isinstance(settled, str):
         raise TypeError("settled")
-    if not isinstance(packed, list) or len(packed) > _MAX_CLAIMS:
+    if not isinstance(packed, list) or len(packed) > MAX_CLAIMS:
         raise ValueError("claims")
     claims = []
     for through, encoded in packed:
@@ -277,6 +289,16 @@ def _ours(
             claims.append(Claim(float(through), _unpack(encoded, slots)))
     took = None if marked is None or slots is None else _unpack(marked, slots)
     return handoff, settled, took, tuple(claims)
+
+
+def _founded(value: Any) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError("founded")
+    if not -1e300 < value < 1e300:  # a number, finite, and no larger than a float can be
+        raise ValueError("founded")
+    return float(value)
 
 
 @functools.lru_cache(maxsize=16)
