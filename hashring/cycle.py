@@ -16,6 +16,7 @@ import mmh3
 
 from hashring import clock
 from hashring.errors import BadArgument
+from hashring.notes import Notes
 from hashring.ring import SlotSet
 from hashring.windows import Stream
 
@@ -35,13 +36,13 @@ class _Holder(Protocol):
     """What a cycle needs of the partition that made it."""
 
     _lock: threading.RLock
+    _notes: Notes
     _stopping: bool
 
     def _is_lease(self, lease: int) -> bool: ...
     def _next_cycle(self, stream: Stream, jitter: float) -> Cycle | None: ...
     def _end(self, cycle: Cycle) -> None: ...
     def _open_stream(self, stream: Stream) -> None: ...
-    def _close_stream(self, stream: Stream) -> None: ...
 
 
 class Token(NamedTuple):
@@ -199,6 +200,34 @@ class Cycle:
         return f"<Cycle{window} with {len(self.slots)} slots>"
 
 
+class CycleBlock:
+    """What :meth:`Partition.cycle` returns: pins a cycle's slots while its ``with`` block runs.
+
+    No generator: one that is left to the garbage collector would run its end in any thread.
+    """
+
+    def __init__(self, partition: _Holder, start: Callable[[], Cycle]) -> None:
+        self._partition = partition
+        self._start = start
+        self._cycle: Cycle | None = None
+
+    def __enter__(self) -> Cycle:
+        if self._cycle is not None:
+            raise BadArgument("this cycle has begun before: ask the partition for another")
+        self._cycle = self._start()
+        return self._cycle
+
+    def __exit__(self, *_: object) -> None:
+        if self._cycle is not None:
+            self._partition._end(self._cycle)
+
+    def __del__(self) -> None:
+        # Entered, and never left.
+        cycle = getattr(self, "_cycle", None)
+        if cycle is not None and not cycle._over:
+            self._partition._end(cycle)
+
+
 class Cycles(Iterator[Cycle]):
     """The iterator that :meth:`Partition.cycles` returns.
 
@@ -278,7 +307,7 @@ class Cycles(Iterator[Cycle]):
         self._stream.ending = True
 
     def close(self) -> None:
-        """End the cycle in hand and stop.
+        """End the cycle in hand and stop. Takes no lock and does not wait.
 
         Begun windows that were not started are the next owner's, unless another loop of this
         member has worked windows that start later.
@@ -286,7 +315,7 @@ class Cycles(Iterator[Cycle]):
         self._end_cycle()
         if not self._closed:
             self._closed = True
-            self._partition._close_stream(self._stream)
+            self._partition._notes.close(self._stream)
 
     def __enter__(self) -> Self:
         return self
@@ -296,6 +325,6 @@ class Cycles(Iterator[Cycle]):
 
     def __del__(self) -> None:
         # `break` in a for loop leaves the iterator to the collector: the slots must not stay
-        # pinned for good.
-        with contextlib.suppress(Exception):
+        # pinned for good. That may run in any thread and inside any lock, so it is only noted.
+        with contextlib.suppress(AttributeError):  # of one that was never finished
             self.close()
