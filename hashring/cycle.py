@@ -10,12 +10,14 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor
 from typing import Any, NamedTuple, Protocol, Self, TypeVar, overload
 
 import mmh3
 
 from hashring import clock
 from hashring.errors import BadArgument
+from hashring.fanout import FencedMap
 from hashring.notes import Notes
 from hashring.ring import SlotSet
 from hashring.windows import Stream
@@ -23,6 +25,10 @@ from hashring.windows import Stream
 __all__ = ["Cycle", "Cycles", "OwnedKeys", "Token"]
 
 K = TypeVar("K")
+R = TypeVar("R")
+
+_IN_FLIGHT = 32
+"""The most calls of one `Cycle.map` at once, unless it is told another number."""
 
 _NAP = 0.04
 """Seconds between two looks at the fence while a spread loop waits for a key's moment."""
@@ -122,6 +128,7 @@ class Cycle:
         self._lease = lease
         self._over = False
         self._fenced = False
+        self._maps: list[FencedMap[Any]] = []
         self.slots = slots
         self.token = token
         self.window = token.window
@@ -183,6 +190,85 @@ class Cycle:
         order = sorted(range(len(found)), key=moments.__getitem__)
         return OwnedKeys(self, [found[i] for i in order], [moments[i] for i in order])
 
+    def map(
+        self,
+        executor: Executor,
+        function: Callable[[K], R],
+        keys: Iterable[K],
+        *,
+        spread: float = 0.0,
+        key: Callable[[K], str | bytes] | None = None,
+        in_flight: int = _IN_FLIGHT,
+        ordered: bool = True,
+    ) -> FencedMap[R]:
+        """Call ``function`` in an executor's threads, with the ``keys`` that this member holds.
+
+        ::
+
+            with ThreadPoolExecutor(16) as executor:
+                for cycle in partition.cycles(interval=60):
+                    for result in cycle.map(executor, poll, keys):
+                        publish(result)
+
+        No call begins once the fence has passed, and the cycle ends only when those in flight have
+        ended. With ``executor.map(poll, cycle.owned(keys))`` neither is so: it takes all keys
+        before the first call, and so it goes on with them where another member has them by now.
+
+        The calls begin at once, also where nobody asks for the results; leaving the cycle in
+        order waits for all, leaving it by an exception or a ``break`` for those in flight. Where a
+        call raised, that is raised in its result's place, and the iteration may go on.
+
+        Args:
+            executor: a `ThreadPoolExecutor`, or another whose calls run in this process.
+            function: called with one of the keys (or objects).
+            keys: as for :meth:`owned`.
+            spread: as for :meth:`owned`: each call begins at its key's moment; a thread waits.
+            key: as for :meth:`owned`.
+            in_flight: the most calls at once; the executor's own number of threads is a limit too.
+            ordered: yield the results in the order of the keys, else in that of their ends.
+
+        Returns:
+            An iterator of results. It stops early at the fence; see :attr:`valid`.
+
+        Raises:
+            BadKey: a key is neither ``str`` nor ``bytes``.
+            BadArgument: an argument is out of range, or the executor's calls run in processes.
+        """
+        if isinstance(in_flight, bool) or not isinstance(in_flight, int) or in_flight < 1:
+            raise BadArgument(f"in_flight must be a positive int, not {in_flight!r}")
+        owned = self.owned(keys, spread=spread, key=key)
+        found: FencedMap[R] = FencedMap(
+            self,
+            executor,
+            function,
+            owned._keys,
+            owned._moments,
+            in_flight=in_flight,
+            ordered=ordered,
+            over=self._partition._notes.wake.set,
+        )
+        self._maps.append(found)
+        found.start()
+        return found
+
+    def _finish_maps(self, raised: type[BaseException] | None = None) -> None:
+        """Wait for what :meth:`map` began. Not where a generator is closed: that may be by the
+        garbage collector, in any thread; the slots then stay pinned until the last call has ended.
+        """
+        if raised is not None:
+            self._cancel_maps()
+        if raised is None or not issubclass(raised, GeneratorExit):
+            for one in self._maps:
+                one.finish()
+
+    def _cancel_maps(self) -> None:
+        for one in self._maps:
+            one.cancel()
+
+    @property
+    def _runs_calls(self) -> bool:
+        return any(one.runs for one in self._maps)
+
     def _sleep_until(self, moment: float) -> bool:
         """Sleep until a wall-clock moment; return whether the cycle is still valid then."""
         early = min(_EARLY, _EARLY * (self.interval or 0.0))
@@ -217,9 +303,12 @@ class CycleBlock:
         self._cycle = self._start()
         return self._cycle
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, raised: type[BaseException] | None, *_: object) -> None:
         if self._cycle is not None:
-            self._partition._end(self._cycle)
+            try:
+                self._cycle._finish_maps(raised)
+            finally:
+                self._partition._end(self._cycle)
 
     def __del__(self) -> None:
         # Entered, and never left.
@@ -272,6 +361,8 @@ class Cycles(Iterator[Cycle]):
         return self
 
     def __next__(self) -> Cycle:
+        if self._cycle is not None:
+            self._cycle._finish_maps()
         self._end_cycle()
         if self._closed:
             raise StopIteration
@@ -320,8 +411,12 @@ class Cycles(Iterator[Cycle]):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, raised: type[BaseException] | None, *_: object) -> None:
+        try:
+            if self._cycle is not None:
+                self._cycle._finish_maps(raised)
+        finally:
+            self.close()
 
     def __del__(self) -> None:
         # `break` in a for loop leaves the iterator to the collector: the slots must not stay

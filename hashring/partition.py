@@ -584,6 +584,7 @@ class Partition:
     def _end(self, cycle: Cycle) -> None:
         """End a cycle. A finaliser may run this, anywhere: no lock is taken."""
         cycle._over = True
+        cycle._cancel_maps()
         self._notes.end(cycle)
 
     def _read_notes(self) -> None:
@@ -591,10 +592,13 @@ class Partition:
         notes = self._notes
         if not (notes.cycles or notes.streams):
             return
-        while notes.cycles:
-            number = notes.cycles.popleft()._number
-            self._running.pop(number, None)
-            self._handoff.unpin(number)
+        for _ in range(len(notes.cycles)):
+            cycle = notes.cycles.popleft()
+            if cycle._runs_calls:
+                notes.cycles.append(cycle)  # looked at again when the last of them has ended
+                continue
+            self._running.pop(cycle._number, None)
+            self._handoff.unpin(cycle._number)
         while notes.streams:
             notes.streams.popleft().closed = True
         self._changed.notify_all()
