@@ -259,8 +259,21 @@ def test_what_another_stream_has_done_is_not_yielded_by_a_slower_one():
 
     assert yielded_by([slow, quick], 111.5, HIGH) == []
     due = slow.due(111.5, lambda start: FULL)
-    assert not can_yield(slow, [slow, quick], due)
+    assert not can_yield(slow, [slow, quick], due, 111.5)
     assert can_yield(slow, [slow], due)
+
+
+def test_a_loop_that_ends_leaves_nothing_that_another_open_loop_would_go_past():
+    slow, quick = stream(interval=2.5), stream(interval=1.0)
+    for each in (slow, quick):
+        work(each, 99.0)
+        each.open(99.0)
+    due = quick.due(100.1, lambda start: FULL)
+
+    assert not can_yield(quick, [slow, quick], due, 100.1)  # the slow one will work from 100 on
+
+    slow.closed = True
+    assert can_yield(quick, [slow, quick], due, 100.1)
 
 
 def test_an_interval_that_changes_goes_on_from_the_end_of_the_last_window():
