@@ -10,18 +10,25 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor
 from typing import Any, NamedTuple, Protocol, Self, TypeVar, overload
 
 import mmh3
 
 from hashring import clock
 from hashring.errors import BadArgument
+from hashring.fanout import FencedMap
+from hashring.notes import Notes
 from hashring.ring import SlotSet
 from hashring.windows import Stream
 
 __all__ = ["Cycle", "Cycles", "OwnedKeys", "Token"]
 
 K = TypeVar("K")
+R = TypeVar("R")
+
+_IN_FLIGHT = 32
+"""The most calls of one `Cycle.map` at once, unless it is told another number."""
 
 _NAP = 0.04
 """Seconds between two looks at the fence while a spread loop waits for a key's moment."""
@@ -35,13 +42,13 @@ class _Holder(Protocol):
     """What a cycle needs of the partition that made it."""
 
     _lock: threading.RLock
+    _notes: Notes
     _stopping: bool
 
     def _is_lease(self, lease: int) -> bool: ...
     def _next_cycle(self, stream: Stream, jitter: float) -> Cycle | None: ...
     def _end(self, cycle: Cycle) -> None: ...
     def _open_stream(self, stream: Stream) -> None: ...
-    def _close_stream(self, stream: Stream) -> None: ...
 
 
 class Token(NamedTuple):
@@ -121,6 +128,10 @@ class Cycle:
         self._lease = lease
         self._over = False
         self._fenced = False
+        # A key's moment is reckoned from here on the clock that never steps: whatever the wall
+        # clock does in this window, its keys come at their pace.
+        self._wall_ahead = clock.wall() - clock.boottime()
+        self._maps: list[FencedMap[Any]] = []
         self.slots = slots
         self.token = token
         self.window = token.window
@@ -182,11 +193,90 @@ class Cycle:
         order = sorted(range(len(found)), key=moments.__getitem__)
         return OwnedKeys(self, [found[i] for i in order], [moments[i] for i in order])
 
+    def map(
+        self,
+        executor: Executor,
+        function: Callable[[K], R],
+        keys: Iterable[K],
+        *,
+        spread: float = 0.0,
+        key: Callable[[K], str | bytes] | None = None,
+        in_flight: int = _IN_FLIGHT,
+        ordered: bool = True,
+    ) -> FencedMap[R]:
+        """Call ``function`` in an executor's threads, with the ``keys`` that this member holds.
+
+        ::
+
+            with ThreadPoolExecutor(16) as executor:
+                for cycle in partition.cycles(interval=60):
+                    for result in cycle.map(executor, poll, keys):
+                        publish(result)
+
+        No call begins once the fence has passed, and the cycle ends only when those in flight have
+        ended. With ``executor.map(poll, cycle.owned(keys))`` neither is so: it takes all keys
+        before the first call, and so it goes on with them where another member has them by now.
+
+        The calls begin at once, also where nobody asks for the results; leaving the cycle in
+        order waits for all, leaving it by an exception or a ``break`` for those in flight. Where a
+        call raised, that is raised in its result's place, and the iteration may go on.
+
+        Args:
+            executor: a `ThreadPoolExecutor`, or another whose calls run in this process.
+            function: called with one of the keys (or objects).
+            keys: as for :meth:`owned`.
+            spread: as for :meth:`owned`: each call begins at its key's moment; a thread waits.
+            key: as for :meth:`owned`.
+            in_flight: the most calls at once; the executor's own number of threads is a limit too.
+            ordered: yield the results in the order of the keys, else in that of their ends.
+
+        Returns:
+            An iterator of results. It stops early at the fence; see :attr:`valid`.
+
+        Raises:
+            BadKey: a key is neither ``str`` nor ``bytes``.
+            BadArgument: an argument is out of range, or the executor's calls run in processes.
+        """
+        if isinstance(in_flight, bool) or not isinstance(in_flight, int) or in_flight < 1:
+            raise BadArgument(f"in_flight must be a positive int, not {in_flight!r}")
+        owned = self.owned(keys, spread=spread, key=key)
+        found: FencedMap[R] = FencedMap(
+            self,
+            executor,
+            function,
+            owned._keys,
+            owned._moments,
+            in_flight=in_flight,
+            ordered=ordered,
+            over=self._partition._notes.wake.set,
+        )
+        self._maps.append(found)
+        found.start()
+        return found
+
+    def _finish_maps(self, raised: type[BaseException] | None = None) -> None:
+        """Wait for what :meth:`map` began. Not where a generator is closed: that may be by the
+        garbage collector, in any thread; the slots then stay pinned until the last call has ended.
+        """
+        if raised is not None:
+            self._cancel_maps()
+        if raised is None or not issubclass(raised, GeneratorExit):
+            for one in self._maps:
+                one.finish()
+
+    def _cancel_maps(self) -> None:
+        for one in self._maps:
+            one.cancel()
+
+    @property
+    def _runs_calls(self) -> bool:
+        return any(one.runs for one in self._maps)
+
     def _sleep_until(self, moment: float) -> bool:
         """Sleep until a wall-clock moment; return whether the cycle is still valid then."""
         early = min(_EARLY, _EARLY * (self.interval or 0.0))
         while True:
-            left = moment - clock.wall()
+            left = moment - self._wall_ahead - clock.boottime()
             if not self.valid:
                 return False
             if left <= early or self._partition._stopping:
@@ -197,6 +287,37 @@ class Cycle:
     def __repr__(self) -> str:
         window = "" if self.window is None else f" of window {self.window}"
         return f"<Cycle{window} with {len(self.slots)} slots>"
+
+
+class CycleBlock:
+    """What :meth:`Partition.cycle` returns: pins a cycle's slots while its ``with`` block runs.
+
+    No generator: one that is left to the garbage collector would run its end in any thread.
+    """
+
+    def __init__(self, partition: _Holder, start: Callable[[], Cycle]) -> None:
+        self._partition = partition
+        self._start = start
+        self._cycle: Cycle | None = None
+
+    def __enter__(self) -> Cycle:
+        if self._cycle is not None:
+            raise BadArgument("this cycle has begun before: ask the partition for another")
+        self._cycle = self._start()
+        return self._cycle
+
+    def __exit__(self, raised: type[BaseException] | None, *_: object) -> None:
+        if self._cycle is not None:
+            try:
+                self._cycle._finish_maps(raised)
+            finally:
+                self._partition._end(self._cycle)
+
+    def __del__(self) -> None:
+        # Entered, and never left.
+        cycle = getattr(self, "_cycle", None)
+        if cycle is not None and not cycle._over:
+            self._partition._end(cycle)
 
 
 class Cycles(Iterator[Cycle]):
@@ -237,12 +358,15 @@ class Cycles(Iterator[Cycle]):
         """
         with self._partition._lock:
             wall = clock.wall()
+            self._stream.follow(wall)
             return self._stream.window_of(wall) if self._stream.next_start() > wall else None
 
     def __iter__(self) -> Self:
         return self
 
     def __next__(self) -> Cycle:
+        if self._cycle is not None:
+            self._cycle._finish_maps()
         self._end_cycle()
         if self._closed:
             raise StopIteration
@@ -278,7 +402,7 @@ class Cycles(Iterator[Cycle]):
         self._stream.ending = True
 
     def close(self) -> None:
-        """End the cycle in hand and stop.
+        """End the cycle in hand and stop. Takes no lock and does not wait.
 
         Begun windows that were not started are the next owner's, unless another loop of this
         member has worked windows that start later.
@@ -286,16 +410,20 @@ class Cycles(Iterator[Cycle]):
         self._end_cycle()
         if not self._closed:
             self._closed = True
-            self._partition._close_stream(self._stream)
+            self._partition._notes.close(self._stream)
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, raised: type[BaseException] | None, *_: object) -> None:
+        try:
+            if self._cycle is not None:
+                self._cycle._finish_maps(raised)
+        finally:
+            self.close()
 
     def __del__(self) -> None:
         # `break` in a for loop leaves the iterator to the collector: the slots must not stay
-        # pinned for good.
-        with contextlib.suppress(Exception):
+        # pinned for good. That may run in any thread and inside any lock, so it is only noted.
+        with contextlib.suppress(AttributeError):  # of one that was never finished
             self.close()

@@ -10,14 +10,19 @@ The rules
 *Invariant.* At every instant the slots that a live member holds are a subset of
 ``table(applied)[itself]``, where ``applied`` is what the **store** has in its record (null: it
 holds nothing). A member past its fence holds nothing. So two members never hold one slot:
-whoever gains under a view has seen everybody else's record show that same view, or null.
+whoever gains it has seen that nobody else's record allows it.
 
 1. **Drop before ack.** On a new view the slots that it takes away are *losing*: no new cycle
    gets them. Those that a running cycle pins, or that a begun window still owes work to, are
    dropped when that is done. Only then is the view published as ``applied``.
-2. **Gain last.** Slots are gained on one reading that began after the publish of ``applied``
-   returned, whose view is ``applied``, and in which every live record, those that drain
-   included, shows ``applied`` or null. Older evidence is worthless, a null seen earlier too.
+2. **Gain last, from those who held.** A slot is gained on one reading that began after the publish
+   of ``applied`` returned, whose view is ``applied``, and in which every other live record, those
+   that drain included, shows ``applied``, or null, or another view that this member *knows* (it
+   has seen it, or can compute it from the records at hand) whose table does not give that slot to
+   the record's member, with no claim on it. A view that nobody here knows may give its member
+   anything: wait. Older evidence is worthless, a null seen earlier too.
+   So slots are gained *in parts*: what is free now is gained now, and only what a slow member still
+   holds waits for it.
 3. **Fence.** ``deadline = start of the last confirmed heartbeat + 0.9 ttl``. At the deadline the
    held set reads as empty, for whoever asks. A heartbeat confirmed later un-fences, because it
    proves that the lease never ended; one from before a lost lease proves nothing and is ignored.
@@ -26,13 +31,20 @@ whoever gains under a view has seen everybody else's record show that same view,
    fence passed, or passes it before that join returns, it drops everything first.
 5. **Custody** (DESIGN 4.6: windows, exactly once). A member that loses slots publishes a *claim*:
    "every window of these slots that starts before ``through`` is mine" (or that it has never
-   worked one). It carries the claim,
-   with the same ``through``, until it sees the new owner's record marked ``settled`` with the view
-   that both have applied: the mark is published, and confirmed, before the new owner acts, so
-   custody changes hands in exactly one write. Whoever gains a slot takes the latest claim on it
-   in the reading that let it gain. Views that some acked and others skipped need no special
-   case: a member that never settled never had custody, so the claim of the one before it stands.
-   Where nobody live claims a slot its custodian crashed, and the gain says so.
+   worked one). It carries the claim, with the same ``through``, until it sees the new owner's
+   *mark*: a list of the slots that it ``took``, or ``settled``, all that its view gives it. The
+   mark is published, and confirmed, before the new owner acts, so custody changes hands in exactly
+   one write. Whoever gains a slot takes the latest claim on it in the reading that let it gain.
+   Views that some acked and others skipped need no special case: a member that never marked a slot
+   never had custody, so the claim of the one before it stands. A claim that its author has dropped
+   can still stand in its record, and an heir would believe it: hence "no claim" in rule 2. Where
+   nobody live claims a slot its custodian crashed, and the gain says so.
+6. **Strangers** (`founding.py` has the rule). Of members that differ in ring, ttl or mode, those
+   whose parameters were founded first define the group. The others stand aside: one that has
+   never settled raises :class:`GroupMismatch`; one that has drops everything, as for a view that
+   gives it nothing, publishes null as ``applied``, and waits until the strangers are gone.
+   Whoever defines the group gains only while no stranger shows anything but null: whatever a
+   stranger has applied, it may hold slots by it.
 
 Terms: *target*, the view of the latest reading; *acked*, the last view whose publish was confirmed.
 """
@@ -46,8 +58,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
+from hashring.claims import checked_most, merged, oldest_pair
 from hashring.driver import Reading
 from hashring.errors import BadRecord, GroupMismatch
+from hashring.founding import Parameters, earliest, judge
 from hashring.ring import HashRing, SlotSet
 from hashring.view import Claim, Member, View, check_meta
 
@@ -79,11 +93,11 @@ TRANSITIONS: Mapping[tuple[str, str], str] = MappingProxyType(
         ("joining", "fenced"): "acked, but no heartbeat is confirmed",
         ("joining", "draining"): "asked to leave",
         ("settling", "settled"): "the gate let us gain",
-        ("settling", "joining"): "the lease is lost",
+        ("settling", "joining"): "the lease is lost, or strangers define the group",
         ("settling", "fenced"): "0.9 ttl without a heartbeat",
         ("settling", "draining"): "asked to leave",
         ("settled", "settling"): "a new view",
-        ("settled", "joining"): "the lease is lost",
+        ("settled", "joining"): "the lease is lost, or strangers define the group",
         ("settled", "fenced"): "0.9 ttl without a heartbeat",
         ("settled", "draining"): "asked to leave",
         ("fenced", "settled"): "a heartbeat: the lease never ended",
@@ -96,7 +110,12 @@ TRANSITIONS: Mapping[tuple[str, str], str] = MappingProxyType(
 """Every change of :meth:`Handoff.state`, with its cause. The simulator refuses any other, and the
 diagram in the documentation is drawn from it. ``left`` can also follow each at once."""
 
-_MAX_BATCHES = 32
+MAX_CLAIMS = 32
+"""The most claims that a member publishes, and gains that it remembers, where it is not told."""
+
+_MAX_KNOWN = 64
+"""Views that a member remembers, to tell what another holds who still shows one of them. One that
+it no longer knows costs a wait and no safety."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -201,6 +220,8 @@ class Handoff:
         weight: 0 holds nothing.
         mode: ``"exclusive"``, or ``"eager"``: take slots without waiting for the others.
         meta: what the user publishes; :meth:`change_meta` replaces it.
+        max_claims: the most claims to publish, from 2 to 64. More are merged, which may repeat a
+            window and loses none.
     """
 
     def __init__(
@@ -213,6 +234,7 @@ class Handoff:
         weight: float = 1.0,
         mode: str = "exclusive",
         meta: Mapping[str, Any] = MappingProxyType({}),
+        max_claims: int = MAX_CLAIMS,
     ) -> None:
         self.member = member
         self._incarnations = iter(incarnations)
@@ -222,6 +244,9 @@ class Handoff:
         self.weight = weight
         self.mode = mode
         self.meta = meta
+        self._max_claims = checked_most(max_claims)
+        self._parameters = Parameters(spec, ttl, mode)
+        self._nobody = View((), spec, ttl)  # what a member that stands aside turns to
         self._nothing = SlotSet.empty(HashRing.from_spec({}, spec).universe)
 
         # The lease.
@@ -235,9 +260,14 @@ class Handoff:
         self._acked: View | None = None
         self._acked_at = 0  # the event number at which the publish of `acked` returned
         self._settled: View | None = None
+        self._known: dict[str, View] = {}  # the views that this member can tell the tables of
+        self._candidates: tuple[View, ...] | None = None  # views computed from the last records
         self._held = self._nothing
         self._losing: list[_Losing] = []
         self._gaining: tuple[Batch, ...] = ()
+        self._took = self._nothing  # the slots that the next record's mark names
+        self._marked = self._nothing  # those that the record in the store is known to name
+        self._waiting_for: Mapping[str, SlotSet] = {}
         self._since: list[Batch] = []
         self._claims: list[Claim] = []
         self._through: float | None = None
@@ -247,7 +277,12 @@ class Handoff:
         self._events = 0
         self._publishing: View | None = None
         self._unconfirmed = False  # a publish was asked for and has not been confirmed
-        self._belongs = False  # has settled in this lease: the group has our ring and ttl
+        self._has_settled = False  # in any lease: from then on no stranger's parameters end us
+        self.founded: float | None = None
+        self._founding: float | None = None  # what the next record says
+        self._said_founding: float | None = None
+        self._published_founding: float | None = None
+        self._stands_aside = ""  # why, where strangers define the group
         self._draining = False
         self._drain_published = False
         self._said_draining = False  # the record in flight says so
@@ -262,6 +297,7 @@ class Handoff:
         self._parsed: dict[str, tuple[bytes, Member | None]] = {}
         self.members: Mapping[str, Member] = {}
         self.problems: Mapping[str, str] = {}
+        self.strangers: Mapping[str, str] = {}
 
     # ---- what a caller may ask -------------------------------------------------------------
 
@@ -281,6 +317,18 @@ class Handoff:
         if now >= self._deadline:
             return self._nothing
         return self._held | self.losing
+
+    @property
+    def strangers_in_the_way(self) -> Mapping[str, str]:
+        """The strangers that keep this member from what it should hold, and how each differs."""
+        if self._stands_aside:
+            return self.strangers
+        return {id: self.strangers[id] for id in self._waiting_for if id in self.strangers}
+
+    @property
+    def stands_aside(self) -> bool:
+        """Whether strangers define the group, so that this member waits and holds nothing."""
+        return bool(self._stands_aside)
 
     @property
     def losing(self) -> SlotSet:
@@ -316,6 +364,15 @@ class Handoff:
     def applied(self) -> View | None:
         """The view that the store is known to have in this member's record."""
         return self._acked
+
+    @property
+    def waiting_for(self) -> Mapping[str, SlotSet]:
+        """Whose act must end before this member gains what the view gives it, and of which slots.
+
+        By the latest reading. This member itself is named where its own cycle keeps it from
+        acking; one whose record cannot be read, or whose view is unknown, may hold all of them.
+        """
+        return self._waiting_for
 
     @property
     def since(self) -> Sequence[Batch]:
@@ -374,6 +431,7 @@ class Handoff:
         self._acked_at = self._events
         self._drain_published = self._said_draining
         self._published_meta = self._said_meta
+        self._published_founding = self._said_founding
 
     def heartbeat_begins(self) -> int:
         """Return a token for :meth:`heartbeat_confirmed`."""
@@ -404,11 +462,14 @@ class Handoff:
         self._losing.clear()
         self._claims.clear()
         self._gaining = ()
+        self._took = self._marked = self._nothing
+        self._waiting_for = {}
         self._since.clear()
         self._gained.clear()
         self._pins.clear()
         self._acked = self._settled = self._target = self._publishing = None
-        self._unconfirmed = self._belongs = False
+        self._unconfirmed = False
+        self._founding = self.founded
         self._deadline = -math.inf
         self._lease += 1
 
@@ -447,12 +508,13 @@ class Handoff:
             worked: this member has started a window of some stream.
 
         Raises:
-            GroupMismatch: this member's ring, ttl or mode differs from the group's. It has never
-                held anything then; the caller leaves.
+            GroupMismatch: this member's ring, ttl or mode differs from the group's, and it has
+                never settled. It has never held anything then; the caller leaves.
         """
         self._events += 1
         self._reading, self._token = reading, token
         self._must_wait = None
+        self._waiting_for = {}
         if self.has_left:
             return
         self._parse(reading)
@@ -464,17 +526,19 @@ class Handoff:
             # A join whose outcome was unknown has landed; or the driver called the lease lost
             # before the store did. What counts is that our incarnation's record is there.
             self._back_in_store(now)
-        if self._draining or _is_young(reading, self.ttl):
+        young = _is_young(reading, self.ttl)
+        if self._draining or young:
             self._give_up_gaining()
-        self._must_wait = self._mismatched()
-        if self._must_wait is None and _is_young(reading, self.ttl):
+        self._look_at_strangers(young)
+        if young:
             self._must_wait = Wait(
                 "the store may have forgotten members: standing still",
                 seconds=max(0.01, self.ttl - reading.memory_age),
             )
         self._see_marks()
         if self._must_wait is None:
-            self._turn_to(self._view_of_members(), wall, worked)
+            view = self._nobody if self._stands_aside else self._view_of_members()
+            self._turn_to(view, wall, worked)
 
     def decide(
         self,
@@ -498,7 +562,6 @@ class Handoff:
         if self._gaining and self._is_old(now):
             # The mark's outcome is unknown, and it may not be repeated on a lease this old.
             self._give_up_gaining()
-            self._settled = None
         if not self._in_store:
             return self._record_gone(self._reading, now)
         announce = self._draining and not self._drain_published
@@ -508,18 +571,23 @@ class Handoff:
         self._finish_losing(owed)
         target = self._target
         if self._losing:
+            missing = self._missing()
+            self._waiting_for = {self.member: missing} if missing else {}
             if announce:
                 return self._publish(self._acked)
             return Wait("a cycle or window in hand still works what is lost", local=True)
+        if self._stands_aside:
+            return self._stand_aside(announce)
         # A publish whose outcome is unknown is repeated until one is confirmed: until then the
         # store may show either view, and what is held is a subset of what both allow.
         if self._acked != target or self._unconfirmed or announce:
-            if self.mode == "eager":
+            # Not with the first view: a null must mean for strangers that nothing is held.
+            if self.mode == "eager" and self._acked is not None and not self.strangers:
                 self._gain_eagerly(wall)
             return self._publish(target)
         if self._draining and self._nobody_awaits_us():
             return Leave(handed_over=True)
-        if self._settled != target or self._gaining or self._regains():
+        if self._settled != target or self._gaining or self._missing() or self._is_awaited():
             return self._try_to_gain(self._token, now, wall)
         if self.meta is not self._published_meta:
             # Last of all: it delays no hand-over, and the record says nothing new but this.
@@ -531,10 +599,14 @@ class Handoff:
         self._events += 1
         self._drain_published = self._said_draining
         self._published_meta = self._said_meta
+        self._published_founding = self._said_founding
         self._unconfirmed = False
+        self._marked = self._took
         if self._publishing != self._acked:
             self._acked = self._publishing
             self._acked_at = self._events
+        if self._settled is not None and self._settled == self._acked:
+            self.founded = self._founding
         if self._gaining:
             # The mark is in the store: custody has changed hands, and the slots are ours.
             for batch in self._gaining:
@@ -571,7 +643,7 @@ class Handoff:
         if self._draining and not forgotten:
             # Nothing left to hand over: whoever comes finds no record of ours.
             return Leave()
-        if self._acked is None and not self._held and not self._losing and self._lease == 0:
+        if self._acked is None and self._lease == 0 and not self._has_settled:
             return self._join()  # The very first join, whose outcome was unknown.
         self._rejoining = forgotten
         if not self._rejoining:
@@ -599,42 +671,41 @@ class Handoff:
             parsed[id] = (record, member)
             members[id] = member
         if parsed.keys() != self._parsed.keys() or members != self.members:
-            self._view = None
+            self._view = self._candidates = None
         self._parsed = parsed
         self.members = members
         self.problems = problems
 
-    def difference(self, member: Member) -> str | None:
-        """Return how a member's ring, ttl or mode differs from this one's; ``None``: not at all."""
-        if member.ring != self.spec:
-            return f"ring {member.ring!r:.200} where this member has {self.spec!r}"
-        if member.ttl != self.ttl:
-            return f"ttl {member.ttl} where this member has {self.ttl}"
-        if member.handoff != self.mode:
-            return f"handoff {member.handoff!r} where this member has {self.mode!r}"
-        return None
+    def _look_at_strangers(self, young: bool) -> None:
+        """Find out who defines the group; raise where that is none of ours and we never settled."""
+        verdict = judge(self.members.values(), self._parameters)
+        self.strangers = verdict.differences
+        self._stands_aside = ""
+        first = verdict.first
+        if first is None:
+            return
+        difference = verdict.differences[first.id]
+        if not self._has_settled and (verdict.is_founded or not young):
+            raise mismatch(first.id, difference)
+        self._stands_aside = (
+            f"member {first.id!r:.200} has {difference} and defines the group: standing aside "
+            "until it has left"
+        )
 
-    def _mismatched(self) -> Wait | None:
-        """Raise where this member is the odd one; return a Wait where the other one is."""
-        if self._belongs:
-            return None  # The group is ours: a newcomer that differs raises and leaves.
-        for other in self.members.values():
-            difference = self.difference(other)
-            if difference is None:
-                continue
-            if other.applied is not None or other.id < self.member:
-                raise GroupMismatch(
-                    f"member {other.id!r:.200} of the group has {difference}; all members of a "
-                    "group need the same ring, ttl and handoff: give this one the group's, or "
-                    "another group"
-                )
-            return Wait(f"member {other.id!r:.200} has {difference} and must leave first")
-        return None
+    def _stand_aside(self, announce: bool) -> Action:
+        """Nothing is in hand any more: have the store say so, and wait for the strangers' end."""
+        if self._acked is not None or self._unconfirmed or announce:
+            return self._publish(None)
+        if self._draining:
+            return Leave()
+        if self.meta is not self._published_meta:
+            return self._publish(None)
+        return Wait(self._stands_aside)
 
     def _view_of_members(self) -> View:
         if self._view is not None and self._view[0] == self._draining:
             return self._view[1]
-        same = [member for member in self.members.values() if self.difference(member) is None]
+        same = [member for member in self.members.values() if member.id not in self.strangers]
         if self._draining:
             # Our own record may not say so yet.
             same = [member for member in same if member.id != self.member]
@@ -648,8 +719,10 @@ class Handoff:
         if view == self._target:
             return
         self._target = view
+        self._learn(view)
         # A view can come back (one member came and went): the mark of its first time is void.
         self._settled = None
+        self._took = self._marked = self._nothing
         mine = view.slots(self.member)
         self._give_up_gaining()
         lost = self._held - mine
@@ -678,7 +751,10 @@ class Handoff:
                     for batch in self._gaining
                 ]
             )
+            for batch in self._gaining:
+                self._took = self._took - batch.slots
             self._gaining = ()
+            self._settled = None
 
     def _lower_throughs(self, yielded: Sequence[tuple[float, SlotSet]]) -> None:
         """Hand over begun windows that nobody here will start any more."""
@@ -728,7 +804,7 @@ class Handoff:
                 for batch in self._since
                 if not batch.slots <= claim.slots
             ]
-        self._claims = _merged(self._claims)
+        self._claims = merged(self._claims, self._max_claims)
 
     def _without_claims(self, slots: SlotSet) -> None:
         self._claims = [
@@ -744,11 +820,12 @@ class Handoff:
             if not known.slots <= batch.slots
         ]
         self._since.append(batch)
-        if len(self._since) > _MAX_BATCHES:
-            # The two oldest are long past every window's start: which is which matters no more.
-            first, second, *rest = sorted(self._since, key=lambda known: known.through)
-            merged = Batch(first.slots | second.slots, first.through, first.certain)
-            self._since = [merged, *rest]
+        if len(self._since) > self._max_claims:
+            pair = oldest_pair([(known.through, known.certain) for known in self._since])
+            first, second = (self._since[place] for place in pair)
+            both = Batch(first.slots | second.slots, first.through, first.certain)
+            rest = [known for known in self._since if known is not first and known is not second]
+            self._since = [both, *rest]
 
     # ---- rule 2: gain last -----------------------------------------------------------------
 
@@ -760,47 +837,140 @@ class Handoff:
         """Whether a reading began after the publish of ``applied`` had returned."""
         return token > self._acked_at
 
-    def _lets_us_gain(self, member: Member, view: View) -> bool:
-        """Whether a record shows that its member holds nothing that the view gives to us."""
-        return member.applied is None or member.applied == view.id
+    def _learn(self, view: View) -> None:
+        self._known.pop(view.id, None)
+        self._known[view.id] = view
+        while len(self._known) > _MAX_KNOWN:
+            del self._known[next(iter(self._known))]
 
-    def _regains(self) -> bool:
-        """Whether the view gives us slots that we dropped for another that came and went."""
-        return self._target is not None and not (self._target.slots(self.member) <= self._held)
+    def _view_named(self, id: str) -> View | None:
+        """Return the view with this id: one seen before, or computed from the records at hand."""
+        known = self._known.get(id)
+        if known is not None:
+            return known
+        if self._candidates is None:
+            self._candidates = self._computed_views()
+        for view in self._candidates:
+            if view.id == id:
+                self._learn(view)
+                return view
+        return None
+
+    def _computed_views(self) -> tuple[View, ...]:
+        """Return what the others may have seen before: the group without us, without those that
+        have acked nothing yet, and with those that drain.
+        """
+        everybody = [member for id, member in self.members.items() if id not in self.strangers]
+        acked = [member for member in everybody if member.applied is not None]
+        views = []
+        for present in (everybody, acked):
+            for others in (present, [member for member in present if member.id != self.member]):
+                staying = [dataclasses.replace(member, draining=False) for member in others]
+                views += [View.of(group, self.spec, self.ttl) for group in (others, staying)]
+        return tuple(views)
+
+    def _may_hold(self, member: Member, wanted: SlotSet) -> SlotSet:
+        """Return those of the slots that this member may hold, by its record, or whose custody a
+        claim in it leaves in doubt.
+        """
+        assert self._target is not None
+        if member.applied is None:
+            return self._nothing
+        if member.id in self.strangers:
+            # Its view is of another ring. All that is known is that without weight it owns nothing.
+            return wanted if member.weight else self._nothing
+        if member.applied == self._target.id or self.mode == "eager":
+            return self._nothing
+        view = self._view_named(member.applied)
+        if view is None or not member.speaks_claims:
+            return wanted
+        held = view.slots(member.id) & wanted
+        for claim in member.claims:
+            held = held | (claim.slots & wanted)
+        return held
+
+    def _holders_of(self, wanted: SlotSet) -> dict[str, SlotSet]:
+        """Return who may still hold some of the slots, by the latest reading, and which."""
+        found = dict.fromkeys(self.problems if self.mode != "eager" else (), wanted)
+        for member in self.members.values():
+            if member.id != self.member:
+                held = self._may_hold(member, wanted)
+                if held:
+                    found[member.id] = held
+        return found
+
+    def _missing(self) -> SlotSet:
+        """Return what the view gives us and we neither hold nor are about to."""
+        if self._target is None:
+            return self._nothing
+        missing = self._target.slots(self.member) - self._held
+        for batch in self._gaining:
+            missing = missing - batch.slots
+        return missing
 
     def _try_to_gain(self, token: int, now: float, wall: float) -> Action:
         view = self._target
         assert view is not None
+        missing = self._missing()
+        if missing:
+            self._waiting_for = self._holders_of(missing)
+            if self._is_old(now):
+                return Wait("the lease is too old to gain on: a heartbeat must be confirmed first")
+            if not self._is_fresh(token):
+                return Wait("the reading began before the view was acked", seconds=0.0)
+        gain = missing
+        for slots in self._waiting_for.values():
+            gain = gain - slots
+        if not self._waiting_for:
+            self._settled = view
+            self._has_settled = True
+            self._found(wall, owns=bool(view.slots(self.member)))
+        is_told = self._founding == self._published_founding
+        if not gain and not self._gaining and is_told and not self._is_awaited():
+            return self._waiting() if self._waiting_for else Wait("settled")
         if self._is_old(now):
-            return Wait("the lease is too old to gain on: a heartbeat must be confirmed first")
-        if not self._is_fresh(token):
-            return Wait("the reading began before the view was acked", seconds=0.0)
+            return Wait("the lease is too old to mark on: a heartbeat must be confirmed first")
+        self._gaining += tuple(self._batches(gain, wall))
+        self._took = self._held
+        for batch in self._gaining:
+            self._took = self._took | batch.slots
+        return self._publish(view)
+
+    def _waiting(self) -> Wait:
+        foreign = sorted(self._waiting_for.keys() & self.strangers.keys())
+        if foreign:
+            return Wait(
+                f"waiting for {len(foreign)} members that differ to leave: "
+                f"{', '.join(foreign[:5])} ({self.strangers[foreign[0]]})"
+            )
         if self.problems:
             names = ", ".join(sorted(self.problems))
             return Wait(f"members whose records cannot be read may hold anything: {names:.500}")
-        behind = sorted(
-            member.id for member in self.members.values() if not self._lets_us_gain(member, view)
-        )
-        if behind:
-            return Wait(f"waiting for {len(behind)} members to ack: {', '.join(behind[:5])}")
-        mine = view.slots(self.member)
-        gain = mine - self._held
-        self._settled = view
-        self._belongs = True
-        if not gain and not self._is_awaited(mine):
-            return Wait("settled")
-        for batch in self._gaining:
-            # A mark of unknown outcome: the claims that it answers may be gone from the records.
-            gain = gain - batch.slots
-        self._gaining += tuple(self._batches(gain, wall))
-        return self._publish(view)
+        names = ", ".join(sorted(self._waiting_for)[:5])
+        return Wait(f"waiting for what {len(self._waiting_for)} members may still hold: {names}")
+
+    def _found(self, wall: float, *, owns: bool) -> None:
+        """Say with the mark when these parameters were founded: now, if nobody knows better."""
+        known = earliest(self.members.values(), self._parameters)
+        if self.founded is not None:
+            known = min(known, self.founded)
+        if known < math.inf:
+            self.founded = self._founding = known
+        elif owns:
+            self._founding = wall
+
+    def _others(self) -> list[Member]:
+        """Return the other members of our parameters: a stranger's slots are none of this ring."""
+        return [
+            member
+            for member in self.members.values()
+            if member.id != self.member and member.id not in self.strangers
+        ]
 
     def _batches(self, gain: SlotSet, wall: float) -> Iterable[Batch]:
         """Find each slot's latest claim among the live records and our own."""
-        claims = list(self._claims)
-        for member in self.members.values():
-            if member.id != self.member:
-                claims.extend(member.claims)
+        others = self._others()
+        claims = [*self._claims, *(claim for member in others for claim in member.claims)]
         for claim in sorted(claims, key=lambda claim: claim.through, reverse=True):
             part = gain & claim.slots
             if part:
@@ -809,12 +979,9 @@ class Handoff:
                 gain = gain - part
         # A member of another make may publish `through` alone: its slots by the table without us.
         plain = [
-            member
-            for member in self.members.values()
-            if not member.speaks_claims and member.through is not None
+            member for member in others if not member.speaks_claims and member.through is not None
         ]
         if plain and gain:
-            others = [member for member in self.members.values() if member.id != self.member]
             before = View.of(
                 (dataclasses.replace(member, draining=False) for member in others),
                 self.spec,
@@ -828,24 +995,39 @@ class Handoff:
         if gain:
             yield Batch(gain, wall, certain=False)
 
-    def _is_awaited(self, mine: SlotSet) -> bool:
-        """Whether some member still carries a claim on what is ours, and so awaits our mark."""
+    def _is_awaited(self) -> bool:
+        """Whether some member carries a claim on what we hold, and so awaits a mark of ours."""
+        held = self._held - self._marked
         return any(
-            not claim.slots.isdisjoint(mine)
-            for member in self.members.values()
-            if member.id != self.member
-            for claim in member.claims
+            not claim.slots.isdisjoint(held) for member in self._others() for claim in member.claims
         )
 
     def _see_marks(self) -> None:
-        """Drop the claims whose slots have a new custodian: its mark names the view we applied."""
-        if not self._claims or self._acked is None:
-            return
+        """Drop the claims on slots that another's mark names: they have a new custodian.
+
+        A mark is never older than our claim: when we gained the slot, nobody's record gave it to
+        anybody else. A mark can be gone before we look, where its author has lost the slot in
+        turn; then its own claim, which begins later, is there.
+        """
         for member in self.members.values():
-            if member.id == self.member or member.applied != self._acked.id:
-                continue
-            if member.settled == self._acked.id or not member.speaks_claims:
-                self._without_claims(self._acked.slots(member.id))
+            if self._claims and member.id != self.member:
+                self._without_claims(self._marked_by(member))
+                for theirs in member.claims:
+                    for ours in self._claims:
+                        if ours.through < theirs.through:
+                            self._without_claims(ours.slots & theirs.slots)
+
+    def _marked_by(self, member: Member) -> SlotSet:
+        """Return the slots that a record marks as taken over."""
+        if member.took is not None:
+            return member.took
+        if not member.speaks_claims:
+            same = self._acked is not None and member.applied == self._acked.id
+            return self._acked.slots(member.id) if same and self._acked else self._nothing
+        if member.settled is None or member.settled != member.applied:
+            return self._nothing
+        view = self._view_named(member.settled)
+        return self._nothing if view is None else view.slots(member.id)
 
     def _nobody_awaits_us(self) -> bool:
         """Whether the rest have gained what this draining member gave up."""
@@ -864,14 +1046,30 @@ class Handoff:
             self._gained.extend(batches)
         self._claims.clear()
         self._settled = self._target
-        self._belongs = True
+        self._took = self._held
+        self._has_settled = True
+        self._found(wall, owns=bool(self._target.slots(self.member)))
 
     # ---- the record ------------------------------------------------------------------------
 
     def _record(self, applied: View | None) -> bytes:
         self._said_draining = self._draining
         self._said_meta = self.meta
+        self._said_founding = self._founding
+        while True:
+            try:
+                return self._record_with_claims(applied)
+            except BadRecord:
+                # Too large: with half of the claims it may fit. With none the next owners take
+                # this member for one that crashed, which costs less than no hand-over at all.
+                fewer = merged(self._claims, len(self._claims) // 2)
+                if not self._claims:
+                    raise
+                self._claims = fewer if len(fewer) < len(self._claims) else []
+
+    def _record_with_claims(self, applied: View | None) -> bytes:
         settled = self._settled if self._settled == applied else None
+        took = self._took if self._took and settled is None and applied == self._target else None
         return Member(
             id=self.member,
             incarnation=self.incarnation,
@@ -883,7 +1081,9 @@ class Handoff:
             draining=self._draining,
             handoff=self.mode,
             settled=None if settled is None else settled.id,
+            took=took,
             claims=tuple(self._claims),
+            founded=self._founding,
             meta=self.meta,
         ).to_json()
 
@@ -901,22 +1101,10 @@ def _is_young(reading: Reading, ttl: float) -> bool:
     return not reading.memory_age >= ttl
 
 
-def _merged(claims: Sequence[Claim]) -> list[Claim]:
-    """Keep few claims: those with one ``through`` are one, and the oldest give up precision.
-
-    They take the earlier ``through``: rather a repeat than a gap.
-    """
-    by_through: dict[float, SlotSet] = {}
-    for claim in claims:
-        if not claim.slots:
-            continue
-        known = by_through.get(claim.through)
-        by_through[claim.through] = claim.slots if known is None else known | claim.slots
-    merged = sorted(
-        (Claim(through, slots) for through, slots in by_through.items()),
-        key=lambda claim: claim.through,
+def mismatch(id: str, difference: str) -> GroupMismatch:
+    """Return the error for a member whose parameters are not the group's."""
+    return GroupMismatch(
+        f"member {id!r:.200} of the group has {difference}; all members of a "
+        "group need the same ring, ttl and handoff: give this one the group's, or "
+        "another group"
     )
-    while len(merged) > _MAX_BATCHES:
-        first, second, *rest = merged
-        merged = [Claim(first.through, first.slots | second.slots), *rest]
-    return merged

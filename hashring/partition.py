@@ -22,8 +22,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, Self, TypeVar
 
-from hashring import clock
-from hashring.cycle import Cycle, Cycles, Token
+from hashring import clock, ending, outage
+from hashring.cycle import Cycle, CycleBlock, Cycles, Token
 from hashring.driver import Driver, DriverURL, Reading, load
 from hashring.errors import (
     BadArgument,
@@ -34,7 +34,9 @@ from hashring.errors import (
     LeaseLost,
     MemberExists,
 )
-from hashring.handoff import Handoff, Join, Leave, Publish, Wait
+from hashring.founding import Parameters, judge
+from hashring.handoff import Handoff, Join, Leave, Publish, Wait, mismatch
+from hashring.notes import Notes, Signal
 from hashring.ring import HashRing, SlotSet
 from hashring.view import Member
 from hashring.windows import (
@@ -43,6 +45,8 @@ from hashring.windows import (
     can_yield,
     checked_interval,
     checked_on_crash,
+    follow_clock,
+    label_time,
     newest_start,
     owed_by,
     yielded_by,
@@ -67,8 +71,21 @@ _GATHER = 0.001
 """Seconds to gather changes for each member of a crowd: n members' n acks are then read a few
 times by each, not n times."""
 
+_NAME_AGAIN = 30.0
+"""Seconds between two lines in the log about strangers: one that retries comes under new names."""
+
+_LOOK = 0.1
+"""Seconds between two looks, while a drain waits, at whether there is sense in it."""
+
+_REFUSALS = ("the lease is lost", "the member's id is taken")
+
 _SLICE = 0.05
 """The longest single wait in the store, in seconds, so that a drain or a leave is soon noticed."""
+
+
+def _is_owned(lock: threading.RLock) -> bool:
+    """Whether the calling thread holds this lock."""
+    return bool(lock._is_owned())  # type: ignore[attr-defined]
 
 
 def _new_incarnations() -> Iterator[str]:
@@ -162,6 +179,7 @@ def join(
         ),
         heartbeat=heartbeat,
     )
+    partition._joined_at = ending.caller()
     partition._begin()
     return partition
 
@@ -215,7 +233,8 @@ class Partition:
         self._handoff = handoff
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
-        self._wake = threading.Event()
+        self._notes = Notes()
+        self._wake = self._notes.wake
         self._stopping = False
         self._ended = threading.Event()
         self._streams: dict[str, Stream] = {}
@@ -223,17 +242,32 @@ class Partition:
         self._threads: list[threading.Thread] = []
         self._pid = os.getpid()
         self._failure: HashringError | None = None
-        self._beat_now = threading.Event()
+        self._beat_now = Signal()
         self._last_problem = ""
+        self._strangers: frozenset[str] = frozenset()  # those that were named in the log
+        self._clock = clock.Steps(handoff.ttl)
+        self._clock.look_now()
+        self._named_again = 0.0  # when more of them may be
         self._finished = False
+        self._gone = threading.Event()  # the store has been told, and the connections are closed
+        self._drop_by: float | None = None  # dropped: when to end, handed over or not
+        self._drop_warning: Warning | None = None
         self._handed_over = False
         self._refused_since: float | None = None  # MemberExists ever since
         self._loops: weakref.WeakSet[Cycles] = weakref.WeakSet()
-        self._running: dict[int, tuple[Cycle, int]] = {}  # by number: the cycle and its thread
+        # By number: the cycle and its thread. Weakly, as all here: see `_for_threads`.
+        self._running: dict[int, tuple[weakref.ref[Cycle], int]] = {}
+        self._finalizer: weakref.finalize[..., Partition] | None = None
+        self._joined_at = ""  # the caller's file and line
         self.group = group
         self.member = handoff.member
         self.ttl = handoff.ttl
         self._heartbeat_pause = min(self.ttl / 3, math.inf if heartbeat is None else heartbeat)
+        self._outage = outage.of_store(str(driver.url))
+        name = f"{group}: {handoff.member}"
+        self._sources = (f"{name}: no heartbeat", f"{name}: no reading")
+        self._refusals = outage.Outage(name, "the store refused", "is accepted again")
+        self._defects = outage.Outage(name, "a defect of the driver", "works again")
 
     # ---- what a caller may ask -------------------------------------------------------------
 
@@ -276,8 +310,27 @@ class Partition:
 
     @property
     def problems(self) -> Mapping[str, str]:
-        """Why a live record cannot be read, by member id; nobody gains while there is one."""
-        return MappingProxyType(dict(self._handoff.problems))
+        """Which members keep this one from its slots, by id, and why.
+
+        A live record that cannot be read: nobody gains while there is one. A member with another
+        ring, ttl or handoff: this one waits for its end.
+        """
+        handoff = self._handoff
+        strangers = {
+            id: f"member {id!r:.200} has {difference}"
+            for id, difference in handoff.strangers_in_the_way.items()
+        }
+        return MappingProxyType({**strangers, **handoff.problems})
+
+    @property
+    def waiting_for(self) -> Mapping[str, SlotSet]:
+        """Whose act must end before this member gains what the view gives it: slots by member id.
+
+        Empty where nothing is missing. By the latest reading. A member is named with the slots
+        that it may still hold; with all that are missing where its record cannot be read or shows
+        a view that nobody here knows; and this member itself, where its own cycle is in the way.
+        """
+        return MappingProxyType(dict(self._handoff.waiting_for))
 
     @property
     def view_id(self) -> str | None:
@@ -301,6 +354,16 @@ class Partition:
     def deadline(self) -> float:
         """The fence, in seconds on ``CLOCK_BOOTTIME``."""
         return self._handoff.deadline
+
+    @property
+    def clock_steps(self) -> int:
+        """How often the wall clock has stepped by more than ``ttl``, since this member joined."""
+        return self._clock.count
+
+    @property
+    def clock_step(self) -> float | None:
+        """By how many seconds it stepped last, negative where it was back; ``None``: never."""
+        return self._clock.latest
 
     def publish_meta(self, meta: Mapping[str, Any]) -> None:
         """Replace the ``meta`` in this member's record, without delaying any hand-over.
@@ -380,20 +443,18 @@ class Partition:
 
     # ---- cycles ----------------------------------------------------------------------------
 
-    @contextlib.contextmanager
-    def cycle(self) -> Iterator[Cycle]:
+    def cycle(self) -> CycleBlock:
         """Pin what is held while the block runs: nobody else can hold it before the block ends.
 
         The others wait for this block, so keep it short, or leave it when ``cycle.valid`` is
         false.
         """
+        return CycleBlock(self, self._start_plain_cycle)
+
+    def _start_plain_cycle(self) -> Cycle:
         self._check_parent()
         with self._lock:
-            cycle = self._start_cycle(self.held, None, clock.wall())
-        try:
-            yield cycle
-        finally:
-            self._end(cycle)
+            return self._start_cycle(self.held, None, clock.wall())
 
     def cycles(
         self,
@@ -432,6 +493,7 @@ class Partition:
         wall = clock.wall()
         label = name if name is not None else f"every {interval!r} s"
         with self._lock:
+            self._read_notes()
             self._share_gains()
             known = self._streams.get(label)
             if known is not None and not known.closed:
@@ -453,6 +515,7 @@ class Partition:
                     since=self._handoff.since,
                     on_crash=on_crash,
                     catch_up=max(interval, self.ttl),
+                    ttl=self.ttl,
                 )
                 self._streams[label] = stream
             self._allow_catching_up()
@@ -494,7 +557,9 @@ class Partition:
         with self._changed:
             while True:
                 self._check()
+                self._look_at_clock()
                 now, wall = clock.boottime(), clock.wall()
+                follow_clock(list(self._streams.values()), wall)
                 state = self._handoff.state(now)
                 if state == "left" or stream.ending:
                     return None
@@ -506,7 +571,7 @@ class Partition:
                         due is None
                         or (
                             due.slots.isdisjoint(self._handoff.losing)
-                            and can_yield(stream, self._streams.values(), due)
+                            and can_yield(stream, list(self._streams.values()), due, wall)
                         )
                     ):
                         # What has begun and nobody here has started is the next owner's.
@@ -555,26 +620,30 @@ class Partition:
             interval=None if stream is None else stream.interval,
             late=due is not None and due.late,
         )
-        self._running[number] = (cycle, threading.get_ident())
+        self._running[number] = (weakref.ref(cycle), threading.get_ident())
         return cycle
 
     def _end(self, cycle: Cycle) -> None:
+        """End a cycle. A finaliser may run this, anywhere: no lock is taken."""
         cycle._over = True
-        if self._is_child():
+        cycle._cancel_maps()
+        self._notes.end(cycle)
+
+    def _read_notes(self) -> None:
+        """Act on what ended without the lock; the caller has it, and is no finaliser."""
+        notes = self._notes
+        if not (notes.cycles or notes.streams):
             return
-        with self._changed:
+        for _ in range(len(notes.cycles)):
+            cycle = notes.cycles.popleft()
+            if cycle._runs_calls:
+                notes.cycles.append(cycle)  # looked at again when the last of them has ended
+                continue
             self._running.pop(cycle._number, None)
             self._handoff.unpin(cycle._number)
-            self._changed.notify_all()
-        self._wake.set()
-
-    def _close_stream(self, stream: Stream) -> None:
-        if self._is_child():
-            return
-        with self._changed:
-            stream.closed = True
-            self._changed.notify_all()
-        self._wake.set()
+        while notes.streams:
+            notes.streams.popleft().closed = True
+        self._changed.notify_all()
 
     # ---- leaving ---------------------------------------------------------------------------
 
@@ -603,26 +672,55 @@ class Partition:
         if self._is_child():
             return True  # A forked child has nothing to give up.
         self.stop()
+        if self._is_within():
+            self._notes.drop()
+            return False
         seconds = 2 * self.ttl if timeout is None else min(max(0.0, timeout), threading.TIMEOUT_MAX)
         try:
-            self._end_own_cycles()
-            with self._changed:
-                if not self._handoff.has_left:
-                    self._handoff.drain()
-                    self._changed.notify_all()
-            self._wake.set()
-            self._ended.wait(seconds)
+            self._begin_drain()
+            self._wait_for_end(seconds)
         finally:
             self._finish()  # Ctrl-C in the wait too
         return self._handed_over
+
+    def _begin_drain(self) -> None:
+        self._end_own_cycles()
+        with self._changed:
+            self._read_notes()
+            if not self._handoff.has_left:
+                self._handoff.drain()
+            self._changed.notify_all()
+        self._wake.set()
+
+    def _wait_for_end(self, seconds: float) -> None:
+        """Wait until the rest have taken over, or for so long, or until there is no sense in it."""
+        deadline = clock.boottime() + seconds
+        while not self._has_nothing_to_drain():
+            left = deadline - clock.boottime()
+            if left <= 0 or self._ended.wait(min(left, _LOOK)):
+                return
+
+    def _has_nothing_to_drain(self) -> bool:
+        """Whether nothing is held, and the store that would have to be told is away."""
+        return self._store_is_away() and not self._handoff.in_hand(clock.boottime())
+
+    def _store_is_away(self) -> bool:
+        return any(self._outage.is_failing(source) for source in self._sources)
+
+    def _is_within(self) -> bool:
+        """Whether this thread cannot wait for the partition's: it is one of them, or holds their
+        lock. So it is where a finaliser leaves the ``with`` block of a collected generator.
+        """
+        return threading.current_thread() in self._threads or _is_owned(self._lock)
 
     def _end_own_cycles(self) -> None:
         thread = threading.get_ident()
         for loop in list(self._loops):
             if loop._thread == thread:
                 loop.close()
-        for cycle, owner in list(self._running.values()):
-            if owner == thread:
+        for found, owner in list(self._running.values()):
+            cycle = found()
+            if owner == thread and cycle is not None:
                 self._end(cycle)
 
     def leave(self) -> None:
@@ -631,6 +729,9 @@ class Partition:
         Not to be called from a signal handler: see :meth:`drain`.
         """
         self.stop()
+        if self._is_within() and not self._is_child():
+            self._notes.drop()
+            return
         self._finish()
 
     def _finish(self) -> None:
@@ -640,22 +741,38 @@ class Partition:
             if self._finished:
                 return
             self._finished = True
+            # Past the fence the lease has run out by the time that the store is back.
+            is_told = not (self._store_is_away() and clock.boottime() >= self._handoff.deadline)
             self._handoff.left()
+            self._ended.set()
             self._changed.notify_all()
+        if self._finalizer is not None:
+            self._finalizer.detach()
+        try:
+            self._end_threads()
+            if is_told:
+                self._driver.leave(self.group, self.member)
+        except HashringError as error:
+            log.warning("%s: %s left without telling the store: %s", self.group, self.member, error)
+        finally:
+            self._outage.forget(*self._sources)
+            try:
+                self._driver.close()
+            finally:
+                self._gone.set()
+                ending.forget(self)
+
+    def _end_threads(self) -> None:
         self._ended.set()
         self._wake.set()
         self._beat_now.set()
         for thread in self._threads:
             if thread is not threading.current_thread():
-                # Every call on the driver ends within its timeout, so this join does too.
-                thread.join()
+                # One that could not be started cannot be joined. Should it begin yet, it ends.
+                with contextlib.suppress(RuntimeError):
+                    # Every call on the driver ends within its timeout, so this join does too.
+                    thread.join()
         self._threads = []
-        try:
-            self._driver.leave(self.group, self.member)
-        except HashringError as error:
-            log.warning("%s: %s left without telling the store: %s", self.group, self.member, error)
-        finally:
-            self._driver.close()
 
     def __enter__(self) -> Self:
         return self
@@ -682,47 +799,80 @@ class Partition:
     def _begin(self) -> None:
         """Open the store, join, and start the threads; on any failure leave nothing behind."""
         driver, handoff = self._driver, self._handoff
+        tried = False
         try:
-            handoff_start = handoff.start()
+            record = handoff.start().record
             driver.open()
-            tried = False
+            # Look before joining: a member that differs need not disturb the group.
+            self._refuse_mismatch(driver.read(self.group), record)
+            tried = True
             try:
-                # Look before joining: a member that differs need not disturb the group.
-                self._refuse_mismatch(driver.read(self.group))
-                tried = True
-                driver.join(self.group, self.member, handoff_start.record)
-                handoff.joined(clock.boottime())
-                self._heartbeat()
+                driver.join(self.group, self.member, record)
             except MemberExists:
+                tried = False  # the lease is somebody else's
                 raise
-            except BaseException:
-                if tried:  # The join may have landed though its answer was lost.
-                    with contextlib.suppress(HashringError):
-                        driver.leave(self.group, self.member)
-                raise
+            handoff.joined(clock.boottime())
+            self._heartbeat()
+            self._start_threads()
         except BaseException:
-            driver.close()
+            self._undo(tried)
             raise
-        for name, target in (("heartbeat", self._beat), ("reconcile", self._reconcile)):
+
+    def _start_threads(self) -> None:
+        inner = self._for_threads()
+        for name, target in (("heartbeat", inner._beat), ("reconcile", inner._reconcile)):
             thread = threading.Thread(
                 target=target, name=f"hashring-{name}-{self.group}-{self.member}", daemon=True
             )
             self._threads.append(thread)
             thread.start()
+        self._finalizer = weakref.finalize(self, self._notes.drop)
+        self._finalizer.atexit = False  # `ending` does that, and has the time to hand over
+        ending.expect(inner)
 
-    def _refuse_mismatch(self, reading: Reading) -> None:
+    def _undo(self, tried: bool) -> None:
+        """Leave nothing of a join that failed: no thread, no lease, no connection."""
+        try:
+            with self._lock:
+                self._handoff.left()
+            self._end_threads()
+            if tried:  # The join may have landed though its answer was lost.
+                self._driver.leave(self.group, self.member)
+        except Exception as error:
+            log.warning(
+                "%s: %s could not take back a join that failed, so its lease has to run out: %s",
+                self.group,
+                self.member,
+                error,
+            )
+        finally:
+            ending.forget(self)
+            self._outage.forget(*self._sources)
+            with contextlib.suppress(Exception):  # what is raised is why the join failed
+                self._driver.close()
+
+    def _for_threads(self) -> Partition:
+        """Return another object with the very same attributes, for the threads.
+
+        They hold that one. The one that `join` returns is held by its user alone, and by the loops
+        and cycles that it gave out, so it is finalised when the last of them is dropped. Nothing
+        among the attributes may refer to it.
+        """
+        inner = object.__new__(type(self))
+        inner.__dict__ = self.__dict__
+        return inner
+
+    def _refuse_mismatch(self, reading: Reading, own: bytes) -> None:
+        members = {self.member: Member.from_json(self.member, own)}
         for id, record in reading.records.items():
-            try:
-                other = Member.from_json(id, record)
-            except BadRecord:
-                continue
-            difference = self._handoff.difference(other)
-            if difference is not None and other.applied is not None:
-                raise GroupMismatch(
-                    f"group {self.group!r}: member {id!r:.200} has {difference}; all members of a "
-                    "group need the same ring, ttl and handoff: give this one the group's, or "
-                    "join another group"
-                )
+            with contextlib.suppress(BadRecord):
+                members.setdefault(id, Member.from_json(id, record))
+        handoff = self._handoff
+        parameters = Parameters(handoff.spec, handoff.ttl, handoff.mode)
+        verdict = judge(members.values(), parameters)
+        first = verdict.first
+        if first is not None and (verdict.is_founded or first.applied is not None):
+            raise mismatch(first.id, verdict.differences[first.id])
 
     def _heartbeat(self) -> None:
         with self._lock:
@@ -750,28 +900,40 @@ class Partition:
             if self._ended.is_set():
                 return
             began = clock.boottime()
+            source = self._sources[0]
             try:
                 self._heartbeat()
+                self._outage.worked(source)
+                self._defects.worked("heartbeat")
                 # From the start of the last one: its answer may have been long on the way.
                 pause = began + self._heartbeat_pause - clock.boottime()
                 continue
             except LeaseLost as error:
-                self._say("the lease is lost", error)
+                self._outage.worked(source)  # the store has answered
+                self._refusals.failed("the lease is lost", error)
             except HashringError as error:
-                self._say("no heartbeat", error)
-            except Exception:
+                self._outage.failed(source, error)
+            except Exception as error:
                 # A defect of the driver: without heartbeats the fence passes, which is safe.
-                log.exception("%s: %s: the driver's heartbeat failed", self.group, self.member)
+                self._defects.failed("heartbeat", error, trace=True)
             pause = min(1.0, self.ttl / 10, self._heartbeat_pause) * random.uniform(0.5, 1.0)  # noqa: S311
 
     def _reconcile(self) -> None:
         failures = 0
+        source = self._sources[1]
         while not self._ended.is_set():
+            if self._is_dropped():
+                break
             try:
                 self._once()
                 failures = 0
+                self._outage.worked(source)
+                for told in (*_REFUSALS, "reconciling"):
+                    self._refusals.worked(told)
+                    self._defects.worked(told)
             except LeaseLost as error:
-                self._say("the lease is lost", error)
+                self._outage.worked(source)
+                self._refusals.failed("the lease is lost", error)
                 with self._changed:
                     self._handoff.lease_lost()
                     self._changed.notify_all()
@@ -782,15 +944,40 @@ class Partition:
                 if isinstance(error, MemberExists) and self._is_replaced():
                     self._fail(error)
                     return
-                self._say(
-                    "the store refused" if isinstance(error, MemberExists) else "no store", error
-                )
+                if isinstance(error, MemberExists):
+                    self._outage.worked(source)
+                    self._refusals.failed("the member's id is taken", error)
+                else:
+                    self._outage.failed(source, error)
                 failures += 1
                 self._pause(failures)
-            except Exception:
-                log.exception("%s: %s: reconciling failed", self.group, self.member)
+            except Exception as error:
+                self._defects.failed("reconciling", error, trace=True)
                 failures += 1
                 self._pause(failures)
+        if self._drop_by is not None:
+            self._finish()  # nobody else will
+        if self._drop_warning is not None:
+            raise self._drop_warning
+
+    def _is_dropped(self) -> bool:
+        """Begin to drain once nobody has this partition in hand; return whether that is over."""
+        if not self._notes.dropped or self._finished:
+            return False
+        now = clock.boottime()
+        if self._drop_by is None:
+            self._drop_by = now + 2 * self.ttl
+            self._stopping = True
+            with self._changed:
+                self._read_notes()
+                if not self._handoff.has_left:
+                    self._handoff.drain()
+                self._changed.notify_all()
+            try:
+                ending.warn_of_drop(self.group, self.member, self._joined_at)
+            except Warning as warning:  # where the filters make errors of them
+                self._drop_warning = warning
+        return now >= self._drop_by or self._has_nothing_to_drain()
 
     def _is_replaced(self) -> bool:
         """Whether another process has had this member's id for longer than a lost lease can."""
@@ -814,9 +1001,11 @@ class Partition:
         with self._changed:
             if handoff.has_left:
                 return
+            self._read_notes()
+            self._look_at_clock()
             now = clock.boottime()
-            wall = self._label_time()
             streams = list(self._streams.values())
+            wall = label_time(streams, clock.wall())
             handoff.observe(
                 reading, token, now=now, wall=wall, worked=newest_start(streams) > -math.inf
             )
@@ -849,10 +1038,26 @@ class Partition:
         else:
             self._wait(action)
 
-    def _label_time(self) -> float:
-        """The wall clock, but never before a window that was worked: the clock may step back."""
-        newest = newest_start(self._streams.values())
-        return max(clock.wall(), math.nextafter(newest, math.inf))
+    def _look_at_clock(self) -> None:
+        """Name a step of the wall clock at once; what it means for windows is the streams' part."""
+        step = self._clock.look_now()
+        if step is None:
+            return
+        if step < 0:
+            meaning = (
+                "windows go on with the new time, and their labels repeat; a loop of which three "
+                "windows are longer than the step waits for the clock to catch up"
+            )
+        else:
+            meaning = "the windows in between are skipped"
+        log.warning(
+            "%s: %s: the wall clock has stepped %s by %.1f s: %s",
+            self.group,
+            self.member,
+            "back" if step < 0 else "forth",
+            abs(step),
+            meaning,
+        )
 
     def _wait(self, action: Wait) -> None:
         """Wait until the group may have changed, or something here has."""
@@ -867,7 +1072,8 @@ class Partition:
         if size > _CROWD:
             self._wake.wait(min(self.ttl / 10, _GATHER * size))
         longest = min(self.ttl / 4, max(0.1, min(0.5, self.ttl / 20), 0.004 * size))
-        if not self._handoff.is_settled or self.state == "draining":
+        settles = not self._handoff.is_settled and not self._handoff.stands_aside
+        if settles or self.state == "draining":
             longest = min(longest, max(0.02, 0.001 * size))
         if action.seconds is not None:
             longest = min(longest, action.seconds)
@@ -887,9 +1093,26 @@ class Partition:
         if text and text != self._last_problem:
             log.error("%s: nobody gains slots while these members live: %s", self.group, text)
         self._last_problem = text
+        self._report_strangers()
 
-    def _say(self, what: str, error: Exception) -> None:
-        log.warning("%s: %s: %s: %s", self.group, self.member, what, error)
+    def _report_strangers(self) -> None:
+        """Say once for whom this member waits, and once that it goes on."""
+        waits_for = self._handoff.strangers_in_the_way
+        strangers, now = frozenset(waits_for), clock.boottime()
+        if strangers - self._strangers and (not self._strangers or now >= self._named_again):
+            self._named_again = now + _NAME_AGAIN
+            log.error(
+                "%s: %s waits for %d members that differ to leave: %s",
+                self.group,
+                self.member,
+                len(strangers),
+                "; ".join(f"{id!r:.200} has {waits_for[id]}" for id in sorted(strangers)[:5]),
+            )
+        elif self._strangers and not strangers and self._handoff.is_settled:
+            log.warning("%s: %s goes on: those that differ have left", self.group, self.member)
+        else:
+            return  # One that comes and goes is named once, until this member has settled again.
+        self._strangers = strangers
 
     def _fail(self, error: HashringError) -> None:
         log.error("%s: %s cannot take part: %s", self.group, self.member, error)

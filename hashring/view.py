@@ -32,7 +32,9 @@ MAX_META = 64 * 1024
 _OURS = "hashring"
 """The key in ``meta`` under which the hand-off keeps its own fields."""
 
-_MAX_CLAIMS = 64
+MAX_CLAIMS = 64
+"""The most claims that a record may carry."""
+
 _MAX_ID = 4096
 
 
@@ -100,8 +102,12 @@ class Member:
         through: every window that starts before this wall-clock second is its own; or ``None``.
         draining: it is leaving with hand-over.
         handoff: ``"exclusive"`` or ``"eager"``.
-        settled: the id of the last view under which it took its slots over; ``None`` before.
+        settled: the id of the view, if it has taken over all that it gives it; else ``None``.
+        took: the slots of :attr:`applied` that it has taken over so far, where it waits for
+            others; else ``None``.
         claims: what it has lost and nobody is known to have taken over yet.
+        founded: the wall-clock second at which somebody first took slots over under its ring,
+            ttl and mode; ``None``: nobody has yet; ``-inf``: it has acked a view and cannot say.
         speaks_claims: the record carries ``settled`` and ``claims`` at all.
         meta: what the user published.
     """
@@ -116,7 +122,9 @@ class Member:
     draining: bool = False
     handoff: str = "exclusive"
     settled: str | None = None
+    took: SlotSet | None = None
     claims: tuple[Claim, ...] = ()
+    founded: float | None = None
     speaks_claims: bool = True
     meta: Mapping[str, Any] = dataclasses.field(default_factory=lambda: MappingProxyType({}))
 
@@ -126,14 +134,17 @@ class Member:
         Raises:
             BadRecord: ``meta`` is no JSON object, or the record is too large.
         """
-        ours = {
+        ours: dict[str, Any] = {
             "handoff": self.handoff,
             "settled": self.settled,
+            "took": None if self.took is None else _pack(self.took),
             "claims": [
                 [claim.through if claim.through > -math.inf else None, _pack(claim.slots)]
                 for claim in self.claims
             ],
         }
+        if self.founded != -math.inf:
+            ours["founded"] = self.founded
         check_meta(self.meta)
         record = _dumped(
             {
@@ -211,10 +222,15 @@ class Member:
         ours = meta.pop(_OURS, None)
         handoff = "exclusive"
         settled: str | None = None
+        took: SlotSet | None = None
         claims: tuple[Claim, ...] = ()
+        applied = text("applied", optional=True)
+        founded = None if applied is None else -math.inf
         if ours is not None:
             try:
-                handoff, settled, claims = _ours(ours, slot_count(ring))
+                handoff, settled, took, claims = _ours(ours, slot_count(ring))
+                if "founded" in ours:
+                    founded = _founded(ours["founded"])
             except (ValueError, TypeError, KeyError, zlib.error, binascii.Error) as error:
                 raise bad(f"has a malformed meta.{_OURS}: {type(error).__name__}") from error
         ttl = number("ttl", least=0.0)
@@ -226,12 +242,14 @@ class Member:
             weight=number("weight", least=0.0),
             ring=ring,
             ttl=ttl,
-            applied=text("applied", optional=True),
+            applied=applied,
             through=number("through", least=-math.inf, optional=True),
             draining=draining,
             handoff=handoff,
             settled=settled,
+            took=took,
             claims=claims,
+            founded=founded,
             speaks_claims=ours is not None,
             meta=MappingProxyType(meta),
         )
@@ -248,13 +266,16 @@ def slot_count(spec: str) -> int | None:
     return count if 1 < count <= 1 << 24 and count & (count - 1) == 0 else None
 
 
-def _ours(ours: Any, slots: int | None) -> tuple[str, str | None, tuple[Claim, ...]]:
+def _ours(
+    ours: Any, slots: int | None
+) -> tuple[str, str | None, SlotSet | None, tuple[Claim, ...]]:
     handoff, settled, packed = ours["handoff"], ours["settled"], ours["claims"]
+    marked = ours.get("took")  # records of the first protocol have no such field
     if handoff not in {"exclusive", "eager"}:
         raise ValueError("handoff")
     if settled is not None and not isinstance(settled, str):
         raise TypeError("settled")
-    if not isinstance(packed, list) or len(packed) > _MAX_CLAIMS:
+    if not isinstance(packed, list) or len(packed) > MAX_CLAIMS:
         raise ValueError("claims")
     claims = []
     for through, encoded in packed:
@@ -266,7 +287,18 @@ def _ours(ours: Any, slots: int | None) -> tuple[str, str | None, tuple[Claim, .
             raise ValueError("through")
         if slots is not None:
             claims.append(Claim(float(through), _unpack(encoded, slots)))
-    return handoff, settled, tuple(claims)
+    took = None if marked is None or slots is None else _unpack(marked, slots)
+    return handoff, settled, took, tuple(claims)
+
+
+def _founded(value: Any) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError("founded")
+    if not -1e300 < value < 1e300:  # a number, finite, and no larger than a float can be
+        raise ValueError("founded")
+    return float(value)
 
 
 @functools.lru_cache(maxsize=16)

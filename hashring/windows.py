@@ -9,6 +9,11 @@ the slots that its member holds, the first window that has not been started: one
 them, and one for each batch gained lately, whose windows begin where the previous owner's claim
 ends (``Batch.through``). A window that had already begun when its slots were gained comes up again
 with those slots alone.
+
+The wall clock may step. Forth: a stream skips the windows in between. Back, by little: it waits
+until the clock has caught up, and works no window twice. Back, by more than :func:`patience`: it
+goes on with the present window of the new time (:meth:`Stream.follow`), because labels that repeat
+are better than silence.
 """
 
 from __future__ import annotations
@@ -28,8 +33,11 @@ __all__ = [
     "can_yield",
     "checked_interval",
     "checked_on_crash",
+    "follow_clock",
+    "label_time",
     "newest_start",
     "owed_by",
+    "patience",
     "yielded_by",
 ]
 
@@ -40,6 +48,18 @@ window is skipped where the crashed member could have begun it by such a clock."
 
 _MOST_AHEAD = 2
 """The most windows after the present one that a previous owner is believed to have worked."""
+
+_PATIENCE = 3
+"""For how many windows at most a loop waits for a clock that has stepped back."""
+
+
+def patience(interval: float, ttl: float) -> float:
+    """Return for how many seconds at most a loop waits for a clock that has stepped back.
+
+    >>> patience(1.0, 10.0), patience(60.0, 10.0)
+    (10.0, 180.0)
+    """
+    return max(_PATIENCE * interval, ttl)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -77,6 +97,7 @@ class Stream:
             ``"skip"``: work begins with the first window that the crashed one cannot have begun.
         catch_up: a window handed over late is still worked if it started no longer ago than this
             many seconds; the one that runs always is.
+        ttl: the group's lease in seconds, for :func:`patience`.
 
     Attributes:
         catch_up: as above; may be raised.
@@ -94,6 +115,7 @@ class Stream:
         since: Sequence[Batch],
         on_crash: str = "repeat",
         catch_up: float = 0.0,
+        ttl: float = 0.0,
     ) -> None:
         self.interval = checked_interval(interval)
         self._on_crash = checked_on_crash(on_crash)
@@ -101,6 +123,8 @@ class Stream:
         self._next = self.window_of(wall)
         self._late: list[_Late] = []
         self._newest = -math.inf  # the start of the newest window started
+        self._ttl = ttl
+        self._reach = 0.0  # how far ahead a longer interval has put the next window
         self.opened = False
         self.ending = False
         self.closed = False
@@ -119,9 +143,33 @@ class Stream:
         if on_crash is not None:
             self._on_crash = checked_on_crash(on_crash)
         missed = self.missed
+        self.follow(wall)
         self._skip_to(self.window_of(wall))
         self.missed = missed  # nobody was late while it was closed
         self.opened, self.ending, self.closed = True, False, False
+
+    def follow(self, wall: float) -> bool:
+        """Go on with the present window where the clock has stepped back by too much to wait.
+
+        Returns:
+            Whether it had: windows of the stream come again under their old labels.
+        """
+        limit = wall + max(patience(self.interval, self._ttl), self._reach)
+        present = self.window_of(wall)
+        stepped = self.start_of(self._next) > limit
+        if stepped:
+            self._next = present
+            self.forget_after(self.start_of(present - 1))
+        for late in self._late:
+            if self.start_of(late.window) > limit or (stepped and late.window > present):
+                late.window = present
+        if stepped:
+            self._merge()
+        return stepped
+
+    def forget_after(self, moment: float) -> None:
+        """Forget that windows which start after this moment were started: see :meth:`follow`."""
+        self._newest = min(self._newest, moment)
 
     def window_of(self, wall: float) -> int:
         """Return the number of the window that ``wall`` lies in."""
@@ -146,6 +194,7 @@ class Stream:
 
     def gain(self, batches: Iterable[Batch], wall: float) -> None:
         """Take note of slots gained: from which window on they are this member's."""
+        self.follow(wall)
         if not self.closed:
             # What has begun since a stream was closed is the next owner's: see `yielded_by`.
             self._skip_to(self.window_of(wall))
@@ -186,6 +235,7 @@ class Stream:
             wall: wall-clock time now.
             usable: the slots that a window with this start may pin (:meth:`Handoff.usable`).
         """
+        self.follow(wall)
         present = self.window_of(wall)
         self._skip_to(present)
         oldest = min(self._oldest(wall, present), self._next)
@@ -228,6 +278,7 @@ class Stream:
                     late.slots = late.slots & due.slots
         else:
             self._next = due.window + 1
+            self._reach = 0.0
             for late in self._late:
                 late.window = max(late.window, self._next)
             # Only now: had they joined the base while its next window was yet to be started, they
@@ -279,6 +330,7 @@ class Stream:
 
     def change_interval(self, interval: float, wall: float) -> None:
         """Go on with windows of another length, from the end of the last one started."""
+        self.follow(wall)
         edges = [(self.start_of(late.window), late.slots) for late in self._late]
         edge = self.start_of(self._next)
         self.interval = checked_interval(interval)
@@ -287,6 +339,8 @@ class Stream:
             max(self._first_from(edge), present) if edge <= wall else self._first_from(edge)
         )
         self._late = [_Late(self._first_from(start), slots) for start, slots in edges]
+        # The last window of the former length may reach far beyond those of this one.
+        self._reach = max(0.0, max([edge, *(start for start, _ in edges)]) - wall + interval)
         self._merge()
 
 
@@ -333,8 +387,18 @@ def yielded_by(
     ]
 
 
-def can_yield(stream: Stream, streams: Iterable[Stream], due: Due) -> bool:
-    """Whether begun work may be left to the next owner, because this stream is about to close."""
+def can_yield(stream: Stream, streams: Sequence[Stream], due: Due, wall: float) -> bool:
+    """Whether begun work may be left to the next owner, because this stream is about to close.
+
+    Not while another stream here is yet to work a begun window of the same slots: it would go past
+    what this one leaves, and one number tells the next owner where to begin in both.
+    """
+    if any(
+        other.begun(wall, due.slots)
+        for other in streams
+        if other is not stream and other.opened and not other.closed
+    ):
+        return False
     return _free_of_others(stream, streams, due.start, due.slots) == due.slots
 
 
@@ -357,3 +421,24 @@ def _free_of_others(
 def newest_start(streams: Iterable[Stream]) -> float:
     """Return the start of the newest window that any stream has started; ``-inf`` for none."""
     return max((stream.newest_start for stream in streams), default=-math.inf)
+
+
+def follow_clock(streams: Sequence[Stream], wall: float) -> None:
+    """Let all streams of a member go on where the clock has stepped back by too much to wait.
+
+    One number tells the next owner where to begin in all of them: where one stream has gone back,
+    a window that another one had started later may be worked again. Rather that than a gap.
+    """
+    have_gone_back = [stream.follow(wall) for stream in streams]
+    if any(have_gone_back):
+        for stream in streams:
+            stream.forget_after(wall)
+
+
+def label_time(streams: Sequence[Stream], wall: float) -> float:
+    """Return the time for labels: the wall clock, but not before a window that was started.
+
+    The clock may have stepped back a little; where it was more, :func:`follow_clock` goes along.
+    """
+    follow_clock(streams, wall)
+    return max(wall, math.nextafter(newest_start(streams), math.inf))

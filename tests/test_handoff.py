@@ -24,6 +24,7 @@ class Store:
     def __init__(self):
         self.records = {}
         self.now = 100.0
+        self.wall = 1000.0
         self.memory_age = math.inf
 
     def member(self, name, **options):
@@ -67,9 +68,13 @@ class Runner:
 
     def decide(self, token, reading, **options):
         self.handoff.observe(
-            reading, token, now=self.store.now, wall=1000.0, worked=options.pop("worked", True)
+            reading,
+            token,
+            now=self.store.now,
+            wall=self.store.wall,
+            worked=options.pop("worked", True),
         )
-        self.action = self.handoff.decide(now=self.store.now, wall=1000.0, **options)
+        self.action = self.handoff.decide(now=self.store.now, wall=self.store.wall, **options)
         return self.action
 
     def step(self, **options):
@@ -179,8 +184,132 @@ def test_a_member_that_shows_another_view_blocks_the_gain(store):
     b.step()  # acks
     b.step()
 
-    assert b.action == Wait("waiting for 1 members to ack: a")
+    assert b.action == Wait("waiting for what 1 members may still hold: a")
     assert b.held == NOTHING
+
+
+def three_of_which_one_is_in_a_cycle(store):
+    a, b = two(store)
+    b.handoff.pin(1, b.held)
+    c = store.member("c")
+    c.step()  # acks
+    a.step()  # drops, and acks
+    b.step()  # keeps what its cycle pins, and shows the view before
+    return a, b, c
+
+
+def test_a_member_in_a_cycle_delays_only_the_slots_that_it_holds(store):
+    _, b, c = three_of_which_one_is_in_a_cycle(store)
+    due = c.handoff.view.slots("c")
+
+    c.step()
+
+    assert c.held == due - b.handoff.in_hand(store.now)
+    assert c.held
+    assert c.record.took == c.held
+    assert c.record.settled is None
+    assert not c.handoff.is_settled
+
+
+def test_whom_it_waits_for_is_named_with_the_slots(store):
+    a, b, c = three_of_which_one_is_in_a_cycle(store)
+    due = c.handoff.view.slots("c")
+
+    c.step()
+    c.step()
+
+    assert c.action == Wait("waiting for what 1 members may still hold: b")
+    assert c.handoff.waiting_for == {"b": due - c.held}
+    assert b.handoff.waiting_for == {}  # the new view gives it nothing more
+    b.handoff.unpin(1)
+    store.settle(a, b, c)
+    assert c.held == due
+    assert c.handoff.waiting_for == {}
+
+
+def test_a_part_that_was_taken_over_is_marked_so_and_only_its_claims_are_dropped(store):
+    a, b, c = three_of_which_one_is_in_a_cycle(store)
+    c.step()
+
+    a.step()
+
+    assert a.record.claims  # as a's last record still says
+    assert not a.handoff._claims  # c took over all that a had to give
+    b.handoff.unpin(1)
+    b.step()
+    assert {claim.slots for claim in b.record.claims} == {c.handoff.view.slots("c") - c.held}
+
+
+def test_a_member_whose_own_cycle_keeps_it_from_acking_waits_for_itself(store):
+    a, b, c = three_of_which_one_is_in_a_cycle(store)
+    a.handoff.drain()
+    a.step()
+
+    b.step()
+
+    assert b.handoff.waiting_for == {"b": b.handoff.view.slots("b") - b.held}
+    assert c.held == NOTHING
+
+
+def test_a_view_that_nobody_here_knows_may_give_its_member_anything(store):
+    a, b = two(store)
+    record = dataclasses.replace(b.record, applied="0" * 32)
+    store.records["b"] = record.to_json()
+    c = store.member("c")
+    a.step()
+    c.step()
+
+    c.step()
+
+    assert c.held == NOTHING
+    assert c.handoff.waiting_for == {"b": c.handoff.view.slots("c")}
+
+
+def test_a_newcomer_computes_the_view_that_was_before_it(store):
+    a, _ = two(store)
+    c = store.member("c")
+    c.step()  # acks; neither a nor b has looked
+
+    c.step()
+
+    before = a.handoff.view
+    due = c.handoff.view.slots("c")
+    assert c.handoff.waiting_for == {
+        "a": due & before.slots("a"),
+        "b": due & before.slots("b"),
+    }
+
+
+def test_a_claim_under_an_older_view_is_in_doubt(store):
+    a, b = two(store)
+    c = store.member("c")
+    a.step()
+    b.step()
+    lost = c.handoff.view.slots("c") if c.handoff.view else b.record.claims[0].slots
+    del store.records["c"]  # it crashes before it takes anything over
+    d = store.member("d")
+    d.step()
+
+    d.step()
+
+    assert lost
+    claimed = a.record.claims[0].slots
+    assert (d.handoff.view.slots("d") & claimed) <= d.handoff.waiting_for["a"]
+
+
+def test_a_claim_is_dropped_where_anothers_is_later(store):
+    a, b = two(store)
+    c = store.member("c")
+    a.step()
+    b.step()
+    (claim,) = a.record.claims
+    later = dataclasses.replace(b.record, claims=(Claim(claim.through + 5.0, claim.slots),))
+    store.records["b"] = later.to_json()
+
+    a.step()
+
+    assert not a.handoff._claims
+    assert c.held == NOTHING
 
 
 def test_a_member_that_shows_null_holds_nothing_and_does_not_block(store):
@@ -372,14 +501,12 @@ def test_another_ttl_or_mode_is_refused_too(store, other):
         store.member("b", **other).step()
 
 
-def test_of_two_that_differ_and_hold_nothing_the_later_name_gives_way(store):
+def test_of_two_newcomers_that_differ_the_later_name_gives_way_and_keeps_nobody_waiting(store):
     a, b = store.member("a"), store.member("b", ttl=3.0)
 
-    assert isinstance(a.step(), Wait)
     with pytest.raises(GroupMismatch):
         b.step()
-    del store.records["b"]
-    store.settle(a)
+    store.settle(a)  # though the other's record is still there: it shows null
 
     assert a.held == FULL
 
@@ -535,6 +662,7 @@ def test_an_eager_member_takes_its_slots_without_waiting(store):
     store.settle(a)
     b = store.member("b", mode="eager")
 
+    b.step()  # acks: strangers can see that it no longer holds nothing
     b.step()
 
     assert b.held == b.handoff.view.slots("b")

@@ -36,8 +36,10 @@ class TrustsANullSeenBeforeItsAck(Handoff):
         super().observe(*arguments, **options)
         self.nulls |= {m.incarnation for m in self.members.values() if m.applied is None}
 
-    def _lets_us_gain(self, member, view):
-        return super()._lets_us_gain(member, view) or member.incarnation in self.nulls
+    def _may_hold(self, member, wanted):
+        if member.incarnation in self.nulls:
+            return wanted - wanted
+        return super()._may_hold(member, wanted)
 
 
 class AcksBeforeItDrops(Handoff):
@@ -93,6 +95,51 @@ class ForgetsWhatItLost(Handoff):
         return
 
 
+class TakesAnUnknownViewForHarmless(Handoff):
+    """Rule 2 too far: a view that this member cannot tell the table of gives nobody anything."""
+
+    def _may_hold(self, member, wanted):
+        if member.applied is not None and self._view_named(member.applied) is None:
+            return wanted - wanted
+        return super()._may_hold(member, wanted)
+
+
+class ReadsTheTableForTheWrongMember(Handoff):
+    """Rule 2 misread: what another's view gives to *us* is taken for what it gives to the other."""
+
+    def _may_hold(self, member, wanted):
+        held = super()._may_hold(member, wanted)
+        view = self._view_named(member.applied) if held else None
+        return held if view is None else held & view.slots(self.member)
+
+
+class BelievesClaimsThatWereDropped(Handoff):
+    """Rule 2 without "no claim": a claim under an older view may have been dropped in memory."""
+
+    def _may_hold(self, member, wanted):
+        return super()._may_hold(dataclasses.replace(member, claims=()), wanted)
+
+
+class DropsClaimsOnlyUnderItsOwnView(Handoff):
+    """Rule 5 too narrow: a mark counts only where both have applied the same view."""
+
+    def _marked_by(self, member):
+        if self._acked is None or member.applied != self._acked.id:
+            return self._nothing
+        return super()._marked_by(member)
+
+
+class MarksMoreThanItTook(Handoff):
+    """Rule 5: the mark of a part reads like the mark of the whole."""
+
+    def _record(self, applied):
+        settled, self._settled = self._settled, self._target if self._took else self._settled
+        try:
+            return super()._record(applied)
+        finally:
+            self._settled = settled
+
+
 class ChangesItsMetaAllTheTime(Handoff):
     """Ours, with something new to say at every third reading, whatever else is under way."""
 
@@ -128,6 +175,11 @@ def seeds_that_fail(profile, make_handoff, seeds=range(SEEDS), enough=1, symptom
         ("forgetful", DoesNotStandStill, "hold"),
         ("chaos", KeepsWhatItHeldWhenItsRecordIsGone, "hold"),
         ("planned", ForgetsWhatItLost, "repeats"),
+        ("chaos", TakesAnUnknownViewForHarmless, "hold"),
+        ("chaos", ReadsTheTableForTheWrongMember, "hold"),
+        ("slow-crash", BelievesClaimsThatWereDropped, "repeats"),
+        ("slow-crash", DropsClaimsOnlyUnderItsOwnView, "repeats"),
+        ("planned", MarksMoreThanItTook, "repeats"),
     ],
 )
 def test_the_simulator_finds_a_planted_mistake(profile, trap, symptom):

@@ -8,7 +8,15 @@ from hypothesis import strategies as st
 
 from hashring.handoff import Batch
 from hashring.ring import SlotSet
-from hashring.windows import Stream, can_yield, newest_start, owed_by, yielded_by
+from hashring.windows import (
+    Stream,
+    can_yield,
+    label_time,
+    newest_start,
+    owed_by,
+    patience,
+    yielded_by,
+)
 
 FULL, NOTHING = SlotSet.full(8), SlotSet.empty(8)
 LOW, HIGH = SlotSet.of(range(4), 8), SlotSet.of(range(4, 8), 8)
@@ -251,8 +259,21 @@ def test_what_another_stream_has_done_is_not_yielded_by_a_slower_one():
 
     assert yielded_by([slow, quick], 111.5, HIGH) == []
     due = slow.due(111.5, lambda start: FULL)
-    assert not can_yield(slow, [slow, quick], due)
+    assert not can_yield(slow, [slow, quick], due, 111.5)
     assert can_yield(slow, [slow], due)
+
+
+def test_a_loop_that_ends_leaves_nothing_that_another_open_loop_would_go_past():
+    slow, quick = stream(interval=2.5), stream(interval=1.0)
+    for each in (slow, quick):
+        work(each, 99.0)
+        each.open(99.0)
+    due = quick.due(100.1, lambda start: FULL)
+
+    assert not can_yield(quick, [slow, quick], due, 100.1)  # the slow one will work from 100 on
+
+    slow.closed = True
+    assert can_yield(quick, [slow, quick], due, 100.1)
 
 
 def test_an_interval_that_changes_goes_on_from_the_end_of_the_last_window():
@@ -299,3 +320,70 @@ def test_an_interval_that_is_no_number_is_refused():
 def test_an_unknown_crash_rule_is_refused():
     with pytest.raises(ValueError, match="on_crash"):
         stream(on_crash="hope")
+
+
+def test_a_clock_that_steps_back_far_goes_on_at_once_and_labels_repeat():
+    found = stream()
+    work(found, 4000.0)
+
+    assert work(found, 400.0) == [(40, FULL, False)]
+    assert work(found, 410.0) == [(41, FULL, False)]
+    assert found.missed == 0
+
+
+@pytest.mark.parametrize(("interval", "ttl"), [(10.0, 0.0), (10.0, 25.0), (10.0, 100.0)])
+def test_a_clock_that_steps_back_by_no_more_than_the_bound_is_waited_for(interval, ttl):
+    found = stream(interval=interval, ttl=ttl, wall=1000.0)
+    work(found, 1000.0)
+    bound = patience(interval, ttl)
+
+    assert work(found, 1010.0 - bound) == []
+    assert work(found, 1009.0 - bound) != []
+
+
+def test_small_steps_back_add_up_to_a_large_one():
+    found = stream()
+    work(found, 1000.0)
+
+    for wall in (995.0, 990.0, 985.0, 980.0):
+        assert work(found, wall) == []
+    assert work(found, 975.0) == [(97, FULL, False)]
+
+
+def test_slots_gained_before_the_clock_steps_back_go_along():
+    found = stream()
+    work(found, 4000.0, LOW)
+    found.gain([Batch(HIGH, 4015.0, certain=True)], 4001.0)
+
+    assert work(found, 400.0) == [(40, FULL, False)]
+
+
+def test_after_a_large_step_back_what_is_handed_over_begins_in_the_new_time():
+    slow, quick = stream(interval=60.0, wall=4000.0), stream(interval=1.0, wall=4000.0)
+    work(slow, 4000.0)
+    work(quick, 4000.0)
+
+    # The slow one waits for its window; a number after it would be a gap in the quick one.
+    assert label_time([slow, quick], 3950.0) == pytest.approx(3950.0, abs=1e-6)
+    assert work(quick, 3950.0) == [(3950, FULL, False)]
+    assert label_time([slow, quick], 3949.5) == math.nextafter(3950.0, math.inf)
+    assert newest_start([slow, quick]) == 3950.0
+
+
+def test_a_closed_stream_goes_along_with_the_clock():
+    found = stream()
+    work(found, 4000.0)
+    found.closed = True
+
+    assert label_time([found], 400.0) == 400.0
+    assert newest_start([found]) > -math.inf
+
+
+def test_a_shorter_interval_that_waits_for_the_end_of_a_long_window_is_no_step_of_the_clock():
+    found = stream(interval=3600.0, wall=3600.0)
+    work(found, 3600.0)
+    found.change_interval(1.0, 3601.0)
+
+    assert work(found, 3602.0) == []
+    assert work(found, 7200.0) == [(7200, FULL, False)]
+    assert work(found, 5000.0) == [(5000, FULL, False)]

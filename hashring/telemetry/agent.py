@@ -144,6 +144,8 @@ class Agent:
             samples=sum(tally.samples for tally in tallies),
             failures=self._shared.failures.total,
             missed=self._missed + sum(runner.missed for runner in (*runners, *leaving)),
+            clock_steps=max((runner.clock_steps for runner in runners), default=0),
+            clock_step=next((step for r in runners if (step := r.clock_step) is not None), None),
             hanging=self._shared.hanging,
             causes={
                 f"{what}: {kind}": count

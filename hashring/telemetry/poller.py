@@ -126,7 +126,10 @@ class Backoff:
     def is_due(self, key: Hashable, turn: int) -> bool:
         """Whether the call is to be made in this turn: a number that grows, e.g. a window's."""
         found = self._failed.get(key)
-        return found is None or turn >= found[1]
+        if found is None or turn >= found[1]:
+            return True
+        # The numbers have gone back: they are a clock's, which may step.
+        return found[1] - turn > self._MOST + 1
 
     def failed(self, key: Hashable, turn: int) -> None:
         """Take note of a failure."""

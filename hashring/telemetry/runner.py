@@ -77,6 +77,11 @@ class Tally:
             if self.window is None or window > self.window:
                 self.window, self._polled = window, set()
 
+    def restart(self) -> None:
+        """The clock has stepped: the next window to begin is the newest, whatever its number."""
+        with self._lock:
+            self.window, self._polled = None, set()
+
     def add(self, window: int, id_: str, samples: int) -> None:
         """A resource was polled and its samples were put."""
         with self._lock:
@@ -288,6 +293,7 @@ class _Loop:
         self._in_hand: tuple[_Want, ...] = ()  # of the cycle that is worked now
         self._cycles: Cycles | None = None
         self._done_before: int | None = None  # the newest window that was worked whole by then
+        self._clock_steps = 0
         self._ending = False
         self.missed = 0
         self._thread = threading.Thread(
@@ -344,6 +350,7 @@ class _Loop:
             for cycle in cycles:
                 assert cycle.window is not None
                 self.missed = cycles.missed
+                self._follow_clock()
                 if cycle.start < self.runner.since or self._was_done(cycle.window):
                     continue
                 self.runner.look_for_strangers()
@@ -356,6 +363,14 @@ class _Loop:
                     return
             # What others had worked may be this member's by now, and so the window is whole.
             self._note_done(cycles)
+
+    def _follow_clock(self) -> None:
+        """After a step of the clock numbers of windows from before it say nothing any more."""
+        steps = self.runner.clock_steps
+        if steps != self._clock_steps:
+            self._clock_steps = steps
+            self._done_before = None
+            self.runner.follow_clock(steps)
 
     def _was_done(self, window: int) -> bool:
         """Whether a window was worked whole before this agent joined, by one of this host's."""
@@ -412,7 +427,8 @@ class _Loop:
         )
 
     def _left(self, cycle: Cycle) -> float:
-        left = cycle.start + self.interval - clock.wall()
+        # No more than a window, should the clock have stepped back in this one.
+        left = min(cycle.start + self.interval - clock.wall(), self.interval)
         return left if left >= _LEAST * self.interval else self.interval / 2
 
 
@@ -651,6 +667,7 @@ class Runner:
         self._lock = threading.Lock()
         self._loops: dict[float, _Loop] = {}
         self._ended_loops: list[_Loop] = []
+        self._clock_steps = 0  # those that were followed
         self._stopping = threading.Event()
         self._end_by = math.inf  # on CLOCK_BOOTTIME: when polls are given up
         self._joined = threading.Event()
@@ -700,6 +717,25 @@ class Runner:
         """How many windows this member skipped because it was late itself."""
         with self._lock:
             return sum(loop.missed for loop in (*self._loops.values(), *self._ended_loops))
+
+    @property
+    def clock_steps(self) -> int:
+        """How often the wall clock has stepped since it joined."""
+        return 0 if self.partition is None else self.partition.clock_steps
+
+    @property
+    def clock_step(self) -> float | None:
+        """By how many seconds it stepped last; ``None``: never."""
+        return None if self.partition is None else self.partition.clock_step
+
+    def follow_clock(self, steps: int) -> None:
+        """Take part in so many steps of the clock; one loop is enough to say so."""
+        with self._lock:
+            if steps == self._clock_steps:
+                return
+            self._clock_steps = steps
+            self.since = 0.0
+        self.tally.restart()
 
     @property
     def state(self) -> str:

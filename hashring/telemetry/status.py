@@ -52,6 +52,8 @@ class Status:
         causes: how many for each cause, and beside them what is no failure: resources that were
             gone, and turns that were left out.
         missed: how many windows it has skipped because it was late itself.
+        clock_steps: how often the host's wall clock has stepped by more than ``ttl``.
+        clock_step: by how many seconds it stepped last, negative where it was back.
         hanging: how many calls were given up and have not come back.
         groups: each group by name.
         publishers: what became of the samples, by publisher (secrets masked): how many were sent,
@@ -71,6 +73,8 @@ class Status:
     samples: int = 0
     failures: int = 0
     missed: int = 0
+    clock_steps: int = 0
+    clock_step: float | None = None
     hanging: int = 0
     causes: Mapping[str, int] = dataclasses.field(default_factory=dict)
     groups: Mapping[str, GroupStatus] = dataclasses.field(default_factory=dict)

@@ -153,6 +153,8 @@ class Profile:
         on_crash: ``"repeat"`` or ``"skip"``.
         drift: the most by which the rate of a member's clock differs from the store's.
         skew: the most by which members' wall clocks differ, in seconds.
+        overruns: the probability that a cycle takes longer than its window.
+        longest: the most seconds that such a cycle takes.
     """
 
     members: tuple[int, int] = (2, 5)
@@ -170,6 +172,8 @@ class Profile:
     on_crash: str = "repeat"
     drift: float = 0.0
     skew: float = 0.0
+    overruns: float = 0.0
+    longest: float = 0.0
 
 
 PROFILES: dict[str, Profile] = {
@@ -261,6 +265,28 @@ PROFILES: dict[str, Profile] = {
         skew=0.1,
         windows=True,
         on_crash="skip",
+    ),
+    "slow": Profile(
+        rates=(("join", 5.0), ("drain", 3.0), ("restart", 3.0), ("flap", 1.5)),
+        slow=0.1,
+        slowest=2.0,
+        skew=0.1,
+        windows=True,
+        at_most_once=True,
+        overruns=0.2,
+        longest=2.0 * TTL,
+    ),
+    "slow-crash": Profile(
+        rates=(("join", 4.0), ("crash", 2.0), ("pause", 1.0), ("drain", 2.0), ("flap", 1.5)),
+        slow=0.1,
+        slowest=0.3,  # a mark is seen by all that read within 0.4 ttl
+        skew=0.1,
+        windows=True,
+        catch_up=3 * TTL,  # what a stale claim would repeat must be young enough to be worked
+        on_crash="skip",
+        at_most_once=True,
+        overruns=0.2,
+        longest=2.0 * TTL,
     ),
 }
 """The kinds of run; ``chaos`` and ``forgetful`` are for 4.1, the others for windows too."""
@@ -482,7 +508,7 @@ class _Actor:
                         due is None
                         or (
                             due.slots.isdisjoint(handoff.losing)
-                            and can_yield(stream, self.streams, due)
+                            and can_yield(stream, self.streams, due, wall)
                         )
                     ):
                         self.close(stream)
@@ -504,6 +530,8 @@ class _Actor:
             span = 0.9 if lazy else 0.3
             # Late work is a few slots: it takes a part of the time that a share takes.
             busy = random_.uniform(0.0, 0.05 if due.late else span) * INTERVAL
+            if self.is_slow():
+                busy = random_.uniform(INTERVAL, world.profile.longest)
             yield _Sleep(busy / 2)
             if self.is_valid(number):
                 world.work(self, interval, due)
@@ -511,6 +539,14 @@ class _Actor:
             del self.running[number]
             handoff.unpin(number)
             world.wake(self.reconciling)
+
+    def is_slow(self) -> bool:
+        profile = self.world.profile
+        return (
+            profile.overruns > 0
+            and self.world.now < self.world.faults_until
+            and self.world.random.random() < profile.overruns
+        )
 
     def open_streams(self) -> None:
         self.handoff.take_gains()

@@ -1,0 +1,518 @@
+"""How a partition ends that nobody ended in order: a failed join, a dropped reference, an exit."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import subprocess
+import sys
+import threading
+import uuid
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import hashring
+from hashring.driver import DriverURL
+from hashring.drivers.memory import MemoryDriver
+from hashring.errors import StoreUnavailable
+from hashring.notes import Signal
+from hashring.partition import Partition
+from tests.servers.process import wait_until
+from tests.servers.redis import RedisServer
+
+KEYS = [f"resource-{number}" for number in range(500)]
+TTL = 30.0  # far longer than any of these tests: what waits for a lease is seen
+
+
+def threads_of_ours() -> list[str]:
+    return [one.name for one in threading.enumerate() if one.name.startswith("hashring-")]
+
+
+@pytest.fixture(autouse=True)
+def _no_thread_is_left() -> Iterator[None]:
+    yield
+    wait_until(lambda: not threads_of_ours(), what="the end of all threads")
+
+
+@pytest.fixture
+def url() -> str:
+    return f"memory://{uuid.uuid4().hex}"
+
+
+def records(url: str) -> set[str]:
+    looker = MemoryDriver(DriverURL.parse(url), ttl=TTL)
+    looker.open()
+    try:
+        return set(looker.read("group").records)
+    finally:
+        looker.close()
+
+
+# ---- a join that fails -----------------------------------------------------------------------
+
+
+class FailsAt(MemoryDriver):
+    """The memory store whose step ``step`` raises once, before or after it has done its work."""
+
+    step = ""
+    after = False
+    error: BaseException = StoreUnavailable("by the test")
+    opened = closed = 0
+
+    def _at(self, name: str, work: Callable[[], object]) -> object:
+        failing = self.step == name
+        if failing and not self.after:
+            raise self.error
+        result = work()
+        if failing:
+            raise self.error
+        return result
+
+    def open(self) -> None:
+        self.opened += 1
+        self._at("open", super().open)
+
+    def close(self) -> None:
+        self.closed += 1
+        super().close()
+
+    def read(self, group):  # type: ignore[no-untyped-def]
+        return self._at("read", lambda: super(FailsAt, self).read(group))
+
+    def join(self, group: str, member: str, record: bytes) -> None:
+        self._at("join", lambda: super(FailsAt, self).join(group, member, record))
+
+    def heartbeat(self) -> None:
+        self._at("heartbeat", super().heartbeat)
+
+
+def again_at_once(url: str) -> None:
+    again = hashring.join(url, "group", "a", ttl=TTL)
+    assert again.wait_settled(20)
+    again.leave()
+
+
+ERRORS = [
+    StoreUnavailable("by the test"),
+    MemoryError("by the test"),
+    KeyboardInterrupt("by the test"),
+]
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("step", ["open", "read", "join", "heartbeat"])
+def test_a_join_that_fails_in_the_store_leaves_nothing(
+    url: str, step: str, after: bool, error: BaseException
+) -> None:
+    driver = FailsAt(DriverURL.parse(url), ttl=TTL)
+    driver.step, driver.after, driver.error = step, after, error
+
+    with pytest.raises(type(error)) as raised:
+        hashring.join(driver, "group", "a")
+
+    assert raised.value is error
+    assert threads_of_ours() == []
+    assert driver.closed == driver.opened == 1
+    assert records(url) == set()
+    again_at_once(url)
+
+
+@pytest.mark.parametrize("error", [RuntimeError, MemoryError, KeyboardInterrupt])
+@pytest.mark.parametrize(
+    ("which", "begins"), [("heartbeat", False), ("reconcile", False), ("reconcile", True)]
+)
+def test_a_join_whose_thread_cannot_be_started_leaves_nothing(
+    url: str,
+    which: str,
+    begins: bool,
+    error: type[BaseException],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    start = threading.Thread.start
+
+    def failing(thread: threading.Thread) -> None:
+        if f"hashring-{which}" not in thread.name:
+            start(thread)
+            return
+        if begins:
+            start(thread)
+        raise error("by the test")
+
+    driver = FailsAt(DriverURL.parse(url), ttl=TTL)
+    monkeypatch.setattr(threading.Thread, "start", failing)
+    with pytest.raises(error, match="by the test"):
+        hashring.join(driver, "group", "a")
+    monkeypatch.undo()
+
+    assert threads_of_ours() == []
+    assert driver.closed == 1
+    assert records(url) == set()
+    again_at_once(url)
+
+
+def test_a_join_that_cannot_be_taken_back_says_so_and_raises_why_it_failed(
+    url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Gone(FailsAt):
+        step = "heartbeat"
+
+        def leave(self, group: str, member: str) -> None:
+            raise StoreUnavailable("nor now")
+
+    driver = Gone(DriverURL.parse(url), ttl=TTL)
+    with pytest.raises(StoreUnavailable, match="by the test"):
+        hashring.join(driver, "group", "a")
+
+    assert driver.closed == 1
+    assert "its lease has to run out: nor now" in caplog.text
+
+
+def test_a_failed_join_leaves_redis_without_a_member_or_a_connection(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with RedisServer() as server, server.client() as client:
+
+        def connections() -> int:
+            return len(client.client_list())
+
+        mine = connections()
+        for step in ("open", "read", "join", "heartbeat"):
+            with monkeypatch.context() as patch:
+                driver = hashring.driver.load(DriverURL.parse(server.url), ttl=TTL)
+                work = getattr(driver, step)
+
+                def failing(*arguments: object, work: Callable[..., object] = work) -> None:
+                    work(*arguments)
+                    raise KeyboardInterrupt
+
+                patch.setattr(driver, step, failing)
+                with pytest.raises(KeyboardInterrupt):
+                    hashring.join(driver, "group", "a")
+            wait_until(lambda: connections() == mine, what="no connection is left")
+            assert threads_of_ours() == []
+        hashring.join(server.url, "group", "a", ttl=TTL).leave()  # not MemberExists
+
+
+# ---- finalisers ------------------------------------------------------------------------------
+
+
+def only_for_the_collector(*things: object) -> None:
+    """Make garbage of these that only the collector finds, not the count of references."""
+    knot: list[object] = [*things]
+    knot.append(knot)
+
+
+@pytest.fixture
+def no_automatic_collection() -> Iterator[None]:
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+def block(partition: Partition) -> Iterator[None]:
+    with partition.cycle():
+        yield
+
+
+def loop(partition: Partition) -> Iterator[None]:
+    for _ in partition.cycles(3600):
+        yield
+
+
+def whole(url: str) -> Iterator[None]:
+    with hashring.join(url, "other", "x", ttl=TTL) as partition:
+        partition.wait_settled(20)
+        yield
+
+
+def with_the_lock(partition: Partition) -> None:
+    with partition._lock:
+        gc.collect()
+
+
+def in_a_change(partition: Partition) -> None:
+    with partition._changed:
+        partition._changed.notify_all()
+        gc.collect()
+
+
+def in_the_set_of_an_event(partition: Partition) -> None:
+    class Collects:
+        def __enter__(self) -> None:
+            partition._ended._cond.acquire()  # type: ignore[attr-defined]
+            gc.collect()
+
+        def __exit__(self, *_: object) -> None:
+            partition._ended._cond.release()  # type: ignore[attr-defined]
+
+    with Collects():  # what Event.set does before it lets the others run
+        pass
+
+
+def in_the_threads_wait(partition: Partition) -> None:
+    wait, collected = partition._driver.wait, threading.Event()
+
+    def waiting(group: str, timeout: float) -> None:
+        gc.collect()
+        collected.set()
+        wait(group, timeout)
+
+    partition._driver.wait = waiting  # type: ignore[method-assign]
+    assert collected.wait(20)
+
+
+@pytest.mark.usefixtures("no_automatic_collection")
+@pytest.mark.parametrize("begin", [block, loop])
+@pytest.mark.parametrize(
+    "collect", [with_the_lock, in_a_change, in_the_set_of_an_event, in_the_threads_wait]
+)
+def test_a_cycle_that_is_collected_inside_a_lock_blocks_nobody(
+    url: str, begin: Callable[[Partition], Iterator[None]], collect: Callable[[Partition], None]
+) -> None:
+    with hashring.join(url, "group", "a", ttl=TTL) as a:
+        assert a.wait_settled(20)
+        running = begin(a)
+        next(running)
+        assert a._handoff._pins
+        only_for_the_collector(running)
+        del running
+
+        thread = threading.Thread(target=collect, args=(a,), daemon=True)
+        thread.start()
+        thread.join(20)
+
+        assert not thread.is_alive()
+        wait_until(lambda: not a._handoff._pins, within=20, what="the slots are free again")
+        with hashring.join(url, "group", "b", ttl=TTL) as b:
+            wait_until(lambda: len(b.members) == 2 and b.state == "settled")
+            assert b.held
+
+
+def test_a_finaliser_takes_no_lock_at_all(url: str) -> None:
+    with hashring.join(url, "group", "a", ttl=TTL) as a:
+        assert a.wait_settled(20)
+        for begin in (block, loop):
+            running = begin(a)
+            next(running)
+            held = threading.Event()
+            release = threading.Event()
+
+            def hold(held: threading.Event = held, release: threading.Event = release) -> None:
+                with a._lock:
+                    held.set()
+                    release.wait(20)
+
+            holder = threading.Thread(target=hold)
+            holder.start()
+            assert held.wait(20)
+            del running  # another thread has the lock: this returns all the same
+            assert holder.is_alive()
+            release.set()
+            holder.join()
+        wait_until(lambda: not a._handoff._pins, within=20, what="the slots are free again")
+
+
+@pytest.mark.usefixtures("no_automatic_collection")
+def test_a_finaliser_in_the_midst_of_a_signal_may_set_it_again() -> None:
+    signal = Signal()
+
+    class SetsAgain:
+        def __del__(self) -> None:
+            signal.set()
+
+    def collecting(*_: object) -> None:
+        gc.collect()
+
+    only_for_the_collector(SetsAgain())
+    sys.setprofile(collecting)  # at every call that set() makes
+    try:
+        signal.set()
+    finally:
+        sys.setprofile(None)
+
+    assert signal.wait(0)
+    signal.clear()
+    assert not signal.is_set()
+
+
+@pytest.mark.usefixtures("no_automatic_collection")
+def test_a_generator_with_a_partition_in_it_is_collected_without_waiting_for_itself(
+    url: str,
+) -> None:
+    running = whole(url)
+    next(running)
+    partition = running.gi_frame.f_locals["partition"]  # type: ignore[attr-defined]
+    shared = partition.__dict__
+    del partition
+    only_for_the_collector(running)
+    del running
+
+    def collect() -> None:
+        with shared["_lock"]:
+            gc.collect()
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        thread = threading.Thread(target=collect, daemon=True)
+        thread.start()
+        thread.join(20)
+        assert not thread.is_alive()
+        assert shared["_gone"].wait(20)
+
+
+# ---- dropped ---------------------------------------------------------------------------------
+
+
+def test_a_partition_that_is_dropped_hands_over_and_says_so(
+    url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with hashring.join(url, "group", "stays", ttl=TTL) as stays:
+        dropped = hashring.join(url, "group", "dropped", ttl=TTL)
+        wait_until(lambda: len(stays.members) == 2 and stays.state == "settled")
+        assert dropped.wait_settled(20)
+
+        with warnings.catch_warnings(record=True) as warned:
+            warnings.simplefilter("always")
+            del dropped
+            wait_until(lambda: set(stays.records) == {"stays"}, what="the end of the dropped one")
+
+        assert [one.category for one in warned] == [ResourceWarning]
+        wait_until(lambda: len(stays.held) == 65536)
+        assert warned[0].filename == __file__
+        assert "use `with hashring.join" in caplog.text
+
+
+def test_a_join_that_replaces_its_name_ends_the_one_before(url: str) -> None:
+    # As where the cell of a notebook is run again.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        for _ in range(3):
+            partition = hashring.join(url, "group", ttl=TTL)
+        wait_until(lambda: len(records(url)) == 1, what="the end of those before")
+    wait_until(lambda: len(partition.held) == 65536)
+    partition.leave()
+
+
+def test_a_partition_lives_as_long_as_its_loop_or_its_cycle(url: str) -> None:
+    windows = hashring.join(url, "group", "a", ttl=TTL).cycles(3600)
+    cycle = next(windows)
+    gc.collect()
+
+    assert list(cycle.owned(KEYS)) == KEYS
+    assert records(url) == {"a"}
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        del windows, cycle
+        wait_until(lambda: not records(url), what="the end of the dropped partition")
+
+
+def test_a_partition_that_has_left_is_dropped_without_a_word(
+    url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        partition = hashring.join(url, "group", "a", ttl=TTL)
+        partition.leave()
+        del partition
+        gc.collect()
+
+    assert threads_of_ours() == []
+    assert "dropped" not in caplog.text
+
+
+def test_a_forked_child_may_drop_what_its_parent_has(url: str) -> None:
+    with hashring.join(url, "group", "a", ttl=TTL) as a:
+        assert a.wait_settled(20)
+        child = os.fork()
+        if child == 0:
+            with contextlib.suppress(BaseException):
+                del a
+                gc.collect()
+                os._exit(0)
+            os._exit(1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert a.state == "settled"
+        assert len(a.held) == 65536
+
+
+# ---- an interpreter that exits ---------------------------------------------------------------
+
+_EXITS = {
+    "the end of the program": "",
+    "sys.exit": "sys.exit(3)",
+    "an exception": "raise ZeroDivisionError",
+    "sys.exit in a cycle": "for cycle in partition.cycles(3600): sys.exit(3)",
+    "a loop in a daemon thread": (
+        "def work():\n"
+        "    for cycle in partition.cycles(3600): begun.set()\n"
+        "threading.Thread(target=work, daemon=True).start()\n"
+        "begun.wait(60)\n"
+        "sys.exit(3)\n"
+    ),
+    "sys.exit in a daemon thread, then the end": (
+        "def work():\n"
+        "    for cycle in partition.cycles(3600): begun.set(); sys.exit(3)\n"
+        "threading.Thread(target=work, daemon=True).start()\n"
+        "begun.wait(60)\n"
+    ),
+    "a block in a daemon thread": (
+        "def work():\n"
+        "    with partition:\n"
+        "        begun.set()\n"
+        "        for cycle in partition.cycles(3600): pass\n"
+        "threading.Thread(target=work, daemon=True).start()\n"
+        "begun.wait(60)\n"
+    ),
+}
+
+
+@pytest.mark.parametrize("exits", _EXITS.values(), ids=_EXITS.keys())
+def test_an_interpreter_that_exits_hands_over_what_nobody_left(tmp_path: Path, exits: str) -> None:
+    url = f"sqlite://{tmp_path}/group.db"
+    program = (
+        "import hashring, sys, threading\n"
+        "begun = threading.Event()\n"
+        f"partition = hashring.join({url!r}, 'group', 'goes', ttl=60)\n"
+        "while len(partition.members) < 2 or not partition.wait_settled(60): pass\n"
+        f"{exits}\n"
+    )
+    with hashring.join(url, "group", "stays", ttl=60) as stays:
+        assert stays.wait_settled(20)
+        done = subprocess.run(
+            [sys.executable, "-c", program], capture_output=True, timeout=50, check=False
+        )
+
+        assert b"goes" not in done.stderr, done.stderr
+        wait_until(
+            lambda: set(stays.records) == {"stays"} and len(stays.held) == 65536,
+            within=20,  # a third of the lease
+            what="the hand-over",
+        )
+
+
+def test_a_forked_child_that_exits_leaves_nothing_of_its_parents(tmp_path: Path) -> None:
+    url = f"sqlite://{tmp_path}/group.db"
+    program = (
+        "import hashring, os, sys\n"
+        f"partition = hashring.join({url!r}, 'group', 'a', ttl=60)\n"
+        "partition.wait_settled(60)\n"
+        "child = os.fork()\n"
+        "if child == 0: sys.exit(0)\n"  # runs what is registered for the exit, in the child too
+        "assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0\n"
+        "assert partition.records.keys() == {'a'} and partition.state == 'settled'\n"
+        "assert len(partition.held) == 65536\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=50, check=False
+    )
+
+    assert done.returncode == 0, done.stderr
+    with hashring.join(url, "group", "a", ttl=60) as again:  # the parent's exit has left
+        assert again.wait_settled(20)
