@@ -260,7 +260,7 @@ def test_what_another_stream_has_done_is_not_yielded_by_a_slower_one():
     assert yielded_by([slow, quick], 111.5, HIGH) == []
     due = slow.due(111.5, lambda start: FULL)
     assert not can_yield(slow, [slow, quick], due, 111.5)
-    assert can_yield(slow, [slow], due)
+    assert can_yield(slow, [slow], due, 111.5)
 
 
 def test_a_loop_that_ends_leaves_nothing_that_another_open_loop_would_go_past():
