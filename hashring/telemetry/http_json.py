@@ -31,7 +31,7 @@ import urllib3
 import yaml
 
 from hashring.errors import HashringError
-from hashring.telemetry import answers
+from hashring.telemetry import answers, bounded_yaml
 from hashring.telemetry.attributes import Attribute, BadAttribute, Missing, Unusable
 from hashring.telemetry.definitions import BadDefinition
 from hashring.telemetry.discovery import Discovery
@@ -235,7 +235,9 @@ def _in_file(
     path: Path, settings: Settings, environment: Mapping[str, str]
 ) -> Iterator[HTTPDefinition]:
     try:
-        loader = _Loader(path.read_bytes())
+        text = path.read_text(encoding="utf-8-sig")
+        bounded_yaml.check(text)
+        loader = _Loader(text)
         try:
             root: Any = loader.get_single_node()
             found = None if root is None else loader.construct_document(root)
@@ -243,6 +245,11 @@ def _in_file(
             loader.dispose()
     except OSError as error:
         raise BadDefinition(f"{path} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise BadDefinition(f"{path}: not UTF-8 at byte {error.start}") from None
+    except (RecursionError, ValueError, OverflowError) as error:
+        # What PyYAML itself does not catch: a date that does not exist, say.
+        raise BadDefinition(f"{path} is not usable YAML: {error}") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = mark.line + 1 if mark is not None else 1

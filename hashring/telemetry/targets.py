@@ -30,6 +30,8 @@ try:
 except ImportError as error:  # pragma: no cover - the tests of the wheel run without PyYAML
     raise MissingDependency("the telemetry agent", "PyYAML", "telemetry") from error
 
+from hashring.telemetry import bounded_yaml
+
 __all__ = [
     "EXPOSITION",
     "HTTP",
@@ -50,7 +52,11 @@ EXPOSITION = "exposition"
 _PREFIX = "prometheus+"
 _METRICS = "/metrics"
 
-_MAX_BYTES = 256 * 1024 * 1024
+_MAX_BYTES = 64 * 1024 * 1024
+_MAX_VALUES = 1_000_000
+"""Values in a file of JSON, about. Parsing is one call that no other thread runs beside, the
+heartbeat neither: 0.5 s for so many of the dearest, 0.05 s where they are texts."""
+
 _RECENT = 2.0
 """Seconds. A file that was changed so shortly before it was read may be changed again within the
 clock tick of its first change: its time and size alone cannot tell."""
@@ -410,6 +416,10 @@ def _refuse(what: str, value: object, wanted: str) -> NoReturn:
 
 
 def _from_json(path: str, text: str) -> Any:
+    if sum(map(text.count, ",[{")) > _MAX_VALUES:
+        raise BadTargets(
+            f"{path}, line 1: it has more than {_MAX_VALUES} values; let several files have them"
+        )
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
@@ -419,10 +429,13 @@ def _from_json(path: str, text: str) -> Any:
         ) from None
     except RecursionError:
         raise BadTargets(f"{path}, line 1: it is nested too deeply") from None
+    except ValueError:  # of more digits than Python reads
+        raise BadTargets(f"{path}, line 1: a number in it has too many digits") from None
 
 
 def _from_yaml(path: str, text: str) -> Any:
     try:
+        bounded_yaml.check(text, max_bytes=_MAX_BYTES)
         return yaml.load(text, Loader=_YAML_LOADER)  # noqa: S506 - either one is a safe loader
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
