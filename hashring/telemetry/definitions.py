@@ -23,6 +23,7 @@ from typing import Any, Final, TypeVar
 import yaml
 
 from hashring.errors import HashringError
+from hashring.telemetry import bounded_yaml
 from hashring.telemetry.coordination import names_this_host
 from hashring.telemetry.documents import NoKeyTwice
 from hashring.telemetry.suggestions import closest, meant
@@ -519,6 +520,7 @@ def _read(path: Path) -> Any:
     except OSError as error:
         raise BadDefinition(f"{path}: cannot be read: {error.strerror}") from None
     try:
+        bounded_yaml.check(text)
         value = yaml.load(text, _Loader)  # noqa: S506 - a subclass of the safe one
     except yaml.MarkedYAMLError as error:
         raise BadDefinition(f"{path}{_marked(error, text)}") from None

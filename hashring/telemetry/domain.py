@@ -14,6 +14,8 @@ from types import MappingProxyType
 from typing import Any
 from xml.etree import ElementTree
 
+from hashring.telemetry import bounded_xml
+
 __all__ = ["SHUT_OFF", "Description", "Interface", "describe", "metadata"]
 
 _NOVA = "{http://openstack.org/xmlns/libvirt/nova/"
@@ -115,8 +117,7 @@ def describe(text: str) -> Description:
         >>> found.name, found.vcpus, found.memory, found.disks
         ('one', 2, 2097152, ('vda',))
     """
-    # From the hypervisor's own daemon, which writes neither entities nor a document type.
-    domain = ElementTree.fromstring(text)  # noqa: S314
+    domain = bounded_xml.parsed(text)
     id_, name = _text(domain, "uuid"), _text(domain, "name")
     if not (id_ and name):
         raise ValueError("this XML is not a libvirt domain's: it tells no name or no UUID")

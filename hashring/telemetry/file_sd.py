@@ -19,9 +19,17 @@ try:
 except ImportError as error:  # pragma: no cover - the tests of the wheel run without PyYAML
     raise MissingDependency("the telemetry agent", "PyYAML", "telemetry") from error
 
+from hashring.telemetry import bounded_yaml
 from hashring.telemetry.documents import NoKeyTwice
 
-__all__ = ["BadTargets", "TargetGroup", "read"]
+__all__ = ["MAX_BYTES", "BadTargets", "TargetGroup", "read"]
+
+MAX_BYTES = 64 * 1024 * 1024
+"""Bytes of a file, at most."""
+
+_MAX_VALUES = 1_000_000
+"""Values in a file of JSON, about. Parsing is one call that no other thread runs beside, the
+heartbeat neither: 0.5 s for so many of the dearest, 0.05 s where they are texts."""
 
 
 class BadTargets(HashringError, ValueError):
@@ -175,6 +183,10 @@ _DECODER = json.JSONDecoder()
 def _from_json(path: str, content: bytes) -> tuple[Any, Iterator[int]]:
     # As Go does: what is no UTF-8 becomes the replacement character.
     text = content.decode(errors="replace")
+    if sum(map(text.count, ",[{")) > _MAX_VALUES:
+        raise BadTargets(
+            f"{path}, line 1: it has more than {_MAX_VALUES} values; let several files have them"
+        )
     try:
         return json.loads(text, parse_constant=_no_constant), _Lines(text)
     except json.JSONDecodeError as error:
@@ -227,6 +239,7 @@ def _from_yaml(path: str, content: bytes) -> tuple[Any, Iterator[int]]:
         line = content.count(b"\n", 0, error.start) + 1
         raise BadTargets(f"{path}, line {line}: it is not UTF-8") from None
     try:
+        bounded_yaml.check(text, max_bytes=MAX_BYTES)
         loader = _Texts(text)
         try:
             # What follows a line '---' is not looked at, as with Prometheus.

@@ -30,7 +30,7 @@ import urllib3
 import yaml
 
 from hashring.errors import HashringError
-from hashring.telemetry import answers
+from hashring.telemetry import answers, bounded_yaml
 from hashring.telemetry.attributes import Attribute, BadAttribute, Missing, Unusable
 from hashring.telemetry.definitions import BadDefinition
 from hashring.telemetry.discovery import Discovery
@@ -281,7 +281,9 @@ def _in_file(
 def _entries_of(path: Path) -> list[tuple[int, Any]]:
     """Return the definitions of a file as they are written, each with its line."""
     try:
-        loader = _Loader(path.read_bytes())
+        text = path.read_text(encoding="utf-8-sig")
+        bounded_yaml.check(text)
+        loader = _Loader(text)
         try:
             root: Any = loader.get_single_node()
             found = None if root is None else loader.construct_document(root)
@@ -289,6 +291,11 @@ def _entries_of(path: Path) -> list[tuple[int, Any]]:
             loader.dispose()
     except OSError as error:
         raise BadDefinition(f"{path} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise BadDefinition(f"{path}: not UTF-8 at byte {error.start}") from None
+    except (RecursionError, ValueError, OverflowError) as error:
+        # What PyYAML itself does not catch: a date that does not exist, say.
+        raise BadDefinition(f"{path} is not usable YAML: {error}") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = mark.line + 1 if mark is not None else 1

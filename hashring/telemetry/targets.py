@@ -49,7 +49,8 @@ EXPOSITION = "exposition"
 _PREFIX = "prometheus+"
 _METRICS = "/metrics"
 
-_MAX_BYTES = 256 * 1024 * 1024
+_MAX_BYTES = file_sd.MAX_BYTES
+
 _RECENT = 2.0
 """Seconds. A file that was changed so shortly before it was read may be changed again within the
 clock tick of its first change: its time and size alone cannot tell."""

@@ -382,7 +382,7 @@ def test_a_bad_field_is_refused_with_file_source_field_and_value(
         ("--- {a: b}\n--- {c: d}\n", "line 2"),
         ("sources: !!python/object/apply:os.getcwd []\n", "line 1"),
         ("? [a, b]\n: c\n", "not the YAML of a definition"),
-        ("[" * 5000, "not YAML"),
+        ("[" * 5000, "nesting depth"),
         ("sources: 2026-99-99\n", "not YAML"),
     ],
 )
