@@ -140,6 +140,36 @@ class MarksMoreThanItTook(Handoff):
             self._settled = settled
 
 
+class TrustsWhatAStrangerHasApplied(Handoff):
+    """Rule 6 without its gate: strangers' slots are not waited for."""
+
+    def _may_hold(self, member, wanted):
+        return wanted - wanted if member.id in self.strangers else super()._may_hold(member, wanted)
+
+
+class EndsForAnyStranger(Handoff):
+    """Rule 6 as it was: whoever has not settled in this lease ends where it differs."""
+
+    def _expire(self):
+        super()._expire()
+        self._has_settled = False
+
+
+class NeverStandsAside(Handoff):
+    """Rule 6 without the rule: each takes its own parameters for the group's."""
+
+    def _look_at_strangers(self, young):
+        super()._look_at_strangers(young)
+        self._stands_aside = ""
+
+
+class WaitsForTheClock(Stream):
+    """However far the clock has stepped back, it waits until that has caught up."""
+
+    def follow(self, wall):
+        return False
+
+
 class ChangesItsMetaAllTheTime(Handoff):
     """Ours, with something new to say at every third reading, whatever else is under way."""
 
@@ -180,6 +210,9 @@ def seeds_that_fail(profile, make_handoff, seeds=range(SEEDS), enough=1, symptom
         ("slow-crash", BelievesClaimsThatWereDropped, "repeats"),
         ("slow-crash", DropsClaimsOnlyUnderItsOwnView, "repeats"),
         ("planned", MarksMoreThanItTook, "repeats"),
+        ("strangers", TrustsWhatAStrangerHasApplied, "hold"),
+        ("strangers", EndsForAnyStranger, "ends"),
+        ("strangers", NeverStandsAside, ""),
     ],
 )
 def test_the_simulator_finds_a_planted_mistake(profile, trap, symptom):
@@ -199,6 +232,12 @@ def test_the_simulator_finds_windows_that_a_closed_loop_forgot(monkeypatch):
     monkeypatch.setattr(simulation, "Stream", ForgetsWhatBeganSinceItClosed)
 
     assert seeds_that_fail("ending", Handoff, symptom="missed")
+
+
+def test_the_simulator_finds_loops_that_wait_for_a_clock_that_stepped_back(monkeypatch):
+    monkeypatch.setattr(simulation, "Stream", WaitsForTheClock)
+
+    assert seeds_that_fail("clock-steps", Handoff, symptom="silent")
 
 
 @pytest.mark.parametrize("profile", sorted(PROFILES))

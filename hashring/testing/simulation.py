@@ -44,13 +44,25 @@ from hashring.errors import (
 from hashring.handoff import TRANSITIONS, Handoff, Join, Leave, Publish
 from hashring.ring import HashRing, SlotSet
 from hashring.view import Member, View
-from hashring.windows import Due, Stream, can_yield, newest_start, owed_by, yielded_by
+from hashring.windows import (
+    Due,
+    Stream,
+    can_yield,
+    follow_clock,
+    label_time,
+    newest_start,
+    owed_by,
+    patience,
+    yielded_by,
+)
 
 __all__ = ["PROFILES", "Profile", "Result", "SimulatedStore", "Violation", "run", "run_many"]
 
 # Few virtual nodes and no slack: a change moves many slots among those that stay, too, which is
 # what mistakes in the protocol need to show.
 SPEC = HashRing(slots=64, vnodes=3, load_bound=1.0).spec
+STRANGE = HashRing(slots=64, vnodes=5, load_bound=1.0).spec
+"""The ring of strangers: of the same slots, so that one held twice is seen."""
 TTL = 3.0
 INTERVAL = 1.0
 
@@ -155,6 +167,10 @@ class Profile:
         skew: the most by which members' wall clocks differ, in seconds.
         overruns: the probability that a cycle takes longer than its window.
         longest: the most seconds that such a cycle takes.
+        max_claims: the bound on a member's claims; 0: its default.
+        steps: the most by which the wall clocks step in one event, in seconds.
+        silence: no slot may go unworked for longer than so many seconds; 0: not judged.
+        strangers: members with another ring come, and retry where they are refused.
     """
 
     members: tuple[int, int] = (2, 5)
@@ -174,6 +190,10 @@ class Profile:
     skew: float = 0.0
     overruns: float = 0.0
     longest: float = 0.0
+    max_claims: int = 0
+    steps: float = 0.0
+    silence: float = 0.0
+    strangers: bool = False
 
 
 PROFILES: dict[str, Profile] = {
@@ -259,6 +279,43 @@ PROFILES: dict[str, Profile] = {
         skew=0.1,
         windows=True,
         on_crash="repeat",
+    ),
+    # Nothing fails: where claims are merged, a window may be worked again and none may be lost.
+    "few-claims": Profile(
+        rates=(("join", 5.0), ("drain", 3.0), ("restart", 4.0), ("flap", 3.0), ("roll", 0.5)),
+        slow=0.05,
+        slowest=0.5,
+        skew=0.1,
+        windows=True,
+        catch_up=4 * TTL,
+        max_claims=2,
+    ),
+    "clock-steps": Profile(
+        rates=(("join", 2.0), ("drain", 1.0), ("restart", 2.0), ("step", 3.0), ("step all", 1.0)),
+        slow=0.02,
+        slowest=0.3,
+        windows=True,
+        steps=60.0,
+        # The wait for a small step, what is left out after a hand-over, and its own time.
+        silence=patience(INTERVAL, TTL) + 5 * INTERVAL,
+    ),
+    "strangers": Profile(
+        rates=(
+            ("join", 2.0),
+            ("crash", 1.0),
+            ("drain", 1.0),
+            ("pause", 1.0),
+            ("outage", 1.0),
+            ("away", 0.5),
+            ("stranger", 3.0),
+        ),
+        loss=0.02,
+        slow=0.05,
+        slowest=0.5,
+        drift=0.04,
+        skew=0.1,
+        windows=True,
+        strangers=True,
     ),
     "pause-skip": Profile(
         rates=(("join", 1.0), ("pause", 1.0), ("restart", 1.0)),
@@ -347,7 +404,9 @@ _TIMEOUT = 1.0
 class _Actor:
     """One member's process: its clocks, its hand-off, and what its threads do."""
 
-    def __init__(self, world: _World, name: str, weight: float) -> None:
+    def __init__(
+        self, world: _World, name: str, weight: float, *, is_stranger: bool = False
+    ) -> None:
         self.world = world
         self.name = name
         self.alive = True
@@ -359,13 +418,17 @@ class _Actor:
         drift = world.profile.drift
         self.rate = 1.0 + random_.uniform(-drift, drift)
         self.wall_offset = random_.uniform(-world.profile.skew, world.profile.skew) / 2
+        bound = world.profile.max_claims
         self.handoff = world.make_handoff(
             name,
             incarnations=(f"{name}.{next(world.numbers)}" for _ in itertools.count()),
-            spec=SPEC,
+            spec=STRANGE if is_stranger else SPEC,
             ttl=TTL,
             weight=weight,
+            **({"max_claims": bound} if bound else {}),
         )
+        self.is_stranger = is_stranger
+        self.has_settled = False
         self.streams: list[Stream] = []
         self.stopping = False
         self.ending = False  # the loops end, and the member drains a while later
@@ -385,8 +448,7 @@ class _Actor:
         return 1000.0 + self.world.now + self.wall_offset
 
     def label(self) -> float:
-        newest = newest_start(self.streams)
-        return max(self.wall(), newest + 1e-6)
+        return label_time(self.streams, self.wall())
 
     # ---- the threads ----------------------------------------------------------------------
 
@@ -452,7 +514,10 @@ class _Actor:
                 action = None
                 yield _Sleep(random_.uniform(0.02, 0.3))
             except GroupMismatch as error:
-                raise self.world.violation(f"{self.name}: {error}") from error
+                if self.has_settled or not self.world.profile.strangers:
+                    raise self.world.violation(f"{self.name} ends: {error}") from error
+                self.world.refused(self)
+                break
         incarnation = handoff.incarnation
         handoff.left()
         self.world.left(self)
@@ -501,6 +566,7 @@ class _Actor:
                     self.close(stream)
                     return
                 wall = self.wall()
+                follow_clock(self.streams, wall)
                 due: Due | None = None
                 if handoff.state(self.local()) not in ("joining", "fenced"):
                     due = stream.due(wall, lambda start: handoff.usable(self.local(), start))
@@ -557,6 +623,7 @@ class _Actor:
                 since=self.handoff.since,
                 on_crash=self.world.profile.on_crash,
                 catch_up=self.world.profile.catch_up,
+                ttl=TTL,
             )
             stream.open(self.wall())
             self.streams.append(stream)
@@ -619,6 +686,7 @@ class _World:
         self._twice: dict[tuple[float, int], SlotSet] = {}
         self._said: dict[bytes, tuple[str, SlotSet]] = {}  # record: incarnation, what it allows
         self._disturbed: list[tuple[float, float]] = []
+        self._last_worked: dict[int, float] = {}  # by slot, from when all have been
 
     def violation(self, text: str) -> Violation:
         return Violation(f"seed {self.seed}, t={self.now:.4f}: {text}")
@@ -729,6 +797,7 @@ class _World:
             if at > end:
                 break
             if at > look_again:
+                self._check_silence()
                 # Settled for good: what is left would be the same window over and over.
                 if self._is_quiet():
                     break
@@ -749,6 +818,7 @@ class _World:
                 self._check(actor)
             elif what[0] == "event":
                 self._event(what[1])
+                self._check_silence()
             elif what[0] == "drain":
                 if self._can_spare(what[1]):
                     self.drain(what[1])
@@ -772,22 +842,26 @@ class _World:
                 and not actor.stopping
                 and not actor.ending
                 and actor.handoff.state(actor.local()) == "settled"
-                for actor in self.live()
+                for actor in self._defining()
             )
         )
 
     def _everything_is_held(self) -> bool:
-        live = self.live()
+        live = self._defining()
         held = self._empty
         for actor in live:
             held = held | actor.in_hand()
         return held == self._full or not any(actor.handoff.weight > 0 for actor in live)
 
-    def start(self, name: str | None = None) -> _Actor:
+    def start(self, name: str | None = None, *, is_stranger: bool = False) -> _Actor:
         weight = self.random.choice((1.0, 1.0, 1.0, 2.0, 0.5))
         if self.profile.exactly is False and self.random.random() < 0.05:
             weight = 0.0
-        actor = _Actor(self, name or f"m{next(self._names)}", weight)
+        if name is None:
+            # Some strangers' names sort before all others.
+            prefix = self.random.choice(("a", "z")) if is_stranger else "m"
+            name = f"{prefix}{next(self._names)}"
+        actor = _Actor(self, name, weight, is_stranger=is_stranger)
         self.actors.append(actor)
         actor.reconciling = actor.reconcile()
         self._push(self.now, actor, actor.reconciling)
@@ -806,11 +880,28 @@ class _World:
 
     def _event(self, kind: str) -> None:
         random_ = self.random
-        candidates = [actor for actor in self.live() if not actor.stopping and not actor.ending]
+        candidates = [
+            actor
+            for actor in self.live()
+            if not (actor.stopping or actor.ending or actor.is_stranger)
+        ]
         self.result.events[kind] += 1
         if kind == "join":
             if len(candidates) < 8:
                 self.start()
+            return
+        if kind in ("stranger", "strange retry"):
+            if self.now < self.profile.length:
+                self.start(is_stranger=True)
+            return
+        if kind == "step all":
+            self._step(candidates)
+            return
+        if kind == "outage":
+            # Longer than the ttl: every lease ends, and a stranger may be the first one back.
+            self.away_until = self.now + random_.uniform(1.0, 1.5) * TTL
+            self.say(f"the store is away until {self.away_until:.3f}")
+            self._push(self.away_until, None, ("event", "stranger"))
             return
         if kind == "forget":
             self.say("the store forgets")
@@ -823,7 +914,9 @@ class _World:
         actor = random_.choice(candidates) if candidates else None
         if actor is None or not self._can_spare(actor):
             return
-        if kind == "crash":
+        if kind == "step":
+            self._step([actor])
+        elif kind == "crash":
             self.say(f"crash {actor.name}")
             actor.alive = False
             self._disturbed.append((self.now, self.now + 2 * TTL))
@@ -854,6 +947,37 @@ class _World:
             for place, member in enumerate(candidates):
                 self._push(self.now + 1.5 * place, None, ("event", "restart"))
                 del member
+
+    def _step(self, actors: Sequence[_Actor]) -> None:
+        """Step the wall clocks of these by one amount, back or forth."""
+        most = self.profile.steps
+        step = self.random.choice((1.0, 0.1)) * self.random.uniform(-most, most)
+        for actor in actors:
+            self.say(f"the clock of {actor.name} steps by {step:.3f}")
+            actor.wall_offset += step
+            actor.wake_loops()
+
+    def refused(self, actor: _Actor) -> None:
+        """One that has never settled is told that it differs: its supervisor starts it again."""
+        self.say(f"{actor.name} is refused")
+        self.result.events["refused"] += 1
+        kind = "strange retry" if actor.is_stranger else "join"
+        self._push(self.now + self.random.uniform(0.2, 1.5), None, ("event", kind))
+
+    def _defining(self) -> list[_Actor]:
+        """Return the live members of those whose parameters were founded first."""
+        live = self.live()
+        if not self.profile.strangers:
+            return live
+        known = {
+            spec: min(
+                (a.handoff.founded for a in live if a.handoff.spec == spec and a.handoff.founded),
+                default=float("inf"),
+            )
+            for spec in (SPEC, STRANGE)
+        }
+        first = min(known, key=known.__getitem__)
+        return [actor for actor in live if actor.handoff.spec == first]
 
     def _can_spare(self, actor: _Actor) -> bool:
         """Whether somebody stays who can own slots: an empty group works none, by its own wish."""
@@ -888,6 +1012,7 @@ class _World:
                 raise self.violation(f"{actor.name} went from {actor.state} to {state}")
             self.result.transitions[change] += 1
             actor.state = state
+        actor.has_settled = actor.has_settled or state == "settled"
         mine = actor.in_hand()
         for cycle, (pinned, _) in actor.running.items():
             if actor.is_valid(cycle) and not pinned <= mine:
@@ -937,10 +1062,26 @@ class _World:
                     f"{_named(interval, due.window)}"
                 )
         self._once[place] = before | due.slots
+        if self.profile.silence:
+            self._last_worked |= dict.fromkeys(due.slots, self.now)
+
+    def _check_silence(self) -> None:
+        """No slot may go unworked for long, whatever the clocks show."""
+        if len(self._last_worked) < len(self._full) or not self.profile.silence:
+            return
+        slot, last = min(self._last_worked.items(), key=lambda item: item[1])
+        if self.now - last > self.profile.silence:
+            raise self.violation(f"slot {slot} has been silent since {last:.3f}")
 
     def _finish(self, end: float) -> None:
+        self._check_silence()
+        defining = self._defining()
         for actor in self.live():
             state = actor.handoff.state(actor.local())
+            if actor not in defining:
+                if actor.in_hand():
+                    raise self.violation(f"{actor.name} differs, and does not stand aside: {state}")
+                continue
             if actor.stopping:
                 raise self.violation(f"{actor.name} has not left: {state}")
             if state != "settled":
@@ -975,6 +1116,8 @@ class _World:
     def _may_miss(self, start: float) -> bool:
         if self.profile.exactly:
             return False
+        if self.profile.steps:
+            return True  # Labels that are skipped, and others that repeat: silence is judged.
         if self.profile.loss or self.profile.forgetful:
             return True  # Chaos: 4.1 is what those runs are about.
         if self.profile.at_most_once:
