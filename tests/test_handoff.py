@@ -297,6 +297,20 @@ def test_a_claim_under_an_older_view_is_in_doubt(store):
     assert (d.handoff.view.slots("d") & claimed) <= d.handoff.waiting_for["a"]
 
 
+def test_a_mark_counts_under_whichever_view_it_was_made(store):
+    a, b = two(store)
+    c = store.member("c")
+    a.step()
+    (claim,) = a.record.claims
+    marked = dataclasses.replace(c.record, applied=b.record.applied, took=claim.slots)
+    assert marked.applied != a.record.applied
+    store.records["c"] = marked.to_json()
+
+    a.step()
+
+    assert not a.handoff._claims
+
+
 def test_a_claim_is_dropped_where_anothers_is_later(store):
     a, b = two(store)
     c = store.member("c")
