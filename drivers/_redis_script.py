@@ -5,17 +5,25 @@ Pure text: it knows Redis and the keys of a group, but nothing of connections.
 The keys of a group share one hash slot:
 
 =========  ====================================================================================
-group      hash: which server this is, since when, the group's version (its name is the channel)
+group      hash: which server this is, since when, the group's version (its name is the channel),
+           and for each of the last versions ``m<version>``, the time at which it was made
 leases     sorted set: member -> the time at which its lease runs out, in microseconds of ``TIME``
 owners     hash: member -> ``ttl sequence token incarnation`` of the lease
 records    hash: member -> record
 changes    sorted set: member -> the version that last changed it, removals included
-writers    hash: driver token -> ``sequence time`` of its last write
+writers    hash: driver token -> ``sequence time`` of its last write, while it has a lease, and
+           for a while after
 =========  ====================================================================================
 
 Each but the first holds an entry for the empty name, which no member can have. So none of them
 is ever empty, and one that is missing was forgotten: by a flush, an eviction, or a restart. They
 all expire a day after the last member went, or after the first call where nobody ever joined.
+
+A call names the history that it knows: the epoch, a version, and that version's mark. Where the
+group has a lower version, or another mark for that one, it is an older copy that somebody put
+back: then it starts a new epoch, with a young memory. A join must know the present epoch, and a
+version since the last time that tokens without a lease were dropped from ``writers``. So a join
+that was held up on its way is refused although nothing is left of its driver.
 """
 
 from __future__ import annotations
@@ -30,7 +38,10 @@ SCRIPT = """\
 local group, leases, owners, records, changes, writers = unpack(KEYS)
 local operation, ttl = ARGV[1], tonumber(ARGV[2])
 local known_epoch, latest, most = ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
+local known_version, known_mark = tonumber(ARGV[6]), ARGV[7]
+local own = ARGV[8]  -- "<token> <member>" of each lease that the caller has here, NUL between
 local DAY = 86400000000
+local MARKS = 256  -- versions whose marks are kept: a caller that knows none of them is not judged
 local function expire_in_a_day()
     for _, key in ipairs(KEYS) do
         redis.call('PEXPIRE', key, DAY / 1000)
@@ -63,13 +74,15 @@ local identity = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)')
     .. ':' .. string.match(replication, 'master_replid:(%w+)')
 local _, online = string.gsub(replication, 'state=online', '')
 
-local changed = false
+local changed, back = false, 0
 local version, since, floor, born
 
 -- First among the writes, because it is one that a full store refuses: then nothing has happened.
 local function bump()
     if not changed then
         version = redis.call('HINCRBY', group, 'version', 1)
+        redis.call('HSET', group, 'm' .. version, digits(now))
+        redis.call('HDEL', group, 'm' .. (version - MARKS))
         changed = true
     end
 end
@@ -89,7 +102,7 @@ if redis.call('EXISTS', unpack(KEYS)) < #KEYS then
     redis.call('DEL', unpack(KEYS))
     version, since, floor, born, changed = 0, now, 0, digits(now), true
     redis.call('HSET', group, 'identity', identity, 'since', digits(now), 'version', 0,
-               'floor', 0, 'clock', digits(now), 'born', born)
+               'floor', 0, 'clock', digits(now), 'born', born, 'm0', born)
     redis.call('ZADD', leases, 'inf', '')
     redis.call('HSET', owners, '', '')
     redis.call('HSET', records, '', '')
@@ -110,7 +123,24 @@ else
         redis.call('HSET', group, 'identity', identity, 'since', digits(since),
                    'clock', digits(now))
         clip()
+    elseif known_epoch == identity .. ':' .. born then
+        local mark = redis.call('HGET', group, 'm' .. known_version)
+        if known_version > version or (mark and known_mark ~= '' and mark ~= known_mark) then
+            bump()
+            since, born, back = now, digits(now), 1
+            redis.call('HSET', group, 'since', born, 'born', born)
+            clip()
+        end
     end
+end
+
+-- When each of the caller's own leases ends, before anything is done about it: -1 if it is gone.
+local ends_of_own = {}
+for token, member in string.gmatch(own, '(%x+) ([^%z]+)') do
+    local lease = lease_of(member)
+    local score = redis.call('ZSCORE', leases, member)
+    local there = lease and lease.token == token and score
+    ends_of_own[#ends_of_own + 1] = there and tonumber(score) or -1
 end
 
 -- The most replicas that this server, or one that it replaced, ever listed. A call may know more:
@@ -167,7 +197,9 @@ local function answer(status, ...)
     if first[1] ~= '' then
         ends = tonumber(first[2])
     end
-    return {status, identity .. ':' .. born, version, now, since, online, most, ends, ...}
+    local mark = redis.call('HGET', group, 'm' .. version) or ''
+    return {status, identity .. ':' .. born, version, now, since, online, most, ends,
+            mark, back, ends_of_own, ...}
 end
 
 -- Whether this is older than a write of the same driver that was applied already.
@@ -178,6 +210,25 @@ local function outdated(token, sequence)
     end
     redis.call('HSET', writers, token, sequence .. ' ' .. digits(now))
     return false
+end
+
+-- Forget the writes of drivers that have no lease. A join from before this is refused: it does not
+-- know the version that this makes.
+local function forget_writers()
+    if redis.call('HLEN', writers) <= 2 * redis.call('ZCARD', leases) + 64 then
+        return
+    end
+    local present = {['']=true}
+    for _, lease in ipairs(redis.call('HVALS', owners)) do
+        present[string.match(lease, '^%d+ %d+ (%x+) ') or ''] = true
+    end
+    for _, token in ipairs(redis.call('HKEYS', writers)) do
+        if not present[token] then
+            redis.call('HDEL', writers, token)
+        end
+    end
+    bump()
+    redis.call('HSET', group, 'forgotten', version)
 end
 
 local function store(member, lease, record)
@@ -195,7 +246,7 @@ if operation == 'look' then
 end
 
 if operation == 'read' then
-    local epoch, known = ARGV[6], tonumber(ARGV[7])
+    local epoch, known = ARGV[9], tonumber(ARGV[10])
     local size = redis.call('HLEN', records) - 1
     if epoch ~= identity .. ':' .. born or known < floor or known > version then
         return answer('all', size, redis.call('HGETALL', records))
@@ -215,11 +266,11 @@ if operation == 'doubt' then
     return answer('ok')
 end
 
-local token = ARGV[6]
+local token = ARGV[9]
 
 if operation == 'heartbeat' then
     local lost, behind = {}, {}
-    for i = 7, #ARGV, 3 do
+    for i = 10, #ARGV, 3 do
         local member, incarnation, sequence = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2])
         local lease = lease_of(member)
         if not lease or lease.token ~= token or lease.incarnation ~= incarnation then
@@ -235,11 +286,23 @@ if operation == 'heartbeat' then
     return answer('ok', lost, behind)
 end
 
-local sequence, member = tonumber(ARGV[7]), ARGV[8]
+local sequence, member = tonumber(ARGV[10]), ARGV[11]
+local incarnation, record = ARGV[12], ARGV[13]
+local lease = lease_of(member)
+local mine = lease and lease.token == token and lease.incarnation == incarnation
+
+if operation == 'join' and not mine then
+    local forgotten = tonumber(redis.call('HGET', group, 'forgotten') or -1)
+    if known_epoch ~= identity .. ':' .. born or known_version < forgotten then
+        return answer('stale')
+    end
+end
+if operation == 'publish' and not mine then
+    return answer('lost')
+end
 if outdated(token, sequence) then
     return answer('outdated')
 end
-local lease = lease_of(member)
 -- The lease knows as well: an entry of `writers` may have been lost alone.
 if lease and lease.token == token and lease.sequence > sequence then
     return answer('outdated')
@@ -249,16 +312,11 @@ if operation == 'leave' then
     if lease and lease.token == token then
         remove(member)
     end
+    forget_writers()
     return answer('ok')
 end
 
-local incarnation, record = ARGV[9], ARGV[10]
-local mine = lease and lease.token == token and lease.incarnation == incarnation
-
 if operation == 'publish' then
-    if not mine then
-        return answer('lost')
-    end
     lease.sequence = sequence
     store(member, lease, record)
     return answer('ok')
@@ -275,14 +333,7 @@ if operation == 'join' then
     for _, key in ipairs(KEYS) do
         redis.call('PERSIST', key)
     end
-    if redis.call('HLEN', writers) > 2 * redis.call('ZCARD', leases) + 64 then
-        local all = redis.call('HGETALL', writers)
-        for i = 1, #all, 2 do
-            if all[i] ~= '' and tonumber(string.match(all[i + 1], '%d+$')) < now - DAY then
-                redis.call('HDEL', writers, all[i])
-            end
-        end
-    end
+    forget_writers()
     return answer('ok')
 end
 

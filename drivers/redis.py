@@ -14,8 +14,10 @@ Redis and Valkey, alone, under Sentinel or in a Cluster. What must hold, and wha
 * A primary that was replaced may not know it. Joins, publishes and heartbeats count only when
   someone else vouches for the server afterwards (``_redis_nodes``).
 * A server whose clock stepped forward would end leases early. Each driver compares the server's
-  time with its own boot-time clock, and makes the memory young where they part. Where the step
-  ended all leases before such a driver called, the script itself makes it young.
+  time with its own boot-time clock (``_redis_clock``), and makes the memory young where they part.
+  Where the step ended all leases before such a driver called, the script itself makes it young.
+* An older copy of the group may be put back under a running server. Each call names the history
+  that its driver knows, and the script compares; each driver compares its own leases' ends.
 
 This room knows one store, and nothing of rings, views or the hand-off.
 """
@@ -32,7 +34,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, TypeVar
 from urllib.parse import quote
 
@@ -61,6 +62,8 @@ try:
 except ImportError as error:
     raise MissingDependency("the redis:// driver", "redis", "redis") from error
 
+from ._net import tell_limits, within_the_lease
+from ._redis_clock import ServerClock
 from ._redis_nodes import (
     Address,
     ClusterRoute,
@@ -85,8 +88,8 @@ _TESTED = (6, 2)
 _PORT, _SENTINEL_PORT = 6379, 26379
 _REDIRECTIONS = 5
 _LEAST = 0.25  # seconds for a call that waits for news, where its wait has less left
-_DRIFT = 1e-3  # by how much two clocks' rates may differ: twice what NTP slews at most
-_STEP = 0.05  # the part of ttl by which the server's time may be off; the fence spares a tenth
+_JOINS = 5  # tries of a join that learns each time that the group has a newer history
+_SILENCE = 60.0  # seconds between two warnings about one server's clock
 
 # What passes by itself, or by asking another server.
 _PASSING = (
@@ -147,6 +150,7 @@ class _Own:
     incarnation: str
     sequence: int
     record: bytes
+    ends: int = 0  # by the server's clock, in microseconds: what it confirmed last
 
 
 @dataclasses.dataclass
@@ -162,18 +166,22 @@ class _Reply:
     online: int
     most: int
     ends: int
+    mark: bytes
+    back: int
+    own: list[int]
     rest: list[Any]
     began: float
     ended: float
 
 
 @dataclasses.dataclass(frozen=True)
-class _Sight:
-    """A bound on how far the server's time is ahead of our clock, and when it was taken."""
+class _Known:
+    """The history of a group that this driver knows: a version of an epoch, and its mark."""
 
-    epoch: bytes
-    ahead: float
-    at: float
+    epoch: bytes = b""
+    version: int = -1
+    mark: bytes = b""
+    at: float = 0.0  # on our clock, when it was asked for
 
 
 class _Group:
@@ -187,8 +195,9 @@ class _Group:
         self.version = -1
         self.records: dict[str, bytes] = {}
         self.ends = 0.0  # on our clock, the earliest time at which a lease may run out
-        self.sight: _Sight | None = None
-        self.doubtful = False  # the clock stepped, and the store was not told yet
+        self.known = _Known()
+        self.clock: tuple[bytes, ServerClock] | None = None  # of the server of that epoch
+        self.doubtful = False  # a lease may have ended early, and the store was not told yet
         self.waiting = threading.Lock()
         self.subscription: _Subscription | None = None
 
@@ -273,10 +282,7 @@ class RedisDriver(Driver):
 
     def __init__(self, url: DriverURL, *, ttl: float) -> None:
         super().__init__(url, ttl=ttl)
-        if "timeout" not in url.options:
-            # A heartbeat each third of the ttl: one that fails must leave time for the next.
-            timeout = min(self.settings["timeout"], self.ttl / 3)
-            self.settings = MappingProxyType({**self.settings, "timeout": timeout})
+        self.settings = within_the_lease(self)
         self._connections, self._tls = self._connection_options()
         self._hosts = self._checked_hosts()
         self._route: Route | None = None
@@ -285,6 +291,7 @@ class RedisDriver(Driver):
         self._groups: dict[str, _Group] = {}
         self._own: dict[tuple[str, str], _Own] = {}
         self._sequence = 0
+        self._warned = -math.inf  # when its clock was last complained of
 
     # -- the URL -------------------------------------------------------------------------------
 
@@ -363,6 +370,7 @@ class RedisDriver(Driver):
         with self._lock:
             if self._route is not None:
                 return
+            tell_limits(self)
             self._check_files()
             self._route = self._new_route()
         try:
@@ -394,14 +402,18 @@ class RedisDriver(Driver):
         deadline = self._deadline()
         with self._writes(deadline):
             sequence = self._next()
-            reply = self._call(
-                f"join of {member!r}",
-                group,
-                "join",
-                *(token, sequence, member, incarnation, record),
-                vouched=True,
-                deadline=deadline,
-            )
+            for _ in range(_JOINS):
+                reply = self._call(
+                    f"join of {member!r}",
+                    group,
+                    "join",
+                    *(token, sequence, member, incarnation, record),
+                    vouched=True,
+                    deadline=deadline,
+                )
+                if reply.status != "stale":
+                    break
+                # It knew too little of the group. That answer told the rest.
             if reply.status == "exists":
                 other, left = reply.rest
                 raise MemberExists(
@@ -409,8 +421,13 @@ class RedisDriver(Driver):
                     f"incarnation ({other[1:].decode()}); its lease runs for "
                     f"{left / 1e6:.1f} s more"
                 )
+            if reply.status != "ok":
+                raise StoreUnavailable(
+                    f"{self.url}: the join of {member!r} was overtaken by other writes: try again"
+                )
+            ends = reply.now + int(self.ttl * 1e6)
             with self._lock:
-                self._own[group, member] = _Own(token, incarnation, sequence, record)
+                self._own[group, member] = _Own(token, incarnation, sequence, record, ends)
 
     def publish(self, group: str, member: str, record: bytes) -> None:
         """See :meth:`hashring.driver.Driver.publish`."""
@@ -529,8 +546,9 @@ class RedisDriver(Driver):
         if reply.status != "ok":
             raise LeaseLost(f"{self.url}: {member!r} has no lease of ours in group {group!r}")
         with self._lock:
-            if (group, member) in self._own:
-                self._own[group, member] = _Own(token, incarnation, sequence, record)
+            if (before := self._own.get((group, member))) is not None:
+                ends = before.ends  # not renewed by this
+                self._own[group, member] = _Own(token, incarnation, sequence, record, ends)
 
     def _renew(self, deadline: Deadline) -> list[tuple[str, str]]:
         with self._lock:
@@ -563,6 +581,11 @@ class RedisDriver(Driver):
             "heartbeat", group, "heartbeat", *arguments, vouched=True, deadline=deadline
         )
         lost, behind = ([name.decode() for name in names] for names in reply.rest)
+        with self._lock:
+            for member, lease in members.items():
+                now = self._own.get((group, member))
+                if member not in lost and now is not None and self._same_lease(now, lease):
+                    now.ends = max(now.ends, reply.now + int(self.ttl * 1e6))
         return lost, behind
 
     def _restore(self, group: str, member: str, deadline: Deadline) -> None:
@@ -694,11 +717,11 @@ class RedisDriver(Driver):
 
         def run(route: Route) -> _Reply:
             node = route.find(state.key, end)
-            reply = self._run(state, node, [operation, *arguments], vouched, end)
-            if self._stepped(state, reply):
-                _log.warning("%s: the server's clock stepped forward: waiting one ttl", self.url)
+            own = self._leases(group)
+            reply = self._run(state, node, [operation, *arguments], own, vouched, end)
+            self._judge(group, state, reply, own)
             if state.doubtful:
-                reply.since = self._run(state, node, ["doubt"], False, end).since
+                reply.since = self._run(state, node, ["doubt"], {}, False, end).since
                 state.doubtful = False
             return reply
 
@@ -738,15 +761,23 @@ class RedisDriver(Driver):
                 raise self.unavailable(doing, error) from error
 
     def _run(
-        self, state: _Group, node: Node, command: list[Any], vouched: bool, deadline: Deadline
+        self,
+        state: _Group,
+        node: Node,
+        command: list[Any],
+        own: dict[str, _Own],
+        vouched: bool,
+        deadline: Deadline,
     ) -> _Reply:
         """Run the script once; where it counts, have others vouch for the server."""
         operation, *arguments = command
-        known = (*self._latest(state), node.most)
+        named = "\0".join(f"{lease.token} {member}" for member, lease in own.items())
+        known = (*self._knowledge(state, node.most), named)
         command = [*state.keys, operation, int(self.ttl * 1e6), *known, *arguments]
         wanted = self._wanted(node) if vouched else 0
         waited = wanted if wanted <= node.replicas else 0  # who is not there is not waited for
         reply, acks = self._evaluate(node, command, waited, deadline)
+        own_ends = reply.own  # before anything was done about them
         node.replicas, node.most = reply.online, max(node.most, reply.most)
         if not vouched:
             return reply
@@ -754,6 +785,7 @@ class RedisDriver(Driver):
         if waited < wanted <= node.replicas:
             # There are more replicas than at the last time. Twice is as good as once.
             reply, acks = self._evaluate(node, command, wanted, deadline)
+            reply.own = own_ends
         acked = acks >= wanted
         if not wanted and self.settings["replicas"] is None:
             self._opened().vouch(state.key, node, None, deadline)
@@ -787,42 +819,90 @@ class RedisDriver(Driver):
         for answer in answers:
             if isinstance(answer, redis.RedisError):
                 raise answer
-        status, epoch, version, now, since, online, most, ends, *rest = answers[0]
+        status, epoch, version, now, since, online, most, ends, mark, back, own, *rest = answers[0]
         reply = _Reply(
-            node, status.decode(), epoch, version, now, since, online, most, ends, rest,
-            began, boottime(),
+            node, status.decode(), epoch, version, now, since, online, most, ends, mark, back,
+            own, rest, began, boottime(),
         )  # fmt: skip
         return reply, answers[1] if replicas else 0
 
-    def _stepped(self, state: _Group, reply: _Reply) -> bool:
-        """Return whether the server's time ran ahead of ours since we saw it last.
+    # -- what this driver remembers ------------------------------------------------------------
 
-        What is known of the difference is an interval, as wide as the answer took. Its upper end
-        is kept, and may grow only as two good clocks drift apart.
+    def _leases(self, group: str) -> dict[str, _Own]:
+        """Return copies of this driver's leases in a group, as they were confirmed by now."""
+        with self._lock:
+            return {
+                member: dataclasses.replace(lease)
+                for (of, member), lease in self._own.items()
+                if of == group
+            }
+
+    def _judge(self, group: str, state: _Group, reply: _Reply, own: dict[str, _Own]) -> None:
+        """Compare an answer with what was known before, and doubt the store where they part."""
+        if reply.back:
+            _log.warning(
+                "%s: the group %r went back in time: somebody put an older copy of its keys back. "
+                "Its members stand still for one ttl, then go on",
+                self.url,
+                group,
+            )
+        elif shortened := self._shortened(group, reply, own):
+            state.doubtful = True
+            _log.warning(
+                "%s: the store lost a part of the lease of %r in group %r, which it had confirmed: "
+                "an older copy of the keys was put back, or the server's clock was set back. The "
+                "members stand still for one ttl, then go on",
+                self.url,
+                shortened,
+                group,
+            )
+        if gained := self._gained(state, reply):
+            state.doubtful = True
+            if boottime() - self._warned > _SILENCE:
+                self._warned = boottime()
+                _log.warning(
+                    "%s: the server's clock gained %.2f s on ours within a lease of %g s: it was "
+                    "stepped forward, or runs more than 10%% fast. Waiting one ttl",
+                    self.url,
+                    gained,
+                    self.ttl,
+                )
+
+    def _shortened(self, group: str, reply: _Reply, own: dict[str, _Own]) -> str | None:
+        """Return whose confirmed lease the store had not, or not for so long, before it ran out."""
+        for (member, then), ends in zip(own.items(), reply.own, strict=True):
+            if ends < then.ends and reply.now < then.ends:
+                with self._lock:
+                    now = self._own.get((group, member))
+                    # One that this driver has left or joined anew meanwhile says nothing.
+                    if now is not None and self._same_lease(now, then):
+                        now.ends = 0  # said once
+                        return member
+        return None
+
+    def _gained(self, state: _Group, reply: _Reply) -> float:
+        """Return by how many seconds the server's clock gained too much; note what is known now."""
+        with self._lock:
+            known = state.known
+            same = reply.epoch == known.epoch
+            if reply.version >= known.version if same else reply.began >= known.at:
+                state.known = _Known(reply.epoch, reply.version, reply.mark, reply.began)
+            if state.clock is None or state.clock[0] != reply.epoch:
+                state.clock = reply.epoch, ServerClock(self.ttl)
+            return state.clock[1].gained(reply.now / 1e6, reply.began, reply.ended)
+
+    def _knowledge(self, state: _Group, most: int) -> tuple[bytes, int, int, int, bytes]:
+        """Return what the script is told: the epoch, the latest that its server's time may be now,
+
+        the most replicas ever listed, a version of that epoch, and its mark.
         """
-        least, most = reply.now / 1e6 - reply.ended, reply.now / 1e6 - reply.began
         with self._lock:
-            sight = state.sight
-            state.sight = _Sight(reply.epoch, most, reply.began)
-            if sight is None or sight.epoch != reply.epoch:
-                return False
-            expected = sight.ahead + _DRIFT * max(0.0, reply.began - sight.at)
-            if least > expected + _STEP * self.ttl:
-                state.doubtful = True
-                return True
-            if expected < most:
-                state.sight = _Sight(reply.epoch, expected, reply.began)
-            return False
-
-    def _latest(self, state: _Group) -> tuple[bytes, int]:
-        """Return the epoch that we know, and the latest that its server's time may be now."""
-        with self._lock:
-            sight = state.sight
-        if sight is None:
-            return b"", 0
-        now = boottime()
-        ahead = sight.ahead + _DRIFT * max(0.0, now - sight.at) + _STEP * self.ttl
-        return sight.epoch, int((now + ahead) * 1e6)
+            known, clock = state.known, state.clock
+            latest = -math.inf
+            if clock is not None and clock[0] == known.epoch:
+                latest = clock[1].latest(boottime())
+        microseconds = int(latest * 1e6) if latest > -math.inf else 0
+        return known.epoch, microseconds, most, known.version, known.mark
 
     # -- the server ----------------------------------------------------------------------------
 

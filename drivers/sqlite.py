@@ -240,9 +240,9 @@ class SQLiteDriver(Driver):
             with self._connected("wait") as (file, connection):
                 self._begin(connection, "BEGIN")
                 version, ends = connection.execute(
-                    'SELECT (SELECT version FROM versions WHERE "group" = ?1), '
-                    '(SELECT min(expires) FROM leases WHERE "group" = ?1)',
-                    (group,),
+                    'SELECT (SELECT version FROM versions WHERE "group" = ?), '
+                    '(SELECT min(expires) FROM leases WHERE "group" = ?)',
+                    (group, group),
                 ).fetchone()
                 connection.execute("COMMIT")
             now = boottime()
@@ -395,9 +395,9 @@ def _changed(connection: sqlite3.Connection, group: str) -> None:
     connection.execute("UPDATE counter SET last = last + 1")
     connection.execute("INSERT OR REPLACE INTO versions SELECT ?, last FROM counter", (group,))
     connection.execute(
-        'DELETE FROM versions WHERE "group" = ?1 '
-        'AND NOT EXISTS (SELECT 1 FROM leases WHERE "group" = ?1)',
-        (group,),
+        'DELETE FROM versions WHERE "group" = ? '
+        'AND NOT EXISTS (SELECT 1 FROM leases WHERE "group" = ?)',
+        (group, group),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import select
 import socket
@@ -12,8 +13,10 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
+import redis
 from redis.crc import key_slot
 
+import hashring
 from hashring.driver import Driver, load
 from hashring.errors import BadURL, HashringError, LeaseLost, StoreUnavailable, StoreUnusable
 from hashring.testing.proxy import FaultProxy
@@ -380,6 +383,51 @@ class TestReadingIncrements:
                 assert client.zcard("hashring:{g}:changes") < 100
             assert reader.read("g").records.keys() == {"stays"}
 
+    def test_drivers_that_come_and_go_leave_a_bounded_number_of_tokens(
+        self, opened: Opened
+    ) -> None:
+        with RedisServer() as server:
+            opened(server.url, ttl=60.0).join("g", "stays", record("1"))
+            passing = load(server.url, ttl=60.0)
+            passing.open()
+            for turn in range(400):
+                passing._token = f"{turn:032x}"  # as a new process would have
+                passing.join("g", f"passing {turn}", record("1"))
+                passing.leave("g", f"passing {turn}")
+            passing.close()
+            with server.client() as client:
+                assert client.hlen("hashring:{g}:writers") < 100
+                assert client.hlen("hashring:{g}:group") < 300
+                assert client.hlen("hashring:{g}:owners") == 2
+
+    def test_a_join_held_up_for_longer_than_its_driver_is_remembered_is_refused(
+        self, opened: Opened
+    ) -> None:
+        with RedisServer() as server, FaultProxy(LOOPBACK, server.port) as proxy:
+            host, port = proxy.address
+            # A short timeout against a long delay: the join arrives when all else is over.
+            gone = opened(f"redis://{host}:{port}?timeout=0.5&retries=0", ttl=60.0)
+            other = opened(server.url, ttl=60.0)
+            until_it_works(lambda: gone.read("g"))
+            proxy.delay(up=3.0)
+            with pytest.raises(StoreUnavailable):
+                gone.join("g", "ghost", record("1"))
+            proxy.delay(up=0.0)
+            until_it_works(lambda: gone.leave("g", "ghost"))
+            for turn in range(100):
+                other._token = f"{turn:032x}"
+                other.join("g", f"passing {turn}", record("1"))
+                other.leave("g", f"passing {turn}")
+            with server.client() as client:
+                assert not client.hexists("hashring:{g}:writers", gone.token)
+
+                def evaluated() -> int:
+                    return int(client.info("commandstats")["cmdstat_evalsha"]["calls"])
+
+                before = evaluated()
+                wait_until(lambda: evaluated() > before, what="the arrival of the late join")
+            assert other.read("g").records == {}
+
     def test_a_reader_in_step_is_sent_only_what_changed(self, opened: Opened) -> None:
         with RedisServer() as server:
             a, reader = opened(server.url, ttl=60.0), opened(server.url, ttl=60.0)
@@ -396,6 +444,130 @@ class TestReadingIncrements:
             assert len(reader.read("g").records) == 50
             # The counting itself costs a few thousand bytes; all the records are fifty thousand.
             assert sent() - before < 20_000
+
+
+class TestGoingBackInTime:
+    """An older copy of the keys is put back under a server that runs on."""
+
+    @staticmethod
+    def swapped(server: RedisServer) -> Callable[[], None]:
+        with server.client() as client:
+            for key in client.keys("*"):
+                client.copy(key, key, destination_db=1)
+
+        def put_back() -> None:
+            with server.client() as client:
+                client.swapdb(0, 1)
+
+        return put_back
+
+    @staticmethod
+    def restored(server: RedisServer) -> Callable[[], None]:
+        with redis.Redis(unix_socket_path=str(server.socket)) as client:
+            copies = {key: client.dump(key) for key in client.keys("*")}
+
+        def put_back() -> None:
+            with redis.Redis(unix_socket_path=str(server.socket)) as client:
+                for key, copy in copies.items():
+                    client.restore(key, 0, copy, replace=True)
+
+        return put_back
+
+    @staticmethod
+    def reloaded(server: RedisServer) -> Callable[[], None]:
+        with server.client() as client:
+            client.save()
+
+        def put_back() -> None:
+            with server.client() as client:
+                client.execute_command("DEBUG", "RELOAD", "NOSAVE")
+
+        return put_back
+
+    @pytest.fixture(params=["swapped", "restored", "reloaded"])
+    def copied(self, request: pytest.FixtureRequest) -> Callable[..., Callable[[], None]]:
+        return getattr(self, request.param)
+
+    @pytest.fixture
+    def server(self) -> Iterator[RedisServer]:
+        with RedisServer(enable_debug_command="yes") as running:
+            yield running
+
+    def test_records_that_are_older_than_what_a_member_has_seen_make_the_memory_young(
+        self, server, opened, copied, caplog
+    ) -> None:
+        a, b = opened(server.url), opened(server.url)
+        a.join("g", "a", record("1", applied="old"))
+        b.join("g", "b", record("1"))
+        put_back = copied(server)
+        a.publish("g", "a", record("1", applied="new"))
+        assert b.read("g").records["a"] == record("1", applied="new")
+        wait_until(lambda: b.read("g").memory_age > 1.0)
+        put_back()
+        went = time.monotonic()
+        assert b.read("g").memory_age <= time.monotonic() - went
+        a.heartbeat()
+        assert b.read("g").records["a"] == record("1", applied="new")
+        assert len([text for text in caplog.messages if "went back in time" in text]) == 1
+
+    def test_a_newcomer_that_writes_first_does_not_hide_it(self, server, opened, copied) -> None:
+        a, b = opened(server.url), opened(server.url)
+        a.join("g", "a", record("1", applied="old"))
+        b.join("g", "b", record("1"))
+        put_back = copied(server)
+        for turn in range(3):
+            a.publish("g", "a", record("1", applied=turn))
+        b.read("g")
+        put_back()
+        newcomer = opened(server.url)
+        newcomer.join("g", "c", record("1"))
+        wait_until(lambda: newcomer.read("g").memory_age > 1.0)
+        for turn in range(10):  # as many versions as were lost, and more
+            newcomer.publish("g", "c", record("1", applied=turn))
+        called = time.monotonic()
+        assert b.read("g").memory_age <= time.monotonic() - called
+        assert newcomer.read("g").memory_age < TTL
+
+    def test_where_no_record_changed_the_leases_tell(self, server, opened, copied, caplog) -> None:
+        a, b = opened(server.url, ttl=1.0), opened(server.url, ttl=1.0)
+        until_it_works(lambda: a.join("g", "a", record("1")))
+        until_it_works(lambda: b.join("g", "b", record("1")))
+        put_back = copied(server)
+
+        def all_would_be_gone() -> bool:
+            renew_or_rejoin(a, "a", {})
+            renew_or_rejoin(b, "b", {})
+            return time.monotonic() - copied_at > 1.5
+
+        copied_at = time.monotonic()
+        wait_until(all_would_be_gone)
+        put_back()
+        # Both leases ran out long ago, in the copy: nobody may take that for the end of a member.
+        assert b.read("g").memory_age < 1.0
+        assert [text for text in caplog.messages if "lost a part of the lease of" in text]
+
+    def test_members_go_on_without_a_restart_and_never_share_a_slot(self, server, copied) -> None:
+        with contextlib.ExitStack() as stack:
+            members = [
+                stack.enter_context(hashring.join(server.url, "g", name, ttl=1.5))
+                for name in ("a", "b")
+            ]
+            assert all(member.wait_settled(60) for member in members)
+            put_back = copied(server)
+            members.append(stack.enter_context(hashring.join(server.url, "g", "c", ttl=1.5)))
+            keys = [f"key {number}" for number in range(200)]
+
+            def shared_out() -> bool:
+                held = [set(member.owned(keys)) for member in members]
+                assert not any(a & b for a, b in itertools.combinations(held, 2))
+                return sum(map(len, held)) == len(keys) and all(held)
+
+            wait_until(shared_out)
+            put_back()
+            back = time.monotonic()
+            # Longer than it takes to stand still, for what might go wrong until then.
+            wait_until(lambda: (shared_out(), time.monotonic() - back > 3.0)[1])
+            wait_until(shared_out)
 
 
 def test_a_group_that_nobody_joins_leaves_nothing_behind_for_ever(opened: Opened) -> None:
@@ -600,12 +772,36 @@ class TestAccess:
 
     @pytest.mark.parametrize(
         ("url", "ttl", "timeout"),
-        [("redis://", 3.0, 1.0), ("redis://", 60.0, 3.0), ("redis://h?timeout=5", 3.0, 5.0)],
+        [
+            ("redis://", 3.0, 1.0),
+            ("redis://", 60.0, 3.0),
+            ("redis://h?timeout=5", 60.0, 5.0),
+            ("redis://h?timeout=60", 3.0, 1.0),
+        ],
     )
-    def test_without_a_timeout_of_its_own_a_call_ends_well_before_the_fence(
+    def test_whatever_timeout_the_url_names_a_call_ends_well_before_the_fence(
         self, url: str, ttl: float, timeout: float
     ) -> None:
         assert load(url, ttl=ttl).settings["timeout"] == timeout
+
+    def test_a_timeout_longer_than_the_lease_leaves_is_limited_and_that_is_said_once(
+        self, opened: Opened, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        with RedisServer() as server:
+            url = f"{server.url}?timeout=60"
+            for _ in range(3):
+                opened(url, ttl=1.5)
+            told = [text for text in caplog.messages if "timeout=60 is limited to 0.5 s" in text]
+            assert len(told) == 1
+            # The same on a primary that hangs: a heartbeat has an outcome before the fence.
+            driver = opened(url, ttl=1.5)
+            driver.join("g", "a", record("1"))
+            server.pause()
+            began = time.monotonic()
+            with pytest.raises(StoreUnavailable):
+                driver.heartbeat()
+            assert time.monotonic() - began < 30.0  # not 60: the URL's word
+            server.resume()
 
     def test_a_heartbeat_for_many_groups_ends_within_one_timeout(self, opened: Opened) -> None:
         with RedisServer() as server, FaultProxy(LOOPBACK, server.port) as proxy:
