@@ -9,8 +9,11 @@ What must hold, and the line that keeps it:
   renewed afterwards, however long a process is paused between two lines.
 * Nothing is synced to disk on commit (``synchronous=NORMAL``): a lease need not survive a loss of
   power, for no member does. The file stays whole, since SQLite syncs around checkpoints.
-* Every operation looks whether the path still names the file that is open. A file put in its
-  place, while processes of the old one still live, counts as a store that has just forgotten.
+* Every operation looks whether the path still names the file that is open, with the same ``-wal``
+  and ``-shm`` (``_sqlite_place``). Others put in their place, while processes of the old ones still
+  live, count as a store that has just forgotten. A file with a second name is refused.
+* Every operation looks whether the file still has what it had confirmed: an older copy written over
+  it counts as a store that has just forgotten.
 
 This room knows nothing of other hosts: a file on a network file system is refused, because
 the clock and the boot id are one kernel's.
@@ -20,14 +23,12 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import fcntl
-import hashlib
+import logging
 import math
 import os
 import random
 import select
 import sqlite3
-import struct
 import threading
 import time
 import weakref
@@ -45,7 +46,12 @@ from hashring.errors import (
     StoreUnusable,
 )
 
+from ._net import tell_limits, within_the_lease
+from ._sqlite_place import LivenessMark, Place, Unusable, look, refuse_a_mounted_file
+
 __all__ = ["SQLiteDriver"]
+
+_log = logging.getLogger(__name__)
 
 _APPLICATION_ID = 0x68_72_6E_67  # "hrng" in the file's header tells our files from others
 _LAYOUT = 1  # PRAGMA user_version
@@ -117,11 +123,14 @@ class SQLiteDriver(Driver):
 
     def __init__(self, url: DriverURL, *, ttl: float) -> None:
         super().__init__(url, ttl=ttl)
+        self.settings = within_the_lease(self)
         self._path = _path(url)
         self._process = os.getpid()
         self._lock = threading.Lock()
         self._file: _File | None = None
         self._own: dict[tuple[str, str], str | None] = {}
+        self._ends: dict[tuple[str, str], float] = {}  # until when each is confirmed
+        self._counted = 0  # the file's counter, as last seen
         self._seen: dict[str, int | None] = {}
 
     def open(self) -> None:
@@ -135,6 +144,7 @@ class SQLiteDriver(Driver):
         self._refuse_a_fork()
         with self._lock:
             if self._file is None:
+                tell_limits(self)
                 self._file = self._opened(None)
 
     def close(self) -> None:
@@ -170,6 +180,7 @@ class SQLiteDriver(Driver):
             _changed(connection, group)
         with self._lock:
             self._own[group, member] = incarnation
+            self._ends[group, member] = now + self.ttl
         file.touch()
 
     def publish(self, group: str, member: str, record: bytes) -> None:
@@ -197,6 +208,7 @@ class SQLiteDriver(Driver):
         gone = []
         with self._writing("heartbeat") as (file, connection):
             now = boottime()
+            went_back = self._went_back(connection, self._expected(own), now)
             for (group, member), incarnation in own.items():
                 updated = connection.execute(
                     'UPDATE leases SET expires = ? WHERE "group" = ? AND member = ? AND token = ? '
@@ -205,6 +217,13 @@ class SQLiteDriver(Driver):
                 ).rowcount
                 if not updated:
                     gone.append((group, member))
+            if went_back:
+                self._forget(connection, file)
+                gone = list(own)
+        with self._lock:
+            for key in own.keys() - set(gone):
+                if key in self._own:
+                    self._ends[key] = now + self.ttl
         with self._lock:
             # What the other thread left or joined anew meanwhile is not lost.
             gone = [key for key in gone if key in self._own and self._own[key] == own[key]]
@@ -215,16 +234,22 @@ class SQLiteDriver(Driver):
     def read(self, group: str) -> Reading:
         """See :meth:`hashring.driver.Driver.read`."""
         check_names(group)
+        with self._lock:
+            own = {key: incarnation for key, incarnation in self._own.items() if key[0] == group}
         with self._connected("read") as (file, connection):
             # Before the snapshot: a process paused between the two would otherwise judge an
             # old snapshot by a new time, and miss the heartbeats in between.
             now = boottime()
+            expected = self._expected(own)
             self._begin(connection, "BEGIN")
+            went_back = self._went_back(connection, expected, now)
             rows, version, age = _look(connection, group, file.boot, now)
             connection.execute("COMMIT")
-        if any(boot != file.boot or expires <= now for _, boot, expires, _ in rows):
+        if went_back or any(boot != file.boot or expires <= now for _, boot, expires, _ in rows):
             with self._writing("read") as (file, connection):
                 now = boottime()
+                if went_back:
+                    self._forget(connection, file)
                 _expire(connection, group, file.boot, now)
                 rows, version, age = _look(connection, group, file.boot, now)
             file.touch()
@@ -261,6 +286,7 @@ class SQLiteDriver(Driver):
         self._refuse_a_fork()
         with self._lock:
             self._own.pop((group, member), None)
+            self._ends.pop((group, member), None)
         with self._writing(f"leave of {member!r}") as (file, connection):
             deleted = connection.execute(
                 'DELETE FROM leases WHERE "group" = ? AND member = ? AND token = ?',
@@ -271,9 +297,71 @@ class SQLiteDriver(Driver):
         if deleted:
             file.touch()
 
+    def _expected(
+        self, own: dict[tuple[str, str], str | None]
+    ) -> tuple[int, dict[tuple[str, str], float]]:
+        """Return what any transaction that begins from now on must find at least.
+
+        That is the file's counter, and the ends of these leases of ours.
+        """
+        with self._lock:
+            return self._counted, {key: self._ends.get(key, 0.0) for key in own}
+
+    def _went_back(
+        self,
+        connection: sqlite3.Connection,
+        expected: tuple[int, dict[tuple[str, str], float]],
+        now: float,
+    ) -> bool:
+        """Return whether the file has less than it had confirmed, in a transaction of the caller's.
+
+        Its counter is lower than it was, or a lease of ours ends earlier, or is gone too soon.
+        """
+        counted, ends = expected
+        (last,) = connection.execute("SELECT last FROM counter").fetchone()
+        with self._lock:
+            self._counted = max(last, self._counted)
+        back = bool(last < counted)
+        for (group, member), confirmed in ends.items():
+            if now >= confirmed:
+                continue
+            row = connection.execute(
+                'SELECT expires FROM leases WHERE "group" = ? AND member = ? AND token = ?',
+                (group, member, self.token),
+            ).fetchone()
+            if row is None or row[0] < confirmed:
+                with self._lock:
+                    # The other thread may have left meanwhile. Joined anew, it ends no earlier.
+                    back = back or (group, member) in self._own
+        return back
+
+    def _forget(self, connection: sqlite3.Connection, file: _File) -> None:
+        """Make the store one that has just forgotten; our own leases with it, to be joined anew.
+
+        What the older copy has of them is no longer true.
+        """
+        _drop_leases_of(connection, self.token)
+        with self._lock:
+            self._ends.clear()
+            connection.execute("UPDATE counter SET last = ?", (self._counted + 1,))
+        connection.execute("UPDATE store SET boot = ?, since = ?", (file.boot, boottime()))
+        _log.warning(
+            "%s: the file went back in time: an older copy was written over it. Its members stand "
+            "still for one ttl, then go on. Stop the agents before a copy is put back",
+            self.url,
+        )
+
     def _opened(self, replaced: _File | None) -> _File:
         try:
-            opened = _File(self._path, self.settings["connect_timeout"])
+            if not _retire_connections(self._path, self.settings["timeout"]):
+                raise StoreUnavailable(
+                    f"{self.url}: -wal or -shm was replaced, and the old one is still in use here"
+                )
+            opened = _File(
+                self._path,
+                self.settings["connect_timeout"],
+                token=self.token if replaced is not None else None,
+            )
         except sqlite3.Error as error:
             raise self._explained("opening", error, opening=True) from error
         except OSError as error:
@@ -281,12 +369,17 @@ class SQLiteDriver(Driver):
                 f"{self.url}: {self._path} cannot be opened: {error.strerror}. The agent's user "
                 "needs the right to write the file and its folder"
             ) from error
-        except _Unusable as error:
+        except Unusable as error:
             raise StoreUnusable(f"{self.url}: {error}") from None
         if replaced is not None:
             # Only now, and only after a success: while a new file is adopted, by whomever, those
             # that may still hold slots by the old one must be seen to live.
             replaced.close()
+            _log.warning(
+                "%s: the file, or its -wal or -shm, was removed or replaced while it was open. Its "
+                "members stand still for one ttl, then go on. Stop the agents before that is done",
+                self.url,
+            )
         return opened
 
     def _refuse_a_fork(self) -> None:
@@ -303,9 +396,16 @@ class SQLiteDriver(Driver):
             file = self._file
             if file is None:
                 raise StoreUnavailable(f"{self.url} is not open: call open() first")
-            if not file.is_current():
+            place = look(self._path)
+            try:
+                place.refuse_other_names(self._path)
+            except Unusable as error:
+                raise StoreUnavailable(f"{self.url}: {error}") from None
+            if file.retired or place.identity != file.place.identity:
                 file = self._file = self._opened(file)
                 self._seen.clear()  # another file counts its versions anew
+                self._counted = 0
+                self._ends.clear()
         try:
             with file.connection() as connection:
                 yield file, connection
@@ -401,6 +501,23 @@ def _changed(connection: sqlite3.Connection, group: str) -> None:
     )
 
 
+def _drop_leases_of(connection: sqlite3.Connection, token: str) -> None:
+    groups = connection.execute(
+        'SELECT DISTINCT "group" FROM leases WHERE token = ?', (token,)
+    ).fetchall()
+    connection.execute("DELETE FROM leases WHERE token = ?", (token,))
+    for (group,) in groups:
+        _changed(connection, group)
+
+
+def _sweep(connection: sqlite3.Connection, boot: str, now: float) -> None:
+    """End the leases that ran out in groups that nobody reads any more."""
+    for (group,) in connection.execute(
+        'SELECT DISTINCT "group" FROM leases WHERE boot <> ? OR expires <= ?', (boot, now)
+    ).fetchall():
+        _expire(connection, group, boot, now)
+
+
 def _look(
     connection: sqlite3.Connection, group: str, boot: str, now: float
 ) -> tuple[list[tuple[str, str, float, bytes]], int | None, float]:
@@ -417,68 +534,116 @@ def _look(
     return rows, version and version[0], age
 
 
-class _Unusable(Exception):
-    """Why a file cannot be the store; the driver adds its URL."""
+def _retire_connections(path: Path, timeout: float) -> bool:
+    """Close this process's connections to a database whose ``-wal`` or ``-shm`` was replaced.
+
+    SQLite lets all connections of a process to one database share a ``-shm``: while one of the old
+    ones is open, a new one would use the old, deleted one as well.
+
+    Returns:
+        Whether none of them is in the middle of an operation for longer than the timeout.
+    """
+    place, path = look(path), path.resolve()
+    whole = True
+    for file in list(_open_files):
+        same = file.path == path and file.place.file == place.file
+        if same and file.place.identity != place.identity:
+            whole = file.retire(timeout) and whole
+    return whole
 
 
 class _File:
-    """One file, as one process has it open: connections, liveness mark, and change notices."""
+    """One file, as one process has it open: connections, liveness mark, and change notices.
 
-    def __init__(self, path: Path, connect_timeout: float) -> None:
+    Args:
+        path: as the URL names it.
+        connect_timeout: seconds for all of it.
+        token: of the driver, where it had another file open until now: what this file has of its
+            leases is no longer true.
+    """
+
+    def __init__(self, path: Path, connect_timeout: float, *, token: str | None = None) -> None:
         self.boot = _boot_id()
-        self._path = path
+        self._named = path
+        # By one name, whatever links lead to it: SQLite's other two files lie beside the target.
+        self.path = path if path.is_symlink() and not path.exists() else path.resolve()
         self._lock = threading.Lock()
         self._idle: list[sqlite3.Connection] = []
-        self._closed = False
+        self._lent = 0
+        self._returned = threading.Condition(self._lock)
+        self._closed = self.retired = False
         self._sleeping = threading.Lock()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _refuse_network_file_system(path.parent)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        _refuse_network_file_system(self.path.parent)
+        refuse_a_mounted_file(self.path)
         with contextlib.ExitStack() as undo:
-            self._folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            self._folder = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             undo.callback(os.close, self._folder)
-            self.identity = self._adopt(connect_timeout)
+            self.place = self._adopt(connect_timeout, token)
             undo.callback(self._close_connections)
-            self._mark_alive()
             self._waker = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
             for end in self._waker:
                 undo.callback(os.close, end)
-            self._notices = _watch(path)
+            self._notices = _watch(self.path)
             undo.pop_all()
         _open_files.add(self)
+
+    @property
+    def identity(self) -> str:
+        """The database's own, whatever lies beside it."""
+        return str(self.place.file)
 
     @property
     def notifies(self) -> bool:
         """Whether the kernel tells of changes."""
         return self._notices is not None
 
-    def is_current(self) -> bool:
-        """Whether the path still names the file that is open."""
-        return _identity(self._path) == self.identity
-
     @contextlib.contextmanager
     def connection(self) -> Iterator[sqlite3.Connection]:
         """Lend a connection that no other thread uses meanwhile."""
         with self._lock:
+            if self.retired:
+                raise sqlite3.OperationalError("the files beside the database were replaced")
             connection = self._idle.pop() if self._idle else None
-        if connection is None:
-            connection = self._connect(0.0)
+            self._lent += 1
         try:
+            if connection is None:
+                connection = self._connect(0.0)
             yield connection
         finally:
-            with contextlib.suppress(sqlite3.Error):
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
-            with self._lock:
-                keep = not self._closed
-                if keep:
-                    self._idle.append(connection)
-            if not keep:
-                connection.close()
+            if connection is not None:
+                self._take_back(connection)
+            with self._returned:
+                self._lent -= 1
+                self._returned.notify_all()
+
+    def _take_back(self, connection: sqlite3.Connection) -> None:
+        with contextlib.suppress(sqlite3.Error):
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+        with self._lock:
+            keep = not (self._closed or self.retired)
+            if keep:
+                self._idle.append(connection)
+        if not keep:
+            connection.close()
+
+    def retire(self, timeout: float) -> bool:
+        """Close all connections, and lend none any more; the liveness mark stays.
+
+        Returns:
+            Whether all that were lent came back within so many seconds.
+        """
+        with self._returned:
+            self.retired = True
+        self._close_connections()
+        with self._returned:
+            return self._returned.wait_for(lambda: not self._lent, timeout)
 
     def touch(self) -> None:
         """Tell the waiting processes that a group has changed: they watch the file's times."""
         with contextlib.suppress(OSError):
-            os.utime(self._path)
+            os.utime(self.path)
 
     def sleep(self, seconds: float) -> bool:
         """Sleep until a change, a close, or the end; return False once the file is closed."""
@@ -518,7 +683,7 @@ class _File:
 
     def _connect(self, timeout: float) -> sqlite3.Connection:
         connection = sqlite3.connect(
-            self._path, timeout=timeout, isolation_level=None, check_same_thread=False
+            self.path, timeout=timeout, isolation_level=None, check_same_thread=False
         )
         try:
             connection.execute("PRAGMA synchronous = NORMAL")
@@ -527,42 +692,74 @@ class _File:
             raise
         return connection
 
-    def _adopt(self, connect_timeout: float) -> str:
-        """Make sure that the file is a store of ours, and return its identity."""
+    def _adopt(self, connect_timeout: float, token: str | None) -> Place:
+        """Make sure that the file is a store of ours, mark it as open, and return what it is."""
         deadline = time.monotonic() + connect_timeout
         while True:
-            before = _identity(self._path)
-            if before in _inherited:
-                raise _Unusable(
-                    f"{self._path} was open in this process's parent at the fork, and SQLite "
+            before = look(self.path)
+            before.refuse_other_names(self.path)
+            if before.file in _inherited:
+                raise Unusable(
+                    f"{self.path} was open in this process's parent at the fork, and SQLite "
                     "cannot open it again here: open it after the fork, or in the child only "
                     "(with multiprocessing, use the start method 'spawn')"
                 )
-            if before is None and self._path.is_symlink():
-                raise _Unusable(f"{self._path} is a link to a file that does not exist")
-            if self._path.exists() and not self._path.is_file():
-                raise _Unusable(f"{self._path} is not a file")
+            if before.file is None and self.path.is_symlink():
+                raise Unusable(f"{self.path} is a link to a file that does not exist")
+            if self.path.exists() and not self.path.is_file():
+                raise Unusable(f"{self.path} is not a file")
             connection = self._connect(connect_timeout)
             try:
-                identity = self._prepare(connection, deadline)
+                self._prepare(connection, deadline)
+                # While a connection is open, SQLite removes neither of the files beside it.
+                place = look(self.path)
+                place.refuse_other_names(self.path)
+                whole = "-" not in place.beside.split(" ")
+                if whole and place.file is not None and before.file in {None, place.file}:
+                    self._note(connection, place, token)
+                    whole = look(self._named).identity == place.identity
+                else:
+                    whole = False
             except BaseException:
                 connection.close()
                 raise
-            if identity is not None and before in {None, identity}:
+            if whole:
                 connection.execute("PRAGMA busy_timeout = 0")
                 self._idle.append(connection)
-                return identity
+                return place
             # The path got another file while this one was opened: look at that one.
             connection.close()
             if time.monotonic() > deadline:
-                raise _Unusable(f"{self._path} is being replaced again and again")
+                raise Unusable(f"{self.path} is being replaced again and again")
+            time.sleep(0.005)
 
-    def _prepare(self, connection: sqlite3.Connection, deadline: float) -> str | None:
+    def _note(self, connection: sqlite3.Connection, place: Place, token: str | None) -> None:
+        """Mark this store as open, and as one that forgot where others have another one open."""
+        mark = LivenessMark(self._folder, self.path.name, place.identity)
+        mark.set()
+        connection.execute("BEGIN IMMEDIATE")
+        known = connection.execute("SELECT file FROM store").fetchone()
+        # Members of earlier files of this name may still hold slots: then this store counts as one
+        # that forgot, from now on. A new file, or one copied here, has nothing to say about that.
+        # Whoever had another one until now is one of them: its mark need not tell, for the new
+        # files may have the numbers of those that it has just closed.
+        since = boottime() if token is not None or mark.others_live() else None
+        if since is not None or known is None or known[0] != place.identity:
+            connection.execute("DELETE FROM store")
+            connection.execute(
+                "INSERT INTO store VALUES (?, ?, ?)", (place.identity, self.boot, since)
+            )
+        if token is not None:
+            _drop_leases_of(connection, token)
+        _sweep(connection, self.boot, boottime())
+        connection.execute("COMMIT")
+
+    def _prepare(self, connection: sqlite3.Connection, deadline: float) -> None:
         # One look, in a transaction: else another process that makes a store of this new file
         # meanwhile would be seen with its tables and without its mark.
         connection.execute("BEGIN")
         if not self._is_ours(connection):
-            raise _Unusable(f"{self._path} is another program's database: name a file of its own")
+            raise Unusable(f"{self.path} is another program's database: name a file of its own")
         connection.execute("COMMIT")
         while True:
             try:
@@ -576,60 +773,25 @@ class _File:
                     raise
                 time.sleep(0.005)
         if mode != "wal":
-            raise _Unusable(f"{self._path} lies where SQLite cannot keep a write-ahead log")
+            raise Unusable(f"{self.path} lies where SQLite cannot keep a write-ahead log")
         connection.execute("BEGIN IMMEDIATE")
         if not self._is_ours(connection):
-            raise _Unusable(f"{self._path} is another program's database: name a file of its own")
+            raise Unusable(f"{self.path} is another program's database: name a file of its own")
         if connection.execute("PRAGMA user_version").fetchone()[0] == 0:
             for statement in _SCHEMA:
                 connection.execute(statement)
-        identity = _identity(self._path)
-        known = connection.execute("SELECT file, boot FROM store").fetchone()
-        if known is None or known[0] != identity:
-            # A new file, or one copied here. Members of an earlier file of this name may still
-            # hold slots: then this store counts as one that forgot, from now on.
-            since = boottime() if self._others_live() else None
-            connection.execute("DELETE FROM store")
-            connection.execute("INSERT INTO store VALUES (?, ?, ?)", (identity, self.boot, since))
         connection.execute("COMMIT")
-        return identity
 
     def _is_ours(self, connection: sqlite3.Connection) -> bool:
         application = connection.execute("PRAGMA application_id").fetchone()[0]
         layout = connection.execute("PRAGMA user_version").fetchone()[0]
         if application == _APPLICATION_ID and layout != _LAYOUT:
-            raise _Unusable(
-                f"{self._path} has layout {layout} and this version knows {_LAYOUT}: run the same "
+            raise Unusable(
+                f"{self.path} has layout {layout} and this version knows {_LAYOUT}: run the same "
                 "version of hashring on this host, or name another file"
             )
         tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
         return bool(application == _APPLICATION_ID or (application == layout == tables == 0))
-
-    # Who has a file of this name open holds a shared lock on one byte of its *folder*. That lock
-    # outlives the file's removal, and ends with the process, however it ends.
-
-    def _mark_alive(self) -> None:
-        with contextlib.suppress(OSError):
-            fcntl.fcntl(self._folder, fcntl.F_OFD_SETLK, self._byte(fcntl.F_RDLCK))
-
-    def _others_live(self) -> bool:
-        try:
-            answer = fcntl.fcntl(self._folder, fcntl.F_OFD_GETLK, self._byte(fcntl.F_WRLCK))
-        except OSError:
-            return True  # a folder that takes no locks: rather wait one ttl than overlap
-        return bool(struct.unpack_from("h", answer)[0] != fcntl.F_UNLCK)
-
-    def _byte(self, kind: int) -> bytes:
-        digest = hashlib.blake2b(os.fsencode(self._path.name), digest_size=7).digest()
-        return struct.pack("hhqqi4x", kind, os.SEEK_SET, int.from_bytes(digest), 1, 0)
-
-
-def _identity(path: Path) -> str | None:
-    try:
-        found = path.stat()
-    except FileNotFoundError:
-        return None
-    return f"{found.st_dev}:{found.st_ino}"
 
 
 def _boot_id() -> str:
@@ -654,7 +816,7 @@ def _refuse_network_file_system(folder: Path) -> None:
         left, _, right = mount.partition(" - ")
         kind = right.partition(" ")[0]
         if left.split(" ")[2] == number and kind.removeprefix("fuse.") in _NETWORK_FILE_SYSTEMS:
-            raise _Unusable(
+            raise Unusable(
                 f"{folder} lies on a network file system ({kind}). Leases there hold on one host "
                 "only: name a local folder, or use a server for several hosts"
             )

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
+import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import redis
 
 from hashring.testing.faults import Fault, ServerStore, SQLiteStore, Store
 from tests.servers.memcached import MemcachedServer
@@ -16,9 +22,61 @@ TIMEOUTS = "timeout=1&connect_timeout=1"
 class RedisStore(ServerStore):
     """A Redis that forgets everything when it is restarted, or nothing at all."""
 
+    server: RedisServer
+
     def __init__(self, *, persist: bool = False) -> None:
         name = "redis, persistent" if persist else "redis"
         super().__init__(name, RedisServer(persist=persist), f"redis://{{address}}?{TIMEOUTS}")
+        self._copy: dict[bytes, bytes] = {}
+
+    def keep_a_copy(self) -> None:
+        """Note all keys, as they are now."""
+        with redis.Redis(unix_socket_path=str(self.server.socket)) as client:
+            copies = ((key, client.dump(key)) for key in client.keys("*"))
+            self._copy = {key: copy for key, copy in copies if copy is not None}
+
+    def go_back_in_time(self) -> None:
+        """Put the older copy back, under the server that runs on; half a second, if none is kept.
+
+        In one transaction, as where a whole database is swapped or loaded.
+        """
+        if not self._copy:
+            self.keep_a_copy()
+            time.sleep(0.5)
+        with (
+            redis.Redis(unix_socket_path=str(self.server.socket)) as client,
+            client.pipeline(transaction=True) as together,
+        ):
+            together.flushdb()
+            for key, copy in self._copy.items():
+                together.restore(key, 0, copy)
+            together.execute()
+        self._copy = {}
+
+
+class SQLiteFileStore(SQLiteStore):
+    """The embedded store, which can also be replaced by an older copy of its file."""
+
+    _copied = False
+
+    @property
+    def _older(self) -> Path:
+        return self.path.with_name("older-copy.db")
+
+    def keep_a_copy(self) -> None:
+        """Copy what the file has now."""
+        self._older.unlink(missing_ok=True)
+        with contextlib.closing(sqlite3.connect(self.path, timeout=5.0)) as source:
+            source.execute("VACUUM INTO ?", (str(self._older),))
+        self._copied = True
+
+    def go_back_in_time(self) -> None:
+        """Put the older copy in the file's place, by rename; half a second, if none is kept."""
+        if not self._copied:
+            self.keep_a_copy()
+            time.sleep(0.5)
+        self._older.replace(self.path)
+        self._copied = False
 
 
 class MemcachedStore(ServerStore):
@@ -210,7 +268,7 @@ class EnsembleStore(Store):
 
 
 STORES: Mapping[str, Callable[[], Store]] = {
-    "sqlite": SQLiteStore,
+    "sqlite": SQLiteFileStore,
     "redis": RedisStore,
     "redis-persistent": lambda: RedisStore(persist=True),
     "memcached": MemcachedStore,
