@@ -798,9 +798,9 @@ class Handoff:
     def _batches(self, gain: SlotSet, wall: float) -> Iterable[Batch]:
         """Find each slot's latest claim among the live records and our own."""
         claims = list(self._claims)
-        for member in self.members.values():
-            if member.id != self.member:
-                claims.extend(member.claims)
+        others = self._others()
+        for member in others:
+            claims.extend(member.claims)
         for claim in sorted(claims, key=lambda claim: claim.through, reverse=True):
             part = gain & claim.slots
             if part:
@@ -809,12 +809,9 @@ class Handoff:
                 gain = gain - part
         # A member of another make may publish `through` alone: its slots by the table without us.
         plain = [
-            member
-            for member in self.members.values()
-            if not member.speaks_claims and member.through is not None
+            member for member in others if not member.speaks_claims and member.through is not None
         ]
         if plain and gain:
-            others = [member for member in self.members.values() if member.id != self.member]
             before = View.of(
                 (dataclasses.replace(member, draining=False) for member in others),
                 self.spec,
@@ -831,11 +828,18 @@ class Handoff:
     def _is_awaited(self, mine: SlotSet) -> bool:
         """Whether some member still carries a claim on what is ours, and so awaits our mark."""
         return any(
-            not claim.slots.isdisjoint(mine)
-            for member in self.members.values()
-            if member.id != self.member
-            for claim in member.claims
+            not claim.slots.isdisjoint(mine) for member in self._others() for claim in member.claims
         )
+
+    def _others(self) -> list[Member]:
+        """Return the group's other members. A stranger whose ring, ttl or mode differs is none of
+        them: what it claims are slots of another ring.
+        """
+        return [
+            member
+            for member in self.members.values()
+            if member.id != self.member and self.difference(member) is None
+        ]
 
     def _see_marks(self) -> None:
         """Drop the claims whose slots have a new custodian: its mark names the view we applied."""

@@ -185,7 +185,7 @@ def test_a_stranger_of_another_ring_that_carries_claims_ends_no_reconciling():
     handoff, records = settled_member()
     other = HashRing(slots=64).spec
     claims = (Claim(5.0, SlotSet.full(64)),)
-    records["x"] = member(ring=other, applied="v", claims=claims, settled="v").to_json()
+    records["x"] = member(ring=other, claims=claims).to_json()
     records["b"] = member("b").to_json()  # a good one joins, so that slots move
     step(handoff, records)
     step(handoff, records)
