@@ -1009,13 +1009,14 @@ class Handoff:
         anybody else. A mark can be gone before we look, where its author has lost the slot in
         turn; then its own claim, which begins later, is there.
         """
-        for member in self.members.values():
-            if self._claims and member.id != self.member:
-                self._without_claims(self._marked_by(member))
-                for theirs in member.claims:
-                    for ours in self._claims:
-                        if ours.through < theirs.through:
-                            self._without_claims(ours.slots & theirs.slots)
+        if not self._claims:
+            return
+        for member in self._others():
+            self._without_claims(self._marked_by(member))
+            for theirs in member.claims:
+                for ours in self._claims:
+                    if ours.through < theirs.through:
+                        self._without_claims(ours.slots & theirs.slots)
 
     def _marked_by(self, member: Member) -> SlotSet:
         """Return the slots that a record marks as taken over."""

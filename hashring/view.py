@@ -19,16 +19,15 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
+from hashring import record as json_of_record
 from hashring.driver import MAX_RECORD
 from hashring.errors import BadRecord
+from hashring.record import MAX_META, Malformed
 from hashring.ring import HashRing, SlotSet
 
 __all__ = ["Claim", "Member", "View", "check_meta", "slot_count"]
 
 RECORD_VERSION = 1
-MAX_META = 64 * 1024
-"""The largest ``meta`` in bytes of JSON that a member may publish."""
-
 _OURS = "hashring"
 """The key in ``meta`` under which the hand-off keeps its own fields."""
 
@@ -36,6 +35,10 @@ MAX_CLAIMS = 64
 """The most claims that a record may carry."""
 
 _MAX_ID = 4096
+
+_MAX_MOMENT = 1e12
+"""Seconds: the latest and, negative, the earliest moment that ``through`` may name. It becomes a
+number of windows, which must be no infinity."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -52,24 +55,20 @@ class Claim:
     slots: SlotSet
 
 
-def _dumped(value: Mapping[str, Any], what: str) -> bytes:
-    try:
-        return json.dumps(value, separators=(",", ":"), sort_keys=True, allow_nan=False).encode()
-    except (TypeError, ValueError, RecursionError) as error:
-        raise BadRecord(f"{what} must be a JSON object: {error}") from error
-
-
 def check_meta(meta: Mapping[str, Any]) -> None:
     """Refuse what a member may not publish of its own.
 
     Raises:
-        BadRecord: it is no JSON object, is larger than 64 KiB, or has the hand-off's own key.
+        BadRecord: it is no JSON object that every reader can take (see :mod:`hashring.record`), is
+            larger than 64 KiB, or has the hand-off's own key.
 
     >>> check_meta({"host": "web1"})
     """
-    size = len(_dumped({**meta}, "meta"))
-    if size > MAX_META:
-        raise BadRecord(f"meta of {size} bytes; {MAX_META} is the most")
+    try:
+        json_of_record.check_value({"meta": meta})  # as deep as it will stand in the record
+        json_of_record.check_size(meta)
+    except Malformed as error:
+        raise BadRecord(f"what meta is to publish {error}") from None
     if _OURS in meta:
         raise BadRecord(f"meta: the key {_OURS!r} is the hand-off's own; choose another name")
 
@@ -146,7 +145,7 @@ class Member:
         if self.founded != -math.inf:
             ours["founded"] = self.founded
         check_meta(self.meta)
-        record = _dumped(
+        record = json_of_record.dumped(
             {
                 "v": RECORD_VERSION,
                 "incarnation": self.incarnation,
@@ -157,8 +156,7 @@ class Member:
                 "through": self.through,
                 "draining": self.draining,
                 "meta": {**self.meta, _OURS: ours},
-            },
-            "meta",
+            }
         )
         if len(record) > MAX_RECORD:
             raise BadRecord(
@@ -171,80 +169,68 @@ class Member:
         """Parse a record, trusting nothing in it.
 
         Raises:
-            BadRecord: naming the member and the first field that is wrong.
+            BadRecord: naming the member and the first field that is wrong. Whatever the bytes,
+                no other error.
         """
-
-        def bad(reason: str) -> BadRecord:
-            return BadRecord(f"the record of member {id!r:.200} {reason}")
-
-        if not isinstance(record, bytes | bytearray):
-            raise bad(f"is {type(record).__name__}, not bytes")
-        if len(record) > MAX_RECORD:
-            raise bad(f"has {len(record)} bytes; {MAX_RECORD} is the most")
         try:
-            fields = json.loads(record)
-        except (ValueError, RecursionError) as error:
-            raise bad(f"is no JSON: {type(error).__name__}") from error
-        if not isinstance(fields, dict):
-            raise bad("is no JSON object")
-        if fields.get("v") != RECORD_VERSION or isinstance(fields["v"], bool):
-            raise bad(f"has version {fields.get('v')!r:.40}; this is version {RECORD_VERSION}")
+            return cls._from_json(id, record)
+        except BadRecord:
+            raise
+        except Malformed as error:
+            raise BadRecord(f"the record of member {id!r:.200} {error}") from error
+        except Exception as error:
+            # Nothing is known that leads here. Should a stranger find it, one record is a problem
+            # with a name, and not the end of everybody's reconciling.
+            raise BadRecord(
+                f"the record of member {id!r:.200} cannot be read: {type(error).__name__}"
+            ) from error
 
-        def text(name: str, *, optional: bool = False) -> Any:
-            value = fields.get(name)
-            if value is None and optional:
-                return None
-            if not isinstance(value, str) or not value or len(value) > _MAX_ID:
-                raise bad(f"has no usable {name!r}")
-            return value
-
-        def number(name: str, *, least: float, optional: bool = False) -> Any:
-            value = fields.get(name)
-            if value is None and optional:
-                return None
-            if isinstance(value, bool) or not isinstance(value, int | float):
-                raise bad(f"has no number for {name!r}")
-            try:
-                value = float(value)
-            except OverflowError:
-                value = math.inf
-            if not least <= value < math.inf:
-                raise bad(f"has {name!r} out of range")
-            return value
-
-        draining = fields.get("draining", False)
-        meta = fields.get("meta", {})
-        if not isinstance(draining, bool):
-            raise bad("has no boolean for 'draining'")
+    @classmethod
+    def _from_json(cls, id: str, record: bytes) -> Member:
+        json_of_record.check_value(id)  # a store's name that is no text has no place on a ring
+        if not isinstance(record, bytes | bytearray):
+            raise Malformed(f"is {type(record).__name__}, not bytes")
+        if len(record) > MAX_RECORD:
+            raise Malformed(f"has {len(record)} bytes; {MAX_RECORD} is the most")
+        found = json_of_record.parse(record)
+        if not isinstance(found, dict):
+            raise Malformed("is no JSON object")
+        if found.get("v") != RECORD_VERSION or isinstance(found["v"], bool):
+            raise Malformed(f"has version {found.get('v')!r:.40}; this is version {RECORD_VERSION}")
+        fields = _Fields(found)
+        meta = found.get("meta", {})
         if not isinstance(meta, dict):
-            raise bad("has no object for 'meta'")
-        ring = text("ring")
+            raise Malformed("has no object for 'meta'")
+        ring = fields.text("ring")
         ours = meta.pop(_OURS, None)
-        handoff = "exclusive"
+        if 3 * len(record) > MAX_META:  # escapes take up to three times what they stand for
+            json_of_record.check_size(meta)
+        handoff: str = "exclusive"
         settled: str | None = None
         took: SlotSet | None = None
         claims: tuple[Claim, ...] = ()
-        applied = text("applied", optional=True)
+        applied = fields.optional_text("applied")
         founded = None if applied is None else -math.inf
         if ours is not None:
             try:
                 handoff, settled, took, claims = _ours(ours, slot_count(ring))
                 if "founded" in ours:
-                    founded = _founded(ours["founded"])
+                    founded = _Fields(ours).moment("founded")
             except (ValueError, TypeError, KeyError, zlib.error, binascii.Error) as error:
-                raise bad(f"has a malformed meta.{_OURS}: {type(error).__name__}") from error
-        ttl = number("ttl", least=0.0)
+                kind = type(error).__name__
+                raise Malformed(f"has a malformed meta.{_OURS}: {kind}: {error!s:.100}") from error
+        ttl = fields.number("ttl", least=0.0)
         if ttl == 0:
-            raise bad("has 'ttl' out of range")
+            raise Malformed("has 'ttl' out of range")
         return cls(
             id=id,
-            incarnation=text("incarnation"),
-            weight=number("weight", least=0.0),
+            incarnation=fields.text("incarnation"),
+            weight=fields.number("weight", least=0.0),
             ring=ring,
             ttl=ttl,
             applied=applied,
-            through=number("through", least=-math.inf, optional=True),
-            draining=draining,
+            through=fields.moment("through"),
+            draining=fields.boolean("draining"),
             handoff=handoff,
             settled=settled,
             took=took,
@@ -253,6 +239,41 @@ class Member:
             speaks_claims=ours is not None,
             meta=MappingProxyType(meta),
         )
+
+
+class _Fields:
+    """The fields of an object that a stranger wrote, each typed and bounded or a ``ValueError``."""
+
+    def __init__(self, found: Mapping[str, Any]) -> None:
+        self._found = found
+
+    def text(self, name: str, *, most: int = _MAX_ID) -> str:
+        value = self._found.get(name)
+        if not isinstance(value, str) or not value or len(value) > most:
+            raise Malformed(f"has no usable {name!r}")
+        return value
+
+    def optional_text(self, name: str, *, most: int = _MAX_ID) -> str | None:
+        return None if self._found.get(name) is None else self.text(name, most=most)
+
+    def number(self, name: str, *, least: float, most: float = math.inf) -> float:
+        value = self._found.get(name)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise Malformed(f"has no number for {name!r}")
+        if not least <= value <= most or not math.isfinite(value):
+            raise Malformed(f"has {name!r} out of range")
+        return float(value)
+
+    def moment(self, name: str) -> float | None:
+        if self._found.get(name) is None:
+            return None
+        return self.number(name, least=-_MAX_MOMENT, most=_MAX_MOMENT)
+
+    def boolean(self, name: str) -> bool:
+        value = self._found.get(name, False)
+        if not isinstance(value, bool):
+            raise Malformed(f"has no boolean for {name!r}")
+        return value
 
 
 def slot_count(spec: str) -> int | None:
@@ -269,36 +290,28 @@ def slot_count(spec: str) -> int | None:
 def _ours(
     ours: Any, slots: int | None
 ) -> tuple[str, str | None, SlotSet | None, tuple[Claim, ...]]:
-    handoff, settled, packed = ours["handoff"], ours["settled"], ours["claims"]
-    marked = ours.get("took")  # records of the first protocol have no such field
+    if not isinstance(ours, dict):
+        raise TypeError("it is no object")
+    fields = _Fields(ours)
+    handoff, settled, packed = fields.text("handoff"), ours["settled"], ours["claims"]
+    took = fields.optional_text("took", most=MAX_RECORD)  # the first protocol has no such field
     if handoff not in {"exclusive", "eager"}:
         raise ValueError("handoff")
-    if settled is not None and not isinstance(settled, str):
-        raise TypeError("settled")
     if not isinstance(packed, list) or len(packed) > MAX_CLAIMS:
         raise ValueError("claims")
     claims = []
     for through, encoded in packed:
-        if through is None:
-            through = -math.inf
-        elif isinstance(through, bool) or not isinstance(through, int | float):
-            raise TypeError("through")
-        elif not math.isfinite(through):
-            raise ValueError("through")
+        moment = _Fields({"through": through}).moment("through")
+        if not isinstance(encoded, str):
+            raise TypeError("claims")
         if slots is not None:
-            claims.append(Claim(float(through), _unpack(encoded, slots)))
-    took = None if marked is None or slots is None else _unpack(marked, slots)
-    return handoff, settled, took, tuple(claims)
-
-
-def _founded(value: Any) -> float | None:
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError("founded")
-    if not -1e300 < value < 1e300:  # a number, finite, and no larger than a float can be
-        raise ValueError("founded")
-    return float(value)
+            claims.append(Claim(-math.inf if moment is None else moment, _unpack(encoded, slots)))
+    return (
+        handoff,
+        None if settled is None else fields.text("settled"),
+        None if took is None or slots is None else _unpack(took, slots),
+        tuple(claims),
+    )
 
 
 @functools.lru_cache(maxsize=16)
