@@ -21,10 +21,11 @@ held for the first time and a tenth of a window had passed, by which clocks may 
 holds are logged: from the first window in which every key was polled), and that ended before the
 harness began to end the run. Where the harness steps wall clocks, labels are skipped and others
 come again: both are excused for labels that the step reaches; an overlap never is.
-A miss is *excused* by an event (a kill, a pause, a store that is away) if the window lies in what the event may
-cost, and if the key's slot was held by nobody for a while around it, or its cycle was cut short by
-the fence, or it was held by a member that had been told to leave and could not hand over. A miss
-for which its own member was too late, because it got no processor, is counted apart, as *late*.
+A miss is *excused* by an event (a kill, a pause, a store that is away) if the window lies in what
+the event may cost, and if the key's slot was held by nobody for a while around it, or its cycle was
+cut short by the fence, or it was held by a member that had been told to leave and could not hand
+over. A miss for which its own member was too late, because it got no processor, is counted apart,
+as *late*.
 Everything else is an error.
 """
 
