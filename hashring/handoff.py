@@ -810,7 +810,7 @@ class Handoff:
         self._keep_merged(self._max_claims)
 
     def _keep_merged(self, most: int) -> None:
-        known = len({claim.through for claim in self._claims})
+        known = len({claim.through for claim in self._claims if claim.slots})
         self._claims = merged(self._claims, most)
         self._has_lowered = self._has_lowered or len(self._claims) < known
 
