@@ -270,6 +270,8 @@ class Handoff:
         self._waiting_for: Mapping[str, SlotSet] = {}
         self._since: list[Batch] = []
         self._claims: list[Claim] = []
+        # A `through` of ours was lowered by merging: it no longer tells which claim is the later.
+        self._has_lowered = False
         self._through: float | None = None
         self._gained: list[Batch] = []
 
@@ -461,6 +463,7 @@ class Handoff:
         self._held = self._nothing
         self._losing.clear()
         self._claims.clear()
+        self._has_lowered = False
         self._gaining = ()
         self._took = self._marked = self._nothing
         self._waiting_for = {}
@@ -804,7 +807,12 @@ class Handoff:
                 for batch in self._since
                 if not batch.slots <= claim.slots
             ]
-        self._claims = merged(self._claims, self._max_claims)
+        self._keep_merged(self._max_claims)
+
+    def _keep_merged(self, most: int) -> None:
+        known = len({claim.through for claim in self._claims if claim.slots})
+        self._claims = merged(self._claims, most)
+        self._has_lowered = self._has_lowered or len(self._claims) < known
 
     def _without_claims(self, slots: SlotSet) -> None:
         self._claims = [
@@ -826,6 +834,7 @@ class Handoff:
             both = Batch(first.slots | second.slots, first.through, first.certain)
             rest = [known for known in self._since if known is not first and known is not second]
             self._since = [both, *rest]
+            self._has_lowered = True
 
     # ---- rule 2: gain last -----------------------------------------------------------------
 
@@ -1007,13 +1016,14 @@ class Handoff:
 
         A mark is never older than our claim: when we gained the slot, nobody's record gave it to
         anybody else. A mark can be gone before we look, where its author has lost the slot in
-        turn; then its own claim, which begins later, is there.
+        turn; then its own claim, which begins later, is there. That is no evidence where a claim
+        of ours was lowered: the other may be older, and about to be dropped, and both would go.
         """
         if not self._claims:
             return
         for member in self._others():
             self._without_claims(self._marked_by(member))
-            for theirs in member.claims:
+            for theirs in () if self._has_lowered else member.claims:
                 for ours in self._claims:
                     if ours.through < theirs.through:
                         self._without_claims(ours.slots & theirs.slots)
@@ -1063,10 +1073,12 @@ class Handoff:
             except BadRecord:
                 # Too large: with half of the claims it may fit. With none the next owners take
                 # this member for one that crashed, which costs less than no hand-over at all.
-                fewer = merged(self._claims, len(self._claims) // 2)
-                if not self._claims:
+                known = len(self._claims)
+                if not known:
                     raise
-                self._claims = fewer if len(fewer) < len(self._claims) else []
+                self._keep_merged(known // 2)
+                if len(self._claims) == known:
+                    self._claims = []
 
     def _record_with_claims(self, applied: View | None) -> bytes:
         settled = self._settled if self._settled == applied else None

@@ -4,9 +4,12 @@ import dataclasses
 
 import pytest
 
+from hashring import handoff
+from hashring.claims import merged
 from hashring.handoff import TRANSITIONS, Handoff
 from hashring.testing import simulation
 from hashring.testing.simulation import PROFILES, Violation, run
+from hashring.view import MAX_CLAIMS, Claim
 from hashring.windows import Stream
 
 SEEDS = 400
@@ -169,6 +172,24 @@ class WaitsForTheClock(Stream):
         return False
 
 
+def merges_whatever_is_oldest(claims, most):
+    """As it was once: a claim that promises nothing swallows the next one's promise."""
+    kept = merged(claims, MAX_CLAIMS)
+    while len(kept) > most:
+        first, second, *rest = kept
+        kept = [Claim(first.through, first.slots | second.slots), *rest]
+    return kept
+
+
+class TakesALoweredClaimForTheOlderOne(Handoff):
+    """Rule 5: a claim that was lowered by merging is dropped for another's that is older."""
+
+    def _see_marks(self):
+        lowered, self._has_lowered = self._has_lowered, False
+        super()._see_marks()
+        self._has_lowered = lowered
+
+
 class ChangesItsMetaAllTheTime(Handoff):
     """Ours, with something new to say at every third reading, whatever else is under way."""
 
@@ -211,6 +232,7 @@ def seeds_that_fail(profile, make_handoff, seeds=range(SEEDS), enough=1, symptom
         ("strangers", TrustsWhatAStrangerHasApplied, "hold"),
         ("strangers", EndsForAnyStranger, "ends"),
         ("strangers", NeverStandsAside, ""),
+        ("late-loops", TakesALoweredClaimForTheOlderOne, "missed"),
     ],
 )
 def test_the_simulator_finds_a_planted_mistake(profile, trap, symptom):
@@ -236,6 +258,12 @@ def test_the_simulator_finds_loops_that_wait_for_a_clock_that_stepped_back(monke
     monkeypatch.setattr(simulation, "Stream", WaitsForTheClock)
 
     assert seeds_that_fail("clock-steps", Handoff, symptom="silent")
+
+
+def test_the_simulator_finds_promises_that_are_lost_where_claims_are_merged(monkeypatch):
+    monkeypatch.setattr(handoff, "merged", merges_whatever_is_oldest)
+
+    assert seeds_that_fail("late-loops", Handoff, symptom="missed")
 
 
 @pytest.mark.parametrize("profile", sorted(PROFILES))

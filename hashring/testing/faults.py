@@ -44,7 +44,8 @@ from hashring import clock
 from hashring.driver import load
 from hashring.errors import HashringError
 from hashring.ring import HashRing
-from hashring.testing.history import History, Log
+from hashring.testing import host_clock
+from hashring.testing.history import CLOCK_STEPS, History, Log
 from hashring.testing.proxy import FaultProxy
 
 __all__ = [
@@ -68,6 +69,10 @@ WORKER = (sys.executable, "-m", "hashring.testing.worker")
 
 BACK_IN_TIME = "store goes back in time"
 """The fault of a :class:`Store` that can do it: a copy is kept, and some seconds later restored."""
+
+
+_FARTHEST_STEP = 8.0
+"""Seconds: the most by which a random plan steps a clock. A step of more excuses more windows."""
 
 
 def _nothing() -> None:
@@ -463,6 +468,7 @@ class Group:
         self._logs: dict[str, Path] = {}
         self._numbers = itertools.count()
         self._events = itertools.count()
+        self._clocks: dict[str, host_clock.HostClock] = {}
         self.paused: set[str] = set()
         self._told: set[str] = set()  # to end
         self._log = Log(folder / "harness.jsonl")
@@ -493,10 +499,10 @@ class Group:
         """The members whose process runs (or is paused)."""
         return [member for member, process in self._processes.items() if process.poll() is None]
 
-    def event(self, kind: str, *members: str) -> Callable[[], None]:
+    def event(self, kind: str, *members: str, reach: float = 0.0) -> Callable[[], None]:
         """Log that something is done, now; call what is returned when it is over."""
         number = next(self._events)
-        self._log.write("event", id=number, kind=kind, members=members)
+        self._log.write("event", id=number, kind=kind, members=members, reach=reach)
         return lambda: self._log.write("over", id=number)
 
     def start(self, *members: str) -> None:
@@ -505,12 +511,15 @@ class Group:
             if member in self.running:
                 raise ValueError(f"member {member!r} runs already")
             path = self.folder / f"{next(self._numbers):04}-{member}.jsonl"
+            if member not in self._clocks:
+                self._clocks[member] = host_clock.HostClock(self.folder / f"{member}.clock")
             with path.with_suffix(".err").open("wb") as errors:
                 self._processes[member] = subprocess.Popen(  # noqa: S603 - our own command
                     [*self._command, "--member", member, "--log", str(path)],
                     stdin=subprocess.DEVNULL,
                     stdout=errors,
                     stderr=subprocess.STDOUT,
+                    env={**os.environ, host_clock.VARIABLE: str(self._clocks[member].path)},
                 )
             self._logs[member] = path
             self._told.discard(member)
@@ -593,6 +602,11 @@ class Group:
             self._processes[member].send_signal(signal.SIGCONT)
             self.paused.discard(member)
 
+    def step_clocks(self, seconds: float, *members: str) -> None:
+        """Step the wall clocks that these members read, back where ``seconds`` is negative."""
+        for member in members:
+            self._clocks[member].step(seconds)
+
     def finish(self) -> None:
         """End the run in good order: from here on nothing counts; all drain."""
         self.check()
@@ -631,11 +645,13 @@ class Step:
     Attributes:
         act: ``start``, ``join``, ``leave``, ``restart`` (drain, then start again), ``kill``,
             ``pause``, ``flood`` (many join and leave again), ``garbage`` (a record that nobody can
-            read), ``rest``, or the name of a store's fault.
+            read), ``clock steps`` (their wall clocks, and at the end back to the true time),
+            ``rest``, or the name of a store's fault.
         members: to whom.
         wait: seconds before it, after the step before was done.
         seconds: how long a pause or a fault lasts; ``rest`` and everything else: nothing.
         abide: wait for the end of it before the next step.
+        amount: seconds by which clocks step, back where it is negative.
     """
 
     act: str
@@ -643,6 +659,7 @@ class Step:
     wait: float = 0.0
     seconds: float = 0.0
     abide: bool = True
+    amount: float = 0.0
 
 
 def reference_plan(
@@ -704,13 +721,17 @@ def fault_plan(faults: Sequence[str], *, seconds: float = 1.2) -> list[Step]:
     return [*plan, Step("rest", wait=6.0)]
 
 
-def random_plan(seed: int, seconds: float, faults: Mapping[str, Fault]) -> Iterator[Step]:
+def random_plan(
+    seed: int, seconds: float, faults: Mapping[str, Fault], *, clock_steps: bool = False
+) -> Iterator[Step]:
     """Draw faults of every kind for about so many seconds; some run while others begin.
 
     Args:
         seed: of the draw.
         seconds: how long.
         faults: the store's own (:meth:`Store.faults`).
+        clock_steps: a third of what happens are steps of clocks, and not one in twenty. They
+            excuse misses and repeats, so that such a run tells of overlaps alone.
     """
     chance = random.Random(seed)  # noqa: S311 - a plan, no secret
     names = (f"r{number}" for number in itertools.count(4))
@@ -718,11 +739,14 @@ def random_plan(seed: int, seconds: float, faults: Mapping[str, Fault]) -> Itera
     end = time.monotonic() + seconds
     yield Step("start", tuple(members))
     own = ["join", "leave", "restart", "kill", "pause", "short pause", "flood", "garbage", "roll"]
+    own.append(CLOCK_STEPS)
     decks: list[tuple[list[str], list[str]]] = [(own, [])]
     if faults:
         decks.append((sorted(faults), []))
+    if clock_steps:
+        decks.append(([CLOCK_STEPS], []))
     while time.monotonic() < end:
-        # Half of what happens is done to members, half to the store; each kind in its turn.
+        # As much is done to members as to the store; each kind in its turn.
         deck = decks[chance.randrange(len(decks))]
         if not deck[1]:
             deck[1].extend(chance.sample(deck[0], len(deck[0])))
@@ -753,6 +777,11 @@ def random_plan(seed: int, seconds: float, faults: Mapping[str, Fault]) -> Itera
             yield Step("flood", flood, wait=wait)
         elif kind == "garbage":
             yield Step("garbage", (next(names),), wait=wait)
+        elif kind == CLOCK_STEPS:
+            whose = (one,) if chance.random() < 0.5 else tuple(members)
+            amount = chance.choice((-1.0, 1.0)) * chance.uniform(0.5, _FARTHEST_STEP)
+            seconds = chance.uniform(0.5, 6.0)
+            yield Step(kind, whose, wait, seconds, chance.random() < 0.5, amount)
         elif kind in faults:
             least, most = faults[kind].seconds
             yield Step(kind, (), wait, chance.uniform(least, most), chance.random() < 0.7)
@@ -768,6 +797,7 @@ class _Runner:
         self._later: list[tuple[float, int, Callable[[], None]]] = []
         self._order = itertools.count()
         self._is_broken = False
+        self._clocks_are_wrong = False
 
     def run(self, plan: Sequence[Step] | Iterator[Step]) -> None:
         for step in plan:
@@ -794,6 +824,9 @@ class _Runner:
     def _do(self, step: Step) -> None:
         group, members = self._group, step.members
         if step.act == "rest":
+            return
+        if step.act == CLOCK_STEPS:
+            self._step_clocks(step)
             return
         while self._group.paused & set(members):
             # Nothing else is done to a paused process.
@@ -862,6 +895,22 @@ class _Runner:
             over()
 
         self._mend_later(step, mend)
+
+    def _step_clocks(self, step: Step) -> None:
+        """Step clocks, those of paused members too, and at the end back to the true time."""
+        while self._clocks_are_wrong:
+            # One step at a time, so that its reach can be told.
+            self._sleep(max(0.0, self._later[0][0] - time.monotonic()))
+        over = self._group.event(step.act, *step.members, reach=abs(step.amount))
+        self._group.step_clocks(step.amount, *step.members)
+        self._clocks_are_wrong = True
+
+        def correct() -> None:
+            self._group.step_clocks(-step.amount, *step.members)
+            self._clocks_are_wrong = False
+            over()
+
+        self._mend_later(step, correct)
 
     def _garbage(self, step: Step) -> None:
         """Put a record that nobody can read into the group; it goes with its lease."""

@@ -19,11 +19,13 @@ What counts
 *Miss*: a key that nobody polled in a window that counts: those that start after every slot had been
 held for the first time and a tenth of a window had passed, by which clocks may differ (where no
 holds are logged: from the first window in which every key was polled), and that ended before the
-harness began to end the run. A miss is *excused*
-by an event (a kill, a pause, a store that is away) if the window lies in what the event may
-cost, and if the key's slot was held by nobody for a while around it, or its cycle was cut short by
-the fence, or it was held by a member that had been told to leave and could not hand over. A miss
-for which its own member was too late, because it got no processor, is counted apart, as *late*.
+harness began to end the run. Where the harness steps wall clocks, labels are skipped and others
+come again: both are excused for labels that the step reaches; an overlap never is.
+A miss is *excused* by an event (a kill, a pause, a store that is away) if the window lies in what
+the event may cost, and if the key's slot was held by nobody for a while around it, or its cycle was
+cut short by the fence, or it was held by a member that had been told to leave and could not hand
+over. A miss for which its own member was too late, because it got no processor, is counted apart,
+as *late*.
 Everything else is an error.
 """
 
@@ -63,6 +65,10 @@ __all__ = [
 
 PLANNED = frozenset({"start", "join", "double join", "leave", "restart", "flood"})
 """Events that may cost nothing."""
+
+CLOCK_STEPS = "clock steps"
+"""The event in which members' wall clocks step, and at its end go back to the true time: labels of
+windows are skipped, and others come again."""
 
 LOSSES = frozenset({"kill", "pause"})
 """Events that cost at most ``ttl`` and two windows, of the member's share."""
@@ -165,12 +171,14 @@ class Event:
         members: to whom.
         begin: when.
         end: when it was over (a paused process runs on, a store is back).
+        reach: by how many seconds a clock was wrong.
     """
 
     kind: str
     members: tuple[str, ...]
     begin: float
     end: float
+    reach: float = 0.0
 
     @property
     def name(self) -> str:
@@ -290,7 +298,8 @@ class History:
         for line in lines:
             if line["e"] == "event":
                 end = ends.get(line["id"], lines[-1]["t"])
-                self.events.append(Event(line["kind"], tuple(line["members"]), line["t"], end))
+                members, reach = tuple(line["members"]), line.get("reach", 0.0)
+                self.events.append(Event(line["kind"], members, line["t"], end, reach))
             elif line["e"] == "end":
                 self.end = line["t"]
 
@@ -323,7 +332,9 @@ class History:
                 slots_pinned = sets[line["set"]] if "set" in line else 0
                 cycle = _Cycle(line["window"], line["t"], slots_pinned, line["late"], line["t"])
                 if not cycle.late:
-                    self.behind.append(line["t"] + self.offset - cycle.window * self.interval)
+                    # By the member's own clock, where it says what that showed.
+                    wall = line.get("wall", line["t"] + self.offset)
+                    self.behind.append(wall - cycle.window * self.interval)
                     if line["missed"] > missed and previous is not None:
                         self.skipped[member].update(range(previous + 1, cycle.window))
                     # Only here: a late cycle may come between the skipped window and the next.
@@ -444,6 +455,8 @@ class Verdict:
         missed: how many of those due nobody made.
         late: how many of ``missed`` were a member's own lateness, for want of a processor.
         repeated: polls beyond the first of a key in a window; all windows.
+        relabelled: the same in windows whose label a step of the wall clock brought again; they
+            are not in ``repeated``.
         overlaps: slots held twice.
         holds_checked: how often a process looked at what it held.
         handovers: slots that changed hands.
@@ -458,6 +471,7 @@ class Verdict:
     missed: int = 0
     late: int = 0
     repeated: int = 0
+    relabelled: int = 0
     overlaps: list[Overlap] = dataclasses.field(default_factory=list)
     holds_checked: int = 0
     handovers: list[Handover] = dataclasses.field(default_factory=list)
@@ -621,6 +635,9 @@ class _Judge:
         history = self._history
         slack = 2 * history.interval
         begin = event.begin - history.interval
+        if event.kind == CLOCK_STEPS:
+            # By the labels: those of a clock that was so far back, and so far ahead.
+            return begin - event.reach, event.end + event.reach + history.ttl + slack
         if event.kind == "kill":
             return begin, event.begin + history.ttl + slack
         if event.kind == "pause":
@@ -645,11 +662,21 @@ class _Judge:
             if self._period(event)[0] < start <= self._period(event)[1]
         ]
 
+    def _steps(self, window: int) -> list[int]:
+        """Return the steps of clocks by which a window's label may be skipped, or come again."""
+        events = self._history.events
+        return [found for found in self._excuses(window) if events[found].kind == CLOCK_STEPS]
+
     def count_repeats(self) -> None:
         history, verdict = self._history, self._verdict
         for window, counts in sorted(history.polls.items()):
             repeated = sum(count - 1 for count in counts if count > 1)
             if not repeated:
+                continue
+            steps = self._steps(window)
+            if steps:
+                verdict.relabelled += repeated
+                self.costs[steps[-1]].repeated += repeated
                 continue
             verdict.repeated += repeated
             verdict.repeated_in[window] = repeated
@@ -724,6 +751,7 @@ class _Judge:
         }
         excuses = self._excuses(window)
         losses = [index for index in excuses if history.events[index].kind in LOSSES]
+        steps = self._steps(window)
         for key in absent:
             slot = history.slot_of[key]
             mine = [index for index in losses if self._shares[index] >> slot & 1]
@@ -736,6 +764,9 @@ class _Judge:
             elif unheld >> slot & 1 and excuses:
                 self.costs[excuses[-1]].stalled += 1
                 per_key[excuses[-1]][key] += 1
+            elif steps:
+                self.costs[steps[-1]].stalled += 1
+                per_key[steps[-1]][key] += 1
             elif late:
                 self.costs[self._before(window)].late += 1
                 self._verdict.late += 1

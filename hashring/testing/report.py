@@ -19,6 +19,12 @@ from hashring.testing.history import LOSSES, PLANNED, Event, History, Verdict, c
 __all__ = ["figures", "svg", "table"]
 
 
+def _of_clock_steps(verdict: Verdict) -> list[tuple[str, str]]:
+    if not verdict.relabelled:
+        return []
+    return [("relabelled", f"{verdict.relabelled:,} polled again under a label that came again")]
+
+
 def figures(history: History, verdict: Verdict) -> str:
     """Return what a run did and what became of it, a line a figure."""
     kinds = Counter(event.kind for event in history.events)
@@ -30,6 +36,7 @@ def figures(history: History, verdict: Verdict) -> str:
         ("polls", f"{verdict.made:,} made of {verdict.due:,} due"),
         ("missed", f"{verdict.missed:,}, of them late for want of a processor: {verdict.late:,}"),
         ("repeated", f"{verdict.repeated:,}"),
+        *_of_clock_steps(verdict),
     ]
     if history.slots:
         lines += [

@@ -8,6 +8,7 @@ interface of :mod:`hashring` alone, and no fault.
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 import threading
@@ -18,6 +19,7 @@ import hashring
 from hashring import clock
 from hashring.cycle import Cycles
 from hashring.errors import HashringError, MemberExists, StoreUnavailable, StoreUnusable
+from hashring.testing import host_clock
 from hashring.testing.history import Log, key_names
 
 _LOOK = 0.02
@@ -103,6 +105,7 @@ def work(cycles: Cycles, keys: hashring.Keys[str], log: Log, seconds: float) -> 
         log.write(
             "begin",
             t=begun,
+            wall=clock.wall(),
             window=cycle.window,
             late=cycle.late,
             missed=cycles.missed,
@@ -165,6 +168,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--on-crash", default="skip", choices=["skip", "repeat"])
     parser.add_argument("--handoff", default="exclusive", choices=["exclusive", "eager"])
     options = parser.parse_args(arguments)
+
+    if host_clock.VARIABLE in os.environ:
+        host_clock.follow(Path(os.environ[host_clock.VARIABLE]))
 
     # A thread waits for the signal, so that no handler runs in the middle of anything. Blocked
     # before any other thread begins: they all inherit it.

@@ -42,6 +42,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, help="of the plan; default: a new one")
     parser.add_argument("--reference", type=int, metavar="RUNS", help="the reference plan instead")
     parser.add_argument("--amid", action="append", default=[], help="a fault amid the reference")
+    parser.add_argument("--clock-steps", action="store_true", help="step clocks much more often")
     parser.add_argument("--keep", type=Path, help="folder for the logs; default: a temporary one")
     parser.add_argument("--verbose", action="store_true", help="say each step")
     options = parser.parse_args()
@@ -59,7 +60,9 @@ def main() -> int:
                 plan = iter(reference_plan(seed + number, amid=options.amid))
             else:
                 name = f"{options.seconds:g} s of random faults on {store.name}, seed {seed}"
-                plan = random_plan(seed, options.seconds, store.faults())
+                plan = random_plan(
+                    seed, options.seconds, store.faults(), clock_steps=options.clock_steps
+                )
             say(name)
             history = run_plan(announced(plan, loud=options.verbose), store, folder)
         bad += bool(judge(folder, history, name).violations)

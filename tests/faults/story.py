@@ -65,9 +65,13 @@ class Story:
         log.write("poll", t=second + 0.1, until=second + 0.2, window=window, keys=polled)
         log.write("end", t=second + 0.2, valid=True)
 
-    def event(self, kind: str, *members: str, begin: float, end: float | None = None) -> None:
+    def event(
+        self, kind: str, *members: str, begin: float, end: float | None = None, reach: float = 0.0
+    ) -> None:
         self._events += 1
-        self._harness.write("event", t=begin, id=self._events, kind=kind, members=members)
+        self._harness.write(
+            "event", t=begin, id=self._events, kind=kind, members=members, reach=reach
+        )
         self._harness.write("over", t=begin if end is None else end, id=self._events)
 
     def read(self, end: float) -> History:

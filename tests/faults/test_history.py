@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hashring.ring import SlotSet
-from hashring.testing.history import History, check
+from hashring.testing.history import CLOCK_STEPS, History, check
 from tests.faults.story import KEYS, OWNED, RING, SLOTS, Story, both_work
 
 
@@ -77,6 +77,45 @@ def test_a_poll_of_a_key_that_the_cycle_does_not_hold_is_found(story: Story) -> 
         story.holds(member, 0.0, 3.0)
     story.works("a", 1, {min(OWNED["b"])})
     assert "outside of its cycle's slots" in story.judged(3.0).violations[0]
+
+
+def work_by_a_clock_that_is_back(story: Story, *, begin: float) -> None:
+    """``a`` is two seconds back from 10.0 on: it works two windows again, and leaves two out."""
+    for member in ("a", "b"):
+        story.holds(member, 0.0, 30.0)
+    for second in range(30):
+        if second not in (12, 13):
+            story.works("a", second)
+        story.works("b", second)
+    for second in (8, 9):
+        story.works("a", second)
+    story.event(CLOCK_STEPS, "a", begin=begin, end=begin + 2.0, reach=2.0)
+
+
+def test_a_step_of_the_clock_excuses_labels_that_come_again_and_such_as_are_skipped(
+    story: Story,
+) -> None:
+    work_by_a_clock_that_is_back(story, begin=10.0)
+    verdict = story.judged(30.0)
+    assert verdict.violations == []
+    assert (verdict.repeated, verdict.relabelled) == (0, 2 * len(OWNED["a"]))
+    assert verdict.missed == 2 * len(OWNED["a"])
+
+
+@pytest.mark.parametrize(("begin", "found"), [(0.0, "missed"), (20.0, "polled again")])
+def test_a_step_of_the_clock_excuses_no_label_that_it_does_not_reach(
+    story: Story, begin: float, found: str
+) -> None:
+    work_by_a_clock_that_is_back(story, begin=begin)
+    assert found in " ".join(story.judged(30.0).violations)
+
+
+def test_a_step_of_the_clock_excuses_no_overlap(story: Story) -> None:
+    story.event(CLOCK_STEPS, "a", "b", begin=1.0, end=3.0, reach=3600.0)
+    story.holds("a", 0.0, 4.0)
+    story.holds("b", 0.0, 4.0)
+    story.holds("b", 2.0, 2.5, RING.slots("a"))
+    assert "held by a and b at once" in story.judged(4.0).violations[0]
 
 
 def lose_b(story: Story, kind: str, *, back: float, end: float | None = None) -> None:
