@@ -1156,7 +1156,8 @@ class Partition:
         """Keep why nothing moves; say it where the whole group stands still."""
         young = not memory_age >= self.ttl
         self._waits_for = action.reason if isinstance(action, Wait) else "the store is being told"
-        if young and not self._stands_still:
+        # Who only watches gains nothing in any case.
+        if young and not self._stands_still and self._handoff.weight:
             log.warning(
                 "%s: %s stands still: %s has been known for %.1f s only, and may have forgotten "
                 "members of before; nobody gains slots for %.1f s (a store's first group waits for "
