@@ -77,6 +77,10 @@ _NAME_AGAIN = 30.0
 _LOOK = 0.1
 """Seconds between two looks, while a drain waits, at whether there is sense in it."""
 
+_AWAY = 0.4
+"""Part of the ttl for which a drain without a cycle in hand waits for a store that is away. If it
+comes back later, the others gain as after a crash."""
+
 _GATHER_PART, _GATHER_TTL = 0.1, 0.2
 """Parts of the interval and of the ttl: the first member of a group begins its first cycle no
 sooner than the shorter of them after it has joined, but before the last tenth of the window. Who
@@ -700,7 +704,8 @@ class Partition:
 
         Args:
             timeout: seconds to wait, twice ``ttl`` by default (a store that forgot makes all stand
-                still for one of them); then leave all the same.
+                still for one of them); then leave all the same. For a store that is away it waits
+                0.4 ``ttl`` at most once no cycle runs, and not at all past the fence.
 
         Returns:
             Whether the rest have taken over everything.
@@ -731,8 +736,14 @@ class Partition:
     def _wait_for_end(self, seconds: float) -> None:
         """Wait until the rest have taken over, or for so long, or until there is no sense in it."""
         deadline = clock.boottime() + seconds
+        away_until = math.inf
         while not self._has_nothing_to_drain():
-            left = deadline - clock.boottime()
+            now = clock.boottime()
+            if not self._store_is_away() or self._running:
+                away_until = math.inf
+            else:
+                away_until = min(away_until, now + _AWAY * self.ttl)
+            left = min(deadline, away_until) - now
             if left <= 0 or self._ended.wait(min(left, _LOOK)):
                 return
 
