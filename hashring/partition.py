@@ -77,6 +77,15 @@ _NAME_AGAIN = 30.0
 _LOOK = 0.1
 """Seconds between two looks, while a drain waits, at whether there is sense in it."""
 
+_AWAY = 0.4
+"""Part of the ttl for which a drain without a cycle in hand waits for a store that is away. If it
+comes back later, the others gain as after a crash."""
+
+_GATHER_PART, _GATHER_TTL = 0.1, 0.2
+"""Parts of the interval and of the ttl: the first member of a group begins its first cycle no
+sooner than the shorter of them after it has joined, but before the last tenth of the window. Who
+joins meanwhile gets a share of that window."""
+
 _REFUSALS = ("the lease is lost", "the member's id is taken")
 
 _SLICE = 0.05
@@ -248,6 +257,9 @@ class Partition:
         self._clock = clock.Steps(handoff.ttl)
         self._clock.look_now()
         self._named_again = 0.0  # when more of them may be
+        self._stands_still = False
+        self._waits_for = "the first reading of the group is on its way"
+        self._begun_at = math.inf
         self._finished = False
         self._gone = threading.Event()  # the store has been told, and the connections are closed
         self._drop_by: float | None = None  # dropped: when to end, handed over or not
@@ -349,6 +361,16 @@ class Partition:
         if self._is_child():
             return "left"
         return self._handoff.state(clock.boottime())
+
+    @property
+    def reason(self) -> str:
+        """Why it is not settled, in a sentence for an operator; empty where it is, or has left."""
+        state = self.state
+        if state in ("settled", "left"):
+            return ""
+        if self._store_is_away():
+            return "the store is away"
+        return self._waits_for
 
     @property
     def deadline(self) -> float:
@@ -582,6 +604,11 @@ class Partition:
                             # From the window's start: a delay may not outlast the window.
                             delay = random.random() * jitter * stream.interval  # noqa: S311
                             waited = (due.start, due.start + delay)
+                            if self._may_be_joined(stream, now):
+                                # Before the window's end, whatever the clock does.
+                                begin = wall + self._begun_at + self._gathering(stream) - now
+                                last = due.start + (1 - _GATHER_PART) * stream.interval
+                                waited = (due.start, max(waited[1], min(begin, last)))
                         if (
                             wall >= waited[1]
                             or due.late
@@ -595,6 +622,19 @@ class Partition:
                 elif self._stopping:
                     return None
                 self._changed.wait(max(0.001, timeout))
+
+    def _gathering(self, stream: Stream) -> float:
+        return min(_GATHER_PART * stream.interval, _GATHER_TTL * self.ttl)
+
+    def _may_be_joined(self, stream: Stream, now: float) -> bool:
+        """Whether this member is new in a group where nobody has worked yet: others may be about
+        to join, and would wait for the whole of its first cycle.
+        """
+        return (
+            stream.newest_start == -math.inf
+            and not any(batch.certain for batch in self._handoff.since)
+            and now < self._begun_at + self._gathering(stream)
+        )
 
     def _start_cycle(
         self, slots: SlotSet, stream: Stream | None, wall: float, due: Due | None = None
@@ -664,7 +704,8 @@ class Partition:
 
         Args:
             timeout: seconds to wait, twice ``ttl`` by default (a store that forgot makes all stand
-                still for one of them); then leave all the same.
+                still for one of them); then leave all the same. For a store that is away it waits
+                0.4 ``ttl`` at most once no cycle runs, and not at all past the fence.
 
         Returns:
             Whether the rest have taken over everything.
@@ -695,8 +736,14 @@ class Partition:
     def _wait_for_end(self, seconds: float) -> None:
         """Wait until the rest have taken over, or for so long, or until there is no sense in it."""
         deadline = clock.boottime() + seconds
+        away_until = math.inf
         while not self._has_nothing_to_drain():
-            left = deadline - clock.boottime()
+            now = clock.boottime()
+            if not self._store_is_away() or self._running:
+                away_until = math.inf
+            else:
+                away_until = min(away_until, now + _AWAY * self.ttl)
+            left = min(deadline, away_until) - now
             if left <= 0 or self._ended.wait(min(left, _LOOK)):
                 return
 
@@ -811,7 +858,8 @@ class Partition:
             except MemberExists:
                 tried = False  # the lease is somebody else's
                 raise
-            handoff.joined(clock.boottime())
+            self._begun_at = clock.boottime()
+            handoff.joined(self._begun_at)
             self._heartbeat()
             self._start_threads()
         except BaseException:
@@ -1019,6 +1067,7 @@ class Partition:
             self._share_gains()
             self._changed.notify_all()
         self._report_problems()
+        self._report_wait(action, reading.memory_age)
         if isinstance(action, Publish):
             driver.publish(self.group, self.member, action.record)
             with self._changed:
@@ -1113,6 +1162,24 @@ class Partition:
         else:
             return  # One that comes and goes is named once, until this member has settled again.
         self._strangers = strangers
+
+    def _report_wait(self, action: object, memory_age: float) -> None:
+        """Keep why nothing moves; say it where the whole group stands still."""
+        young = not memory_age >= self.ttl
+        self._waits_for = action.reason if isinstance(action, Wait) else "the store is being told"
+        # Who only watches gains nothing in any case.
+        if young and not self._stands_still and self._handoff.weight:
+            log.warning(
+                "%s: %s stands still: %s has been known for %.1f s only, and may have forgotten "
+                "members of before; nobody gains slots for %.1f s (a store's first group waits for "
+                "one ttl, once)",
+                self.group,
+                self.member,
+                self._driver.url,
+                memory_age,
+                self.ttl - memory_age,
+            )
+        self._stands_still = young
 
     def _fail(self, error: HashringError) -> None:
         log.error("%s: %s cannot take part: %s", self.group, self.member, error)

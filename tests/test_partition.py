@@ -361,6 +361,22 @@ def test_a_store_that_is_away_fences_and_one_that_comes_back_restores_the_share(
     assert (a.incarnation == incarnation) == (a._handoff.lease == 0)
 
 
+def test_a_drain_waits_for_a_store_that_is_away_for_a_part_of_the_lease_only(
+    url, join, monkeypatch
+):
+    monkeypatch.setattr("hashring.partition._AWAY", 0.01)
+    driver = Flaky(DriverURL.parse(url), ttl=60.0)
+    partition = join("a", url=driver)
+    settled(partition)
+    driver.down = True
+    fence = partition.deadline
+
+    assert not partition.drain(600)
+
+    assert partition.state == "left"
+    assert clock.boottime() < fence, "it waited for the fence"
+
+
 def test_an_expired_member_comes_back_as_another_incarnation(join, url):
     driver = flaky(url, 1.0)
     a = join("a", url=driver)

@@ -379,9 +379,10 @@ def _group_status(runner: Runner) -> GroupStatus:
     partition = runner.partition
     state = runner.state
     if partition is None:
-        return GroupStatus(state=state)
+        return GroupStatus(state=state, reason=runner.reason)
     return GroupStatus(
         state=state,
+        reason=runner.reason,
         view_id=partition.view_id,
         members=tuple(sorted(partition.members)),
         slots=0 if state == "left" else len(partition.held),

@@ -672,6 +672,7 @@ class Runner:
         self._end_by = math.inf  # on CLOCK_BOOTTIME: when polls are given up
         self._joined = threading.Event()
         self._strangers: frozenset[str] = frozenset()
+        self._unjoined = "it has yet to join"
         self._thread = threading.Thread(target=self._run, name=f"group-{group.name}", daemon=True)
 
     def start(self) -> None:
@@ -744,6 +745,14 @@ class Runner:
         if not self._thread.is_alive() and self._thread.ident is not None:
             return "left"
         return "joining" if partition is None else partition.state
+
+    @property
+    def reason(self) -> str:
+        """Why it is not settled, in a sentence; empty where it is, or has left."""
+        partition, state = self.partition, self.state
+        if state in ("settled", "left"):
+            return ""
+        return self._unjoined if partition is None else partition.reason
 
     def update(self, group: Group) -> None:
         """Poll what a newer plan says; the membership and its lease stay as they are."""
@@ -845,14 +854,16 @@ class Runner:
                     heartbeat=settings.heartbeat,
                     meta={"role": "agent", "host": settings.host, "pid": os.getpid()},
                 )
-            except MemberExists:
+            except MemberExists as error:
                 if clock.boottime() >= patience:
                     raise
+                self._unjoined = str(error)
                 self._stopping.wait(_RETRY_JOIN)
                 continue
             except StoreUnavailable as error:
                 if not settings.retry_backoff:
                     raise
+                self._unjoined = str(error)
                 self.shared.failures.add(f"joining {self.group.name}", error)
                 self._stopping.wait(pause * random.uniform(0.5, 1.0))  # noqa: S311
                 pause = min(2 * pause, settings.max_retry_interval)

@@ -23,9 +23,14 @@ log = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class GroupStatus:
-    """What an agent says of itself in one of its groups; the names are those of `Status`."""
+    """What an agent says of itself in one of its groups; the names are those of `Status`.
+
+    Attributes:
+        reason: why it is not settled, in a sentence; empty where it is, or has left.
+    """
 
     state: str
+    reason: str = ""
     view_id: str | None = None
     members: tuple[str, ...] = ()
     slots: int = 0

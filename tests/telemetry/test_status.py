@@ -12,6 +12,7 @@ def test_a_status_is_read_back_as_it_was_written(tmp_path):
     path = tmp_path / "status.json"
     told = status(state="settled", members=("a", "b"), slots=12, window=7, last_poll=7.5)
     groups = {"g": GroupStatus(state="settled", members=("a", "b"), slots=12, resources=3)}
+    groups["h"] = GroupStatus(state="joining", reason="the store is away")
     told = dataclasses.replace(told, groups=groups, hanging=1)
 
     with StatusFile(path, lambda: told):

@@ -1,0 +1,59 @@
+"""A store that is away: a member says so in few lines, and does not wait for what it has lost."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+import pytest
+
+import hashring
+from tests.servers.memcached import MemcachedServer
+from tests.servers.process import wait_until
+from tests.servers.redis import RedisServer
+from tests.servers.zookeeper import ZooKeeperServer
+
+SERVERS = [RedisServer, MemcachedServer, ZooKeeperServer]
+AnyServer = RedisServer | MemcachedServer | ZooKeeperServer
+TTL = 3.0
+FEW = 6
+"""Lines in some seconds without a store: away, what is said at the end, and one or two of a client
+library's own."""
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_a_member_whose_store_was_killed_says_little_and_ends_at_once_when_it_is_fenced(
+    server: type[AnyServer], caplog: pytest.LogCaptureFixture
+) -> None:
+    with server() as store:
+        partition = hashring.join(store.url, "group", "a", ttl=TTL)
+        assert partition.wait_settled(60)
+        caplog.set_level(logging.INFO)
+        caplog.clear()
+        store.kill()
+        wait_until(lambda: partition.state == "fenced", what="the fence")
+        # Each of the two threads has tried again and again by the time of twice the lease.
+        wait_until(lambda: hashring.clock.boottime() > partition.deadline + TTL, what="many tries")
+        assert partition.reason == "the store is away"
+
+        began = time.monotonic()
+        # A drain that waited for the rest to take over would take the whole minute.
+        assert not partition.drain(60)
+        assert time.monotonic() - began < 30
+        assert partition.state == "left"
+
+    assert any("the store is away" in text for text in caplog.messages)
+    assert len(caplog.records) <= FEW, caplog.text
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_a_drain_before_the_fence_waits_for_no_longer_than_the_lease(
+    server: type[AnyServer],
+) -> None:
+    with server() as store:
+        partition = hashring.join(store.url, "group", "a", ttl=TTL)
+        assert partition.wait_settled(60)
+        store.kill()
+        began = time.monotonic()
+        assert not partition.drain(60)
+        assert time.monotonic() - began < 30
