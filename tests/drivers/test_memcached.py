@@ -28,3 +28,9 @@ class TestOneServer(DriverSuite):
 
     def start_server(self) -> None:
         self.server.start()
+
+    def pause_server(self) -> None:
+        self.server.pause()
+
+    def resume_server(self) -> None:
+        self.server.resume()

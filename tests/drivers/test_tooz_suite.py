@@ -51,6 +51,12 @@ class TestEtcd(DriverSuite):
     def start_server(self) -> None:
         self._server.start()
 
+    def pause_server(self) -> None:
+        self._server.pause()
+
+    def resume_server(self) -> None:
+        self._server.resume()
+
 
 @pytest.fixture(scope="module")
 def zookeeper() -> Iterator[ZooKeeperServer]:
@@ -75,3 +81,9 @@ class TestZooKeeper(DriverSuite):
 
     def start_server(self) -> None:
         self._server.start()
+
+    def pause_server(self) -> None:
+        self._server.pause()
+
+    def resume_server(self) -> None:
+        self._server.resume()

@@ -40,6 +40,12 @@ class TestZooKeeper(DriverSuite):
     def start_server(self) -> None:
         self._server.start()
 
+    def pause_server(self) -> None:
+        self._server.pause()
+
+    def resume_server(self) -> None:
+        self._server.resume()
+
 
 class TestEnsemble(DriverSuite):
     """Three servers, of which each driver picks one; the suite stops the leader and a follower."""
@@ -63,3 +69,11 @@ class TestEnsemble(DriverSuite):
             server.launch()
         for server in self._ensemble.servers:
             server.wait_ready()
+
+    def pause_server(self) -> None:
+        for server in self._ensemble.servers:
+            server.pause()
+
+    def resume_server(self) -> None:
+        for server in self._ensemble.servers:
+            server.resume()
