@@ -17,6 +17,8 @@ def server() -> Iterator[MemcachedServer]:
 
 
 class TestOneServer(DriverSuite):
+    lateness = 1.0  # readers judge, and a busy machine looks late
+
     @pytest.fixture
     def url(self, server: MemcachedServer) -> str:
         self.server = server

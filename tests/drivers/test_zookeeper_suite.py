@@ -27,6 +27,7 @@ class TestZooKeeper(DriverSuite):
     """One server, which the suite stops and starts again."""
 
     ttl: ClassVar[float] = 1.5
+    lateness: ClassVar[float] = 1.0  # the server ends sessions at ticks, when it gets round to it
 
     @pytest.fixture
     def url(self, server: ZooKeeperServer) -> str:
@@ -51,6 +52,7 @@ class TestEnsemble(DriverSuite):
     """Three servers, of which each driver picks one; the suite stops the leader and a follower."""
 
     ttl: ClassVar[float] = 2.0
+    lateness: ClassVar[float] = 1.0
 
     @pytest.fixture
     def url(self, ensemble: Ensemble) -> str:
