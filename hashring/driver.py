@@ -68,7 +68,7 @@ MAX_NAME = 2048
 
 
 class Reading(NamedTuple):
-    """What a store says of a group at one moment (DESIGN sections 3 and 4.5).
+    """What a store says of a group at one moment (rule 4 of ``docs/protocol.md``).
 
     Attributes:
         records: the live members' records by member id, read now, never from a cache.

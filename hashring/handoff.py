@@ -1,6 +1,6 @@
 """The hand-off: which slots this member may act on now, and what to tell the store next.
 
-This file is the protocol (DESIGN section 4) as a state machine with no clock, no I/O and no
+This file is the protocol (``docs/protocol.md``) as a state machine with no clock, no I/O and no
 thread in it. Readings and times come in as arguments; what to do comes out as a value
 (:class:`Join`, :class:`Publish`, :class:`Wait`, :class:`Leave`). `Partition` runs it on a driver,
 the simulator on a simulated store; both use the same lines below.
@@ -29,7 +29,7 @@ whoever gains it has seen that nobody else's record allows it.
 4. **A store that forgot** (``memory_age < ttl``): nobody acks, nobody gains. A member whose
    record is gone and whose fence has not passed rejoins with ``applied`` unchanged. Had the
    fence passed, or passes it before that join returns, it drops everything first.
-5. **Custody** (DESIGN 4.6: windows, exactly once). A member that loses slots publishes a *claim*:
+5. **Custody** (windows, exactly once). A member that loses slots publishes a *claim*:
    "every window of these slots that starts before ``through`` is mine" (or that it has never
    worked one). It carries the claim, with the same ``through``, until it sees the new owner's
    *mark*: a list of the slots that it ``took``, or ``settled``, all that its view gives it. The

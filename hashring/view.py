@@ -89,7 +89,7 @@ def _unpack(text: str, slots: int) -> SlotSet:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Member:
-    """One member's record, parsed (DESIGN section 4).
+    """One member's record, parsed ("What is shared" in ``docs/protocol.md``).
 
     Attributes:
         id: the member's id.

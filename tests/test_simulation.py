@@ -24,7 +24,7 @@ CRASHES = dataclasses.replace(
 
 
 class TrustsEvidenceFromBeforeItsAck(Handoff):
-    """Trap 1 of DESIGN 4.4: the reading that led to the ack also serves as the gate."""
+    """The reading that led to the ack also serves as the gate."""
 
     def _is_fresh(self, token):
         return True
@@ -37,7 +37,7 @@ class TrustsEvidenceFromBeforeItsAck(Handoff):
 
 
 class TrustsANullSeenBeforeItsAck(Handoff):
-    """Trap 2 of DESIGN 4.4: who once showed null is taken to hold nothing."""
+    """Who once showed null is taken to hold nothing."""
 
     def __init__(self, *arguments, **options):
         super().__init__(*arguments, **options)

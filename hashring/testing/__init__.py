@@ -61,7 +61,7 @@ def __getattr__(name: str) -> Any:
         import pytest
 
         # Failures of the suite then show their values, as those of the author's own tests do.
-        pytest.register_assert_rewrite(module)
+        pytest.register_assert_rewrite(module, f"{module}_base", f"{module}_time")
     return getattr(importlib.import_module(module), name)
 
 

@@ -944,7 +944,7 @@ def run_plan(
     Args:
         plan: the steps.
         store: entered as a context manager.
-        folder: an empty one, for the logs.
+        folder: for the logs; it is made where there is none, and must be empty.
         ttl: the lease in seconds.
         interval: seconds a window.
         keys: how many.
@@ -956,7 +956,11 @@ def run_plan(
     Raises:
         TimeoutError: a member has not joined or left in a minute.
         ChildProcessError: a member ended by itself.
+        FileExistsError: the folder has logs of another run, which would be judged with this one's.
     """
+    folder.mkdir(parents=True, exist_ok=True)
+    if found := next(folder.glob("*.jsonl"), None):
+        raise FileExistsError(f"{found} is of another run: give run_plan an empty folder")
     with Group(
         store.url,
         folder,

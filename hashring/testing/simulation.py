@@ -8,11 +8,11 @@ Only time, threads and the network are simulated: :class:`~hashring.handoff.Hand
 After every step a run checks that
 
 * no two live members have one slot in hand, and each has a subset of ``table(applied)[itself]``,
-  where ``applied`` is what the *store* has (DESIGN 4.1);
+  where ``applied`` is what the *store* has ("Why no slot is held twice" in ``docs/protocol.md``);
 * what a running cycle has pinned is in hand for as long as the cycle is valid;
 
 and, once the faults have stopped, that the group settles and holds every slot. With windows it
-counts, for each loop, slot and window, how often it was worked (DESIGN 4.6).
+counts, for each loop, slot and window, how often it was worked ("Windows: exactly once").
 
 Run it: ``python -m hashring.testing.simulation --runs 20000``. A violation prints its seed;
 ``--seed N --runs 1 --trace`` shows that run step by step.

@@ -41,6 +41,12 @@ class TestOneServer(DriverSuite):
     def start_server(self) -> None:
         self.server.start()
 
+    def pause_server(self) -> None:
+        self.server.pause()
+
+    def resume_server(self) -> None:
+        self.server.resume()
+
 
 class TestUnderSentinel(DriverSuite):
     ttl = 1.2  # the tests wait for its end ten times, and TestOneServer does so with a longer one
@@ -58,6 +64,15 @@ class TestUnderSentinel(DriverSuite):
         # In the order of a power cut's end: which of the two was the primary, Sentinel knows.
         for server in (*self.servers.servers, *self.servers.sentinels):
             server.start()
+
+    def pause_server(self) -> None:
+        # All at once: where the primary alone is frozen, another takes over.
+        for server in (*self.servers.sentinels, *self.servers.servers):
+            server.pause()
+
+    def resume_server(self) -> None:
+        for server in (*self.servers.servers, *self.servers.sentinels):
+            server.resume()
 
 
 class TestInACluster(DriverSuite):

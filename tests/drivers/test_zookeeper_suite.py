@@ -27,6 +27,7 @@ class TestZooKeeper(DriverSuite):
     """One server, which the suite stops and starts again."""
 
     ttl: ClassVar[float] = 1.5
+    lateness: ClassVar[float] = 1.0  # the server ends sessions at ticks, when it gets round to it
 
     @pytest.fixture
     def url(self, server: ZooKeeperServer) -> str:
@@ -40,11 +41,18 @@ class TestZooKeeper(DriverSuite):
     def start_server(self) -> None:
         self._server.start()
 
+    def pause_server(self) -> None:
+        self._server.pause()
+
+    def resume_server(self) -> None:
+        self._server.resume()
+
 
 class TestEnsemble(DriverSuite):
     """Three servers, of which each driver picks one; the suite stops the leader and a follower."""
 
     ttl: ClassVar[float] = 2.0
+    lateness: ClassVar[float] = 1.0
 
     @pytest.fixture
     def url(self, ensemble: Ensemble) -> str:
@@ -63,3 +71,11 @@ class TestEnsemble(DriverSuite):
             server.launch()
         for server in self._ensemble.servers:
             server.wait_ready()
+
+    def pause_server(self) -> None:
+        for server in self._ensemble.servers:
+            server.pause()
+
+    def resume_server(self) -> None:
+        for server in self._ensemble.servers:
+            server.resume()

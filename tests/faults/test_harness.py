@@ -68,6 +68,15 @@ def test_an_unknown_step_is_refused_by_the_faults_there_are(tmp_path: Path) -> N
         run_plan([Step("earthquake")], store, tmp_path)
 
 
+def test_a_plan_makes_its_folder_and_takes_none_of_another_run(tmp_path: Path) -> None:
+    folder = tmp_path / "not" / "yet"
+    with SQLiteStore() as store:
+        history = run_plan([Step("start", ("a",))], store, folder)
+        assert [life[0] for life in history.lives] == ["a"]
+        with pytest.raises(FileExistsError, match="empty folder"):
+            run_plan([Step("start", ("a",))], store, folder)
+
+
 def test_the_embedded_store_leaves_no_disk_and_no_file_behind(tmp_path: Path) -> None:
     with SQLiteStore() as store:
         folder = store.path.parent

@@ -1,0 +1,129 @@
+"""A driver as an author would write it passes the suite, and no mistake planted in it does.
+
+The driver is on a real PostgreSQL, and pytest runs in a process of its own for each mistake,
+several at once: what a mistake leaves behind (a thread, a hung call) is nobody else's.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.authors.mistakes import MISTAKES, Mistake
+from tests.conftest import TREE
+from tests.servers.postgresql import PostgreSQLServer
+
+AUTHORS = TREE / "tests" / "authors"
+SUITE = "suite_postgresql.py"
+
+AT_ONCE = 4
+"""Runs of the suite beside each other: most of the time they wait for leases to end."""
+
+TRIES = 3
+"""A busy machine may look too late to see what ended too early: then the suite runs again."""
+
+PARTS = {
+    "of_a_server_that_goes_away": "test_server_",
+    "of_leases": "lease and not test_server_",
+    "of_all_else": "not lease and not test_server_",
+}
+"""The suite in parts, so that those run beside each other as well."""
+
+
+def install(folder: Path, source: str) -> None:
+    """Lay out what an installed driver is: a module, and a distribution with its entry point."""
+    (folder / "hashring_postgresql.py").write_text(source)
+    (folder / SUITE).write_text((AUTHORS / SUITE).read_text())
+    distribution = folder / "hashring_postgresql-1.0.dist-info"
+    distribution.mkdir()
+    (distribution / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: hashring-postgresql\nVersion: 1.0\n"
+    )
+    (distribution / "entry_points.txt").write_text(
+        "[hashring.drivers]\npostgresql = hashring_postgresql:PostgreSQLDriver\n"
+    )
+
+
+def run_suite(folder: Path, select: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    inherited = {
+        name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")
+    }
+    return subprocess.run(
+        [
+            *(sys.executable, "-m", "pytest", "-q", "-x", "-rf", "--tb=short"),
+            *("-p", "no:cacheprovider", "--rootdir", str(folder), "-k", select),
+            SUITE,
+        ],
+        cwd=folder,
+        env=inherited
+        | {"PYTHONPATH": f"{folder}{os.pathsep}{TREE}", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+        | variables,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Every run of this module, all begun at once."""
+    correct = (AUTHORS / "hashring_postgresql.py").read_text()
+
+    def begin(source: str, select: str, *, own: bool, tries: int = 1, **variables: str):
+        folder = tmp_path_factory.mktemp("author")
+        install(folder, source)
+        shared = {} if own else {"POSTGRESQL_URL": server.url}
+
+        def until_found():
+            for _ in range(tries):
+                done = run_suite(folder, select, **shared, **variables)
+                if done.returncode:
+                    break
+            return done
+
+        return pool.submit(until_found)
+
+    begun: dict[str, Future[subprocess.CompletedProcess[str]]] = {}
+    with PostgreSQLServer() as server, ThreadPoolExecutor(AT_ONCE) as pool:
+        for part, select in PARTS.items():
+            begun[part] = begin(correct, select, own=select == "test_server_", PATIENCE="60")
+        for mistake in sorted(MISTAKES, key=lambda each: not each.needs_a_server):
+            begun[mistake.name] = begin(
+                mistake.planted(correct),
+                mistake.test,
+                own=mistake.needs_a_server,
+                tries=TRIES,
+                TTL="1",
+                PATIENCE="5",  # seconds are enough for what never comes
+            )
+        yield begun
+        for each in begun.values():
+            each.cancel()
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_correct_driver_passes_the_suite(runs, part):
+    done = runs[part].result()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "skipped" not in done.stdout
+
+
+@pytest.mark.parametrize("mistake", MISTAKES, ids=lambda each: each.name.replace(" ", "-"))
+def test_a_mistake_is_found(runs, mistake: Mistake):
+    done = runs[mistake.name].result()
+    assert done.returncode == 1, f"nothing found:\n{done.stdout}{done.stderr}"
+    assert re.search(rf"^FAILED \S+::{mistake.test}\b", done.stdout, re.MULTILINE), done.stdout
+    # It failed for what it does, and not since what was planted is no program.
+    assert not re.search(r"NameError|UnboundLocalError|BrokenDriver", done.stdout), done.stdout
+
+
+def test_every_mistake_has_a_name_of_its_own_and_they_are_more_than_thirty():
+    assert len({mistake.name for mistake in MISTAKES}) == len(MISTAKES) > 30
