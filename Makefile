@@ -19,7 +19,7 @@ SOURCES := pyproject.toml setup.py $(CYTHON) $(filter-out $(GENERATED), \
 INSTALLED := $(VENV)/.installed
 TOOLS := $(VENV)/.tools
 
-.PHONY: setup run servers test faults check bench bench-full clean
+.PHONY: setup run servers test faults check other-pythons bench bench-full clean
 .NOTPARALLEL:
 
 setup: $(TOOLS)
@@ -84,6 +84,12 @@ check: $(TOOLS)
 	$(BIN)/python -m mypy.stubtest --concise --ignore-positional-only --ignore-disjoint-bases \
 		--ignore-unused-allowlist --allowlist tests/stubtest.allowlist $(subst /,.,$(STUBS:.pyi=))
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet docs docs/_build/html
+	$(MAKE) --no-print-directory other-pythons
+
+# The core's and some drivers' tests on every other Python that is here, nothing where none is.
+other-pythons: $(TOOLS)
+	tests/servers/install.sh redis-server
+	tests/other_pythons.sh $$($(BIN)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 
 # The peers, and a floor in C. Two peers go into a folder of their own: one has our import name, and
 # one does not import on Python 3, which the report then says.
@@ -108,5 +114,5 @@ bench-full: $(BENCHES)/.ready
 	$(BIN)/python -m bench.report $(BENCHES)/full.json --docs
 
 clean:
-	rm -rf $(VENV) $(BENCHES) .openstack build dist docs/_build *.egg-info
+	rm -rf $(VENV) .venv-py* $(BENCHES) .openstack build dist docs/_build *.egg-info
 	rm -f $(GENERATED) bench/_floors.c $(wildcard bench/*.so hashring/*.so hashring/*/*.so)

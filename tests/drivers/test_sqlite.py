@@ -553,7 +553,7 @@ def test_a_file_that_is_mounted_by_itself_is_refused_and_a_mounted_folder_is_not
         with pytest.raises(StoreUnusable, match="mount the folder"):
             load(f"sqlite://{container}/group.db".replace(" ", "%20"), ttl=TTL).open()
     finally:
-        subprocess.run(["umount", inside], check=True)
+        subprocess.run(["umount", "--lazy", inside], check=True)
     subprocess.run(["mount", "--bind", path.parent, container], check=True)
     try:
         other = load(f"sqlite://{container}/group.db".replace(" ", "%20"), ttl=PATIENCE)
@@ -563,7 +563,7 @@ def test_a_file_that_is_mounted_by_itself_is_refused_and_a_mounted_folder_is_not
     finally:
         other.close()
         here.close()  # SQLite may have the shared files open by either path
-        subprocess.run(["umount", container], check=True)
+        subprocess.run(["umount", "--lazy", container], check=True)
 
 
 def test_a_symbolic_link_leads_to_the_same_group(path, connect):
