@@ -5,6 +5,8 @@ import math
 import sys
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from hashring import view
 from hashring.driver import Reading
@@ -13,6 +15,7 @@ from hashring.handoff import Handoff, Publish
 from hashring.record import MAX_DEPTH, parse
 from hashring.ring import HashRing, SlotSet
 from hashring.view import Claim, Member, check_meta
+from tests.fuzz.fuzz_records import fuzz
 
 SPEC = HashRing(slots=256).spec
 
@@ -205,3 +208,40 @@ def test_parse_returns_what_json_says():
     text = '{"a": [1, 2.5, null, true, "\\ud83d\\ude00"], "b": {}}'
 
     assert parse(text.encode()) == json.loads(text)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5)
+    | st.sampled_from(["\ud800", 10**400, math.nan, [[[]]] * 3]),
+    lambda inner: st.lists(inner, max_size=3)
+    | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)  # fmt: skip
+names = st.sampled_from(
+    ["v", "incarnation", "weight", "ring", "ttl", "applied", "through", "draining", "meta"]
+)
+
+
+@given(st.dictionaries(names, json_values, max_size=3), st.none() | json_values, json_values)
+def test_whatever_stands_in_a_field_it_is_a_member_or_a_bad_record(changes, ours, host):
+    fields = json.loads(member().to_json()) | changes
+    if isinstance(fields["meta"], dict):
+        fields["meta"]["host"] = host
+        if ours is not None:
+            fields["meta"]["hashring"] = ours
+
+    try:
+        read = Member.from_json("x", json.dumps(fields).encode())
+    except BadRecord as error:
+        assert "member 'x'" in str(error)  # noqa: PT017
+    else:
+        assert type(read.weight) is type(read.ttl) is float
+        assert json.loads(json.dumps(dict(read.meta), allow_nan=False)) == read.meta
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_no_reader_fails_on_mutated_records(seed):
+    count, members = fuzz(seed, rounds=400)
+
+    assert count == 400
+    assert 20 < members < 380

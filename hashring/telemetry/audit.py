@@ -18,9 +18,6 @@ from typing import Any, NamedTuple
 __all__ = ["Event", "Period", "audit", "read_samples"]
 
 
-_NEEDED = {"id", "resource_id", "timestamp", "window"}
-
-
 class Event(NamedTuple):
     """Something that happened to the group.
 
@@ -70,10 +67,15 @@ def read_samples(path: Path) -> Iterator[Mapping[str, Any]]:
         for line in lines:
             try:
                 found = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 continue
-            if isinstance(found, dict) and found.keys() >= _NEEDED:
+            if isinstance(found, dict) and _is_sample(found):
                 yield found
+
+
+def _is_sample(found: Mapping[str, Any]) -> bool:
+    texts = (found.get("id"), found.get("resource_id"), found.get("timestamp"))
+    return type(found.get("window")) is int and all(isinstance(text, str) for text in texts)
 
 
 def audit(

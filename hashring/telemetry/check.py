@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from hashring.driver import DriverURL, load
 from hashring.errors import BadRecord, HashringError
 from hashring.telemetry.options import is_embedded
+from hashring.telemetry.peer import printable
 from hashring.telemetry.plan import Group, Loop, Plan
 from hashring.telemetry.rehearsal import Finding
 from hashring.telemetry.settings import Settings
@@ -120,7 +121,9 @@ def _members(settings: Settings, plan: Plan) -> dict[str, list[str] | str]:
             except HashringError as error:
                 found[name] = f"cannot be told: {error}"
                 continue
-            found[name] = sorted(id_ for id_, record in records.items() if _works(id_, record))
+            found[name] = sorted(
+                printable(id_) for id_, record in records.items() if _works(id_, record)
+            )
         return found
     finally:
         driver.close()

@@ -35,7 +35,9 @@ from hashring.driver import DriverURL
 from hashring.errors import HashringError, StoreUnavailable
 from hashring.partition import Partition, join
 from hashring.telemetry.overlap import Announcement, BadAnnouncement, Overlap, compare
+from hashring.telemetry.peer import Peer
 from hashring.telemetry.settings import Settings
+from hashring.view import Member
 
 __all__ = ["AGENTS", "TTL", "Directory", "OverlapRefused"]
 
@@ -117,7 +119,11 @@ class Directory:
         self._accepted = settings.allow_overlap
         self._stopping = threading.Event()
         self._known: dict[tuple[str, _Identity], Overlap] = {}
-        self._unreadable: dict[tuple[str, str], str] = {}  # by group and id: why
+        # By group and id: the record that was read, and what it says; what comparing it with ours
+        # gave; and why it cannot be read.
+        self._read: dict[tuple[str, str], tuple[Member, _Seen | None]] = {}
+        self._compared: dict[tuple[str, str], tuple[Member, Announcement, Overlap | None]] = {}
+        self._unreadable: dict[tuple[str, str], str] = {}
         self._unjoined: dict[str, str] = {}  # by group: why
 
     @property
@@ -338,18 +344,34 @@ class Directory:
 
     # ---- looking ---------------------------------------------------------------------------
 
-    def _others(self, group: str) -> Iterator[_Seen]:
-        for id, record in sorted(self._groups[group].records.items()):
+    def _others(self, group: str) -> Iterator[tuple[_Seen, Member]]:
+        records = self._groups[group].records
+        for key in [key for key in self._read if key[0] == group and key[1] not in records]:
+            del self._read[key]
+            self._compared.pop(key, None)
+            self._unreadable.pop(key, None)
+        for id, record in sorted(records.items()):
             if id == self._id:
                 continue
-            try:
-                announcement = Announcement.parse(record.meta)
-            except BadAnnouncement as error:
-                if self._unreadable.get((group, id)) != str(error):
-                    log.warning("the announcement of %r cannot be read: %s", id[:200], error)
-                    self._unreadable[group, id] = str(error)
-                continue
-            yield _Seen(id, announcement, record.meta.get("accepted") is True)
+            known = self._read.get((group, id))
+            if known is None or known[0] is not record:
+                # A record that stays the same is the same object: it is parsed once.
+                known = self._read[group, id] = (record, self._parsed(group, id, record))
+            if known[1] is not None:
+                yield known[1], record
+
+    def _parsed(self, group: str, id: str, record: Member) -> _Seen | None:
+        try:
+            announcement = Announcement.parse(record.meta)
+        except BadAnnouncement as error:
+            self._say_unreadable(group, id, error)
+            return None
+        return _Seen(id, announcement, Peer.of(record.meta).accepted)
+
+    def _say_unreadable(self, group: str, id: str, error: BadAnnouncement) -> None:
+        if self._unreadable.get((group, id)) != str(error):
+            log.warning("the announcement of %r cannot be read: %s", id[:200], error)
+            self._unreadable[group, id] = str(error)
 
     def _found(self) -> Iterator[tuple[str, _Seen, Overlap]]:
         parts = self._parts(self._announcement)
@@ -357,7 +379,22 @@ class Directory:
             mine = parts.get(group)
             if mine is None:
                 continue
-            for seen in self._others(group):
-                overlap = compare(mine, seen.announcement)
+            for seen, record in self._others(group):
+                overlap = self._overlap(group, mine, seen, record)
                 if overlap is not None:
                     yield group, seen, overlap
+
+    def _overlap(
+        self, group: str, mine: Announcement, seen: _Seen, record: Member
+    ) -> Overlap | None:
+        """Compare, once for each two announcements: what a stranger's costs is bounded."""
+        key = (group, seen.id)
+        known = self._compared.get(key)
+        if known is None or known[0] is not record or known[1] != mine:
+            overlap = None
+            try:
+                overlap = compare(mine, seen.announcement)
+            except BadAnnouncement as error:
+                self._say_unreadable(group, seen.id, error)
+            known = self._compared[key] = (record, mine, overlap)
+        return known[2]

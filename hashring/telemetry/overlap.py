@@ -11,14 +11,14 @@ from __future__ import annotations
 import base64
 import binascii
 import dataclasses
-import fnmatch
-import functools
 import json
 import zlib
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from hashring.errors import HashringError
+from hashring.telemetry.patterns import Budget, Pattern, TooMuchWork, is_open, matching
+from hashring.telemetry.peer import MAX_TEXT, is_text
 
 __all__ = ["Announcement", "BadAnnouncement", "Overlap", "compare", "open_meters"]
 
@@ -28,7 +28,6 @@ VERSION = 1
 MAX_BYTES = 60 * 1024
 """The largest announcement as JSON: a record's ``meta`` may hold 64 KiB."""
 
-_MAX_TEXT = 1024
 _MAX_NAME = 255
 _MAX_METERS = 50_000
 _MAX_OPEN = 256
@@ -40,7 +39,10 @@ _PLAIN = 512
 _NAMED = 10
 """Meters that a sentence names before it only counts."""
 
-_WILD = frozenset("*?[")
+MAX_STEPS = 500_000
+"""Steps of comparing that one other agent's patterns may cost (see ``patterns.py``): some tenths of
+a second, once for each announcement."""
+
 _EXCEPT = "!"
 
 
@@ -105,9 +107,9 @@ class Announcement:
             BadAnnouncement: there are too many even so, or a name cannot be one.
         """
         for text, what in ((self.member, "member"), (self.host, "host"), (self.prefix, "prefix")):
-            if len(text) > _MAX_TEXT or not text.isprintable():
+            if not is_text(text):
                 raise BadAnnouncement(
-                    f"the {what} {text!r:.60} cannot be announced: it needs at most {_MAX_TEXT} "
+                    f"the {what} {text!r:.60} cannot be announced: it needs at most {MAX_TEXT} "
                     "characters, all of them printable"
                 )
         for meters in (self.shared, self.local):
@@ -147,12 +149,12 @@ class Announcement:
         for name in ("member", "host", "prefix"):
             text = meta.get(name)
             # Printable, because it ends up on somebody's terminal.
-            if not isinstance(text, str) or len(text) > _MAX_TEXT or not text.isprintable():
+            if not is_text(text):
                 raise BadAnnouncement(f"it has no usable {name!r}")
-            texts[name] = text
+            texts[name] = str(text)
         namespaces = meta.get("namespaces")
         if not isinstance(namespaces, list) or not all(
-            isinstance(name, str) and len(name) <= _MAX_NAME for name in namespaces[:17]
+            is_text(name) and len(name) <= _MAX_NAME for name in namespaces[:17]
         ):
             raise BadAnnouncement("its 'namespaces' are no list of names")
         if len(namespaces) > 16:
@@ -248,6 +250,9 @@ def compare(mine: Announcement, other: Announcement) -> Overlap | None:
     Open entries are judged by what they could match: an overlap may be told that no name ever
     makes true, but never the other way round.
 
+    Raises:
+        BadAnnouncement: the patterns of the two take too long to compare (:data:`MAX_STEPS`).
+
     Example:
         >>> a = Announcement("a", "web1", shared=frozenset({"image.size", "ip.floating"}))
         >>> b = Announcement("b", "web2", shared=frozenset({"image.size"}))
@@ -260,7 +265,14 @@ def compare(mine: Announcement, other: Announcement) -> Overlap | None:
     if mine.host == other.host:
         scopes.append((mine.local, other.local))
     if mine.prefix != other.prefix:
-        common = {name for ours, theirs in scopes for name in _in_common(ours, theirs)}
+        budget = Budget(MAX_STEPS)
+        try:
+            common = {name for ours, theirs in scopes for name in _in_common(ours, theirs, budget)}
+        except TooMuchWork:
+            raise BadAnnouncement(
+                f"to compare its {_count(other)} takes more than {MAX_STEPS} steps against the "
+                f"{_count(mine)} here: whether both poll the same is not told"
+            ) from None
         return Overlap(mine, other, in_common=tuple(sorted(common))) if common else None
     only_mine: set[str] = set()
     only_theirs: set[str] = set()
@@ -278,6 +290,12 @@ def compare(mine: Announcement, other: Announcement) -> Overlap | None:
     )
 
 
+def _count(announcement: Announcement) -> str:
+    meters = announcement.shared | announcement.local
+    opens = sum(map(is_open, meters))
+    return f"{opens} patterns and {len(meters) - opens} names of meters"
+
+
 def _shown(announcement: Announcement) -> str:
     return (
         f"agent {announcement.member!r} on {announcement.host} "
@@ -293,108 +311,55 @@ def _listed(meters: tuple[str, ...]) -> str:
 # ---- names and patterns ------------------------------------------------------------------------
 
 
-def _is_open(entry: str) -> bool:
-    return not _WILD.isdisjoint(entry)
-
-
-def _in_common(ours: frozenset[str], theirs: frozenset[str]) -> Iterable[str]:
+def _in_common(ours: frozenset[str], theirs: frozenset[str], budget: Budget) -> Iterable[str]:
     yield from ours & theirs
-    our_open = [entry for entry in ours if _is_open(entry)]
-    their_open = [entry for entry in theirs if _is_open(entry)]
-    for open_entries, names in ((our_open, theirs), (their_open, ours)):
-        for entry in open_entries:
-            yield from (name for name in names if not _is_open(name) and _matches(entry, name))
+    our_open, our_names = _parted(ours, budget)
+    their_open, their_names = _parted(theirs, budget)
+    for entries, names in ((our_open, their_names), (their_open, our_names)):
+        for entry in entries if names else ():
+            excluded = [narrow.text for narrow in entry.exclude]
+            yield from matching(entry.include.text, excluded, names, budget)
     for entry in our_open:
         for other in their_open:
-            if entry != other and _can_meet(entry, other):
-                yield _meeting(*sorted((entry, other)))
+            if entry.text != other.text and _can_meet(entry, other, budget):
+                first, second = sorted((entry, other), key=lambda each: each.text)
+                yield _meeting(first, second, budget)
 
 
-def _meeting(entry: str, other: str) -> str:
+class _Entry(NamedTuple):
+    """An open entry, taken apart."""
+
+    text: str
+    include: Pattern
+    exclude: tuple[Pattern, ...]
+
+
+def _parted(entries: frozenset[str], budget: Budget) -> tuple[list[_Entry], list[str]]:
+    """Return the open ones and the names, sorted."""
+    opens = []
+    for text in sorted(filter(is_open, entries)):
+        budget.spend(2 * len(text))
+        include, *exclude = map(Pattern, text.split(_EXCEPT))
+        opens.append(_Entry(text, include, tuple(exclude)))
+    return opens, sorted(text for text in entries if not is_open(text))
+
+
+def _meeting(entry: _Entry, other: _Entry, budget: Budget) -> str:
     """Say what both match: the narrower of the two says it best; else it takes both."""
-    include, also = entry.split(_EXCEPT)[0], other.split(_EXCEPT)[0]
-    if _covers(also, include):
-        return entry
-    return other if _covers(include, also) else f"{entry} and {other}"
+    if other.include.covers(entry.include, budget):
+        return entry.text
+    if entry.include.covers(other.include, budget):
+        return other.text
+    return f"{entry.text} and {other.text}"
 
 
-def _matches(entry: str, name: str) -> bool:
-    include, *exclude = entry.split(_EXCEPT)
-    return fnmatch.fnmatchcase(name, include) and not any(
-        fnmatch.fnmatchcase(name, pattern) for pattern in exclude
-    )
-
-
-def _can_meet(entry: str, other: str) -> bool:
+def _can_meet(entry: _Entry, other: _Entry, budget: Budget) -> bool:
     """Whether a name may be matched by both; errs to yes."""
-    include, *exclude = entry.split(_EXCEPT)
-    also, *but = other.split(_EXCEPT)
-    if any(_covers(pattern, also) for pattern in exclude):
+    if not entry.include.meets(other.include, budget):
         return False
-    if any(_covers(pattern, include) for pattern in but):
-        return False
-    return _intersect(_tokens(include), _tokens(also))
-
-
-@functools.lru_cache(maxsize=4096)
-def _tokens(pattern: str) -> tuple[str, ...]:
-    """Split a pattern into ``*``, ``?``, classes (``[...]``) and single literal characters."""
-    tokens: list[str] = []
-    at = 0
-    while at < len(pattern):
-        # A "]" right after the opening belongs to the class, as in the shell.
-        end = pattern.find("]", at + (3 if pattern[at + 1 : at + 2] == "!" else 2))
-        if pattern[at] == "[" and end > 0:
-            tokens.append(pattern[at : end + 1])
-            at = end + 1
-        else:
-            tokens.append(pattern[at])
-            at += 1
-    return tuple(tokens)
-
-
-def _may_be_equal(one: str, other: str) -> bool:
-    return one == other or "?" in (one, other) or len(one) > 1 or len(other) > 1
-
-
-@functools.lru_cache(maxsize=4096)
-def _intersect(one: tuple[str, ...], other: tuple[str, ...]) -> bool:
-    """Whether some text matches both patterns, where a class counts as any character."""
-    # Row by row: reachable[j] says whether the rest of `other` from j can meet the rest of `one`.
-    width = len(other)
-    below = [False] * width + [True]
-    for j in range(width - 1, -1, -1):
-        below[j] = other[j] == "*" and below[j + 1]
-    for symbol in reversed(one):
-        row = [False] * (width + 1)
-        row[width] = symbol == "*" and below[width]
-        for j in range(width - 1, -1, -1):
-            if symbol == "*" or other[j] == "*":
-                row[j] = below[j] or row[j + 1]
-            else:
-                row[j] = _may_be_equal(symbol, other[j]) and below[j + 1]
-        below = row
-    return below[0]
-
-
-@functools.lru_cache(maxsize=4096)
-def _covers(wide: str, narrow: str) -> bool:
-    """Whether whatever ``narrow`` matches, ``wide`` matches too; errs to no."""
-    one, other = _tokens(wide), _tokens(narrow)
-    width = len(other)
-    below = [False] * width + [True]
-    for symbol in reversed(one):
-        row = [False] * (width + 1)
-        row[width] = symbol == "*" and below[width]
-        for j in range(width - 1, -1, -1):
-            if symbol == "*":
-                row[j] = below[j] or row[j + 1]
-            elif symbol == "?":
-                row[j] = other[j] != "*" and below[j + 1]
-            else:
-                row[j] = symbol == other[j] and below[j + 1]
-        below = row
-    return below[0]
+    return not any(wide.covers(other.include, budget) for wide in entry.exclude) and not any(
+        wide.covers(entry.include, budget) for wide in other.exclude
+    )
 
 
 # ---- the published form ------------------------------------------------------------------------
@@ -410,7 +375,7 @@ def _check(meters: frozenset[str]) -> None:
                 f"{name!r:.80} cannot be the name of a meter: it needs 1 to {_MAX_NAME} "
                 "printable characters"
             )
-        opens += _is_open(name)
+        opens += is_open(name)
     if opens > _MAX_OPEN:
         raise BadAnnouncement(f"{opens} open patterns of meters; {_MAX_OPEN} are the most")
 

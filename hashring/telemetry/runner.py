@@ -27,6 +27,7 @@ from hashring.ring import Keys
 from hashring.telemetry.delivery import Outlet
 from hashring.telemetry.done import DoneWindows
 from hashring.telemetry.machine import Gone
+from hashring.telemetry.peer import Peer
 from hashring.telemetry.plan import Finder, Group, Loop, Plan, Task
 from hashring.telemetry.poller import Backoff, Call, Failures, Hangs, Pool, TimedOut
 from hashring.telemetry.pollsters import Pollster
@@ -775,8 +776,8 @@ class Runner:
         if not self.group.is_local or self.partition is None:
             return
         here = self._settings.host
-        hosts = {record.meta.get("host") for record in self.partition.records.values()}
-        strangers = frozenset(str(host) for host in hosts if host not in (here, None))
+        hosts = {Peer.of(record.meta).host for record in self.partition.records.values()}
+        strangers = frozenset(host for host in hosts if host is not None and host != here)
         if strangers - self._strangers:
             log.error(
                 "agents on %s share the group %r: what they own of %s's resources nobody polls; "

@@ -95,7 +95,7 @@ def read_status(path: Path) -> Status | None:
             for name, group in found["groups"].items()
         }
         return Status(**{**found, "members": tuple(found["members"]), "groups": groups})
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
 
 
