@@ -151,6 +151,9 @@ class SetAside:
                 before = self._aside.get(case.id)
                 if before is None and len(self._aside) >= _MOST_KEPT:
                     continue
+                if before is not None and now < before.until:
+                    # A poll of the same time: of another pollster, or of an heir that knew not.
+                    continue
                 times = max(case.times, 1 if before is None else before.times + 1)
                 seconds = case.seconds or self.shortest * 2 ** min(times - 1, _MOST_DOUBLINGS)
                 self._aside[case.id] = _Aside(case.case, times, now, now + seconds)

@@ -28,6 +28,7 @@ from types import TracebackType
 from typing import Self
 
 from hashring import clock
+from hashring.driver import DriverURL, driver_class
 from hashring.errors import HashringError
 from hashring.partition import Partition, join
 from hashring.telemetry.flights import Flight, Flights, open_flights, read_flights
@@ -39,7 +40,7 @@ __all__ = ["Guard"]
 
 log = logging.getLogger(__name__)
 
-STILL = 0.3
+STILL = 0.25
 """The part of a lease for which an agent's threads must not have run before anything is judged."""
 
 _JUDGE = 0.1
@@ -169,18 +170,21 @@ class _Witness:
 
     def run(self) -> None:
         """Watch until the agent has ended, and what there is to tell has been told."""
+        # Now, and not when the time of a lease runs: an import takes long on a busy machine.
+        with contextlib.suppress(HashringError):
+            driver_class(DriverURL.parse(self._orders.backend_url).scheme)
         last = clock.boottime()
         try:
             while (said := self._wait()) is None:
                 now = clock.boottime()
                 stopped = self._measure()
                 # A witness that was late itself, or an agent that was paused, tells nothing.
-                if stopped or now - last > 2 * self._look + _JUDGE * self._orders.ttl:
+                if stopped or now - last > STILL * self._orders.ttl:
                     self._quiet_from, self._first = now, None
                 else:
                     self._judge(now)
-                last = now
                 self._tell(now)
+                last = clock.boottime()
             if said == _BYE:
                 return
             self._accuse(memory_takers({f: self._size - size for f, size in self._sizes.items()}))
@@ -269,7 +273,7 @@ class _Witness:
         if now >= self._stay_until:
             self._cases.clear()
             self._untold.clear()
-            self._accused.clear()
+            self._accused &= set(self._sizes)  # what is in hand still was told of already
             while self._partitions:
                 self._partitions.popitem()[1].leave()
 

@@ -50,6 +50,14 @@ def test_only_a_poll_that_began_after_the_pause_ends_a_case():
     assert aside.times(20.0) == {"web1": 1}
 
 
+def test_cases_of_the_same_time_count_as_one():
+    aside = SetAside(10.0)
+    aside.take([Case("web1", "a-1"), Case("web1", "b-1")], 0.0)
+    assert not aside.take([Case("web1", "c-1")], 9.0)
+    assert aside.times(9.0) == {"web1": 1}
+    assert aside.is_due("web1", 10.0)
+
+
 def test_what_stopped_nobody_for_long_is_forgotten():
     aside = SetAside(10.0)
     aside.take([Case("web1", "a-1")], 0.0)
@@ -172,7 +180,7 @@ def test_a_poll_that_has_no_place_in_the_table_is_made_all_the_same():
 # ---- a fleet ---------------------------------------------------------------------------------
 
 INTERVAL = 2.0
-TTL = 3.0
+TTL = 5.0
 HOLD = 4 * TTL
 
 PLUGIN = f'''
