@@ -31,6 +31,9 @@ _HEAD = struct.Struct("<dIHH")  # when it began, its thread, the lengths of grou
 _LONGEST = _PLACE - _HEAD.size
 
 
+_here = threading.local()
+
+
 class Flight(NamedTuple):
     """One poll in hand: its group, its resource, when it began (``CLOCK_BOOTTIME``), its thread."""
 
@@ -78,7 +81,10 @@ class Flights:
         at = place * _PLACE
         text = b"".join(texts)
         self.memory[at + _HEAD.size : at + _HEAD.size + len(text)] = text
-        thread = threading.get_native_id()
+        try:
+            thread = _here.thread
+        except AttributeError:
+            thread = _here.thread = threading.get_native_id()  # a system call
         _HEAD.pack_into(self.memory, at, clock.boottime(), thread, len(texts[0]), len(texts[1]))
         return place
 
@@ -108,9 +114,11 @@ def read_flights(memory: mmap.mmap) -> tuple[float, list[Flight]]:
     """
     flights = []
     for at in range(_PLACE, _PLACE * (_PLACES + 1), _PLACE):
+        if not _STAMP.unpack_from(memory, at)[0]:
+            continue
         head = memory[at : at + _HEAD.size]
         began, thread, first, second = _HEAD.unpack(head)
-        if not began or first + second > _LONGEST:
+        if first + second > _LONGEST:
             continue
         start = at + _HEAD.size
         texts = memory[start : start + first], memory[start + first : start + first + second]
