@@ -31,6 +31,10 @@ Rooms, in the order in which data flows through them::
     spool        Spool: samples on disk until their sinks have taken them
     delivery     Outlet: takes samples from the loops to the publishers
     done         DoneWindows: what an agent that comes next need not poll again
+    set_aside    SetAside: what is not polled for a while, because it stopped an agent
+    flights      Flights: which polls are in hand, where another process can read it
+    judgement    which of them keeps an agent from running
+    witness      Guard: the process that sees it, and tells the others
     poller       Pool: calls that run at once, each cut off at its deadline
     runner       Runner: one group of an agent: own, poll, check, put
     agent        Agent: all runners, begun and ended in order

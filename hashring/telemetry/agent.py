@@ -26,6 +26,7 @@ from hashring.telemetry.runner import Runner, Shared, Tally
 from hashring.telemetry.settings import Settings
 from hashring.telemetry.spool import Spool
 from hashring.telemetry.status import GroupStatus, Status, StatusFile
+from hashring.telemetry.witness import Guard
 
 __all__ = ["Agent", "make_outlet", "make_publisher"]
 
@@ -87,7 +88,8 @@ class Agent:
         self._outlet = outlet if outlet is not None else make_outlet(settings)
         self._load = load
         self._announces = announce
-        self._shared = Shared(settings, self._plan, self._outlet, self._closed)
+        self._guard = Guard(settings)
+        self._shared = Shared(settings, self._plan, self._outlet, self._closed, self._guard.flights)
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._reloading = threading.Event()
@@ -147,6 +149,11 @@ class Agent:
             clock_steps=max((runner.clock_steps for runner in runners), default=0),
             clock_step=next((step for r in runners if (step := r.clock_step) is not None), None),
             hanging=self._shared.hanging,
+            set_aside={
+                id_: times
+                for runner in runners
+                for id_, times in runner.aside.times(clock.boottime()).items()
+            },
             causes={
                 f"{what}: {kind}": count
                 for (what, kind), count in sorted(self._shared.failures.counts.items())
@@ -179,6 +186,7 @@ class Agent:
             stack.callback(self._close_outlet)
             stack.callback(self._close_pollsters)
             stack.callback(self._shared.close)
+            stack.enter_context(self._guard)
             if settings.status_file is not None:
                 stack.enter_context(StatusFile(settings.status_file, self.status))
             stack.callback(self._has_ended)

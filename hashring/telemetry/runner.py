@@ -26,6 +26,7 @@ from hashring.partition import Partition, join
 from hashring.ring import Keys
 from hashring.telemetry.delivery import Outlet
 from hashring.telemetry.done import DoneWindows
+from hashring.telemetry.flights import Flights
 from hashring.telemetry.machine import Gone
 from hashring.telemetry.peer import Peer
 from hashring.telemetry.plan import Finder, Group, Loop, Plan, Task
@@ -34,6 +35,7 @@ from hashring.telemetry.pollsters import Pollster
 from hashring.telemetry.publishers import OutputClosed
 from hashring.telemetry.resource import Resource
 from hashring.telemetry.sample import Sample
+from hashring.telemetry.set_aside import SetAside, from_meta, to_meta
 from hashring.telemetry.settings import Settings
 
 __all__ = ["Runner", "Shared", "Tally"]
@@ -51,6 +53,11 @@ _HAND_OVER = 2.0
 
 _LEAST = 0.1
 """The part of a window that a poll is given at least: one that begins later has half a window."""
+
+_ASIDE_LEASES = 10
+_ASIDE_WINDOWS = 4
+"""Leases, and windows, for which a resource that stopped an agent is set aside the first time: the
+longer of the two. Each further try may cost its agent the lease."""
 
 
 class Tally:
@@ -101,11 +108,18 @@ class Shared:
         plan: for where a meter's samples go; :meth:`replace` takes a newer one.
         outlet: takes samples.
         closed: called when nobody will take samples any more.
+        flights: where polls in hand are noted for this agent's witness; ``None``: nowhere.
     """
 
     def __init__(
-        self, settings: Settings, plan: Plan, outlet: Outlet, closed: Callable[[str], None]
+        self,
+        settings: Settings,
+        plan: Plan,
+        outlet: Outlet,
+        closed: Callable[[str], None],
+        flights: Flights | None = None,
     ) -> None:
+        self.flights = flights
         self.settings = settings
         self.outlet = outlet
         self.closed = closed
@@ -355,6 +369,7 @@ class _Loop:
                 if cycle.start < self.runner.since or self._was_done(cycle.window):
                     continue
                 self.runner.look_for_strangers()
+                self.runner.look_what_is_set_aside()
                 self._work(cycle, cycle.window)
                 self._in_hand = ()
                 if cycle.valid:
@@ -480,7 +495,9 @@ class _Polls:
         self._collect()
         if want.pollster in self._broken:
             return
-        if not self._backoff.is_due((want.pollster, resource.id), self._window):
+        if not self._runner.aside.is_due(resource.id, clock.boottime()):
+            self._shared.failures.count(f"pollster {_name(want.pollster)}", "set aside")
+        elif not self._backoff.is_due((want.pollster, resource.id), self._window):
             self._shared.failures.count(f"pollster {_name(want.pollster)}", "left out")
         elif want in self._later or not self._has_room(want):
             self._later.setdefault(want, deque()).append(resource)
@@ -544,8 +561,17 @@ class _Polls:
 
     def _poll(self, call: Call[int], want: _Want, resource: Resource) -> int:
         """Poll one resource and put its samples; in a thread of the pool."""
-        shared = self._shared
-        measured = list(want.pollster.poll(resource))
+        shared, runner, flights = self._shared, self._runner, self._shared.flights
+        if flights is None:
+            measured = list(want.pollster.poll(resource))
+        else:
+            began = clock.boottime()
+            place = flights.begin(runner.group.name, resource.id)
+            try:
+                measured = list(want.pollster.poll(resource))
+            finally:
+                flights.end(place)
+            runner.aside.worked(resource.id, began)
         if not call.claim():
             return 0
         now = clock.wall()
@@ -662,6 +688,9 @@ class Runner:
         self.partition: Partition | None = None
         self.error: HashringError | None = None
         self.catalogue = _Catalogue(group, shared)
+        longest = max(loop.interval for loop in group.loops)
+        self.aside = SetAside(max(_ASIDE_LEASES * settings.ttl, _ASIDE_WINDOWS * longest))
+        self._told_aside = 0  # how many resources this member's record says are set aside
         self._settings = settings
         self._woken = woken
         self._after = after
@@ -788,6 +817,21 @@ class Runner:
             )
         self._strangers = strangers
 
+    def look_what_is_set_aside(self) -> None:
+        """Take what others' records say stopped an agent, and say it in this member's own."""
+        if self.partition is None:
+            return
+        now = clock.boottime()
+        told = [case for one in self.partition.records.values() for case in from_meta(one.meta)]
+        is_new = self.aside.take(told, now)
+        cases = self.aside.cases(now)
+        if is_new or len(cases) != self._told_aside:
+            self._told_aside = len(cases)
+            self.partition.publish_meta({**self._meta(), **to_meta(cases)})
+
+    def _meta(self) -> dict[str, Any]:
+        return {"role": "agent", "host": self._settings.host, "pid": os.getpid()}
+
     def _run(self) -> None:
         try:
             for runner in self._after:
@@ -853,7 +897,7 @@ class Runner:
                     member=settings.member,
                     ttl=settings.ttl,
                     heartbeat=settings.heartbeat,
-                    meta={"role": "agent", "host": settings.host, "pid": os.getpid()},
+                    meta=self._meta(),
                 )
             except MemberExists as error:
                 if clock.boottime() >= patience:

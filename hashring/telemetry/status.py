@@ -60,6 +60,8 @@ class Status:
         clock_steps: how often the host's wall clock has stepped by more than ``ttl``.
         clock_step: by how many seconds it stepped last, negative where it was back.
         hanging: how many calls were given up and have not come back.
+        set_aside: resources that are not polled for a while because a poll of them stopped an
+            agent, and how often in a row each has.
         groups: each group by name.
         publishers: what became of the samples, by publisher (secrets masked): how many were sent,
             wait in the spool, were dropped, and how many calls failed.
@@ -81,6 +83,7 @@ class Status:
     clock_steps: int = 0
     clock_step: float | None = None
     hanging: int = 0
+    set_aside: Mapping[str, int] = dataclasses.field(default_factory=dict)
     causes: Mapping[str, int] = dataclasses.field(default_factory=dict)
     groups: Mapping[str, GroupStatus] = dataclasses.field(default_factory=dict)
     publishers: Mapping[str, Mapping[str, int]] = dataclasses.field(default_factory=dict)
