@@ -9,13 +9,17 @@ from typing import Any
 
 from hashring.driver import Driver
 
-__all__ = ["CALL_SHARE", "tell_limits", "within_the_lease"]
+__all__ = ["CALL_SHARE", "longest_call", "tell_limits", "within_the_lease"]
 
 _log = logging.getLogger(__name__)
 
-# Of a lease: the longest that one call may take. Members heartbeat each third of the ttl. One that
-# is confirmed, one that fails and another try must fit in before the fence, at 0.9 of the ttl.
 CALL_SHARE = 1 / 3
+"""Of a lease: the longest that one call may take. Members heartbeat each third of the ttl. One that
+is confirmed, one that fails and another try must fit in before the fence, at 0.9 of the ttl."""
+
+_SHORTEST = 1.0
+"""Seconds that a call may take even where that is more than the share of a short lease, but never
+more than half of it: the fence still leaves time for another try."""
 
 
 _said: set[tuple[str, float]] = set()
@@ -32,8 +36,18 @@ def within_the_lease(driver: Driver) -> Mapping[str, Any]:
         >>> within_the_lease(load("memory://", ttl=6.0))["timeout"]
         2.0
     """
-    timeout = min(driver.settings["timeout"], driver.ttl * CALL_SHARE)
+    timeout = min(driver.settings["timeout"], longest_call(driver.ttl))
     return MappingProxyType({**driver.settings, "timeout": timeout})
+
+
+def longest_call(ttl: float) -> float:
+    """Return the seconds that one call may take on a lease of ``ttl`` seconds.
+
+    Example:
+        >>> longest_call(30.0), longest_call(2.4), longest_call(1.0)
+        (10.0, 1.0, 0.5)
+    """
+    return max(ttl * CALL_SHARE, min(_SHORTEST, ttl / 2))
 
 
 def tell_limits(driver: Driver) -> None:
@@ -46,7 +60,7 @@ def tell_limits(driver: Driver) -> None:
         return
     _said.add((str(driver.url), driver.ttl))
     _log.warning(
-        "%s: timeout=%s is limited to %.3g s, a third of the ttl of %g s: a call that takes longer "
+        "%s: timeout=%s is limited to %.3g s, as the ttl is %g s: a call that takes longer "
         "costs the lease. Write a smaller timeout, or a longer ttl",
         driver.url,
         named,

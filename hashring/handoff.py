@@ -930,6 +930,8 @@ class Handoff:
         gain = missing
         for slots in self._waiting_for.values():
             gain = gain - slots
+        # Before the view counts as settled: whoever asks without the lock must not see it so.
+        self._gaining += tuple(self._batches(gain, wall))
         if not self._waiting_for:
             self._settled = view
             self._has_settled = True
@@ -939,7 +941,6 @@ class Handoff:
             return self._waiting() if self._waiting_for else Wait("settled")
         if self._is_old(now):
             return Wait("the lease is too old to mark on: a heartbeat must be confirmed first")
-        self._gaining += tuple(self._batches(gain, wall))
         self._took = self._held
         for batch in self._gaining:
             self._took = self._took | batch.slots

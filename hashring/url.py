@@ -13,6 +13,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import itertools
+import operator
 import re
 import reprlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -310,10 +311,17 @@ def without_secrets(text: str, secrets: Iterable[str] = ()) -> str:
     >>> without_secrets("bad login me s3cret", secrets_in("redis://me:s3cret@h"))
     'bad login me ***'
     """
-    for secret in sorted(secrets, key=len, reverse=True):
-        if len(secret) >= _SHORTEST:
-            text = text.replace(secret, _HIDDEN)
-    return masked_prose(text)
+    # Marked before any is replaced: two may overlap, and what is left of one would show.
+    hidden = bytearray(len(text))
+    for secret in secrets:
+        begin = text.find(secret) if len(secret) >= _SHORTEST else -1
+        while begin >= 0:
+            hidden[begin : begin + len(secret)] = b"\1" * len(secret)
+            begin = text.find(secret, begin + 1)
+    parts = itertools.groupby(zip(text, hidden, strict=True), key=operator.itemgetter(1))
+    return masked_prose(
+        "".join(_HIDDEN if is_hidden else "".join(c for c, _ in part) for is_hidden, part in parts)
+    )
 
 
 @dataclasses.dataclass(frozen=True, repr=False)

@@ -122,6 +122,7 @@ TEMPLATES = [
 @example(template=TEMPLATES[0], noise="/", encoded=False)
 @example(template=TEMPLATES[0], noise="?a=b@c/", encoded=False)
 @example(template=TEMPLATES[0], noise="%", encoded=True)
+@example(template=TEMPLATES[3], noise="@", encoded=False)
 def test_a_secret_at_any_place_of_a_url_is_shown_by_nothing_that_prints_one(
     template, noise, encoded
 ):

@@ -49,8 +49,6 @@ class TestOneServer(DriverSuite):
 
 
 class TestUnderSentinel(DriverSuite):
-    ttl = 1.2  # the tests wait for its end ten times, and TestOneServer does so with a longer one
-
     @pytest.fixture
     def url(self, replicated: Replicated) -> str:
         self.servers = replicated
@@ -76,8 +74,6 @@ class TestUnderSentinel(DriverSuite):
 
 
 class TestInACluster(DriverSuite):
-    ttl = 1.2
-
     @pytest.fixture
     def url(self, cluster: Cluster) -> str:
         return f"{cluster.url}?timeout=3"

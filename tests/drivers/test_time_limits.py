@@ -49,7 +49,7 @@ def fails_by_itself(driver: Driver) -> None:
 def test_a_stock_timeout_in_the_url_is_cut_to_what_the_lease_leaves(url: str) -> None:
     with SilentServer() as server:
         driver = load(url.format(address=f"{LOOPBACK}:{server.port}"), ttl=TTL)
-        assert driver.settings["timeout"] == TTL / 3
+        assert driver.settings["timeout"] == TTL / 2
         fails_by_itself(driver)
 
 
@@ -57,7 +57,7 @@ def test_a_stock_timeout_in_the_url_is_cut_to_what_the_lease_leaves(url: str) ->
 def test_tooz_is_given_no_longer_than_the_lease_leaves(scheme: str) -> None:
     with SilentServer() as server:
         driver = load(f"{scheme}://{LOOPBACK}:{server.port}?timeout=600", ttl=TTL)
-        assert driver.settings["timeout"] == TTL / 3
+        assert driver.settings["timeout"] == TTL / 2
         fails_by_itself(driver)
 
 
@@ -69,7 +69,7 @@ def test_that_a_timeout_is_cut_is_said_once(scheme: str, caplog: pytest.LogCaptu
         for _ in range(2):
             fails_by_itself(load(url, ttl=TTL))
     (line,) = [line for line in caplog.messages if "is limited to" in line]
-    assert "timeout=600 is limited to 0.5 s, a third of the ttl of 1.5 s" in line
+    assert "timeout=600 is limited to 0.75 s, as the ttl is 1.5 s" in line
 
 
 @pytest.fixture

@@ -571,17 +571,17 @@ def test_a_sasl_login_is_tried_on_every_connection(connect: Open) -> None:
 def test_tls_with_certificates_on_both_sides(connect: Open) -> None:
     with Certificates("localhost") as certificates, ZooKeeperServer(certificates=certificates) as s:
         port, query = s.secure_port, f"tls=true&{certificates.query}&timeout=5&connect_timeout=5"
-        driver = connect(f"zookeeper://localhost:{port}?{query}")
+        driver = connect(f"zookeeper://localhost:{port}?{query}", ttl=20.0)
         driver.join("group", "a", record("1"))
         driver.heartbeat()
         assert members(driver) == {"a"}
         driver.wait("group", 0.1)
 
         with pytest.raises(StoreUnusable, match=r"127\.0\.0\.1"):  # not the name it is for
-            connect(f"zookeeper://127.0.0.1:{port}?{query}")
-        connect(f"zookeeper://127.0.0.1:{port}?{query}&check_hostname=false")
+            connect(f"zookeeper://127.0.0.1:{port}?{query}", ttl=20.0)
+        connect(f"zookeeper://127.0.0.1:{port}?{query}&check_hostname=false", ttl=20.0)
         with pytest.raises(StoreUnusable, match="certificate"):  # an authority we do not know
-            connect(f"zookeeper://localhost:{port}?tls=true")
+            connect(f"zookeeper://localhost:{port}?tls=true", ttl=20.0)
         for nonsense in (
             f"zookeeper://localhost:{port}?timeout=1",
             f"zookeeper://localhost:{s.port}?{query.replace('=5', '=1')}",
