@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
+import hypothesis
 import pytest
 from filelock import FileLock
 
@@ -19,6 +20,12 @@ import hashring.ring
 
 # Programs of their own, with tools of their own: run by the scripts beside them.
 collect_ignore = ["fuzz", "servers/openstack_names.py"]
+
+# A busy machine is no failure: neither of an example, nor of what makes examples.
+hypothesis.settings.register_profile(
+    "suite", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("suite")
 
 TREE = Path(__file__).resolve().parent.parent
 
