@@ -29,7 +29,7 @@ class RedisStore(ServerStore):
         super().__init__(name, RedisServer(persist=persist), f"redis://{{address}}?{TIMEOUTS}")
         self._copy: dict[bytes, bytes] = {}
 
-    def keep_a_copy(self) -> None:
+    def keep_copy(self) -> None:
         """Note all keys, as they are now."""
         with redis.Redis(unix_socket_path=str(self.server.socket)) as client:
             copies = ((key, client.dump(key)) for key in client.keys("*"))
@@ -41,7 +41,7 @@ class RedisStore(ServerStore):
         In one transaction, as where a whole database is swapped or loaded.
         """
         if not self._copy:
-            self.keep_a_copy()
+            self.keep_copy()
             time.sleep(0.5)
         with (
             redis.Redis(unix_socket_path=str(self.server.socket)) as client,
@@ -63,7 +63,7 @@ class SQLiteFileStore(SQLiteStore):
     def _older(self) -> Path:
         return self.path.with_name("older-copy.db")
 
-    def keep_a_copy(self) -> None:
+    def keep_copy(self) -> None:
         """Copy what the file has now."""
         self._older.unlink(missing_ok=True)
         with contextlib.closing(sqlite3.connect(self.path, timeout=5.0)) as source:
@@ -73,7 +73,7 @@ class SQLiteFileStore(SQLiteStore):
     def go_back_in_time(self) -> None:
         """Put the older copy in the file's place, by rename; half a second, if none is kept."""
         if not self._copied:
-            self.keep_a_copy()
+            self.keep_copy()
             time.sleep(0.5)
         self._older.replace(self.path)
         self._copied = False
