@@ -19,7 +19,7 @@ SOURCES := pyproject.toml setup.py $(CYTHON) $(filter-out $(GENERATED), \
 INSTALLED := $(VENV)/.installed
 TOOLS := $(VENV)/.tools
 
-.PHONY: setup run servers test faults check other-pythons bench bench-full clean
+.PHONY: setup run servers test test-long faults check other-pythons bench bench-full clean
 .NOTPARALLEL:
 
 setup: $(TOOLS)
@@ -68,8 +68,12 @@ $(OPENSTACK): pyproject.toml tests/servers/openstack.py | $(TOOLS)
 # Most tests wait for leases to end, so several run beside each other; those that measure what a
 # fault costs run after them, two at a time: they have processes enough of their own.
 test: $(TOOLS) servers $(OPENSTACK)
-	$(BIN)/python -m pytest --numprocesses=5 --dist=loadscope -m 'not faults'
+	$(BIN)/python -m pytest --numprocesses=5 --dist=loadscope -m 'not faults and not long'
 	$(BIN)/python -m pytest --numprocesses=2 --dist=worksteal -m faults
+
+# More of what `make test` has in a short form.
+test-long: $(TOOLS) servers
+	$(BIN)/python -m pytest --numprocesses=4 -m long
 
 # Random faults, for ten minutes on the embedded store: make faults STORE=redis SECONDS=60 SEED=1
 STORE ?= sqlite

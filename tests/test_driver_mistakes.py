@@ -28,6 +28,22 @@ AT_ONCE = 4
 TRIES = 3
 """A busy machine may look too late to see what ended too early: then the suite runs again."""
 
+SHORT = {
+    "a heartbeat that does nothing within half a lease of the last",
+    "a lease that is renewed by the client's wall clock",
+    "no time limits at all",
+    "joining again does not renew the lease",
+    "a memory age that grows three times too fast",
+    "a reaper half a second late",
+    "a wait that returns late",
+    "a join that overwrites a living incarnation",
+    "a publish that upserts after the lease ran out",
+    "reading from a cache",
+    "threads that outlive the driver",
+    "an error that shows the password",
+}
+"""What `make test` plants; the others are for `make test-long`."""
+
 PARTS = {
     "of_a_server_that_goes_away": "test_server_",
     "of_leases": "lease and not test_server_",
@@ -73,8 +89,10 @@ def run_suite(folder: Path, select: str, **variables: str) -> subprocess.Complet
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory):
-    """Every run of this module, all begun at once."""
+def runs(tmp_path_factory, request):
+    """Every run that was asked for, all begun at once."""
+    calls = [getattr(item, "callspec", None) for item in request.session.items]
+    asked = {call.params["mistake"] for call in calls if call and "mistake" in call.params}
     correct = (AUTHORS / "hashring_postgresql.py").read_text()
 
     def begin(source: str, select: str, *, own: bool, tries: int = 1, **variables: str):
@@ -95,7 +113,7 @@ def runs(tmp_path_factory):
     with PostgreSQLServer() as server, ThreadPoolExecutor(AT_ONCE) as pool:
         for part, select in PARTS.items():
             begun[part] = begin(correct, select, own=select == "test_server_", PATIENCE="60")
-        for mistake in sorted(MISTAKES, key=lambda each: not each.needs_a_server):
+        for mistake in sorted(asked, key=lambda each: not each.needs_a_server):
             begun[mistake.name] = begin(
                 mistake.planted(correct),
                 mistake.test,
@@ -116,7 +134,17 @@ def test_a_correct_driver_passes_the_suite(runs, part):
     assert "skipped" not in done.stdout
 
 
-@pytest.mark.parametrize("mistake", MISTAKES, ids=lambda each: each.name.replace(" ", "-"))
+@pytest.mark.parametrize(
+    "mistake",
+    [
+        pytest.param(
+            mistake,
+            id=mistake.name.replace(" ", "-"),
+            marks=() if mistake.name in SHORT else pytest.mark.long,
+        )
+        for mistake in MISTAKES
+    ],
+)
 def test_a_mistake_is_found(runs, mistake: Mistake):
     done = runs[mistake.name].result()
     assert done.returncode == 1, f"nothing found:\n{done.stdout}{done.stderr}"
@@ -126,4 +154,6 @@ def test_a_mistake_is_found(runs, mistake: Mistake):
 
 
 def test_every_mistake_has_a_name_of_its_own_and_they_are_more_than_thirty():
-    assert len({mistake.name for mistake in MISTAKES}) == len(MISTAKES) > 30
+    names = {mistake.name for mistake in MISTAKES}
+    assert len(names) == len(MISTAKES) > 30
+    assert names > SHORT
