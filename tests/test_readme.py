@@ -35,7 +35,7 @@ def test_the_loop_that_a_user_writes_polls_every_key_once_in_a_window(tmp_path):
         if len(polled) == len(keys):
             raise EnoughError
 
-    (loop,) = [program for program in PROGRAMS if "partition.cycles(" in program]
+    (loop,) = [program for program in PROGRAMS if "hashring.join(" in program]
     # The same lines with a file and a window that a test can afford.
     loop = loop.replace("sqlite:////var/lib/pollers/group.db", f"sqlite:///{tmp_path}/group.db")
     loop = loop.replace("interval=60", "interval=1")

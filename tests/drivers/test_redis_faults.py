@@ -791,7 +791,7 @@ class TestAccess:
             url = f"{server.url}?timeout=60"
             for _ in range(3):
                 opened(url, ttl=1.5)
-            told = [text for text in caplog.messages if "timeout=60 is limited to 0.5 s" in text]
+            told = [text for text in caplog.messages if "timeout=60 is limited to 0.75 s" in text]
             assert len(told) == 1
             # The same on a primary that hangs: a heartbeat has an outcome before the fence.
             driver = opened(url, ttl=1.5)

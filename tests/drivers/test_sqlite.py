@@ -687,7 +687,7 @@ def test_a_timeout_longer_than_the_lease_leaves_is_limited_and_that_is_said_once
         driver.open()
         driver.close()
         assert driver.settings["timeout"] == 0.5
-    assert len([text for text in caplog.messages if "is limited to 0.5 s" in text]) == 1
+    assert len([text for text in caplog.messages if "is limited to 0.75 s" in text]) == 1
 
 
 def test_no_statement_is_one_that_a_later_python_refuses():

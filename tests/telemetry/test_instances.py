@@ -26,6 +26,7 @@ from hashring.telemetry.machine import Gone
 from hashring.telemetry.resource import Resource
 from hashring.telemetry.sample import MeterType
 from hashring.telemetry.settings import Settings
+from hashring.url import masked
 from tests.servers.libvirt import (
     DEFAULT_ID,
     IMAGE,
@@ -671,7 +672,7 @@ class TestWithoutHypervisor:
         ],
     )
     def test_a_uri_that_cannot_be_opened_is_named(self, uri, capfd):
-        with pytest.raises(HypervisorUnavailable, match=re.escape(repr(uri))):
+        with pytest.raises(HypervisorUnavailable, match=re.escape(repr(masked(uri)))):
             LibvirtDiscovery(settings(uri)).discover()
         # The driver's own XML reader may warn of a file; libvirt's error handler does not.
         assert "libvirt:" not in capfd.readouterr().err
