@@ -686,7 +686,7 @@ def test_a_timeout_longer_than_the_lease_leaves_is_limited_and_that_is_said_once
         driver = load(f"sqlite://{path}?timeout=60", ttl=1.5)
         driver.open()
         driver.close()
-        assert driver.settings["timeout"] == 0.5
+        assert driver.settings["timeout"] == 0.75
     assert len([text for text in caplog.messages if "is limited to 0.75 s" in text]) == 1
 
 
