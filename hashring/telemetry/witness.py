@@ -161,7 +161,7 @@ class _Witness:
         self._quiet_from = clock.boottime()
         self._first: tuple[float, dict[int, Usage]] | None = None  # within this standstill
         self._size = 0
-        self._sizes: dict[Flight, int] = {}  # of the agent when a poll was first seen
+        self._sizes: dict[Flight, int] = {}  # of the agent before a poll was first seen
         self._accused: set[Flight] = set()
         self._cases: dict[str, list[Case]] = {}  # by group
         self._untold: set[str] = set()
@@ -212,9 +212,11 @@ class _Witness:
             return True
         if state in "ZXx" or not pages:
             return True  # it is dying: its memory is gone already
-        self._size = pages * os.sysconf("SC_PAGE_SIZE")
+        # A poll that is seen for the first time began after the last look: what it took since then
+        # counts as its own.
+        before, self._size = self._size, pages * os.sysconf("SC_PAGE_SIZE")
         _, flights = read_flights(self._memory)
-        self._sizes = {flight: self._sizes.get(flight, self._size) for flight in flights}
+        self._sizes = {flight: self._sizes.get(flight, before or self._size) for flight in flights}
         return state in "Tt"
 
     def _judge(self, now: float) -> None:
