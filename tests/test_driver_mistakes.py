@@ -25,7 +25,7 @@ SUITE = "suite_postgresql.py"
 AT_ONCE = 4
 """Runs of the suite beside each other: most of the time they wait for leases to end."""
 
-TRIES = 3
+TRIES = 12
 """A busy machine may look too late to see what ended too early: then the suite runs again."""
 
 SHORT = {

@@ -57,6 +57,7 @@ class TestEnsemble(DriverSuite):
     @pytest.fixture
     def url(self, ensemble: Ensemble) -> str:
         self._ensemble = ensemble
+        self._wait_for_a_leader()
         return (
             f"zookeeper://agent:s3cret@{ensemble.url.removeprefix('zookeeper://')}/suite?timeout=3"
         )
@@ -69,8 +70,7 @@ class TestEnsemble(DriverSuite):
     def start_server(self) -> None:
         for server in self._stopped:
             server.launch()
-        for server in self._ensemble.servers:
-            server.wait_ready()
+        self._wait_for_a_leader()
 
     def pause_server(self) -> None:
         for server in self._ensemble.servers:
@@ -79,3 +79,9 @@ class TestEnsemble(DriverSuite):
     def resume_server(self) -> None:
         for server in self._ensemble.servers:
             server.resume()
+        self._wait_for_a_leader()
+
+    def _wait_for_a_leader(self) -> None:
+        """Wait for the election: before its end servers close every connection."""
+        for server in self._ensemble.servers:
+            server.wait_ready()
