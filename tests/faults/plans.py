@@ -22,8 +22,8 @@ def judged(plan: Sequence[Step], store: Store, folder: Path) -> tuple[History, V
 def assert_exact(history: History, verdict: Verdict) -> None:
     """No repeat at all; and no miss but for the killed and the paused members' shares.
 
-    A store that is away for longer than a lease leaves after its last heartbeat costs what the fence
-    must cost: a busy machine may take so long to start a server again.
+    A store that is away for longer than a lease leaves after its last heartbeat costs what the
+    fence must cost: a busy machine may take so long to start a server again.
 
     A member that the machine gave no processor for a whole window is told apart: it is late by
     itself, and no hand-off is to blame.
