@@ -14,7 +14,6 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from hashring.cycle import Cycle
 from hashring.driver import drivers
 from hashring.errors import (
     BadArgument,
@@ -35,8 +34,9 @@ from hashring.errors import (
     UnknownDriver,
     UnknownMember,
 )
-from hashring.partition import Partition, join
-from hashring.ring import HashRing, Keys, SlotSet
+from hashring.partition.cycle import Cycle
+from hashring.partition.partition import Partition, join
+from hashring.ring.ring import HashRing, Keys, SlotSet
 
 if TYPE_CHECKING:
     from hashring import testing as testing

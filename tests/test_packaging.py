@@ -79,7 +79,7 @@ def test_the_sdist_has_every_source_and_nothing_built(sdist):
     for needed in ("Makefile", "LICENSE", "CHANGELOG.md", "docs/conf.py", "tests/conftest.py"):
         assert PurePosixPath(needed) in files
     sources = {file for file in files if file.suffix == ".pyx"}
-    assert PurePosixPath("hashring/_engine.pyx") in sources
+    assert PurePosixPath("hashring/ring/_engine.pyx") in sources
     assert not files & {source.with_suffix(".c") for source in sources}
     assert not [file for file in files if file.suffix in {".so", ".pyc"} or "_build" in file.parts]
 
@@ -87,7 +87,7 @@ def test_the_sdist_has_every_source_and_nothing_built(sdist):
 def test_an_installed_wheel_works_from_another_folder_on_the_compiled_engine(installed):
     home = installed.run("-c", FIRST_HOUR).strip()
     assert Path(home).is_relative_to(installed.folder)
-    installed.run("-c", "import hashring._engine")
+    installed.run("-c", "import hashring.ring._engine")
 
 
 def test_the_readme_holds_for_the_installed_wheel(installed):
@@ -98,7 +98,7 @@ def test_a_machine_without_a_compiler_installs_and_works(sdist, new_environment)
     environment = new_environment()
     log = environment.install("--no-cache-dir", sdist, CC="/bin/false")
     assert "/bin/false" in log, "nothing tried to compile, so nothing was shown"
-    found = "import importlib.util as u; print(u.find_spec('hashring._engine'))"
+    found = "import importlib.util as u; print(u.find_spec('hashring.ring._engine'))"
     assert environment.run("-c", found).strip() == "None"
     home = environment.run("-c", FIRST_HOUR).strip()
     assert Path(home).is_relative_to(environment.folder)
