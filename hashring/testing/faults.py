@@ -75,7 +75,7 @@ FROZEN = "store paused"
 """The fault of a server that is there and silent: calls without a time limit hang."""
 
 _FROZEN_FOR = 2.5
-"""The least seconds for which a fault plan freezes a store: more than 3 s of ttl leave for a call."""
+"""The least seconds for which a fault plan freezes a store: more than 0.57 of a ttl of 3 s."""
 
 _FARTHEST_STEP = 8.0
 """Seconds: the most by which a random plan steps a clock. A step of more excuses more windows."""
