@@ -11,10 +11,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+from hashring._installation import check_files
 from hashring.errors import HashringError, MissingDependency
 from hashring.telemetry.agent.exit_codes import exit_code
 
 __all__ = ["main"]
+
+# Here too: another distribution may have overwritten hashring/__init__.py.
+check_files()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -24,8 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: of the command; by default those of this process.
 
     Example:
-        >>> main(["--version"])
-        hashring 0.1.0
+        >>> main(["--version"])  # doctest: +ELLIPSIS
+        hashring ...
         0
     """
     try:

@@ -20,6 +20,7 @@ from importlib import metadata
 from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple
 
+from hashring._installation import check_files, check_platform
 from hashring.errors import (
     BadName,
     BadRecord,
@@ -30,6 +31,9 @@ from hashring.errors import (
     UnknownDriver,
 )
 from hashring.url import DriverURL, Option, boolean, check_node_path, looks_secret, masked
+
+# Here too: another distribution may have overwritten hashring/__init__.py.
+check_files()
 
 __all__ = [
     "COMMON_OPTIONS",
@@ -432,10 +436,12 @@ def load(url: str | DriverURL, *, ttl: float | None = None) -> Driver:
     Raises:
         BadURL: the URL cannot be parsed, or an option in it is unknown or ill-typed.
         UnknownDriver, MissingDependency, BrokenDriver: see :func:`driver_class`.
+        UnsupportedPlatform: this is not Linux.
 
     >>> load("memory://?ttl=5").ttl, load("memory://?ttl=5", ttl=3).ttl, load("memory://").ttl
     (5.0, 3.0, 10.0)
     """
+    check_platform()
     parsed = url if isinstance(url, DriverURL) else DriverURL.parse(url)
     found = driver_class(parsed.scheme)
     if ttl is None:

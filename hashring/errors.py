@@ -25,6 +25,7 @@ __all__ = [
     "StoreUnusable",
     "UnknownDriver",
     "UnknownMember",
+    "UnsupportedPlatform",
 ]
 
 
@@ -66,6 +67,10 @@ class BadName(HashringError, ValueError):
 
 class BadURL(HashringError, ValueError):
     """A store's or a sink's URL cannot be parsed, or an option in it is unknown or ill-typed."""
+
+
+class UnsupportedPlatform(HashringError, OSError):
+    """A group cannot be joined on this operating system."""
 
 
 class UnknownDriver(HashringError, LookupError):
