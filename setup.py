@@ -1,14 +1,14 @@
-"""The one part of the build that pyproject.toml cannot say: the optional C extensions.
+"""What pyproject.toml cannot say of the build: the optional C extensions, and the packages.
 
 ``optional=True``: a machine without a C compiler still installs, and runs on
-``hashring._reference`` and ``hashring.compat._toozring_reference``.
+``hashring.ring.reference`` and ``hashring.compat._toozring_reference``.
 ``HASHRING_NO_EXTENSION=1`` leaves the extensions out on purpose. ``HASHRING_REQUIRE_EXTENSION=1``
 makes a build fail that would lack one, so that no slow wheel is published by mistake.
 """
 
 import os
 
-from setuptools import Extension, setup
+from setuptools import Extension, find_packages, setup
 
 excluded = bool(os.environ.get("HASHRING_NO_EXTENSION"))
 required = bool(os.environ.get("HASHRING_REQUIRE_EXTENSION"))
@@ -19,8 +19,8 @@ extensions: list[Extension] = []
 if not excluded:
     extensions.append(
         Extension(
-            "hashring._engine",
-            ["hashring/_engine.pyx"],
+            "hashring.ring._engine",
+            ["hashring/ring/_engine.pyx"],
             # Debian builds extensions with -O2, which leaves the batch loops without vectors.
             extra_compile_args=[] if os.name == "nt" else ["-O3"],
             optional=not required,
@@ -35,4 +35,9 @@ if not excluded:
         )
     )
 
-setup(ext_modules=extensions)
+# The drivers have a folder of their own at the top, and are one more package below hashring.
+drivers = ["hashring.drivers", *(f"hashring.drivers.{name}" for name in find_packages("drivers"))]
+
+setup(
+    ext_modules=extensions, packages=[*find_packages(include=["hashring", "hashring.*"]), *drivers]
+)

@@ -19,13 +19,13 @@ from pathlib import Path
 
 import hashring
 from hashring import clock
-from hashring.telemetry.agent import Agent
-from hashring.telemetry.plan import Plugins, make_plan
-from hashring.telemetry.pollsters import Pollster
-from hashring.telemetry.runner import Shared, _Catalogue
-from hashring.telemetry.sample import Measurement, Meter, MeterType
-from hashring.telemetry.settings import Settings
-from hashring.telemetry.targets import HTTPTargets
+from hashring.telemetry.agent.agent import Agent
+from hashring.telemetry.config.plan import Plugins, make_plan
+from hashring.telemetry.model.sample import Measurement, Meter, MeterType
+from hashring.telemetry.model.settings import Settings
+from hashring.telemetry.polling.runner import Shared, _Catalogue
+from hashring.telemetry.sources.host.pollsters import Pollster
+from hashring.telemetry.sources.web.targets import HTTPTargets
 
 LOAD = Meter("web.load", MeterType.GAUGE, "")
 

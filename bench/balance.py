@@ -27,7 +27,7 @@ import numpy as np
 import tooz.hashring
 import uhashring
 
-from hashring.ring import HashRing
+from hashring.ring.ring import HashRing
 
 DOCS = Path(__file__).resolve().parent.parent / "docs" / "balance.md"
 BEGIN, END = "<!-- begin: written by bench/balance.py -->", "<!-- end -->"

@@ -24,8 +24,8 @@ import uhashring
 import hashring
 from bench import _floors
 from bench.names import COMPAT, HASH, OURS, OURS_KEYS, TOOZ, TOUCH
-from hashring import _engine
 from hashring.compat import tooz as compat
+from hashring.ring import _engine
 
 PEERS = Path(__file__).resolve().parent.parent / ".benchmarks" / "peers"
 """Where `make bench` puts the peers whose import name is taken, or that do not import."""

@@ -36,7 +36,7 @@ from tooz import coordination
 import hashring
 from hashring.clock import boottime
 from hashring.driver import load
-from hashring.ring import HashRing
+from hashring.ring.ring import HashRing
 from tests.servers.process import Server
 from tests.servers.redis import RedisServer
 from tests.servers.zookeeper import ZooKeeperServer

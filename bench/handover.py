@@ -25,8 +25,8 @@ from pathlib import Path
 
 import hashring
 from hashring.clock import boottime
-from hashring.testing.faults import Group
-from hashring.testing.history import History, Log, check
+from hashring.testing.faults.faults import Group
+from hashring.testing.faults.history import History, Log, check
 from tests.faults.stores import STORES
 
 PAUSE = 0.004

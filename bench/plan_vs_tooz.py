@@ -25,9 +25,9 @@ from pathlib import Path
 from tooz import coordination
 
 from hashring.clock import boottime
-from hashring.testing.faults import WORKER, reference_plan, run_plan
-from hashring.testing.history import Log, check, key_names
-from hashring.testing.report import figures, svg, table
+from hashring.testing.faults.faults import WORKER, reference_plan, run_plan
+from hashring.testing.faults.history import Log, check, key_names
+from hashring.testing.faults.report import figures, svg, table
 from tests.faults.stores import STORES
 
 

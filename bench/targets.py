@@ -12,10 +12,10 @@ from pathlib import Path
 
 import yaml
 
-from hashring.telemetry.exposition import measurements
-from hashring.telemetry.resource import Resource
-from hashring.telemetry.settings import Settings
-from hashring.telemetry.targets import HTTPTargets
+from hashring.telemetry.model.resource import Resource
+from hashring.telemetry.model.settings import Settings
+from hashring.telemetry.sources.web.exposition import measurements
+from hashring.telemetry.sources.web.targets import HTTPTargets
 
 TARGETS = 100_000
 SAMPLES = 20_000

@@ -1,4 +1,5 @@
-"""Draw the hand-off's states from ``hashring.handoff.TRANSITIONS``: ``python docs/draw_states.py``.
+"""Draw the hand-off's states from ``hashring.protocol.handoff.TRANSITIONS``: ``python
+docs/draw_states.py``.
 
 It writes ``docs/states.svg``; a test holds the file against the code.
 """
@@ -9,7 +10,7 @@ import math
 from html import escape
 from pathlib import Path
 
-from hashring.handoff import TRANSITIONS
+from hashring.protocol.handoff import TRANSITIONS
 
 PLACES = {
     "joining": (100, 150),

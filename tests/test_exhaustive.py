@@ -4,11 +4,11 @@ import dataclasses
 
 import pytest
 
-from hashring.handoff import Handoff
-from hashring.testing import exhaustive
-from hashring.testing.exhaustive import Limits, search
-from hashring.testing.lives import OVERWRITTEN, Store
-from hashring.testing.values import copied, frozen
+from hashring.protocol.handoff import Handoff
+from hashring.testing.simulation import exhaustive
+from hashring.testing.simulation.exhaustive import Limits, search
+from hashring.testing.simulation.lives import OVERWRITTEN, Store
+from hashring.testing.simulation.values import copied, frozen
 from tests import test_simulation as planted
 
 NOTHING = Limits(**{field.name: 0 for field in dataclasses.fields(Limits)})
@@ -111,7 +111,7 @@ def test_what_the_search_cannot_compare_is_an_error_and_no_silent_merge():
 
 
 def test_the_store_of_the_search_forgets_an_expired_lease_and_then_refuses_its_writes():
-    from hashring.testing.lives import Request
+    from hashring.testing.simulation.lives import Request
 
     store, error = Store().take("a", Request("join", "a1", b"{}"))
     for _ in range(3):

@@ -15,7 +15,7 @@ from hashring import clock
 from hashring.driver import DriverURL
 from hashring.drivers.memory import MemoryDriver
 from hashring.errors import BadArgument, StoreUnavailable
-from hashring.partition import Partition
+from hashring.partition.partition import Partition
 from tests.servers.process import wait_until
 
 KEYS = [f"resource-{number}" for number in range(200)]

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 import hashring
-from hashring.partition import Partition
+from hashring.partition.partition import Partition
 from tests.servers.memcached import MemcachedServer
 from tests.servers.process import wait_until
 from tests.servers.redis import RedisServer

@@ -6,10 +6,10 @@ import json
 import pytest
 
 from hashring.errors import BadRecord, GroupMismatch
-from hashring.founding import Parameters, judge
-from hashring.handoff import Join, Leave, Publish, Wait
-from hashring.ring import HashRing
-from hashring.view import Member
+from hashring.protocol.founding import Parameters, judge
+from hashring.protocol.handoff import Join, Leave, Publish, Wait
+from hashring.protocol.view import Member
+from hashring.ring.ring import HashRing
 from tests.test_handoff import FULL, NOTHING, SPEC, TTL, Store
 
 OTHER = HashRing(slots=128, vnodes=16).spec

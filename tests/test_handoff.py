@@ -9,9 +9,9 @@ import pytest
 
 from hashring.driver import Reading
 from hashring.errors import BadRecord, GroupMismatch
-from hashring.handoff import Handoff, Join, Leave, Publish, Wait
-from hashring.ring import HashRing, SlotSet
-from hashring.view import Claim, Member
+from hashring.protocol.handoff import Handoff, Join, Leave, Publish, Wait
+from hashring.protocol.view import Claim, Member
+from hashring.ring.ring import HashRing, SlotSet
 
 SPEC = HashRing(slots=64, vnodes=16).spec
 TTL = 10.0

@@ -79,7 +79,7 @@ def test_the_sdist_has_every_source_and_nothing_built(sdist):
     for needed in ("Makefile", "LICENSE", "CHANGELOG.md", "docs/conf.py", "tests/conftest.py"):
         assert PurePosixPath(needed) in files
     sources = {file for file in files if file.suffix == ".pyx"}
-    assert PurePosixPath("hashring/_engine.pyx") in sources
+    assert PurePosixPath("hashring/ring/_engine.pyx") in sources
     assert not files & {source.with_suffix(".c") for source in sources}
     assert not [file for file in files if file.suffix in {".so", ".pyc"} or "_build" in file.parts]
 
@@ -87,7 +87,7 @@ def test_the_sdist_has_every_source_and_nothing_built(sdist):
 def test_an_installed_wheel_works_from_another_folder_on_the_compiled_engine(installed):
     home = installed.run("-c", FIRST_HOUR).strip()
     assert Path(home).is_relative_to(installed.folder)
-    installed.run("-c", "import hashring._engine")
+    installed.run("-c", "import hashring.ring._engine")
 
 
 def test_the_readme_holds_for_the_installed_wheel(installed):
@@ -98,27 +98,53 @@ def test_a_machine_without_a_compiler_installs_and_works(sdist, new_environment)
     environment = new_environment()
     log = environment.install("--no-cache-dir", sdist, CC="/bin/false")
     assert "/bin/false" in log, "nothing tried to compile, so nothing was shown"
-    found = "import importlib.util as u; print(u.find_spec('hashring._engine'))"
+    found = "import importlib.util as u; print(u.find_spec('hashring.ring._engine'))"
     assert environment.run("-c", found).strip() == "None"
     home = environment.run("-c", FIRST_HOUR).strip()
     assert Path(home).is_relative_to(environment.folder)
     environment.run("-m", "doctest", "-o", "ELLIPSIS", TREE / "README.md")
 
 
-def test_the_command_needs_its_extra_and_says_so(installed, wheel, new_environment):
-    def command(environment, *arguments):
-        return subprocess.run(
-            [environment.folder / "bin" / "hashring", *arguments],
-            cwd=environment.work,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+def command(environment, *arguments):
+    return subprocess.run(
+        [environment.folder / "bin" / "hashring", *arguments],
+        cwd=environment.work,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_the_core_alone_imports_and_says_what_the_command_needs(installed):
+    installed.run("-c", "import hashring, hashring.testing, hashring.compat.tooz")
 
     without = command(installed, "--help")
-    assert without.returncode != 0
+
+    assert without.returncode == 2
+    assert without.stderr.count("\n") == 1
     assert "pip install 'hashring-ha[telemetry]'" in without.stderr
+
+
+def test_with_click_added_the_help_and_the_drivers_are_shown(wheel, new_environment):
+    environment = new_environment()
+    environment.install(wheel, "click>=8.1")
+
+    for arguments in (["--help"], ["--version"], ["agent", "--help"], ["agent", "poll", "--help"]):
+        told = command(environment, *arguments)
+        assert told.returncode == 0, told.stderr
+    listed = command(environment, "drivers")
+    assert listed.returncode == 0, listed.stderr
+    assert "sqlite://" in listed.stdout
+    assert "cannot be used: the redis:// driver needs the package 'redis'" in listed.stdout
+    for arguments in (["agent"], ["agent", "check"], ["agent", "spool", "list"], ["show"]):
+        refused = command(environment, *arguments)
+        assert refused.returncode == 2, refused.stderr
+        assert refused.stderr.startswith("hashring: this command needs the package "), arguments
+        assert "pip install 'hashring-ha[telemetry]'" in refused.stderr
+
+
+def test_with_its_extra_the_command_has_agents_and_drivers(wheel, new_environment):
     environment = new_environment()
     environment.install(f"{wheel}[telemetry]")
     told = command(environment, "--help")

@@ -23,7 +23,7 @@ from hashring.errors import (
     MemberExists,
     StoreUnavailable,
 )
-from hashring.view import Member
+from hashring.protocol.view import Member
 
 KEYS = [f"resource-{number}" for number in range(500)]
 
@@ -364,7 +364,7 @@ def test_a_store_that_is_away_fences_and_one_that_comes_back_restores_the_share(
 def test_a_drain_waits_for_a_store_that_is_away_for_a_part_of_the_lease_only(
     url, join, monkeypatch
 ):
-    monkeypatch.setattr("hashring.partition._AWAY", 0.01)
+    monkeypatch.setattr("hashring.partition.partition._AWAY", 0.01)
     driver = Flaky(DriverURL.parse(url), ttl=60.0)
     partition = join("a", url=driver)
     settled(partition)

@@ -19,8 +19,8 @@ import hashring
 from hashring.driver import DriverURL
 from hashring.drivers.memory import MemoryDriver
 from hashring.errors import StoreUnavailable
-from hashring.notes import Signal
-from hashring.partition import Partition
+from hashring.partition.notes import Signal
+from hashring.partition.partition import Partition
 from tests.servers.process import wait_until
 from tests.servers.redis import RedisServer
 

@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hashring import view
 from hashring.driver import Reading
 from hashring.errors import BadRecord
-from hashring.handoff import Handoff, Publish
-from hashring.record import MAX_DEPTH, parse
-from hashring.ring import HashRing, SlotSet
-from hashring.view import Claim, Member, check_meta
+from hashring.protocol import view
+from hashring.protocol.handoff import Handoff, Publish
+from hashring.protocol.record import MAX_DEPTH, parse
+from hashring.protocol.view import Claim, Member, check_meta
+from hashring.ring.ring import HashRing, SlotSet
 from tests.fuzz.fuzz_records import fuzz
 
 SPEC = HashRing(slots=256).spec

@@ -113,8 +113,8 @@ def test_the_hash_is_murmur3_as_published(twin):
 if __name__ == "__main__":
     if GOLDEN.exists():
         sys.exit(f"{GOLDEN} exists: placement does not change")
-    from hashring._reference import hash_key
-    from hashring.ring import HashRing
+    from hashring.ring.reference import hash_key
+    from hashring.ring.ring import HashRing
 
     GOLDEN.write_text(
         json.dumps(

@@ -4,13 +4,13 @@ import dataclasses
 
 import pytest
 
-from hashring import handoff
-from hashring.claims import merged
-from hashring.handoff import TRANSITIONS, Handoff
-from hashring.testing import simulation
-from hashring.testing.simulation import PROFILES, Violation, run
-from hashring.view import MAX_CLAIMS, Claim
-from hashring.windows import Stream
+from hashring.protocol import handoff
+from hashring.protocol.claims import merged
+from hashring.protocol.handoff import TRANSITIONS, Handoff
+from hashring.protocol.view import MAX_CLAIMS, Claim
+from hashring.protocol.windows import Stream
+from hashring.testing.simulation import simulation
+from hashring.testing.simulation.simulation import PROFILES, Violation, run
 
 SEEDS = 400
 

@@ -12,7 +12,7 @@ from hashring import driver
 from hashring.driver import Driver, load
 from hashring.errors import BadURL, HashringError
 from hashring.telemetry.publishers.base import SinkURL, seconds
-from hashring.telemetry.targets import BadTargets, static_resource
+from hashring.telemetry.sources.web.targets import BadTargets, static_resource
 from hashring.url import (
     DriverURL,
     Option,

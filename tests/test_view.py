@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from hashring.driver import MAX_RECORD
 from hashring.errors import BadRecord
-from hashring.ring import HashRing, SlotSet
-from hashring.view import Claim, Member, View, slot_count
+from hashring.protocol.view import Claim, Member, View, slot_count
+from hashring.ring.ring import HashRing, SlotSet
 
 SPEC = HashRing(slots=256).spec
 MEMBER = Member(id="a", incarnation="i", weight=1.0, ring=SPEC, ttl=10.0)

@@ -6,9 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hashring.handoff import Batch
-from hashring.ring import SlotSet
-from hashring.windows import (
+from hashring.protocol.handoff import Batch
+from hashring.protocol.windows import (
     Stream,
     can_yield,
     label_time,
@@ -17,6 +16,7 @@ from hashring.windows import (
     patience,
     yielded_by,
 )
+from hashring.ring.ring import SlotSet
 
 FULL, NOTHING = SlotSet.full(8), SlotSet.empty(8)
 LOW, HIGH = SlotSet.of(range(4), 8), SlotSet.of(range(4, 8), 8)

@@ -10,59 +10,58 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hashring.testing.faults import Fault as Fault
-    from hashring.testing.faults import ServerStore as ServerStore
-    from hashring.testing.faults import SQLiteStore as SQLiteStore
-    from hashring.testing.faults import Step as Step
-    from hashring.testing.faults import Store as Store
-    from hashring.testing.faults import fault_plan as fault_plan
-    from hashring.testing.faults import random_plan as random_plan
-    from hashring.testing.faults import reference_plan as reference_plan
-    from hashring.testing.faults import run_plan as run_plan
-    from hashring.testing.history import History as History
-    from hashring.testing.history import Verdict as Verdict
-    from hashring.testing.history import check as check
+    from hashring.testing.faults.faults import Fault as Fault
+    from hashring.testing.faults.faults import ServerStore as ServerStore
+    from hashring.testing.faults.faults import SQLiteStore as SQLiteStore
+    from hashring.testing.faults.faults import Step as Step
+    from hashring.testing.faults.faults import Store as Store
+    from hashring.testing.faults.faults import fault_plan as fault_plan
+    from hashring.testing.faults.faults import random_plan as random_plan
+    from hashring.testing.faults.faults import reference_plan as reference_plan
+    from hashring.testing.faults.faults import run_plan as run_plan
+    from hashring.testing.faults.history import History as History
+    from hashring.testing.faults.history import Verdict as Verdict
+    from hashring.testing.faults.history import check as check
+    from hashring.testing.faults.report import figures as figures
+    from hashring.testing.faults.report import svg as svg
+    from hashring.testing.faults.report import table as table
     from hashring.testing.proxy import FaultProxy as FaultProxy
-    from hashring.testing.report import figures as figures
-    from hashring.testing.report import svg as svg
-    from hashring.testing.report import table as table
-    from hashring.testing.suite import DriverSuite as DriverSuite
+    from hashring.testing.suite.suite import DriverSuite as DriverSuite
 
 _WHERE = {
-    "DriverSuite": "suite",
-    "Fault": "faults",
+    "DriverSuite": "suite.suite",
+    "Fault": "faults.faults",
     "FaultProxy": "proxy",
-    "History": "history",
-    "SQLiteStore": "faults",
-    "ServerStore": "faults",
-    "Step": "faults",
-    "Store": "faults",
-    "Verdict": "history",
-    "check": "history",
-    "fault_plan": "faults",
-    "figures": "report",
-    "random_plan": "faults",
-    "reference_plan": "faults",
-    "run_plan": "faults",
-    "svg": "report",
-    "table": "report",
+    "History": "faults.history",
+    "SQLiteStore": "faults.faults",
+    "ServerStore": "faults.faults",
+    "Step": "faults.faults",
+    "Store": "faults.faults",
+    "Verdict": "faults.history",
+    "check": "faults.history",
+    "fault_plan": "faults.faults",
+    "figures": "faults.report",
+    "random_plan": "faults.faults",
+    "reference_plan": "faults.faults",
+    "run_plan": "faults.faults",
+    "svg": "faults.report",
+    "table": "faults.report",
 }
-"""Each public name, and the room that has it."""
+"""Each public name, and the module that has it."""
 
 __all__ = sorted(_WHERE)
 
 
 def __getattr__(name: str) -> Any:
-    room = _WHERE.get(name)
-    if room is None:
+    where = _WHERE.get(name)
+    if where is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = f"{__name__}.{room}"
-    if room == "suite" and module not in sys.modules:
+    if where.startswith("suite") and f"{__name__}.suite" not in sys.modules:
         import pytest
 
         # Failures of the suite then show their values, as those of the author's own tests do.
-        pytest.register_assert_rewrite(module, f"{module}_base", f"{module}_time")
-    return getattr(importlib.import_module(module), name)
+        pytest.register_assert_rewrite(f"{__name__}.suite")
+    return getattr(importlib.import_module(f"{__name__}.{where}"), name)
 
 
 def __dir__() -> list[str]:

@@ -14,7 +14,7 @@ import pytest
 
 from hashring.clock import boottime
 from hashring.driver import load
-from hashring.testing.suite import record
+from hashring.testing.suite.suite import record
 from tests.drivers.patience import until_it_works
 from tests.servers.clocks import at_rate, running_at
 from tests.servers.memcached import MemcachedServer

@@ -17,7 +17,7 @@ import pytest
 from hashring.driver import Driver, load
 from hashring.errors import BadURL, LeaseLost, MemberExists, StoreUnavailable, StoreUnusable
 from hashring.testing.proxy import FaultProxy
-from hashring.testing.suite import record
+from hashring.testing.suite.suite import record
 from tests.drivers.patience import until_it_works
 from tests.servers.certificates import Certificates
 from tests.servers.memcached import MemcachedServer

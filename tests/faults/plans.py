@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from hashring.testing.faults import Step, Store, run_plan
-from hashring.testing.history import Event, History, Verdict, check
-from hashring.testing.report import figures, table
+from hashring.testing.faults.faults import Step, Store, run_plan
+from hashring.testing.faults.history import Event, History, Verdict, check
+from hashring.testing.faults.report import figures, table
 
 
 def judged(plan: Sequence[Step], store: Store, folder: Path) -> tuple[History, Verdict]:

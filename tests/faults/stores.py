@@ -10,7 +10,7 @@ from pathlib import Path
 
 import redis
 
-from hashring.testing.faults import Fault, ServerStore, SQLiteStore, Store
+from hashring.testing.faults.faults import Fault, ServerStore, SQLiteStore, Store
 from tests.servers.memcached import MemcachedServer
 from tests.servers.process import wait_until
 from tests.servers.redis import RedisServer, Replicated, SentinelServer

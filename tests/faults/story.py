@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from hashring.ring import HashRing, SlotSet
-from hashring.testing.history import History, Log, Verdict, check, key_names
+from hashring.ring.ring import HashRing, SlotSet
+from hashring.testing.faults.history import History, Log, Verdict, check, key_names
 
 KEYS = 64
 SLOTS = 256

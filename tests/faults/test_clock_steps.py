@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from hashring import clock
-from hashring.testing.faults import Step
-from hashring.testing.history import CLOCK_STEPS, Event, History
-from hashring.testing.host_clock import HostClock, follow
+from hashring.testing.faults.faults import Step
+from hashring.testing.faults.history import CLOCK_STEPS, Event, History
+from hashring.testing.faults.host_clock import HostClock, follow
 from tests.faults.plans import judged
 from tests.faults.stores import STORES
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from hashring.testing import SQLiteStore, Step, fault_plan, random_plan, reference_plan, run_plan
-from hashring.testing.faults import Group
+from hashring.testing.faults.faults import Group
 
 pytestmark = pytest.mark.faults
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from hashring.ring import SlotSet
-from hashring.testing.history import CLOCK_STEPS, History, check
+from hashring.ring.ring import SlotSet
+from hashring.testing.faults.history import CLOCK_STEPS, History, check
 from tests.faults.story import KEYS, OWNED, RING, SLOTS, Story, both_work
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hashring.testing.faults import fault_plan, reference_plan
+from hashring.testing.faults.faults import fault_plan, reference_plan
 from tests.faults.plans import assert_exact, judged
 from tests.faults.stores import STORES
 

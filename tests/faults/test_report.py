@@ -7,8 +7,9 @@ from xml.etree import ElementTree
 
 import pytest
 
-from hashring.testing import figures, report, svg, table
-from hashring.testing.history import History, check
+from hashring.testing import figures, svg, table
+from hashring.testing.faults import report
+from hashring.testing.faults.history import History, check
 from tests.faults.story import OWNED, Story, both_work
 
 LOST = len(OWNED["b"])

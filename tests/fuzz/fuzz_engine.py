@@ -13,9 +13,9 @@ import atheris
 import numpy as np
 import pyarrow as pa
 
-with atheris.instrument_imports(include=["hashring._reference"]):
-    import hashring._reference as reference
-import hashring._engine as compiled
+with atheris.instrument_imports(include=["hashring.ring.reference"]):
+    import hashring.ring.reference as reference
+import hashring.ring._engine as compiled
 from hashring.errors import HashringError
 
 KINDS = [

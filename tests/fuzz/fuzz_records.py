@@ -15,11 +15,11 @@ import time
 
 from hashring.driver import Reading
 from hashring.errors import BadRecord
-from hashring.handoff import Handoff, Publish
-from hashring.ring import HashRing, SlotSet
-from hashring.telemetry.overlap import Announcement, BadAnnouncement, compare, open_meters
-from hashring.telemetry.peer import Peer, printable
-from hashring.view import Claim, Member
+from hashring.protocol.handoff import Handoff, Publish
+from hashring.protocol.view import Claim, Member
+from hashring.ring.ring import HashRing, SlotSet
+from hashring.telemetry.overlap.overlap import Announcement, BadAnnouncement, compare, open_meters
+from hashring.telemetry.overlap.peer import Peer, printable
 
 SPEC = HashRing(slots=256).spec
 MINE = Announcement("a", "web1", "one", shared=frozenset({"cpu", "disk.*", "m7"}))

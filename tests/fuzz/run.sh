@@ -8,12 +8,12 @@ clang=${CLANG:-$(command -v clang || command -v clang-14)}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cp -r "$tree/hashring" "$work/hashring"
-rm -f "$work"/hashring/*.so
-"$tree/.venv/bin/cython" -3 "$work/hashring/_engine.pyx" -o "$work/_engine.c"
+rm -f "$work"/hashring/ring/*.so
+"$tree/.venv/bin/cython" -3 "$work/hashring/ring/_engine.pyx" -o "$work/_engine.c"
 include=$("$python" -c 'import sysconfig; print(sysconfig.get_paths()["include"])')
 suffix=$("$python" -c 'import sysconfig; print(sysconfig.get_config_var("EXT_SUFFIX"))')
 "$clang" -g -O1 -fPIC -shared -fno-omit-frame-pointer -fsanitize=address,fuzzer-no-link \
-    -I"$include" "$work/_engine.c" -o "$work/hashring/_engine$suffix"
+    -I"$include" "$work/_engine.c" -o "$work/hashring/ring/_engine$suffix"
 preload=$("$python" -c 'import atheris; print(atheris.path())')/asan_with_fuzzer.so
 cd "$work"
 mkdir corpus

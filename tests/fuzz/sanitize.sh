@@ -7,12 +7,12 @@ python=$tree/.venv/bin/python
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cp -r "$tree/hashring" "$tree/tests" "$tree/pyproject.toml" "$work"
-rm -f "$work"/hashring/*.so
-"$tree/.venv/bin/cython" -3 "$work/hashring/_engine.pyx" -o "$work/_engine.c"
+rm -f "$work"/hashring/ring/*.so
+"$tree/.venv/bin/cython" -3 "$work/hashring/ring/_engine.pyx" -o "$work/_engine.c"
 include=$("$python" -c 'import sysconfig; print(sysconfig.get_paths()["include"])')
 suffix=$("$python" -c 'import sysconfig; print(sysconfig.get_config_var("EXT_SUFFIX"))')
 gcc -g -O1 -fPIC -shared -fno-omit-frame-pointer -fsanitize=address,undefined \
-    -fno-sanitize-recover=undefined -I"$include" "$work/_engine.c" -o "$work/hashring/_engine$suffix"
+    -fno-sanitize-recover=undefined -I"$include" "$work/_engine.c" -o "$work/hashring/ring/_engine$suffix"
 cd "$work"
 # PYTHONMALLOC=malloc: each object is an allocation that the sanitizer can watch. Python keeps
 # memory until it exits, so leaks are the tests' to find. The plain twin has no C of ours.

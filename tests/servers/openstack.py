@@ -4,7 +4,7 @@ It is made once, beside the tree's own environment, and kept until the release t
 names (``[dependency-groups] openstack``) is another. Its packages never come near ours.
 
     python -m tests.servers.openstack            make the environment
-    python -m tests.servers.openstack --write    write hashring/telemetry/ceilometer.py anew
+    python -m tests.servers.openstack --write    write hashring/telemetry/config/ceilometer.py anew
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from filelock import FileLock
 
 TREE = Path(__file__).resolve().parent.parent.parent
 FOLDER = TREE / ".openstack"
-MODULE = TREE / "hashring" / "telemetry" / "ceilometer.py"
+MODULE = TREE / "hashring" / "telemetry" / "config" / "ceilometer.py"
 
 _QUESTIONS = Path(__file__).with_name("openstack_names.py")
 

@@ -6,13 +6,13 @@ import threading
 from collections import Counter
 from typing import Any
 
-from hashring.telemetry.discovery import Discovery
-from hashring.telemetry.plan import Plan, Plugins, make_plan
-from hashring.telemetry.pollsters import Pollster
+from hashring.telemetry.config.plan import Plan, Plugins, make_plan
+from hashring.telemetry.model.resource import Resource, on_host
+from hashring.telemetry.model.sample import Measurement, Meter, MeterType
+from hashring.telemetry.model.settings import Settings
 from hashring.telemetry.publishers import OutputClosed, OutputFailed, Publisher
-from hashring.telemetry.resource import Resource, on_host
-from hashring.telemetry.sample import Measurement, Meter, MeterType
-from hashring.telemetry.settings import Settings
+from hashring.telemetry.sources.host.discovery import Discovery
+from hashring.telemetry.sources.host.pollsters import Pollster
 
 LEVEL = Meter("tank.level", MeterType.GAUGE, "l")
 HEAT = Meter("tank.heat", MeterType.GAUGE, "C")

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from hashring.telemetry.sample import Meter, MeterType, Sample
-from hashring.telemetry.settings import Settings
+from hashring.telemetry.model.sample import Meter, MeterType, Sample
+from hashring.telemetry.model.settings import Settings
 
 SETTINGS = Settings(backend_url="memory://", member="a", host="h")
 LEVEL = Meter("tank.level", MeterType.GAUGE, "l")

@@ -17,13 +17,13 @@ import pytest
 import hashring
 from hashring import clock
 from hashring.errors import MemberExists, StoreUnavailable
-from hashring.telemetry.agent import Agent, make_outlet
-from hashring.telemetry.audit import Event, audit
-from hashring.telemetry.delivery import Delivery, Direct
-from hashring.telemetry.directory import OverlapRefused
-from hashring.telemetry.done import DoneWindows
+from hashring.telemetry.agent.agent import Agent, make_outlet
+from hashring.telemetry.cli.audit import Event, audit
+from hashring.telemetry.delivery.delivery import Delivery, Direct
+from hashring.telemetry.model.resource import on_host
+from hashring.telemetry.overlap.directory import OverlapRefused
+from hashring.telemetry.polling.done import DoneWindows
 from hashring.telemetry.publishers import OutputClosed, OutputFailed
-from hashring.telemetry.resource import on_host
 from tests.telemetry.plant import (
     FEW,
     TANKS,

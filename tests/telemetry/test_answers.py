@@ -8,13 +8,13 @@ import tracemalloc
 import pytest
 
 from hashring import clock
-from hashring.telemetry import answers
-from hashring.telemetry.answers import Budget, Reading, TooMuch
-from hashring.telemetry.exposition import BadExposition, ExpositionPollster
-from hashring.telemetry.fetch import FetchFailed
-from hashring.telemetry.http_json import BadResponse, HTTPPollster
-from hashring.telemetry.settings import Settings
-from hashring.telemetry.targets import static_resource
+from hashring.telemetry.model.settings import Settings
+from hashring.telemetry.sources.web import answers
+from hashring.telemetry.sources.web.answers import Budget, Reading, TooMuch
+from hashring.telemetry.sources.web.exposition import BadExposition, ExpositionPollster
+from hashring.telemetry.sources.web.fetch import FetchFailed
+from hashring.telemetry.sources.web.http_json import BadResponse, HTTPPollster
+from hashring.telemetry.sources.web.targets import static_resource
 from tests.servers.http import HTTPServer
 from tests.telemetry.conftest import until
 

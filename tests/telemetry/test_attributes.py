@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hashring.telemetry.attributes import Attribute, BadAttribute, Missing, Unusable
+from hashring.telemetry.sources.web.attributes import Attribute, BadAttribute, Missing, Unusable
 
 SERVER = {
     "id": "s1",

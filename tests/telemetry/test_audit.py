@@ -1,7 +1,7 @@
 import pytest
 
-from hashring.telemetry.audit import Event, audit, read_samples
-from hashring.telemetry.show import verdict
+from hashring.telemetry.cli.audit import Event, audit, read_samples
+from hashring.telemetry.cli.show import verdict
 
 
 def poll(resource, window, member="a", meters=("m1", "m2"), at=None):

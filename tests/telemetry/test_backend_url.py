@@ -10,7 +10,7 @@ import trustme
 
 from hashring.driver import DriverURL, load
 from hashring.errors import HashringError
-from hashring.telemetry.backend_url import BadOption, is_embedded, translate_backend_url
+from hashring.telemetry.config.backend_url import BadOption, is_embedded, translate_backend_url
 
 
 @pytest.mark.parametrize(

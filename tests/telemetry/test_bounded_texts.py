@@ -3,11 +3,13 @@
 import pytest
 import yaml
 
-from hashring.telemetry import bounded_xml, bounded_yaml, http_json
-from hashring.telemetry.definitions import BadDefinition, load_polling
-from hashring.telemetry.domain import describe
-from hashring.telemetry.settings import Settings
-from hashring.telemetry.targets import BadTargets, HTTPTargets
+from hashring.telemetry.config import bounded_yaml
+from hashring.telemetry.config.definitions import BadDefinition, load_polling
+from hashring.telemetry.model.settings import Settings
+from hashring.telemetry.sources.libvirt import bounded_xml
+from hashring.telemetry.sources.libvirt.domain import describe
+from hashring.telemetry.sources.web import http_json
+from hashring.telemetry.sources.web.targets import BadTargets, HTTPTargets
 
 
 def bomb(first, form):

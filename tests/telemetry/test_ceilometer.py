@@ -2,7 +2,8 @@
 
 import pytest
 
-from hashring.telemetry import ceilometer, definitions, http_json, options
+from hashring.telemetry.config import ceilometer, definitions, options
+from hashring.telemetry.sources.web import http_json
 from tests.servers import openstack
 
 

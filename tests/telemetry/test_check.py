@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 import hashring
-from hashring.telemetry.check import problems, report
-from hashring.telemetry.plan import make_plan
-from hashring.telemetry.sample import Meter, MeterType
-from hashring.telemetry.targets import static_resource
+from hashring.telemetry.cli.check import problems, report
+from hashring.telemetry.config.plan import make_plan
+from hashring.telemetry.model.sample import Meter, MeterType
+from hashring.telemetry.sources.web.targets import static_resource
 from tests.telemetry.plant import Heats, Levels, LocalTanks, Tanks, plan, plugins, settings
 
 CEILOMETER = Path(__file__).with_name("ceilometer")

@@ -3,8 +3,8 @@ import stat
 import pytest
 
 from hashring.driver import DriverURL
-from hashring.telemetry import machine
-from hashring.telemetry.config import BadConfig, agent_settings, default_member, default_url
+from hashring.telemetry.config.config import BadConfig, agent_settings, default_member, default_url
+from hashring.telemetry.sources.host import machine
 
 
 @pytest.mark.parametrize(

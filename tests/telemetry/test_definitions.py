@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hashring.errors import HashringError
-from hashring.telemetry.definitions import (
+from hashring.telemetry.config.definitions import (
     BadDefinition,
     MeterFilter,
     Pipeline,

@@ -10,11 +10,11 @@ import time
 import pytest
 
 from hashring.errors import BadArgument, BadURL
-from hashring.telemetry.delivery import Counts, Delivery, Direct, Outlet
+from hashring.telemetry.delivery.delivery import Counts, Delivery, Direct, Outlet
+from hashring.telemetry.delivery.spool import Spool, SpoolBroken, SpoolFull
+from hashring.telemetry.model.sample import Meter, MeterType, Sample
+from hashring.telemetry.model.settings import Settings
 from hashring.telemetry.publishers import FilePublisher, OutputClosed, OutputFailed, Publisher
-from hashring.telemetry.sample import Meter, MeterType, Sample
-from hashring.telemetry.settings import Settings
-from hashring.telemetry.spool import Spool, SpoolBroken, SpoolFull
 from tests.servers.process import free_port
 
 METER = Meter("tank.level", MeterType.GAUGE, "l")
@@ -547,10 +547,10 @@ def test_direct_says_at_once_where_a_named_publisher_cannot_be_made(sinks):
 HEIR = """
 import sys
 from pathlib import Path
-from hashring.telemetry.delivery import Delivery
+from hashring.telemetry.delivery.delivery import Delivery
 from hashring.telemetry.publishers import FilePublisher
-from hashring.telemetry.settings import Settings
-from hashring.telemetry.spool import Spool
+from hashring.telemetry.model.settings import Settings
+from hashring.telemetry.delivery.spool import Spool
 settings = Settings(backend_url="memory://", member="a", host="plant")
 spool = Spool(Path(sys.argv[1]), max_bytes=2**28)
 make = lambda url: FilePublisher(f"file://{sys.argv[2]}", settings)
@@ -622,11 +622,11 @@ server.serve_forever()
 AGENT = """
 import sys, time, urllib.request
 from pathlib import Path
-from hashring.telemetry.delivery import Delivery
+from hashring.telemetry.delivery.delivery import Delivery
 from hashring.telemetry.publishers import OutputFailed, Publisher
-from hashring.telemetry.sample import Meter, MeterType, Sample
-from hashring.telemetry.settings import Settings
-from hashring.telemetry.spool import Spool
+from hashring.telemetry.model.sample import Meter, MeterType, Sample
+from hashring.telemetry.model.settings import Settings
+from hashring.telemetry.delivery.spool import Spool
 _, folder, url, name, polls = sys.argv
 class Http(Publisher):
     def __init__(self, url):

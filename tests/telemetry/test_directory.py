@@ -9,10 +9,10 @@ import pytest
 import hashring
 from hashring.drivers.memory import MemoryDriver
 from hashring.errors import HashringError
-from hashring.telemetry import directory as room
-from hashring.telemetry.directory import AGENTS, TTL, Directory, OverlapRefused
-from hashring.telemetry.overlap import Announcement, BadAnnouncement
-from hashring.telemetry.settings import Settings
+from hashring.telemetry.model.settings import Settings
+from hashring.telemetry.overlap import directory as room
+from hashring.telemetry.overlap.directory import AGENTS, TTL, Directory, OverlapRefused
+from hashring.telemetry.overlap.overlap import Announcement, BadAnnouncement
 
 
 @pytest.fixture(autouse=True)

@@ -7,8 +7,9 @@ import sys
 import psutil
 import pytest
 
-from hashring.telemetry import machine
-from hashring.telemetry.discovery import (
+from hashring.telemetry.model.settings import Settings
+from hashring.telemetry.sources.host import machine
+from hashring.telemetry.sources.host.discovery import (
     DiskDiscovery,
     FilesystemDiscovery,
     HostDiscovery,
@@ -16,7 +17,6 @@ from hashring.telemetry.discovery import (
     ProcessDiscovery,
     ProcessorDiscovery,
 )
-from hashring.telemetry.settings import Settings
 
 SETTINGS = Settings(backend_url="memory://", member="a", host=machine.host_id())
 LASTING = [
@@ -35,8 +35,9 @@ def ids(*discoveries):
 def test_another_process_finds_the_same_resources_under_the_same_ids():
     script = """
 import json
-from hashring.telemetry import discovery, machine
-from hashring.telemetry.settings import Settings
+from hashring.telemetry.sources.host import discovery
+from hashring.telemetry.sources.host import machine
+from hashring.telemetry.model.settings import Settings
 settings = Settings(backend_url="memory://", member="b", host=machine.host_id())
 names = ["Host", "Processor", "Disk", "Filesystem", "Interface", "Process"]
 made = [getattr(discovery, name + "Discovery")(settings) for name in names]

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from hashring import commands
-from hashring.telemetry.pollsters import (
+from hashring.telemetry.cli import commands
+from hashring.telemetry.model.sample import Meter, MeterType, Sample
+from hashring.telemetry.sources.host.pollsters import (
     DiskPollster,
     FilesystemPollster,
     HostPollster,
@@ -14,7 +15,6 @@ from hashring.telemetry.pollsters import (
     ProcessorPollster,
     ProcessPollster,
 )
-from hashring.telemetry.sample import Meter, MeterType, Sample
 
 OURS = (
     HostPollster,

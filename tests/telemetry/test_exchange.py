@@ -14,8 +14,8 @@ import trustme
 import urllib3
 
 from hashring import clock
-from hashring.telemetry import exchange
-from hashring.telemetry.fetch import Fetcher, FetchFailed
+from hashring.telemetry.sources.web import exchange
+from hashring.telemetry.sources.web.fetch import Fetcher, FetchFailed
 from tests.servers.http import HTTPServer
 from tests.servers.process import SilentServer
 

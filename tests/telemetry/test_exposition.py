@@ -16,12 +16,16 @@ from prometheus_client import (
 from prometheus_client import Counter as PrometheusCounter
 from prometheus_client.openmetrics import exposition as openmetrics
 
-from hashring.telemetry.definitions import load_polling
-from hashring.telemetry.exposition import BadExposition, ExpositionPollster, measurements
-from hashring.telemetry.fetch import FetchFailed
-from hashring.telemetry.resource import Resource
-from hashring.telemetry.settings import Settings
-from hashring.telemetry.targets import ExpositionTargets, HTTPTargets, static_resource
+from hashring.telemetry.config.definitions import load_polling
+from hashring.telemetry.model.resource import Resource
+from hashring.telemetry.model.settings import Settings
+from hashring.telemetry.sources.web.exposition import (
+    BadExposition,
+    ExpositionPollster,
+    measurements,
+)
+from hashring.telemetry.sources.web.fetch import FetchFailed
+from hashring.telemetry.sources.web.targets import ExpositionTargets, HTTPTargets, static_resource
 from tests.servers.http import Answer, HTTPServer
 
 DOCS = Path(__file__).parents[2] / "docs" / "agents"

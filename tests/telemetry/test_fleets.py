@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from hashring import plugins
 from hashring.errors import HashringError
-from hashring.telemetry import options, plugins
-from hashring.telemetry.check import problems, report
-from hashring.telemetry.plan import make_plan
+from hashring.telemetry.cli.check import problems, report
+from hashring.telemetry.config import options
+from hashring.telemetry.config.plan import make_plan
 from hashring.telemetry.publishers.base import Publisher
 
 FLEETS = Path(__file__).with_name("fleets")

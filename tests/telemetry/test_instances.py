@@ -12,20 +12,20 @@ import libvirt
 import pytest
 
 from hashring.errors import BadArgument, HashringError, MissingDependency
-from hashring.telemetry import domain as domain_room
-from hashring.telemetry import hypervisor as hypervisor_room
-from hashring.telemetry.hypervisor import Hypervisor, devices
-from hashring.telemetry.instances import (
+from hashring.telemetry.model.resource import Resource
+from hashring.telemetry.model.sample import MeterType
+from hashring.telemetry.model.settings import Settings
+from hashring.telemetry.sources.host.machine import Gone
+from hashring.telemetry.sources.libvirt import domain as domain_room
+from hashring.telemetry.sources.libvirt import hypervisor as hypervisor_room
+from hashring.telemetry.sources.libvirt.hypervisor import Hypervisor, devices
+from hashring.telemetry.sources.libvirt.instances import (
     InstanceDiskPollster,
     InstanceInterfacePollster,
     InstancePollster,
     LibvirtDiscovery,
 )
-from hashring.telemetry.libvirt_link import HypervisorUnavailable, Link
-from hashring.telemetry.machine import Gone
-from hashring.telemetry.resource import Resource
-from hashring.telemetry.sample import MeterType
-from hashring.telemetry.settings import Settings
+from hashring.telemetry.sources.libvirt.link import HypervisorUnavailable, Link
 from hashring.url import masked
 from tests.servers.libvirt import (
     DEFAULT_ID,
@@ -297,7 +297,7 @@ class TestTheTestHypervisor:
         uri = write_domains(tmp_path / "domains.xml", 3)
         pollster = InstanceDiskPollster(settings(uri))
 
-        with caplog.at_level(logging.DEBUG, "hashring.telemetry.hypervisor"):
+        with caplog.at_level(logging.DEBUG, "hashring.telemetry.sources.libvirt.hypervisor"):
             for number in (1, 2, 3, 1):
                 list(pollster.poll(instance(instance_id(number))))
         pollster.close()
@@ -686,7 +686,7 @@ class TestWithoutHypervisor:
         assert "alice:***@" in str(caught.value)
 
     def test_it_is_tried_again_in_the_next_cycle(self, tmp_path, monkeypatch):
-        monkeypatch.setattr("hashring.telemetry.libvirt_link._RETRY", 0.0)
+        monkeypatch.setattr("hashring.telemetry.sources.libvirt.link._RETRY", 0.0)
         discovery = LibvirtDiscovery(settings(f"test://{tmp_path / 'domains.xml'}"))
         with pytest.raises(HypervisorUnavailable):
             discovery.discover()
@@ -695,7 +695,7 @@ class TestWithoutHypervisor:
         assert len(discovery.discover()) == 2
 
     def test_the_polls_of_a_cycle_do_not_each_try(self, tmp_path, monkeypatch):
-        monkeypatch.setattr("hashring.telemetry.libvirt_link._RETRY", 3600.0)
+        monkeypatch.setattr("hashring.telemetry.sources.libvirt.link._RETRY", 3600.0)
         pollster = InstancePollster(settings(f"test://{tmp_path / 'domains.xml'}"))
         with pytest.raises(HypervisorUnavailable):
             pollster.observe()
@@ -902,7 +902,7 @@ class TestADaemon:
     def test_no_thread_outlives_the_last_connection(self, server):
         program = f"""
 import threading, time
-from hashring.telemetry.hypervisor import Hypervisor
+from hashring.telemetry.sources.libvirt.hypervisor import Hypervisor
 for _ in range(3):
     hypervisor = Hypervisor({server.uri()!r}, timeout=5.0)
     hypervisor.instances()

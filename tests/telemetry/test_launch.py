@@ -6,11 +6,11 @@ import threading
 
 import pytest
 
-from hashring.telemetry import options
-from hashring.telemetry.config import agent_settings
-from hashring.telemetry.definitions import BadDefinition
-from hashring.telemetry.launch import Launch
-from hashring.telemetry.plugins import UnknownPlugin
+from hashring.plugins import UnknownPlugin
+from hashring.telemetry.agent.launch import Launch
+from hashring.telemetry.config import options
+from hashring.telemetry.config.config import agent_settings
+from hashring.telemetry.config.definitions import BadDefinition
 
 
 @pytest.fixture

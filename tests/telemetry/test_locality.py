@@ -5,9 +5,9 @@ import json
 import pytest
 import yaml
 
-from hashring.telemetry.locality import is_own
-from hashring.telemetry.plan import Plugins, make_plan
-from hashring.telemetry.targets import static_resource, url_of
+from hashring.telemetry.config.plan import Plugins, make_plan
+from hashring.telemetry.sources.web.locality import is_own
+from hashring.telemetry.sources.web.targets import static_resource, url_of
 from tests.servers.http import HTTPServer
 from tests.servers.process import wait_until
 from tests.servers.redis import RedisServer

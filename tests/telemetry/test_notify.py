@@ -9,7 +9,7 @@ import uuid
 
 import pytest
 
-from hashring.telemetry.notify import Notifier, Watchdog
+from hashring.telemetry.agent.systemd import Notifier, Watchdog
 
 
 @pytest.fixture(params=["path", "abstract"])

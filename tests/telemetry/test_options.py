@@ -17,10 +17,11 @@ from typing import Any
 
 import pytest
 
-from hashring.telemetry import machine, options
-from hashring.telemetry.definitions import load_pipeline, load_polling
-from hashring.telemetry.options import BadOption, list_opts, load
-from hashring.telemetry.settings import Settings
+from hashring.telemetry.config import options
+from hashring.telemetry.config.definitions import load_pipeline, load_polling
+from hashring.telemetry.config.options import BadOption, list_opts, load
+from hashring.telemetry.model.settings import Settings
+from hashring.telemetry.sources.host import machine
 
 REPOSITORY = Path(__file__).parents[2]
 PAGE = REPOSITORY / "docs" / "agents" / "configuration.md"

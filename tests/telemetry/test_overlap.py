@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hashring.telemetry.overlap import (
+from hashring.protocol.view import MAX_META
+from hashring.telemetry.overlap.overlap import (
     MAX_BYTES,
     Announcement,
     BadAnnouncement,
     compare,
     open_meters,
 )
-from hashring.view import MAX_META
 
 LETTERS = "ab."
 names = st.text(LETTERS, min_size=1, max_size=5)

@@ -8,10 +8,10 @@ import sys
 import pytest
 
 from hashring.errors import HashringError
-from hashring.telemetry.overlap import Announcement, compare
-from hashring.telemetry.plan import NothingToPoll, Plugins, make_plan
-from hashring.telemetry.plugins import UnknownPlugin
-from hashring.telemetry.pollsters import Pollster
+from hashring.plugins import UnknownPlugin
+from hashring.telemetry.config.plan import NothingToPoll, Plugins, make_plan
+from hashring.telemetry.overlap.overlap import Announcement, compare
+from hashring.telemetry.sources.host.pollsters import Pollster
 from tests.telemetry.plant import Heats, Levels, LocalTanks, Tanks, plan, plugins, settings
 
 
@@ -152,7 +152,7 @@ def test_a_pipeline_of_old_says_itself_what_to_poll(tmp_path):
 SCRIPT = """
 import sys
 from pathlib import Path
-from hashring.telemetry.plan import Plugins, make_plan
+from hashring.telemetry.config.plan import Plugins, make_plan
 from tests.telemetry.plant import Levels, settings
 given = settings(group=None, polling_file=Path(sys.argv[1]))
 print(*(group.name for group in make_plan(given, Plugins({}, (Levels(given),))).groups))

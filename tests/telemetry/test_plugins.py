@@ -2,18 +2,18 @@ import sys
 
 import pytest
 
+from hashring import plugins
 from hashring.errors import HashringError
-from hashring.telemetry import plugins
-from hashring.telemetry.discovery import Discovery
-from hashring.telemetry.plan import Plugins
-from hashring.telemetry.settings import Settings
+from hashring.telemetry.config.plan import Plugins
+from hashring.telemetry.model.settings import Settings
+from hashring.telemetry.sources.host.discovery import Discovery
 
 SETTINGS = Settings(backend_url="memory://", member="a", host="web1")
 
 PLUGIN = """
-from hashring.telemetry.discovery import Discovery
+from hashring.telemetry.sources.host.discovery import Discovery
 from hashring.errors import HashringError
-from hashring.telemetry.resource import Resource
+from hashring.telemetry.model.resource import Resource
 
 class Tanks(Discovery):
     def discover(self, parameter=""):
@@ -67,7 +67,10 @@ def test_a_third_partys_discovery_is_found_beside_ours(installed):
 @pytest.mark.parametrize(
     ("target", "complaint"),
     [
-        ("plant_tanks:Stranger", "is no subclass of hashring.telemetry.discovery.Discovery"),
+        (
+            "plant_tanks:Stranger",
+            "is no subclass of hashring.telemetry.sources.host.discovery.Discovery",
+        ),
         ("plant_tanks:Absent", "failed to import: AttributeError"),
         ("plant_sheds:Sheds", "failed to import: ModuleNotFoundError"),
     ],

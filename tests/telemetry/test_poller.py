@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from hashring.telemetry.poller import Backoff, Failures, Hangs, Pool, TimedOut
+from hashring.telemetry.polling.poller import Backoff, Failures, Hangs, Pool, TimedOut
 
 SOON = 0.1  # the deadline, in seconds, of a call that is to miss it
 LONG = 60.0

@@ -4,8 +4,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hashring.telemetry import machine
-from hashring.telemetry.discovery import (
+from hashring.telemetry.config.plan import Plugins
+from hashring.telemetry.model.resource import on_host
+from hashring.telemetry.model.sample import MeterType
+from hashring.telemetry.model.settings import Settings
+from hashring.telemetry.sources.host import machine
+from hashring.telemetry.sources.host.discovery import (
     DiskDiscovery,
     FilesystemDiscovery,
     HostDiscovery,
@@ -13,9 +17,8 @@ from hashring.telemetry.discovery import (
     ProcessDiscovery,
     ProcessorDiscovery,
 )
-from hashring.telemetry.machine import CPUTimes, Gone
-from hashring.telemetry.plan import Plugins
-from hashring.telemetry.pollsters import (
+from hashring.telemetry.sources.host.machine import CPUTimes, Gone
+from hashring.telemetry.sources.host.pollsters import (
     CPUHistory,
     DiskPollster,
     FilesystemPollster,
@@ -24,9 +27,6 @@ from hashring.telemetry.pollsters import (
     ProcessorPollster,
     ProcessPollster,
 )
-from hashring.telemetry.resource import on_host
-from hashring.telemetry.sample import MeterType
-from hashring.telemetry.settings import Settings
 
 SETTINGS = Settings(backend_url="memory://", member="a", host=machine.host_id())
 OURS = {

@@ -11,10 +11,10 @@ import pytest
 import trustme
 
 from hashring.errors import BadURL
+from hashring.telemetry.model.sample import Sample
 from hashring.telemetry.publishers import OutputFailed
 from hashring.telemetry.publishers.http import HTTPPublisher
 from hashring.telemetry.publishers.otlp import OTLPPublisher
-from hashring.telemetry.sample import Sample
 from tests.servers.http import HTTPServer
 from tests.servers.process import free_port
 from tests.telemetry.publishing import SETTINGS, Answer, Sink, sample, samples

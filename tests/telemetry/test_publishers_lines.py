@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
+from hashring import plugins
 from hashring.errors import BadURL
-from hashring.telemetry import plugins
 from hashring.telemetry.publishers import (
     FilePublisher,
     OutputClosed,
@@ -48,8 +48,8 @@ def test_a_file_is_appended_to(output):
 WRITER = """
 import sys
 from hashring.telemetry.publishers import FilePublisher
-from hashring.telemetry.sample import Meter, MeterType, Sample
-from hashring.telemetry.settings import Settings
+from hashring.telemetry.model.sample import Meter, MeterType, Sample
+from hashring.telemetry.model.settings import Settings
 _, member, path, batches = sys.argv
 meter = Meter("tank.level", MeterType.GAUGE, "l")
 settings = Settings(backend_url="memory://", member=member, host="h")
@@ -119,8 +119,8 @@ def test_a_full_disk_cuts_no_line_in_two(output):
 import resource, signal, sys
 sys.path[:0] = {sys.path!r}
 from hashring.telemetry.publishers import FilePublisher, OutputFailed
-from hashring.telemetry.sample import Meter, MeterType, Sample
-from hashring.telemetry.settings import Settings
+from hashring.telemetry.model.sample import Meter, MeterType, Sample
+from hashring.telemetry.model.settings import Settings
 samples = [
     Sample(Meter("tank.level", MeterType.GAUGE, "l"), n, "r", 0.0, n, 1.0, "a", ())
     for n in range(10)

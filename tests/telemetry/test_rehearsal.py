@@ -10,17 +10,18 @@ from importlib import metadata
 
 import pytest
 
+from hashring import plugins
 from hashring.errors import BadURL, HashringError, MissingDependency
-from hashring.telemetry import options, plugins
-from hashring.telemetry.check import problems, report
-from hashring.telemetry.delivery import Delivery
-from hashring.telemetry.launch import Launch
-from hashring.telemetry.plan import make_plan
+from hashring.telemetry.agent.launch import Launch
+from hashring.telemetry.cli.check import problems, report
+from hashring.telemetry.config import options
+from hashring.telemetry.config.plan import make_plan
+from hashring.telemetry.config.rehearsal import check_sinks, rehearse
+from hashring.telemetry.delivery.delivery import Delivery
+from hashring.telemetry.delivery.spool import Spool
 from hashring.telemetry.publishers.base import OutputFailed, Publisher, SinkUnusable
 from hashring.telemetry.publishers.lines import FilePublisher
 from hashring.telemetry.publishers.prometheus import PrometheusPublisher
-from hashring.telemetry.rehearsal import check_sinks, rehearse
-from hashring.telemetry.spool import Spool
 from tests.telemetry.publishing import SETTINGS, sample
 
 SECRET = "hunter2SECRET"

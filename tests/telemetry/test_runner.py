@@ -8,12 +8,12 @@ import threading
 
 import pytest
 
-from hashring.telemetry.delivery import Direct
-from hashring.telemetry.machine import Gone
+from hashring.telemetry.delivery.delivery import Direct
+from hashring.telemetry.delivery.spool import SpoolFull
+from hashring.telemetry.model.resource import on_host
+from hashring.telemetry.polling.runner import Runner, Shared
 from hashring.telemetry.publishers import OutputClosed, OutputFailed
-from hashring.telemetry.resource import on_host
-from hashring.telemetry.runner import Runner, Shared
-from hashring.telemetry.spool import SpoolFull
+from hashring.telemetry.sources.host.machine import Gone
 from tests.telemetry.plant import (
     FEW,
     HEAT,
@@ -266,7 +266,7 @@ def test_that_things_end_is_no_warning_and_no_failure(group, caplog):
     found = group()
     found.levels.moods[WEST] = Gone("torn down")
 
-    with caplog.at_level(logging.INFO, "hashring.telemetry.poller"):
+    with caplog.at_level(logging.INFO, "hashring.telemetry.polling.poller"):
         found.start().end()
 
     assert not [one for one in caplog.records if one.levelno >= logging.WARNING]

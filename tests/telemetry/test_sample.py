@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hashring.telemetry.resource import on_host
-from hashring.telemetry.sample import Meter, MeterType, Sample, sample_id
+from hashring.telemetry.model.resource import on_host
+from hashring.telemetry.model.sample import Meter, MeterType, Sample, sample_id
 
 UTIL = Meter("hardware.cpu.util", MeterType.GAUGE, "%")
 
@@ -34,7 +34,9 @@ def test_the_id_is_the_same_whoever_takes_the_sample_and_whatever_is_measured():
 
 
 def test_the_id_is_the_same_in_every_process():
-    script = "from hashring.telemetry.sample import sample_id; print(sample_id('m', 'r', 1, 60))"
+    script = (
+        "from hashring.telemetry.model.sample import sample_id; print(sample_id('m', 'r', 1, 60))"
+    )
     found = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from hashring.telemetry.flights import Flight, Flights, read_flights
-from hashring.telemetry.judgement import Usage, holders, memory_takers
-from hashring.telemetry.set_aside import Case, SetAside, from_meta, to_meta
+from hashring.telemetry.polling.flights import Flight, Flights, read_flights
+from hashring.telemetry.polling.judgement import Usage, holders, memory_takers
+from hashring.telemetry.polling.set_aside import Case, SetAside, from_meta, to_meta
 from tests.servers.redis import RedisServer
 from tests.telemetry.conftest import until
 from tests.telemetry.fleet import Windows, fleet
@@ -187,10 +187,10 @@ PLUGIN = f'''
 """A pollster whose poll of one resource does to its agent what a file names."""
 import ctypes, os, time
 from pathlib import Path
-from hashring.telemetry.discovery import Discovery
-from hashring.telemetry.pollsters import Pollster
-from hashring.telemetry.resource import Resource
-from hashring.telemetry.sample import Measurement, Meter, MeterType
+from hashring.telemetry.sources.host.discovery import Discovery
+from hashring.telemetry.sources.host.pollsters import Pollster
+from hashring.telemetry.model.resource import Resource
+from hashring.telemetry.model.sample import Measurement, Meter, MeterType
 
 HERE = Path(__file__).parent
 DEPTH = Meter("well.depth", MeterType.GAUGE, "m")

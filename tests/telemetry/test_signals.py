@@ -6,7 +6,7 @@ import pytest
 
 SCRIPT = """
 import signal, sys, threading
-from hashring.telemetry.signals import Signals
+from hashring.telemetry.agent.signals import Signals
 # Whoever started the tests may have chosen to ignore some, which is inherited.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -141,7 +141,7 @@ def test_a_hangup_that_nobody_asked_to_hear_of_ends_the_program_as_ever(program)
 def test_a_reload_that_comes_too_early_is_kept_until_somebody_listens():
     script = """
 import os, signal, threading
-from hashring.telemetry.signals import Signals, hold_reloads
+from hashring.telemetry.agent.signals import Signals, hold_reloads
 hold_reloads()
 os.kill(os.getpid(), signal.SIGHUP)
 reloaded = threading.Event()

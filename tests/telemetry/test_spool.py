@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from hashring.errors import BadArgument
-from hashring.telemetry.sample import Meter, MeterType, Sample
-from hashring.telemetry.spool import Spool, SpoolBroken, SpoolFull
+from hashring.telemetry.delivery.spool import Spool, SpoolBroken, SpoolFull
+from hashring.telemetry.model.sample import Meter, MeterType, Sample
 
 METER = Meter("tank.level", MeterType.GAUGE, "l")
 A, B, C = "http://a/", "http://b/", "file:///c"
@@ -437,8 +437,8 @@ def test_a_folder_that_cannot_be_used_is_named(tmp_path):
 FULL_DISK = """
 import resource, sys
 from pathlib import Path
-from hashring.telemetry.sample import Meter, MeterType, Sample
-from hashring.telemetry.spool import Spool, SpoolBroken
+from hashring.telemetry.model.sample import Meter, MeterType, Sample
+from hashring.telemetry.delivery.spool import Spool, SpoolBroken
 meter = Meter("tank.level", MeterType.GAUGE, "l")
 def put(window):
     sample = Sample(meter, 1, "plant:north", 0.0, window, 1.0, "a", (), {"filler": "x" * 1000})
@@ -552,8 +552,8 @@ def test_a_forked_child_neither_uses_nor_keeps_its_parents_spool(opened):
 PUTTER = """
 import sys, threading
 from pathlib import Path
-from hashring.telemetry.sample import Meter, MeterType, Sample
-from hashring.telemetry.spool import Spool
+from hashring.telemetry.model.sample import Meter, MeterType, Sample
+from hashring.telemetry.delivery.spool import Spool
 meter = Meter("tank.level", MeterType.GAUGE, "l")
 spool = Spool(Path(sys.argv[1]), max_bytes=2**30, owner="putter")
 said = threading.Lock()

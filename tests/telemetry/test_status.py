@@ -1,7 +1,7 @@
 import dataclasses
 import threading
 
-from hashring.telemetry.status import GroupStatus, Status, StatusFile, read_status
+from hashring.telemetry.agent.status import GroupStatus, Status, StatusFile, read_status
 
 
 def status(**changes):

@@ -8,14 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import hashring
-from hashring.telemetry.audit import read_samples
-from hashring.telemetry.check import _members
-from hashring.telemetry.directory import AGENTS, TTL, Directory
-from hashring.telemetry.overlap import Announcement, BadAnnouncement, compare
-from hashring.telemetry.patterns import Budget, Pattern, TooMuchWork
-from hashring.telemetry.peer import Peer
-from hashring.telemetry.settings import Settings
-from hashring.telemetry.status import read_status
+from hashring.telemetry.agent.status import read_status
+from hashring.telemetry.cli.audit import read_samples
+from hashring.telemetry.cli.check import _members
+from hashring.telemetry.model.settings import Settings
+from hashring.telemetry.overlap.directory import AGENTS, TTL, Directory
+from hashring.telemetry.overlap.overlap import Announcement, BadAnnouncement, compare
+from hashring.telemetry.overlap.patterns import Budget, Pattern, TooMuchWork
+from hashring.telemetry.overlap.peer import Peer
 
 MINE = Announcement("a", "web1", "one", shared=frozenset({"cpu", "disk.*"}))
 

@@ -11,9 +11,9 @@ import sys
 
 import pytest
 
-from hashring.telemetry.config import agent_settings
-from hashring.telemetry.launch import Launch
-from hashring.telemetry.supervisor import start_worker
+from hashring.telemetry.agent.launch import Launch
+from hashring.telemetry.agent.supervisor import start_worker
+from hashring.telemetry.config.config import agent_settings
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -199,7 +199,7 @@ def test_a_worker_that_is_told_to_reload_while_it_starts_lives_on(tmp_path):
 def test_what_a_library_says_of_each_try_is_not_in_the_log(tmp_path):
     script = f"""
 import requests
-from hashring.telemetry.supervisor import configure_logging
+from hashring.telemetry.agent.supervisor import configure_logging
 configure_logging("debug", {str(tmp_path / "log")!r})
 session = requests.Session()
 session.mount("http://", requests.adapters.HTTPAdapter(max_retries=1))

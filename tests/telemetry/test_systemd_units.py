@@ -11,9 +11,9 @@ from pathlib import Path
 import click
 import pytest
 
-from hashring.commands import hashring
-from hashring.telemetry.exit_codes import USAGE
-from hashring.telemetry.settings import Settings
+from hashring.telemetry.agent.exit_codes import USAGE
+from hashring.telemetry.cli.commands import hashring
+from hashring.telemetry.model.settings import Settings
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "agents"
 UNITS = sorted((DOCS / "systemd").glob("*.service"))

@@ -4,9 +4,9 @@ import re
 
 import pytest
 
-from hashring.telemetry import targets
-from hashring.telemetry.settings import Settings
-from hashring.telemetry.targets import (
+from hashring.telemetry.model.settings import Settings
+from hashring.telemetry.sources.web import targets
+from hashring.telemetry.sources.web.targets import (
     BadTargets,
     ExpositionTargets,
     HTTPTargets,

@@ -18,8 +18,8 @@ from typing import Any, ClassVar
 from urllib.parse import quote, unquote, unquote_plus
 
 from hashring.errors import BadURL, HashringError
-from hashring.telemetry.sample import Sample
-from hashring.telemetry.settings import Settings
+from hashring.telemetry.model.sample import Sample
+from hashring.telemetry.model.settings import Settings
 from hashring.url import Option, boolean, looks_secret, masked, masked_option
 
 __all__ = [

@@ -1,7 +1,8 @@
 """Samples as batches of JSON, posted to an HTTP server: http:// and https://.
 
-The objects are those of the JSON lines (see :meth:`hashring.telemetry.sample.Sample.to_json`).
-What an answer means is the business of ``web``.
+The objects are those of the JSON lines (see
+:meth:`hashring.telemetry.model.sample.Sample.to_json`). What an answer means is the business of
+``web``.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ from typing import ClassVar
 
 import requests
 
+from hashring.telemetry.model.sample import Sample
+from hashring.telemetry.model.settings import Settings
 from hashring.telemetry.publishers.base import Option, SinkURL, boolean, positive
 from hashring.telemetry.publishers.web import Session, WebPublisher, judge
-from hashring.telemetry.sample import Sample
-from hashring.telemetry.settings import Settings
 
 __all__ = ["HTTPPublisher"]
 

@@ -20,6 +20,8 @@ from typing import ClassVar
 
 from hashring import clock
 from hashring.errors import BadURL
+from hashring.telemetry.model.sample import Sample
+from hashring.telemetry.model.settings import Settings
 from hashring.telemetry.publishers.base import (
     Option,
     OutputClosed,
@@ -31,8 +33,6 @@ from hashring.telemetry.publishers.base import (
     flag,
     unopened,
 )
-from hashring.telemetry.sample import Sample
-from hashring.telemetry.settings import Settings
 
 __all__ = ["FilePublisher", "StdoutPublisher"]
 

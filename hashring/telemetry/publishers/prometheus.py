@@ -26,6 +26,8 @@ from prometheus_client.registry import Collector
 
 from hashring import clock
 from hashring.errors import BadURL
+from hashring.telemetry.model.sample import Meter, MeterType, Sample
+from hashring.telemetry.model.settings import Settings
 from hashring.telemetry.publishers.base import (
     Option,
     Publisher,
@@ -35,8 +37,6 @@ from hashring.telemetry.publishers.base import (
     unopened,
 )
 from hashring.telemetry.publishers.serving import BoundedServer, bind
-from hashring.telemetry.sample import Meter, MeterType, Sample
-from hashring.telemetry.settings import Settings
 
 __all__ = ["PrometheusPublisher", "family_name", "label_name"]
 

@@ -16,9 +16,9 @@ from typing import Any, ClassVar
 import msgpack
 
 from hashring.errors import BadURL
+from hashring.telemetry.model.sample import Sample
+from hashring.telemetry.model.settings import Settings
 from hashring.telemetry.publishers.base import Option, OutputFailed, Publisher, SinkURL, seconds
-from hashring.telemetry.sample import Sample
-from hashring.telemetry.settings import Settings
 
 __all__ = ["UDPPublisher", "message"]
 
@@ -36,7 +36,7 @@ def message(sample: Sample) -> dict[str, Any]:
     ``message_signature`` is empty, as Ceilometer leaves it where ``telemetry_secret`` is empty.
 
     Example:
-        >>> from hashring.telemetry.sample import Meter, MeterType
+        >>> from hashring.telemetry.model.sample import Meter, MeterType
         >>> meter = Meter("hardware.cpu.util", MeterType.GAUGE, "%")
         >>> sample = Sample(meter, 12.5, "web1:host", 600.25, 10, 60.0, "agent-1", ("v", "i", 10))
         >>> found = message(sample)

@@ -29,7 +29,8 @@ from urllib3.util import Retry
 
 from hashring import clock
 from hashring.errors import BadURL
-from hashring.telemetry import exchange
+from hashring.telemetry.model.sample import Sample
+from hashring.telemetry.model.settings import Settings
 from hashring.telemetry.publishers.base import (
     Option,
     OutputFailed,
@@ -41,8 +42,7 @@ from hashring.telemetry.publishers.base import (
     positive,
     seconds,
 )
-from hashring.telemetry.sample import Sample
-from hashring.telemetry.settings import Settings
+from hashring.telemetry.sources.web import exchange
 from hashring.url import masked, secrets_in, without_secrets
 
 __all__ = ["WEB_OPTIONS", "Refused", "Session", "WebPublisher", "judge"]

@@ -1,0 +1,86 @@
+"""What a finaliser leaves behind for a partition's threads: `Notes`, and the `Signal` they wait on.
+
+The garbage collector runs finalisers in any thread at any allocation, also in one that holds a lock
+or is about to wait. A finaliser that took a lock there could wait for its own thread for ever. So
+it takes none: it leaves a note, and the partition's threads act on it. This module knows no store.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+from collections import deque
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hashring.partition.cycle import Cycle
+    from hashring.protocol.windows import Stream
+
+__all__ = ["Notes", "Signal"]
+
+
+class Signal:
+    """An event for one waiting thread. Unlike `threading.Event` it may be set by a finaliser.
+
+    ``Event.set`` takes a lock that is not reentrant: a finaliser that runs inside it and calls it
+    again hangs. ``SimpleQueue.put`` is reentrant and never waits.
+    """
+
+    def __init__(self) -> None:
+        self._queue: queue.SimpleQueue[None] = queue.SimpleQueue()
+
+    def set(self) -> None:
+        """Let :meth:`wait` return, now or when it is called. Takes no lock."""
+        if self._queue.empty():
+            self._queue.put(None)
+
+    def is_set(self) -> bool:
+        """Whether it was set since the last :meth:`clear`."""
+        return not self._queue.empty()
+
+    def clear(self) -> None:
+        """Forget that it was set. Only the thread that waits may call it."""
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._queue.get_nowait()
+
+    def wait(self, timeout: float) -> bool:
+        """Wait at most so many seconds until it is set; return whether it is, and leave it set."""
+        try:
+            self._queue.get(timeout=max(0.0, timeout))
+        except queue.Empty:
+            return False
+        self._queue.put(None)
+        return True
+
+
+class Notes:
+    """What has ended, noted without a lock, for whoever next holds the partition's lock.
+
+    Attributes:
+        cycles: those that have ended, and whose slots are still pinned.
+        streams: those that nobody will iterate any more.
+        dropped: nobody has the partition in hand any more.
+        wake: set with each note.
+    """
+
+    def __init__(self) -> None:
+        self.cycles: deque[Cycle] = deque()
+        self.streams: deque[Stream] = deque()
+        self.dropped = False
+        self.wake = Signal()
+
+    def end(self, cycle: Cycle) -> None:
+        """Note that a cycle has ended."""
+        self.cycles.append(cycle)
+        self.wake.set()
+
+    def close(self, stream: Stream) -> None:
+        """Note that a stream's loop has been closed."""
+        self.streams.append(stream)
+        self.wake.set()
+
+    def drop(self) -> None:
+        """Note that the partition itself has been dropped."""
+        self.dropped = True
+        self.wake.set()

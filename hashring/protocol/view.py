@@ -1,0 +1,373 @@
+"""What members say of themselves, and the view that follows: records, members, views, view ids.
+
+Pure values. This room knows the record's JSON and nothing of stores, clocks or the hand-off's
+rules; what stands in a record is data from strangers, so every field is checked and bounded.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import dataclasses
+import functools
+import hashlib
+import json
+import math
+import re
+import zlib
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+from hashring.driver import MAX_RECORD
+from hashring.errors import BadRecord
+from hashring.protocol import record as json_of_record
+from hashring.protocol.record import MAX_META, Malformed
+from hashring.ring.ring import HashRing, SlotSet
+
+__all__ = ["Claim", "Member", "View", "check_meta", "slot_count"]
+
+RECORD_VERSION = 1
+_OURS = "hashring"
+"""The key in ``meta`` under which the hand-off keeps its own fields."""
+
+MAX_CLAIMS = 64
+"""The most claims that a record may carry."""
+
+_MAX_ID = 4096
+
+_MAX_MOMENT = 1e12
+"""Seconds: the latest and, negative, the earliest moment that ``through`` may name. It becomes a
+number of windows, which must be no infinity."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Claim:
+    """A promise about slots that a member has lost: every window before ``through`` is worked.
+
+    Attributes:
+        through: seconds on the wall clock, compared with the starts of windows only; ``-inf``
+            where the member never worked a window of them, and nothing is promised.
+        slots: the slots it speaks of.
+    """
+
+    through: float
+    slots: SlotSet
+
+
+def check_meta(meta: Mapping[str, Any]) -> None:
+    """Refuse what a member may not publish of its own.
+
+    Raises:
+        BadRecord: it is no JSON object that every reader can take (see
+        :mod:`hashring.protocol.record`), is
+            larger than 64 KiB, or has the hand-off's own key.
+
+    >>> check_meta({"host": "web1"})
+    """
+    try:
+        json_of_record.check_value({"meta": meta})  # as deep as it will stand in the record
+        json_of_record.check_size(meta)
+    except Malformed as error:
+        raise BadRecord(f"what meta is to publish {error}") from None
+    if _OURS in meta:
+        raise BadRecord(f"meta: the key {_OURS!r} is the hand-off's own; choose another name")
+
+
+def _pack(slots: SlotSet) -> str:
+    return base64.b64encode(zlib.compress(slots.tobytes(), 6)).decode("ascii")
+
+
+def _unpack(text: str, slots: int) -> SlotSet:
+    size = max(1, slots // 8)
+    inflate = zlib.decompressobj()
+    # Bounded: a stranger's few bytes must not inflate to gigabytes.
+    data = inflate.decompress(base64.b64decode(text, validate=True), size + 1)
+    if len(data) != size:
+        raise ValueError(f"{len(data)} bytes where {size} belong")
+    return SlotSet.frombytes(data, slots)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Member:
+    """One member's record, parsed ("What is shared" in ``docs/protocol.md``).
+
+    Attributes:
+        id: the member's id.
+        incarnation: one unbroken membership; a member that was expired comes back with a new one.
+        weight: its share relative to the others', 0 or more.
+        ring: the ring's parameters (:attr:`HashRing.spec`).
+        ttl: the lease in seconds.
+        applied: the id of the view it has acked; ``None``: it holds nothing.
+        through: every window that starts before this wall-clock second is its own; or ``None``.
+        draining: it is leaving with hand-over.
+        handoff: ``"exclusive"`` or ``"eager"``.
+        settled: the id of the view, if it has taken over all that it gives it; else ``None``.
+        took: the slots of :attr:`applied` that it has taken over so far, where it waits for
+            others; else ``None``.
+        claims: what it has lost and nobody is known to have taken over yet.
+        founded: the wall-clock second at which somebody first took slots over under its ring,
+            ttl and mode; ``None``: nobody has yet; ``-inf``: it has acked a view and cannot say.
+        speaks_claims: the record carries ``settled`` and ``claims`` at all.
+        meta: what the user published.
+    """
+
+    id: str
+    incarnation: str
+    weight: float
+    ring: str
+    ttl: float
+    applied: str | None = None
+    through: float | None = None
+    draining: bool = False
+    handoff: str = "exclusive"
+    settled: str | None = None
+    took: SlotSet | None = None
+    claims: tuple[Claim, ...] = ()
+    founded: float | None = None
+    speaks_claims: bool = True
+    meta: Mapping[str, Any] = dataclasses.field(default_factory=lambda: MappingProxyType({}))
+
+    def to_json(self) -> bytes:
+        """Return the record as the store keeps it.
+
+        Raises:
+            BadRecord: ``meta`` is no JSON object, or the record is too large.
+        """
+        ours: dict[str, Any] = {
+            "handoff": self.handoff,
+            "settled": self.settled,
+            "took": None if self.took is None else _pack(self.took),
+            "claims": [
+                [claim.through if claim.through > -math.inf else None, _pack(claim.slots)]
+                for claim in self.claims
+            ],
+        }
+        if self.founded != -math.inf:
+            ours["founded"] = self.founded
+        check_meta(self.meta)
+        record = json_of_record.dumped(
+            {
+                "v": RECORD_VERSION,
+                "incarnation": self.incarnation,
+                "weight": self.weight,
+                "ring": self.ring,
+                "ttl": self.ttl,
+                "applied": self.applied,
+                "through": self.through,
+                "draining": self.draining,
+                "meta": {**self.meta, _OURS: ours},
+            }
+        )
+        if len(record) > MAX_RECORD:
+            raise BadRecord(
+                f"a record of {len(record)} bytes; {MAX_RECORD} is the most: use less meta"
+            )
+        return record
+
+    @classmethod
+    def from_json(cls, id: str, record: bytes) -> Member:
+        """Parse a record, trusting nothing in it.
+
+        Raises:
+            BadRecord: naming the member and the first field that is wrong. Whatever the bytes,
+                no other error.
+        """
+        try:
+            return cls._from_json(id, record)
+        except BadRecord:
+            raise
+        except Malformed as error:
+            raise BadRecord(f"the record of member {id!r:.200} {error}") from error
+        except Exception as error:
+            # Nothing is known that leads here. Should a stranger find it, one record is a problem
+            # with a name, and not the end of everybody's reconciling.
+            raise BadRecord(
+                f"the record of member {id!r:.200} cannot be read: {type(error).__name__}"
+            ) from error
+
+    @classmethod
+    def _from_json(cls, id: str, record: bytes) -> Member:
+        json_of_record.check_value(id)  # a store's name that is no text has no place on a ring
+        if not isinstance(record, bytes | bytearray):
+            raise Malformed(f"is {type(record).__name__}, not bytes")
+        if len(record) > MAX_RECORD:
+            raise Malformed(f"has {len(record)} bytes; {MAX_RECORD} is the most")
+        found = json_of_record.parse(record)
+        if not isinstance(found, dict):
+            raise Malformed("is no JSON object")
+        if found.get("v") != RECORD_VERSION or isinstance(found["v"], bool):
+            raise Malformed(f"has version {found.get('v')!r:.40}; this is version {RECORD_VERSION}")
+        fields = _Fields(found)
+        meta = found.get("meta", {})
+        if not isinstance(meta, dict):
+            raise Malformed("has no object for 'meta'")
+        ring = fields.text("ring")
+        ours = meta.pop(_OURS, None)
+        if 3 * len(record) > MAX_META:  # escapes take up to three times what they stand for
+            json_of_record.check_size(meta)
+        handoff: str = "exclusive"
+        settled: str | None = None
+        took: SlotSet | None = None
+        claims: tuple[Claim, ...] = ()
+        applied = fields.optional_text("applied")
+        founded = None if applied is None else -math.inf
+        if ours is not None:
+            try:
+                handoff, settled, took, claims = _ours(ours, slot_count(ring))
+                if "founded" in ours:
+                    founded = _Fields(ours).moment("founded")
+            except (ValueError, TypeError, KeyError, zlib.error, binascii.Error) as error:
+                kind = type(error).__name__
+                raise Malformed(f"has a malformed meta.{_OURS}: {kind}: {error!s:.100}") from error
+        ttl = fields.number("ttl", least=0.0)
+        if ttl == 0:
+            raise Malformed("has 'ttl' out of range")
+        return cls(
+            id=id,
+            incarnation=fields.text("incarnation"),
+            weight=fields.number("weight", least=0.0),
+            ring=ring,
+            ttl=ttl,
+            applied=applied,
+            through=fields.moment("through"),
+            draining=fields.boolean("draining"),
+            handoff=handoff,
+            settled=settled,
+            took=took,
+            claims=claims,
+            founded=founded,
+            speaks_claims=ours is not None,
+            meta=MappingProxyType(meta),
+        )
+
+
+class _Fields:
+    """The fields of an object that a stranger wrote, each typed and bounded or a ``ValueError``."""
+
+    def __init__(self, found: Mapping[str, Any]) -> None:
+        self._found = found
+
+    def text(self, name: str, *, most: int = _MAX_ID) -> str:
+        value = self._found.get(name)
+        if not isinstance(value, str) or not value or len(value) > most:
+            raise Malformed(f"has no usable {name!r}")
+        return value
+
+    def optional_text(self, name: str, *, most: int = _MAX_ID) -> str | None:
+        return None if self._found.get(name) is None else self.text(name, most=most)
+
+    def number(self, name: str, *, least: float, most: float = math.inf) -> float:
+        value = self._found.get(name)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise Malformed(f"has no number for {name!r}")
+        if not least <= value <= most or not math.isfinite(value):
+            raise Malformed(f"has {name!r} out of range")
+        return float(value)
+
+    def moment(self, name: str) -> float | None:
+        if self._found.get(name) is None:
+            return None
+        return self.number(name, least=-_MAX_MOMENT, most=_MAX_MOMENT)
+
+    def boolean(self, name: str) -> bool:
+        value = self._found.get(name, False)
+        if not isinstance(value, bool):
+            raise Malformed(f"has no boolean for {name!r}")
+        return value
+
+
+def slot_count(spec: str) -> int | None:
+    """Return the number of slots that a ring's parameters name; ``None`` for another format's.
+
+    >>> slot_count(HashRing(slots=256).spec)
+    256
+    """
+    match = re.search(r"/slots=(\d{1,8})/", spec)
+    count = int(match[1]) if match is not None else 0
+    return count if 1 < count <= 1 << 24 and count & (count - 1) == 0 else None
+
+
+def _ours(
+    ours: Any, slots: int | None
+) -> tuple[str, str | None, SlotSet | None, tuple[Claim, ...]]:
+    if not isinstance(ours, dict):
+        raise TypeError("it is no object")
+    fields = _Fields(ours)
+    handoff, settled, packed = fields.text("handoff"), ours["settled"], ours["claims"]
+    took = fields.optional_text("took", most=MAX_RECORD)  # the first protocol has no such field
+    if handoff not in {"exclusive", "eager"}:
+        raise ValueError("handoff")
+    if not isinstance(packed, list) or len(packed) > MAX_CLAIMS:
+        raise ValueError("claims")
+    claims = []
+    for through, encoded in packed:
+        moment = _Fields({"through": through}).moment("through")
+        if not isinstance(encoded, str):
+            raise TypeError("claims")
+        if slots is not None:
+            claims.append(Claim(-math.inf if moment is None else moment, _unpack(encoded, slots)))
+    return (
+        handoff,
+        None if settled is None else fields.text("settled"),
+        None if took is None or slots is None else _unpack(took, slots),
+        tuple(claims),
+    )
+
+
+@functools.lru_cache(maxsize=16)
+def _ring(members: tuple[tuple[str, float], ...], spec: str) -> HashRing:
+    return HashRing.from_spec(dict(members), spec)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class View:
+    """The members that own something, at one reading; every member computes the same from it.
+
+    Attributes:
+        members: ``(member, incarnation, weight)``, sorted.
+        spec: the ring's parameters.
+        ttl: the lease in seconds.
+        id: 32 hex digits: a hash of all the others.
+    """
+
+    members: tuple[tuple[str, str, float], ...]
+    spec: str
+    ttl: float
+    id: str = dataclasses.field(init=False)
+
+    def __post_init__(self) -> None:
+        text = json.dumps([self.members, self.spec, self.ttl], separators=(",", ":"))
+        object.__setattr__(self, "id", hashlib.sha256(text.encode()).hexdigest()[:32])
+
+    @classmethod
+    def of(cls, members: Iterable[Member], spec: str, ttl: float) -> View:
+        """Return the view of these live members: less those that drain, weigh 0, or differ in
+        ring or ttl (they never hold a slot of this group's).
+        """
+        owning = sorted(
+            (member.id, member.incarnation, member.weight)
+            for member in members
+            if member.weight > 0
+            and not member.draining
+            and member.ring == spec
+            and member.ttl == ttl
+        )
+        return cls(tuple(owning), spec, ttl)
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """The weight of each member by id."""
+        return {id: weight for id, _, weight in self.members}
+
+    @property
+    def ring(self) -> HashRing:
+        """The ring of this view (the last few are cached)."""
+        return _ring(tuple((id, weight) for id, _, weight in self.members), self.spec)
+
+    def slots(self, member: str) -> SlotSet:
+        """Return ``table(view)[member]``: empty where the view does not have the member."""
+        ring = self.ring
+        if member in ring.members:
+            return ring.slots(member)
+        return SlotSet.empty(ring.universe)

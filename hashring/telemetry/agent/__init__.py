@@ -1,0 +1,1 @@
+"""A running agent: begun, stopped and started again; its signals, its status, systemd."""

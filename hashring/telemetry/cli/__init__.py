@@ -1,0 +1,1 @@
+"""The commands of the agents, and what they print."""

@@ -1,0 +1,1 @@
+"""What an agent is told: options, files, definitions, and the plan that comes of them."""

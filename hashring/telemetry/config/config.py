@@ -1,0 +1,132 @@
+"""The settings of an agent that is configured by its command line alone: defaults and limits.
+
+Those of one that is configured by files are made by `options`. Knows the user's state folder; not
+how anything is done.
+"""
+
+from __future__ import annotations
+
+import math
+import uuid
+from pathlib import Path
+from urllib.parse import quote
+
+from hashring.errors import HashringError, MissingDependency
+from hashring.telemetry.model.settings import Settings
+from hashring.telemetry.sources.host import machine
+
+__all__ = ["BadConfig", "agent_settings", "default_group", "default_member", "default_url"]
+
+
+class BadConfig(HashringError, ValueError):
+    """A setting of an agent is not usable; the message names it and its value."""
+
+
+def default_url() -> str:
+    """Return the URL of the embedded store in the user's state folder, which is made if missing.
+
+    Raises:
+        MissingDependency: platformdirs is not installed.
+        BadConfig: the folder cannot be made.
+    """
+    try:
+        import platformdirs
+    except ImportError as error:  # pragma: no cover - the tests of the wheel run without it
+        raise MissingDependency("the default --backend-url", "platformdirs", "telemetry") from error
+    folder = Path(platformdirs.user_state_path("hashring", appauthor=False))
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadConfig(
+            f"cannot make the state folder {str(folder)!r}: {error.strerror}; give --backend-url"
+        ) from None
+    return f"sqlite://{quote(str(folder / 'agents.db'))}"
+
+
+def default_group() -> str:
+    """Return the group of this host's agents.
+
+    It bears the host's name: agents share what they discover, which here is this machine, and
+    those of another one cannot poll it.
+
+    >>> default_group().startswith("agents/")
+    True
+    """
+    return f"agents/{machine.host_id()}"
+
+
+def default_member() -> str:
+    """Return a member id that no other agent has: the host's name and a random part."""
+    return f"{machine.host_id()}-{uuid.uuid4().hex[:8]}"
+
+
+def agent_settings(
+    *,
+    backend_url: str | None = None,
+    group: str | None = None,
+    member: str | None = None,
+    interval: float = 60.0,
+    ttl: float = 10.0,
+    cycles: int | None = None,
+    output: str = "-",
+    on_crash: str = "repeat",
+    resources: tuple[str, ...] | None = None,
+    status_file: Path | None = None,
+) -> Settings:
+    """Return the settings of an agent that is configured by its command line alone.
+
+    It polls everything that it knows how to measure of this host, in one group.
+
+    Args:
+        backend_url: the store of the group; by default :func:`default_url`.
+        group: agents of one group share their resources; by default :func:`default_group`.
+        member: this agent's id in the group; another each time where none is given.
+        interval: seconds between polls of a resource: the length of a window.
+        ttl: seconds after which the others may take over from an agent that is silent.
+        cycles: end after this many windows; ``None``: never.
+        output: a file for the samples, appended to, or ``SCHEME://TARGET``; ``"-"`` is the
+            standard output.
+        on_crash: ``"repeat"`` or ``"skip"`` the window in which a dead agent's share is taken over.
+        resources: poll these ids alone; ``None``: whatever is discovered.
+        status_file: keep the agent's status here, as JSON; ``None``: nowhere.
+
+    Raises:
+        BadConfig: a value is out of its range.
+
+    Example:
+        >>> agent_settings(backend_url="memory://", interval=0)
+        Traceback (most recent call last):
+        ...
+        hashring.telemetry.config.BadConfig: --interval must be a positive number of seconds, not 0
+    """
+    for name, value in (("interval", interval), ("ttl", ttl)):
+        if not (value > 0 and math.isfinite(value)):
+            raise BadConfig(f"--{name} must be a positive number of seconds, not {value!r}")
+    if cycles is not None and cycles < 1:
+        raise BadConfig(f"--cycles must be at least 1, not {cycles!r}")
+    for name, text in (("group", group), ("member", member), ("output", output)):
+        if text == "":
+            raise BadConfig(f"--{name} must not be empty")
+    if on_crash not in ("repeat", "skip"):
+        raise BadConfig(f"--on-crash must be 'repeat' or 'skip', not {on_crash!r}")
+    return Settings(
+        backend_url=backend_url if backend_url is not None else default_url(),
+        group=group if group is not None else default_group(),
+        member=member if member is not None else default_member(),
+        host=machine.host_id(),
+        interval=interval,
+        ttl=ttl,
+        cycles=cycles,
+        output=_publisher_url(output),
+        on_crash="skip" if on_crash == "skip" else "repeat",
+        only=resources,
+        status_file=status_file,
+        retry_backoff=0.0,
+        poll_timeout=interval,
+    )
+
+
+def _publisher_url(output: str) -> str:
+    if output == "-":
+        return "stdout://"
+    return output if "://" in output else f"file://{quote(str(Path(output).absolute()))}"

@@ -1,0 +1,1 @@
+"""What the agents speak of: samples, resources, settings. Knows nothing else of them."""

@@ -1,0 +1,1 @@
+"""The instances of a hypervisor, by libvirt."""

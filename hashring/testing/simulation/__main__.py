@@ -1,0 +1,10 @@
+"""``python -m hashring.testing.simulation``."""
+
+from __future__ import annotations
+
+import sys
+
+from hashring.testing.simulation.simulation import main
+
+if __name__ == "__main__":
+    sys.exit(main())
