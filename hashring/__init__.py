@@ -12,7 +12,6 @@ True
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
 
 from hashring._installation import check_files as _check_files
 from hashring.errors import (
@@ -35,6 +34,9 @@ from hashring.errors import (
     UnknownMember,
     UnsupportedPlatform,
 )
+
+# A checker takes this name for true. The import of typing would take longer than all the rest.
+TYPE_CHECKING = False
 
 if TYPE_CHECKING:
     from hashring import testing as testing
@@ -78,16 +80,16 @@ _check_files()
 if not TYPE_CHECKING:  # a checker that saw this would accept any name
     _WHERE = {
         "Cycle": "hashring.partition.cycle",
-        "HashRing": "hashring.ring",
-        "Keys": "hashring.ring",
-        "Partition": "hashring.partition",
-        "SlotSet": "hashring.ring",
+        "HashRing": "hashring.ring.ring",
+        "Keys": "hashring.ring.ring",
+        "Partition": "hashring.partition.partition",
+        "SlotSet": "hashring.ring.ring",
         "drivers": "hashring.driver",
-        "join": "hashring.partition",
+        "join": "hashring.partition.partition",
     }
     _MODULES = frozenset({"driver", "ring", "testing"})
 
-    def __getattr__(name: str) -> Any:
+    def __getattr__(name: str) -> object:
         if name in _WHERE:
             value = getattr(importlib.import_module(_WHERE[name]), name)
         elif name in _MODULES:

@@ -1,11 +1,11 @@
 """The commands of ``hashring``: their options and help, and what they print.
 
-Turns options into the values that the rest of the package takes; nothing is decided here.
+What they do is in ``work.py``, and each imports it when it runs: the help and the list of drivers
+need click alone.
 """
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,23 +14,8 @@ import click
 from click.core import ParameterSource
 
 from hashring import driver
-from hashring.telemetry.agent.exit_codes import FAILED
-from hashring.telemetry.agent.launch import Launch
-from hashring.telemetry.agent.signals import Signals, hold_reloads
-from hashring.telemetry.agent.supervisor import Supervisor, configure_logging
-from hashring.telemetry.cli.check import problems, report
-from hashring.telemetry.config import options
-from hashring.telemetry.config.config import BadConfig, agent_settings
-from hashring.telemetry.config.definitions import load_pipeline
-from hashring.telemetry.config.plan import make_plan
-from hashring.telemetry.config.rehearsal import rehearse
-from hashring.telemetry.delivery import leftovers
-from hashring.telemetry.model.settings import Settings
-from hashring.url import masked
 
 __all__ = ["hashring"]
-
-log = logging.getLogger(__name__)
 
 _LEVELS = ("debug", "info", "warning", "error")
 
@@ -133,8 +118,9 @@ def agent(context: click.Context, /, workers: int, log_level: str, **options: An
                 f"see hashring agent {context.invoked_subcommand} --help"
             )
         return 0
-    configure_logging(log_level)
-    return _run(Launch(_settings(**options)), workers, log_level)
+    from hashring.telemetry.cli import work
+
+    return work.run_here(workers, log_level, **options)
 
 
 def _configured(command: Callable[..., int]) -> Callable[..., int]:
@@ -202,7 +188,9 @@ def central(**options: Any) -> int:
 
     SIGTERM hands over, then ends; SIGHUP reads the configuration anew.
     """
-    return _run_configured(("central",), **options)
+    from hashring.telemetry.cli import work
+
+    return work.run_configured(("central",), **options)
 
 
 @agent.command()
@@ -212,7 +200,9 @@ def compute(**options: Any) -> int:
 
     SIGTERM hands over, then ends; SIGHUP reads the configuration anew.
     """
-    return _run_configured(("compute",), **options)
+    from hashring.telemetry.cli import work
+
+    return work.run_configured(("compute",), **options)
 
 
 @agent.command()
@@ -224,7 +214,9 @@ def compute(**options: Any) -> int:
 @_running
 def poll(polling_namespaces: str | None, **options: Any) -> int:
     """Poll the namespaces that the configuration names, both in one process."""
-    return _run_configured(_namespaces(polling_namespaces), **options)
+    from hashring.telemetry.cli import work
+
+    return work.run_configured(work.namespaces(polling_namespaces), **options)
 
 
 @agent.command()
@@ -251,14 +243,10 @@ def check(
 
     The exit code is 1 where an agent would refuse to start.
     """
-    configure_logging("warning")
-    launch = _launch(_namespaces(polling_namespaces), config_files, config_dirs)
-    plan = make_plan(launch.settings)
-    tried = rehearse(launch.settings, plan, while_agents_run=True) if sinks else ()
-    findings = tuple(tried)
-    for line in report(launch.settings, plan, look=look, findings=findings):
-        click.echo(line)
-    return FAILED if problems(plan, findings) else 0
+    from hashring.telemetry.cli import work
+
+    found = work.namespaces(polling_namespaces)
+    return work.check(found, config_files, config_dirs, look=look, sinks=sinks)
 
 
 @agent.group()
@@ -270,19 +258,9 @@ def spool() -> None:
 @_configured
 def list_(config_files: tuple[Path, ...], config_dirs: tuple[Path, ...]) -> int:
     """Print how many samples wait for which sink, and whether it is still configured."""
-    folder, configured = _spool(config_files, config_dirs)
-    found = leftovers.routes(folder)
-    click.echo(f"spool: {folder}")
-    for url in sorted({route.url for route in found}):
-        mine = [route for route in found if route.url == url]
-        samples = sum(route.samples for route in mine)
-        held = sum(route.is_held for route in mine)
-        gone = "" if url in configured else "; not in the configuration"
-        click.echo(
-            f"{masked(url)}: {samples} samples in {len(mine)} files, {held} of them of agents "
-            f"that run{gone}"
-        )
-    return 0
+    from hashring.telemetry.cli import work
+
+    return work.list_spool(config_files, config_dirs)
 
 
 @spool.command("drop")
@@ -307,36 +285,11 @@ def drop_(
 
     The samples are lost. Those for other sinks stay.
     """
-    folder, wanted = _spool(config_files, config_dirs)
-    urls = leftovers.matching(leftovers.routes(folder), url)
-    if not urls:
-        raise BadConfig(
-            f"nothing waits for {masked(url)} in {folder}: see hashring agent spool list"
-        )
-    if wanted & set(urls) and not configured:
-        raise BadConfig(
-            f"{masked(url)} is in the configuration, so agents would deliver these samples: take "
-            "it out there first, or say --configured"
-        )
-    code = 0
-    for one in urls:
-        done = leftovers.drop(folder, one, timeout)
-        click.echo(f"{masked(one)}: {done.samples} samples dropped")
-        for path in done.asked:
-            click.echo(f"    {path}: its agent has not answered yet", err=True)
-            code = FAILED
-    return code
+    from hashring.telemetry.cli import work
 
-
-def _spool(config_files: Sequence[Path], config_dirs: Sequence[Path]) -> tuple[Path, set[str]]:
-    """Return the folder of the spools, and the sinks of the configuration."""
-    settings = options.load(config_files, config_dirs)
-    if settings.state_dir is None:
-        raise BadConfig("there is no spool: [hashring] state_dir names no folder")
-    if settings.pipeline_file is None:
-        return settings.state_dir / "spool", {settings.output}
-    sinks = load_pipeline(settings.pipeline_file).sinks
-    return settings.state_dir / "spool", {url for sink in sinks for url in sink.publishers}
+    return work.drop(
+        url, config_files, config_dirs, although_configured=configured, timeout=timeout
+    )
 
 
 @hashring.command()
@@ -369,98 +322,3 @@ def _echo_options(options: Sequence[driver.Option]) -> None:
     for option in options:
         default = "" if option.default is None else f"  [default: {option.default}]"
         click.echo(f"    ?{option.name}=  {option.help}{default}")
-
-
-def _namespaces(text: str | None) -> tuple[str, ...] | None:
-    if text is None:
-        return None
-    names = tuple(dict.fromkeys(name.strip() for name in text.split(",")))
-    for name in names:
-        if name not in ("central", "compute"):
-            raise BadConfig(f"--polling-namespaces knows central and compute, not {name!r}")
-    return names
-
-
-def _launch(
-    namespaces: tuple[str, ...] | None,
-    config_files: Sequence[Path],
-    config_dirs: Sequence[Path],
-    **overrides: Any,
-) -> Launch:
-    """Return the agent that the configuration and the command line describe."""
-    overrides = {name: value for name, value in overrides.items() if value is not None}
-    if namespaces is not None:
-        overrides["namespaces"] = namespaces
-    settings = options.load(config_files, config_dirs, **overrides)
-    # A reload is to find the same member, though its name was made up.
-    overrides["member"] = settings.member
-    return Launch(settings, is_configured=True, overrides=overrides)
-
-
-def _run_configured(
-    namespaces: tuple[str, ...] | None,
-    *,
-    config_files: tuple[Path, ...],
-    config_dirs: tuple[Path, ...],
-    workers: int,
-    log_level: str,
-    allow_overlap: bool,
-    **overrides: Any,
-) -> int:
-    configure_logging(log_level)
-    launch = _launch(
-        namespaces, config_files, config_dirs, allow_overlap=allow_overlap or None, **overrides
-    )
-    if options.is_embedded(launch.settings.backend_url):
-        log.warning(
-            "no [coordination] backend_url: the store is %s; agents of other hosts are not seen",
-            launch.settings.backend_url,
-        )
-    return _run(launch, workers, log_level)
-
-
-def _run(launch: Launch, workers: int, log_level: str) -> int:
-    if workers > 1:
-        return _supervise(launch, workers, log_level)
-    if launch.is_configured:
-        hold_reloads()
-    running = launch.agent()
-    with Signals(running.stop, reload=running.reload if launch.is_configured else None):
-        running.run()
-    return 0
-
-
-def _supervise(launch: Launch, workers: int, log_level: str) -> int:
-    settings = launch.settings
-    if settings.backend_url.partition(":")[0].lower() == "memory":
-        raise BadConfig(
-            "--workers cannot share memory://, which exists within one process: "
-            "give another --backend-url"
-        )
-    if settings.status_file is not None:
-        raise BadConfig("--status-file is of one agent: it cannot be used with --workers")
-    supervisor = Supervisor(
-        (launch.replace(member=f"{settings.member}.{number}") for number in range(1, workers + 1)),
-        log_level=log_level,
-    )
-    with Signals(
-        supervisor.stop,
-        abort=supervisor.abort,
-        reload=supervisor.reload if launch.is_configured else None,
-    ):
-        return supervisor.run()
-
-
-def _settings(resources: Path | None, **options: Any) -> Settings:
-    return agent_settings(resources=None if resources is None else _ids(resources), **options)
-
-
-def _ids(path: Path) -> tuple[str, ...]:
-    try:
-        lines = path.read_text().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadConfig(f"--resources {str(path)!r} cannot be read: {error}") from None
-    ids = tuple(line.strip() for line in lines if line.strip() and not line.startswith("#"))
-    if not ids:
-        raise BadConfig(f"--resources {str(path)!r} lists no resource")
-    return ids
