@@ -789,6 +789,8 @@ class Partition:
             if self._finished:
                 return
             self._finished = True
+            # For who holds nothing in any case nobody waits.
+            is_told = bool(self._handoff.weight) or not self._has_nothing_to_drain()
             self._handoff.left()
             self._ended.set()
             self._changed.notify_all()
@@ -798,7 +800,8 @@ class Partition:
             self._end_threads()
             # Where the store seems to be away, too: it may be back by now, and a store whose clock
             # stood still meanwhile keeps the lease for another ttl. One call, with its timeout.
-            self._driver.leave(self.group, self.member)
+            if is_told:
+                self._driver.leave(self.group, self.member)
         except HashringError as error:
             log.warning("%s: %s left without telling the store: %s", self.group, self.member, error)
         finally:
