@@ -23,9 +23,9 @@ from hashring.telemetry.agent.agent import Agent
 from hashring.telemetry.config.plan import Plugins, make_plan
 from hashring.telemetry.model.sample import Measurement, Meter, MeterType
 from hashring.telemetry.model.settings import Settings
+from hashring.telemetry.plugin import Pollster
 from hashring.telemetry.polling.catalogue import Catalogue
 from hashring.telemetry.polling.shared import Shared
-from hashring.telemetry.sources.host.pollsters import Pollster
 from hashring.telemetry.sources.web.targets import HTTPTargets
 
 LOAD = Meter("web.load", MeterType.GAUGE, "")

@@ -20,10 +20,10 @@ from hashring.errors import MemberExists, StoreUnavailable
 from hashring.telemetry.agent.agent import Agent, make_outlet
 from hashring.telemetry.cli.audit import Event, audit
 from hashring.telemetry.delivery.delivery import Delivery, Direct
+from hashring.telemetry.errors import OutputClosed, OutputFailed
 from hashring.telemetry.model.resource import on_host
 from hashring.telemetry.overlap.announcements import OverlapRefused
 from hashring.telemetry.polling.done import DoneWindows
-from hashring.telemetry.publishers import OutputClosed, OutputFailed
 from tests.telemetry.plant import (
     FEW,
     TANKS,

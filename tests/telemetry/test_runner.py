@@ -9,12 +9,10 @@ import threading
 import pytest
 
 from hashring.telemetry.delivery.delivery import Direct
-from hashring.telemetry.delivery.spool import SpoolFull
+from hashring.telemetry.errors import Gone, OutputClosed, OutputFailed, SpoolFull
 from hashring.telemetry.model.resource import on_host
 from hashring.telemetry.polling.runner import Runner
 from hashring.telemetry.polling.shared import Shared
-from hashring.telemetry.publishers import OutputClosed, OutputFailed
-from hashring.telemetry.sources.host.machine import Gone
 from tests.telemetry.plant import (
     FEW,
     HEAT,
