@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hashring.testing.faults import Step
+from hashring.testing.faults.faults import Step
 from tests.faults.plans import judged
 from tests.faults.stores import STORES
 

@@ -43,9 +43,12 @@ def test_an_agent_whose_store_is_gone_says_little_and_ends_when_it_is_told_to(
             agents.settle("a")
             before = len(agents.said("a").splitlines())
             getattr(store, goes_away)()
-            until(lambda: agents.status("a")["state"] == "fenced", "the agent is fenced")
-            (group,) = agents.status("a")["groups"].values()
-            assert group["reason"] == "the store is away"
+
+            def says_why() -> bool:
+                (group,) = agents.status("a")["groups"].values()
+                return (group["state"], group["reason"]) == ("fenced", "the store is away")
+
+            until(says_why, "the agent is fenced, and says why")
 
             # More than Docker allows: a busy machine is slow to start and end processes.
             agents.stop("a", within=60)

@@ -23,10 +23,16 @@ from typing import Protocol, Self
 from hashring.clock import boottime
 from hashring.errors import BadArgument, HashringError
 from hashring.telemetry.delivery import leftovers
-from hashring.telemetry.delivery.spool import Batch, Item, Spool, SpoolBroken, SpoolFull
+from hashring.telemetry.delivery.spool import Batch, Item, Spool
+from hashring.telemetry.errors import (
+    OutputClosed,
+    OutputFailed,
+    SinkUnusable,
+    SpoolBroken,
+    SpoolFull,
+)
 from hashring.telemetry.model.sample import Sample
-from hashring.telemetry.publishers import OutputClosed, OutputFailed, Publisher
-from hashring.telemetry.publishers.base import SinkUnusable
+from hashring.telemetry.plugin import Publisher
 from hashring.url import masked, secrets_in, without_secrets
 
 __all__ = ["Counts", "Delivery", "Direct", "Outlet"]
