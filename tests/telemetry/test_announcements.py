@@ -397,8 +397,8 @@ def test_a_store_that_is_away_is_named_once_and_not_at_each_try(
     cut, new, memory, caplog, until, monkeypatch
 ):
     tries = []
-    joins = announcements.join
-    monkeypatch.setattr(announcements, "join", lambda *a, **o: (tries.append(1), joins(*a, **o))[1])
+    joins = module.join
+    monkeypatch.setattr(module, "join", lambda *a, **o: (tries.append(1), joins(*a, **o))[1])
     cut(True)
     a = new("a", "cpu", backend_url=memory, retry_backoff=0.001, max_retry_interval=0.001)
     thread = threading.Thread(target=a.start)
