@@ -31,6 +31,7 @@ from collections.abc import Iterator
 from typing import Any, Self
 
 from hashring import clock
+from hashring.backoff import Backoff
 from hashring.driver import DriverURL
 from hashring.errors import HashringError, StoreUnavailable
 from hashring.partition.partition import Partition, join
@@ -287,16 +288,16 @@ class Directory:
         )
 
     def _join(self, group: str, part: Announcement) -> Partition | None:
-        pause = self._settings.retry_backoff
+        pauses = Backoff(self._settings.retry_backoff, self._settings.max_retry_interval)
         while not self._stopping.is_set():
             try:
                 return self._join_now(group, part)
             except StoreUnavailable as error:
                 if not self._settings.retry_backoff:
                     raise
+                pause = next(pauses)
                 log.warning("%s; trying again in %.1f s", error, pause)
                 self._stopping.wait(pause)
-                pause = min(2 * pause, self._settings.max_retry_interval)
         return None
 
     def _join_missing(self) -> None:
