@@ -31,6 +31,7 @@ from collections.abc import Iterator
 from typing import Any, Self
 
 from hashring import clock
+from hashring.backoff import Backoff
 from hashring.driver import DriverURL
 from hashring.errors import HashringError, StoreUnavailable
 from hashring.partition import outage
@@ -292,7 +293,7 @@ class Announcements:
         )
 
     def _join(self, group: str, part: Announcement) -> Partition | None:
-        pause = self._settings.retry_backoff
+        pauses = Backoff(self._settings.retry_backoff, self._settings.max_retry_interval)
         while not self._stopping.is_set():
             try:
                 partition = self._join_now(group, part)
@@ -300,8 +301,7 @@ class Announcements:
                 if not self._settings.retry_backoff:
                     raise
                 self._joining.failed(f"joining {group!r}", error)
-                self._stopping.wait(pause)
-                pause = min(2 * pause, self._settings.max_retry_interval)
+                self._stopping.wait(next(pauses))
             else:
                 self._joining.worked(f"joining {group!r}")
                 return partition

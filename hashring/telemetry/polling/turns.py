@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 from typing import Any
 
+from hashring.backoff import grown
+
 __all__ = ["Backoff"]
 
 
@@ -43,7 +45,7 @@ class Backoff:
     def failed(self, key: Hashable, turn: int) -> None:
         """Take note of a failure."""
         times = self._failed.get(key, (0, 0))[0] + 1
-        self._failed[key] = (times, turn + 1 + min(2 ** min(times - 1, 8) - 1, self._MOST))
+        self._failed[key] = (times, turn + 1 + int(grown(1, self._MOST + 1, times)) - 1)
 
     def worked(self, key: Hashable) -> None:
         """Take note of a success."""
