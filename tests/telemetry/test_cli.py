@@ -255,7 +255,7 @@ def test_what_the_front_says_of_a_command_is_what_that_says_of_itself():
     for name, listed in front.COMMANDS.items():
         command = front.hashring.get_command(context, name)
         assert command.name == name
-        assert command.get_short_help_str(limit=1000) == listed.help.rstrip(".")
+        assert command.get_short_help_str(limit=1000).rstrip(".") == listed.help.rstrip(".")
 
 
 def test_a_command_that_there_is_not_is_a_usage_error():
