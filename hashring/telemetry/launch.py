@@ -11,7 +11,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from hashring.telemetry import options
+from hashring.telemetry import allocator, options
 from hashring.telemetry.agent import Agent
 from hashring.telemetry.plan import Plan, make_plan
 from hashring.telemetry.rehearsal import check_sinks
@@ -38,12 +38,13 @@ class Launch:
     overrides: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def agent(self) -> Agent:
-        """Return the agent.
+        """Return the agent, which is to have this process for itself.
 
         Raises:
             HashringError: the settings, a definition, a plug-in, a sink or the outlet cannot be
                 used.
         """
+        allocator.share_heaps()
         plan = make_plan(self.settings)
         if not self.is_configured:
             return Agent(self.settings, plan=plan)
