@@ -11,6 +11,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
+from hashring.telemetry.agent import allocator
 from hashring.telemetry.agent.agent import Agent
 from hashring.telemetry.config import options
 from hashring.telemetry.config.plan import Plan, make_plan
@@ -38,12 +39,13 @@ class Launch:
     overrides: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def agent(self) -> Agent:
-        """Return the agent.
+        """Return the agent, which is to have this process for itself.
 
         Raises:
             HashringError: the settings, a definition, a plug-in, a sink or the outlet cannot be
                 used.
         """
+        allocator.share_heaps()
         plan = make_plan(self.settings)
         if not self.is_configured:
             return Agent(self.settings, plan=plan)
