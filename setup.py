@@ -6,6 +6,7 @@
 """
 
 import os
+from pathlib import Path
 
 from setuptools import Extension, find_packages, setup
 
@@ -15,6 +16,10 @@ if not os.environ.get("HASHRING_NO_EXTENSION"):
         Extension(
             "hashring.ring._engine",
             ["hashring/ring/_engine.pyx"],
+            depends=[
+                "hashring/ring/_engine.pxd",
+                *sorted(map(str, Path("hashring/ring").glob("*.pxi"))),
+            ],
             # Debian builds extensions with -O2, which leaves the batch loops without vectors.
             extra_compile_args=[] if os.name == "nt" else ["-O3"],
             optional=True,
