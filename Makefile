@@ -15,7 +15,7 @@ STUBS := $(wildcard hashring/*.pyi hashring/*/*.pyi)
 CYTHON := $(wildcard hashring/*.pyx hashring/*/*.pyx)
 GENERATED := $(CYTHON:.pyx=.c)
 SOURCES := pyproject.toml setup.py $(CYTHON) $(filter-out $(GENERATED), \
-	$(wildcard hashring/*.pxd hashring/*.[ch] hashring/*/*.pxd hashring/*/*.[ch]))
+	$(wildcard hashring/*.px[di] hashring/*.[ch] hashring/*/*.px[di] hashring/*/*.[ch]))
 INSTALLED := $(VENV)/.installed
 TOOLS := $(VENV)/.tools
 
@@ -94,6 +94,7 @@ faults: $(TOOLS) servers
 check: $(TOOLS)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-logo
 	$(BIN)/mypy
 	$(BIN)/python -m mypy.stubtest --concise --ignore-positional-only --ignore-disjoint-bases \
 		--ignore-unused-allowlist --allowlist tests/stubtest.allowlist $(subst /,.,$(STUBS:.pyi=))

@@ -7,6 +7,7 @@ makes a build fail that would lack one, so that no slow wheel is published by mi
 """
 
 import os
+from pathlib import Path
 
 from setuptools import Extension, find_packages, setup
 
@@ -21,6 +22,10 @@ if not excluded:
         Extension(
             "hashring.ring._engine",
             ["hashring/ring/_engine.pyx"],
+            depends=[
+                "hashring/ring/_engine.pxd",
+                *sorted(map(str, Path("hashring/ring").glob("*.pxi"))),
+            ],
             # Debian builds extensions with -O2, which leaves the batch loops without vectors.
             extra_compile_args=[] if os.name == "nt" else ["-O3"],
             optional=not required,

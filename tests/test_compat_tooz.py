@@ -24,6 +24,7 @@ from hypothesis.stateful import (
 )
 from tooz import coordination
 
+from hashring.compat import _tooz_circle
 from hashring.compat import tooz as compat
 from hashring.errors import BadKey, BadRing, EmptyRing, HashringError, UnknownMember
 
@@ -31,9 +32,9 @@ from hashring.errors import BadKey, BadRing, EmptyRing, HashringError, UnknownMe
 @pytest.fixture(params=["compiled", "plain"], autouse=True)
 def engine(request, monkeypatch):
     """Every test runs over the extension and over the plain twin."""
-    assert compat._native is not None, "the extension is not built: make setup"
+    assert _tooz_circle._native is not None, "the extension is not built: make setup"
     if request.param == "plain":
-        monkeypatch.setattr(compat, "_native", None)
+        monkeypatch.setattr(_tooz_circle, "_native", None)
     return request.param
 
 

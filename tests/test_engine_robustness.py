@@ -27,6 +27,7 @@ def resident():
 
 
 def test_a_million_calls_leak_nothing(compiled):
+    # Long because it makes every call there is, in one list.
     ring = compiled.HashRing(["a", "b", "c"], slots=256, vnodes=4)
     some, other = ring.slots("a"), ring.slots("b")
     texts = ["x", "é" * 300, "日本語", b"raw", "z" * 600]

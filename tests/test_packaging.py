@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 TREE = Path(__file__).resolve().parent.parent
-COMPILED_FROM = {".pyx", ".c", ".h"}
+COMPILED_FROM = {".pyx", ".pxi", ".c", ".h"}
 
 # What a first user tries: a ring, then two members in one process and on one file.
 FIRST_HOUR = """

@@ -12,28 +12,18 @@ import hashlib
 import itertools
 import operator
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import Any, Protocol
 
-from hashring.compat import _toozring_reference as _reference
+from hashring.compat._tooz_circle import Circle, Node, asked, frozen
 from hashring.compat._toozring_reference import key_bytes
 from hashring.errors import BadKey, BadRing, EmptyRing, UnknownMember
 
-try:
-    from hashring.compat import _toozring as _native
-except ImportError:  # no C compiler where this was installed
-    _native = None  # type: ignore[assignment]
-
 __all__ = ["HashRing", "Partitioner", "UnknownNode"]
-
-Node: TypeAlias = Any
-"""A node's id: ``str`` or ``bytes``; tooz's coordinators use bytes."""
 
 MOST_POINTS = 1 << 24
 """The most points a node may have: far beyond any use, and where a weight is surely a mistake."""
-
-_FLAGS_KEPT = 16  # questions (node, ignored, replicas) whose answer by position is kept
 
 
 class UnknownNode(UnknownMember):
@@ -46,98 +36,6 @@ class UnknownNode(UnknownMember):
     def __init__(self, node: Node) -> None:
         super().__init__(f"Unknown node `{node}'")
         self.node = node
-
-
-class _PointIndex(Protocol):
-    def position(self, data: bytes | bytearray | memoryview) -> int: ...
-    def mask(
-        self, keys: Iterable[Any], flags: bytes, form: Callable[[Any], bytes] = key_bytes
-    ) -> bytearray: ...
-    def owned(
-        self, keys: Iterable[Any], flags: bytes, form: Callable[[Any], bytes] = key_bytes
-    ) -> list[Any]: ...
-    def deal(self, keys: Iterable[Any], piles: Sequence[list[Any]]) -> None: ...
-
-
-class _Question(NamedTuple):
-    node: Node
-    ignored: frozenset[Node]
-    replicas: int
-
-
-class _Circle:
-    """A ring at one moment, never changed: its points in order and whose they are."""
-
-    def __init__(
-        self, owner_of: Mapping[bytes, Node], nodes: Iterable[Node], hash_function: str
-    ) -> None:
-        points = sorted(owner_of)
-        self.owners: list[Node] = [owner_of[point] for point in points]
-        self.nodes = frozenset(nodes)
-        self.index: _PointIndex
-        if _native is not None and hash_function == "md5":
-            self.index = _native.PointIndex(points)
-        else:
-            self.index = _reference.PointIndex(points, hash_function)
-        self._places: dict[Node, list[int]] | None = None
-        self._flags: dict[_Question, bytes] = {}
-
-    def places(self, node: Node) -> list[int]:
-        """Return the positions of one node's points, ascending."""
-        if self._places is None:
-            places: dict[Node, list[int]] = {}
-            for position, owner in enumerate(self.owners):
-                places.setdefault(owner, []).append(position)
-            self._places = places
-        return self._places.get(node, [])
-
-    def walk(self, position: int, ignored: frozenset[Node], replicas: int) -> set[Node]:
-        """Return the first distinct nodes from a position on, once around at most."""
-        replicas = min(replicas, len(self.nodes - ignored))
-        if replicas < 1:
-            return set()
-        if not self.owners:
-            raise EmptyRing(
-                "the ring has nodes but no points: every weight, or `partitions`, is zero"
-            )
-        found: set[Node] = set()
-        for owner in itertools.chain(self.owners[position:], self.owners[:position]):
-            if owner not in ignored:
-                found.add(owner)
-                if len(found) == replicas:
-                    break
-        return found
-
-    def flags(self, question: _Question) -> bytes:
-        """Return one byte a position: 1 where :meth:`walk` from there would find the node."""
-        known = self._flags.get(question)
-        if known is None:
-            known = self._flags_of(*question)
-            if len(self._flags) >= _FLAGS_KEPT:
-                self._flags.clear()
-            self._flags[question] = known
-        return known
-
-    def _flags_of(self, node: Node, ignored: frozenset[Node], replicas: int) -> bytes:
-        flags = bytearray(len(self.owners))
-        replicas = min(replicas, len(self.nodes - ignored))
-        if node in ignored or replicas < 1:
-            return bytes(flags)
-        for place in self.places(node):
-            # Walk back from each point of the node for as long as fewer than `replicas` others
-            # would be found first. Before a further point of the node, that one's walk takes over.
-            others: set[Node] = set()
-            for position in itertools.chain(range(place, -1, -1), range(len(flags) - 1, place, -1)):
-                owner = self.owners[position]
-                if owner == node:
-                    if position != place:
-                        break
-                elif owner not in ignored:
-                    others.add(owner)
-                    if len(others) == replicas:
-                        break
-                flags[position] = 1
-        return bytes(flags)
 
 
 class HashRing:
@@ -178,7 +76,7 @@ class HashRing:
         self._hasher(b"")
         self._nodes: dict[Node, int] = {}
         self._owner_of: dict[bytes, Node] = {}
-        self._circle: _Circle | None = None
+        self._circle: Circle | None = None
         self._changing = threading.Lock()
         # A set, as in tooz: where two nodes claim one point, its order decides.
         self.add_nodes(set(nodes))
@@ -253,7 +151,7 @@ class HashRing:
             ) from None
         if replicas == 1 and not ignore_nodes and circle.owners and circle.nodes:
             return {circle.owners[position]}
-        return circle.walk(position, _frozen(ignore_nodes), replicas)
+        return circle.walk(position, frozen(ignore_nodes), replicas)
 
     def owned(
         self,
@@ -275,7 +173,7 @@ class HashRing:
             BadKey: a key is of another type, or has no UTF-8 form.
         """
         circle = self._knowing(node)
-        return circle.index.owned(keys, circle.flags(_asked(node, ignore_nodes, replicas)))
+        return circle.index.owned(keys, circle.flags(asked(node, ignore_nodes, replicas)))
 
     def mask(
         self,
@@ -292,7 +190,7 @@ class HashRing:
         bytearray(b'\x01\x00\x00')
         """
         circle = self._knowing(node)
-        return circle.index.mask(keys, circle.flags(_asked(node, ignore_nodes, replicas)))
+        return circle.index.mask(keys, circle.flags(asked(node, ignore_nodes, replicas)))
 
     def assign(self, keys: Iterable[Any]) -> dict[Node, list[Any]]:
         """Return every node with the keys that it owns, in order.
@@ -371,30 +269,22 @@ class HashRing:
             points.append(hasher.digest())
         return points
 
-    def _now(self) -> _Circle:
+    def _now(self) -> Circle:
         """Return the ring as it is, drawn anew after a change by whoever asks first."""
         circle = self._circle
         if circle is None:
             with self._changing:
                 circle = self._circle
                 if circle is None:
-                    circle = _Circle(self._owner_of, self._nodes, self._hash_function)
+                    circle = Circle(self._owner_of, self._nodes, self._hash_function)
                     self._circle = circle
         return circle
 
-    def _knowing(self, node: Node) -> _Circle:
+    def _knowing(self, node: Node) -> Circle:
         circle = self._now()
         if node not in circle.nodes and not circle.places(node):
             raise UnknownNode(node)
         return circle
-
-
-def _frozen(nodes: Iterable[Node] | None) -> frozenset[Node]:
-    return frozenset(nodes) if nodes else frozenset()
-
-
-def _asked(node: Node, ignored: Iterable[Node] | None, replicas: int) -> _Question:
-    return _Question(node, _frozen(ignored), replicas)
 
 
 class _Result(Protocol):
@@ -515,7 +405,7 @@ class Partitioner:
         Fastest where all objects are ``str``.
         """
         circle = self.ring._now()
-        flags = circle.flags(_asked(member_id, ignore_members, replicas))
+        flags = circle.flags(asked(member_id, ignore_members, replicas))
         if self._hashes_str_as_itself():
             return circle.index.owned(objects, flags, self._hash_object)
         objects = list(objects)
@@ -540,7 +430,7 @@ class Partitioner:
     ) -> bytearray:
         """Return one byte an object: 1 where :meth:`belongs_to_member` is true, else 0."""
         circle = self.ring._now()
-        flags = circle.flags(_asked(member_id, ignore_members, replicas))
+        flags = circle.flags(asked(member_id, ignore_members, replicas))
         if self._hashes_str_as_itself():
             return circle.index.mask(objects, flags, self._hash_object)
         return circle.index.mask([self._hash_object(obj) for obj in objects], flags)

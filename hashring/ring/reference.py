@@ -1,178 +1,24 @@
 """The engine in plain Python on mmh3: the fallback without a C compiler, and the oracle.
 
 Every name, signature and error here is that of ``hashring.ring._engine``, which is fast where this
-is short. This room knows what a key, a slot and a member's number are, and no weights or groups.
+is short. This module knows what a key, a slot and a member's number are, and no weights or groups.
+Hashes and ``Keys`` are in ``reference_keys.py``.
 """
 
 from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from types import GenericAlias
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
-import mmh3
-
-from hashring.errors import BadKey, BadRing, EmptyRing, UnknownMember
+from hashring.errors import BadRing, EmptyRing, UnknownMember
+from hashring.ring.reference_keys import KeyOf, Keys, hash_all, hash_key, hashed_pairs
 
 __all__ = ["Keys", "SlotSet", "Table", "hash_all", "hash_key"]
 
 MAX_SLOTS: Final = 1 << 24
 _WORD: Final = (1 << 64) - 1
-_KeyOf = Callable[[Any], str | bytes]
-
-
-def _hashed(key: object, seed: int, index: int) -> int:
-    where = "the key" if index < 0 else f"key {index}"
-    if isinstance(key, str):
-        try:
-            data = str.encode(key)
-        except UnicodeEncodeError:
-            raise BadKey(
-                f"{where} has a lone surrogate and no UTF-8 form: {ascii(key)[:80]}"
-            ) from None
-    elif isinstance(key, bytes):
-        data = key
-    else:
-        raise BadKey(f"{where} is of type {type(key).__name__!r}: keys are str or bytes")
-    return mmh3.hash64(data, seed, signed=False)[0]
-
-
-def hash_key(key: str | bytes, seed: int = 0) -> int:
-    """Return a key's 64-bit hash: the low half of MurmurHash3 x64 128 of its UTF-8 bytes."""
-    return _hashed(key, seed, -1)
-
-
-def _listed(keys: Any) -> Any:
-    # Arrow's own scalars are no str: pyarrow and Polars can make a list of them.
-    for convert in ("to_pylist", "to_list"):
-        if hasattr(keys, convert):
-            return getattr(keys, convert)()
-    return keys
-
-
-def _pairs(keys: Iterable[Any], key: _KeyOf | None) -> Iterator[tuple[Any, int]]:
-    # Each item with the top 32 bits of its key's hash.
-    if isinstance(keys, Keys):
-        if key is not None:
-            raise BadKey("these Keys are hashed already: give key= when you make them")
-        return iter(list(zip(keys._items, keys._hashes, strict=True)))
-    if isinstance(keys, (str, bytes)):
-        raise BadKey(
-            f"keys must be a collection of keys, not one {type(keys).__name__}: use a list"
-        )
-    if key is None and (hasattr(keys, "__arrow_c_array__") or hasattr(keys, "__arrow_c_stream__")):
-        keys = _listed(keys)
-    try:
-        items = iter(keys)
-    except TypeError as error:
-        raise BadKey(f"keys must be a collection of keys, not {type(keys).__name__!r}") from error
-    return (
-        (item, _hashed(item if key is None else key(item), 0, index) >> 32)
-        for index, item in enumerate(items)
-    )
-
-
-def hash_all(keys: Iterable[Any], *, key: _KeyOf | None = None) -> int:
-    """Return the exclusive or of all keys' top 32 hash bits: the floor under a batch check."""
-    result = 0
-    for _, top in _pairs(keys, key):
-        result ^= top
-    return result
-
-
-def _canonical(key: Any) -> bytes:
-    return key.encode() if isinstance(key, str) else bytes(key)
-
-
-class Keys:
-    """Keys that are hashed once: pass it wherever ``keys`` stands. Keeps order and repeats.
-
-    Independent of any ring. Costs 4 bytes a key beside the reference to the key. It can be
-    changed (:meth:`add`, :meth:`remove`); a batch that runs meanwhile in another thread sees the
-    keys of before. Each change copies two arrays: add many keys in one call rather than one each.
-
-    Args:
-        keys: any iterable of keys, or of objects if ``key`` is given.
-        key: a callable that gives an object's key.
-
-    Raises:
-        BadKey: one is neither ``str`` nor ``bytes``, or has a lone surrogate.
-
-    Example:
-        >>> from hashring.ring import HashRing, Keys
-        >>> keys = Keys(["disk-1", "disk-2"])
-        >>> keys.add(["disk-3"])
-        >>> keys.remove(["disk-1"])
-        1
-        >>> HashRing(["a"]).owned("a", keys)
-        ['disk-2', 'disk-3']
-    """
-
-    __slots__ = ("_hashes", "_items", "_key")
-    __class_getitem__: Any = classmethod(GenericAlias)
-    _key: _KeyOf | None
-
-    def __init__(self, keys: Iterable[Any] = (), *, key: _KeyOf | None = None) -> None:
-        pairs = list(_pairs(keys, key))
-        if key is None and isinstance(keys, Keys):
-            key = keys._key
-        self._items = tuple(item for item, _ in pairs)
-        self._hashes = array("I", (top for _, top in pairs))
-        self._key = key
-
-    def __len__(self) -> int:
-        return len(self._items)
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self._items)
-
-    def __getitem__(self, index: Any) -> Any:
-        return self._items[index]
-
-    def __repr__(self) -> str:
-        return f"<Keys: {len(self._items)}>"
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _restore_keys, (self._items, self._key)
-
-    def add(self, keys: Iterable[Any]) -> None:
-        """Append keys (or objects, if these Keys have a ``key=``), in order.
-
-        Raises:
-            BadKey: as the constructor; then nothing has been added.
-        """
-        new = Keys(keys, key=None if isinstance(keys, Keys) else self._key)
-        self._items, self._hashes = self._items + new._items, self._hashes + new._hashes
-
-    def remove(self, keys: Iterable[Any]) -> int:
-        """Remove every occurrence of these keys (or of objects with the same key).
-
-        Returns:
-            The number removed. Keys that are not there are ignored.
-
-        Raises:
-            BadKey: as the constructor; then nothing has been removed.
-        """
-        gone = Keys(keys, key=None if isinstance(keys, Keys) else self._key)
-        canonical = {_canonical(k if gone._key is None else gone._key(k)) for k in gone._items}
-        while True:
-            items = self._items
-            pairs = [
-                (item, top)
-                for item, top in zip(items, self._hashes, strict=True)
-                if _canonical(item if self._key is None else self._key(item)) not in canonical
-            ]
-            left = tuple(item for item, _ in pairs)
-            hashes = array("I", (top for _, top in pairs))
-            if self._items is items:  # else a key function or another thread came in between
-                self._items, self._hashes = left, hashes
-                return len(items) - len(left)
-
-
-def _restore_keys(items: tuple[Any, ...], key: _KeyOf | None) -> Keys:
-    return Keys(items, key=key)
 
 
 def _bits_of(slots: object) -> int:
@@ -198,6 +44,8 @@ class SlotSet:
         >>> list(held), 2 in held, held <= SlotSet.full(64)
         ([2, 3], True, True)
     """
+
+    # Long because it has the operators of a set: they alone are ten methods.
 
     __slots__ = ("_bitmap", "_bits", "_number", "_slots")
 
@@ -354,7 +202,7 @@ class SlotSet:
         """
         return (hash_key(key) >> (64 - self._bits)) in self
 
-    def owned(self, keys: Iterable[Any], *, key: _KeyOf | None = None) -> list[Any]:
+    def owned(self, keys: Iterable[Any], *, key: KeyOf | None = None) -> list[Any]:
         """Return those of ``keys`` whose slot is in the set, in order, as a list.
 
         Args:
@@ -367,18 +215,19 @@ class SlotSet:
         bitmap, shift = self.tobytes(), 32 - self._bits
         return [
             item
-            for item, top in _pairs(keys, key)
+            for item, top in hashed_pairs(keys, key)
             if bitmap[top >> shift >> 3] >> (top >> shift & 7) & 1
         ]
 
-    def mask(self, keys: Iterable[Any], *, key: _KeyOf | None = None) -> bytearray:
+    def mask(self, keys: Iterable[Any], *, key: KeyOf | None = None) -> bytearray:
         """Return a bytearray with 1 for each key whose slot is in the set, and 0 for the others.
 
         Arguments and errors are those of :meth:`owned`.
         """
         bitmap, shift = self.tobytes(), 32 - self._bits
         return bytearray(
-            bitmap[top >> shift >> 3] >> (top >> shift & 7) & 1 for _, top in _pairs(keys, key)
+            bitmap[top >> shift >> 3] >> (top >> shift & 7) & 1
+            for _, top in hashed_pairs(keys, key)
         )
 
 
@@ -512,7 +361,7 @@ class Table:
             (slot for slot, owner in enumerate(self._table) if owner == member), self.universe
         )
 
-    def shares(self, keys: Iterable[Any], *, key: _KeyOf | None = None) -> list[list[Any]]:
+    def shares(self, keys: Iterable[Any], *, key: KeyOf | None = None) -> list[list[Any]]:
         """Return the keys of each member as lists in the order of :attr:`ids`.
 
         Raises:
@@ -521,7 +370,7 @@ class Table:
         """
         result: list[list[Any]] = [[] for _ in self.ids]
         shift = 32 - self._bits
-        for item, top in _pairs(keys, key):
+        for item, top in hashed_pairs(keys, key):
             if not self.ids:
                 raise EmptyRing("the ring has no member of weight above 0: nobody owns a key")
             result[self._table[top >> shift]].append(item)

@@ -5,7 +5,7 @@ consistent hashing with virtual nodes and bounded loads (Mirrokni, Thorup, Zadim
 Everybody with the same members and the same :attr:`HashRing.spec` computes the same table, for
 ever and on every platform: see ``docs/engine.md``. All arithmetic here is on exact integers.
 
-This room knows no store, no lease and no clock. The work is done by ``hashring.ring._engine`` (C)
+This module knows no store, no lease and no clock. The work is done by ``hashring.ring._engine`` (C)
 or, where that is not built or ``HASHRING_PURE_PYTHON`` is set, by ``hashring.ring.reference``.
 """
 
