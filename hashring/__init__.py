@@ -34,8 +34,10 @@ from hashring.errors import (
     UnknownDriver,
     UnknownMember,
 )
-from hashring.partition.cycle import Cycle
+from hashring.partition.cycle import Cycle, Cycles, OwnedKeys, Token
 from hashring.partition.partition import Partition, join
+from hashring.partition.stats import Stats
+from hashring.protocol.view import Member
 from hashring.ring.ring import HashRing, Keys, SlotSet
 
 if TYPE_CHECKING:
@@ -50,18 +52,23 @@ __all__ = [
     "BadURL",
     "BrokenDriver",
     "Cycle",
+    "Cycles",
     "EmptyRing",
     "GroupMismatch",
     "HashRing",
     "HashringError",
     "Keys",
     "LeaseLost",
+    "Member",
     "MemberExists",
     "MissingDependency",
+    "OwnedKeys",
     "Partition",
     "SlotSet",
+    "Stats",
     "StoreUnavailable",
     "StoreUnusable",
+    "Token",
     "UnknownDriver",
     "UnknownMember",
     "drivers",

@@ -9,6 +9,7 @@ import hashring
 from hashring import errors
 
 CONTRACT = {"Cycle", "HashRing", "Keys", "Partition", "SlotSet", "drivers", "join", "testing"}
+CONTRACT |= {"Cycles", "Member", "OwnedKeys", "Stats", "Token"}  # what a partition hands out
 
 
 def test_the_front_page_shows_the_public_names_and_no_others():

@@ -16,8 +16,9 @@ from typing import Any, NamedTuple, Self, TypeVar, overload
 import mmh3
 
 from hashring import clock
-from hashring.errors import BadArgument
+from hashring.errors import BadArgument, BadKey
 from hashring.partition.fanout import FencedMap
+from hashring.partition.keys import explained
 from hashring.partition.loops import Loop, Loops, Work
 from hashring.partition.membership import Membership
 
@@ -116,9 +117,25 @@ class Cycle:
         """Whether the slots are still held: false for good from the fence on, or from the end."""
         return self._pin.valid
 
-    def owns(self, key: str | bytes) -> bool:
-        """Whether ``key`` is this member's in this cycle, now."""
-        return self.slots.owns(key) and self.valid
+    @overload
+    def owns(self, item: str | bytes, /) -> bool: ...
+    @overload
+    def owns(self, item: K, /, *, key: Callable[[K], str | bytes]) -> bool: ...
+    def owns(self, item: K, /, *, key: Callable[[K], str | bytes] | None = None) -> bool:
+        """Whether a key is this member's in this cycle, now.
+
+        Args:
+            item: the key; or any object, with ``key``.
+            key: what gives an object's key.
+
+        Raises:
+            BadKey: the key is neither ``str`` nor ``bytes``.
+        """
+        try:
+            owned = self.slots.owns(item if key is None else key(item))  # type: ignore[arg-type]
+        except BadKey as error:
+            raise explained(error) from None
+        return owned and self.valid
 
     def owned(
         self,
@@ -143,10 +160,10 @@ class Cycle:
         """
         if isinstance(spread, bool) or not 0 <= spread <= 1:
             raise BadArgument(f"spread must lie between 0 and 1, not {spread!r}")
-        if key is None:
-            found: list[Any] = self.slots.owned(keys)
-        else:
-            found = self.slots.owned(keys, key=key)
+        try:
+            found: list[Any] = self.slots.owned(keys, key=key)
+        except BadKey as error:
+            raise explained(error) from None
         if not self.valid:
             found = []
         if not spread:

@@ -172,6 +172,10 @@ class Loops:
 
     Args:
         member: whose they are.
+
+    Attributes:
+        on_time: how many windows were begun.
+        late: how many pieces of windows were begun that had been handed over late.
     """
 
     def __init__(self, member: Membership) -> None:
@@ -182,6 +186,9 @@ class Loops:
         self._loops: weakref.WeakSet[Loop] = weakref.WeakSet()
         self._running: dict[int, weakref.ref[Pin]] = {}
         self._numbers = itertools.count(1)
+        self._missed_before = 0  # by streams that are forgotten
+        self.on_time = 0
+        self.late = 0
 
     # ---- streams ---------------------------------------------------------------------------
 
@@ -234,6 +241,7 @@ class Loops:
         for label, stream in list(self._streams.items()):
             over = stream.next_start() + max(stream.interval, ttl) < wall
             if label.copy and stream.closed and over:
+                self._missed_before += stream.missed
                 del self._streams[label]
 
     def share_gains(self) -> None:
@@ -247,6 +255,12 @@ class Loops:
     def label_time(self) -> float:
         """Return the time for labels: the wall clock, but not before a window that was started."""
         return label_time(list(self._streams.values()), clock.wall())
+
+    @property
+    def missed(self) -> int:
+        """How many windows this member skipped because it was late itself."""
+        missed = sum(stream.missed for stream in list(self._streams.values()))
+        return self._missed_before + missed
 
     @property
     def has_worked(self) -> bool:
@@ -349,6 +363,10 @@ class Loops:
         )
         loop.stream.started(due)
         loop.pin = work.pin
+        if due.late:
+            self.late += 1
+        else:
+            self.on_time += 1
         return work
 
     def begin_plain(self) -> Work:

@@ -15,6 +15,7 @@ from hashring.driver import Driver
 from hashring.errors import HashringError, LeaseLost
 from hashring.partition.notes import Notes
 from hashring.partition.reports import ClockWatch
+from hashring.partition.stats import Tally
 from hashring.protocol.handoff import Handoff
 from hashring.ring.ring import SlotSet
 
@@ -41,6 +42,7 @@ class Membership:
         failure: why this member can never take part; raised wherever the user asks.
         joined_at: when the first join returned, in seconds on the boottime clock.
         clock_watch: names a step of the wall clock in the log.
+        tally: counts hand-overs and the time past the fence.
     """
 
     def __init__(self, driver: Driver, group: str, handoff: Handoff) -> None:
@@ -58,6 +60,7 @@ class Membership:
         self.failure: HashringError | None = None
         self.joined_at = math.inf
         self.clock_watch = ClockWatch(group, handoff.member, handoff.ttl)
+        self.tally = Tally()
         self._pid = os.getpid()
 
     @property
@@ -93,6 +96,16 @@ class Membership:
         # The deadline first: a deadline read after the lease could be the next lease's.
         deadline = self.handoff.deadline
         return clock.boottime() < deadline and self.handoff.lease == lease and not self.is_child
+
+    def count(self) -> None:
+        """Count what the hand-off has gone through since the last call."""
+        with self.lock:
+            view = self.handoff.applied
+            self.tally.look(
+                now=clock.boottime(),
+                fence=self.handoff.deadline,
+                view=None if view is None else view.id,
+            )
 
     def is_locked_here(self) -> bool:
         """Whether the calling thread holds the lock."""

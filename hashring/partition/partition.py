@@ -7,28 +7,36 @@ user has dropped it, and its finaliser leaves a note for the threads.
 
 from __future__ import annotations
 
+import itertools
+import logging
 import math
 import threading
+import time
 import types
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
-from typing import Any, Self, TypeVar
+from typing import Any, NoReturn, Self, TypeVar, overload
 
 from hashring import clock
 from hashring.driver import Driver, DriverURL
-from hashring.errors import BadArgument
+from hashring.errors import BadArgument, BadKey, MemberExists, StoreUnavailable
 from hashring.partition import arguments, ending
 from hashring.partition.cycle import CycleBlock, Cycles
+from hashring.partition.facts import Facts
+from hashring.partition.keys import explained
+from hashring.partition.literals import HandoffMode, OnCrash
 from hashring.partition.loops import Loops
 from hashring.partition.membership import Membership
 from hashring.partition.reports import Reports
+from hashring.partition.waiting import jittered, retry_pause
 from hashring.partition.worker import Worker
 from hashring.protocol.handoff import Handoff
-from hashring.protocol.view import Member
 from hashring.ring.ring import HashRing, SlotSet
 
 __all__ = ["Partition", "join"]
+
+log = logging.getLogger("hashring")
 
 K = TypeVar("K")
 
@@ -42,11 +50,12 @@ def join(
     member: str | None = None,
     weight: float = 1.0,
     ttl: float | None = None,
-    handoff: str = "exclusive",
+    handoff: HandoffMode = "exclusive",
     *,
     meta: Mapping[str, Any] | None = None,
     ring: HashRing | str | None = None,
     heartbeat: float | None = None,
+    wait: float = 0.0,
 ) -> Partition:
     """Join a group and return this member's partition of its key space.
 
@@ -71,6 +80,9 @@ def join(
         ring: the parameters of the group's ring (all members need the same), if not the default.
         heartbeat: the longest time between two heartbeats in seconds. It never exceeds a third of
             ``ttl``, which is the default: a lost one leaves time for another before the fence.
+        wait: for so many seconds, try again while the store is away, or another process holds
+            this member's lease: one that was killed holds it for up to ``ttl`` more. Then what
+            stands in the way is raised.
 
     Raises:
         BadURL, UnknownDriver, MissingDependency: the URL has no driver.
@@ -84,25 +96,44 @@ def join(
     weight = arguments.checked_number("weight", weight)
     if heartbeat is not None:
         heartbeat = arguments.checked_number("heartbeat", heartbeat, least=0.001)
-    partition = Partition(
-        driver,
-        group,
-        Handoff(
-            member if member is not None else arguments.default_member(),
+    wait = arguments.checked_number("wait", wait)
+    member = member if member is not None else arguments.default_member()
+    spec = arguments.ring_spec(ring)
+
+    def attempt() -> Partition:
+        rules = Handoff(
+            member,
             incarnations=arguments.incarnations(),
-            spec=arguments.ring_spec(ring),
+            spec=spec,
             ttl=driver.ttl,
             weight=weight,
             mode=handoff,
             meta=MappingProxyType(dict(meta or {})),
-        ),
-        heartbeat=heartbeat,
-    )
-    partition._worker.begin()
-    return partition
+        )
+        partition = Partition(driver, group, rules, heartbeat=heartbeat)
+        partition._worker.begin()
+        return partition
+
+    return _tried(attempt, wait=wait, ttl=driver.ttl, name=f"{group}: {member}")
 
 
-class Partition:
+def _tried(attempt: Callable[[], Partition], *, wait: float, ttl: float, name: str) -> Partition:
+    """Join; try again for so many seconds what time alone may mend."""
+    deadline = clock.boottime() + wait
+    for failures in itertools.count(1):
+        try:
+            return attempt()
+        except (StoreUnavailable, MemberExists) as error:
+            left = deadline - clock.boottime()
+            if left <= 0:
+                raise
+            if failures == 1:
+                log.warning("%s: waits up to %.1f s to join: %s", name, wait, error)
+        time.sleep(min(left, jittered(retry_pause(failures, ttl))))
+    raise AssertionError("unreachable")
+
+
+class Partition(Facts):
     """This member's part of a group's key space. Made by :func:`join`.
 
     The loop::
@@ -125,6 +156,7 @@ class Partition:
         self.group = group
         self.member = handoff.member
         self.ttl = handoff.ttl
+        self._seen = threading.local()  # what each thread saw last: see `wait_changed`
         self._membership = Membership(driver, group, handoff)
         self._loops = Loops(self._membership)
         self._reports = Reports(group, self.member, str(driver.url), self.ttl)
@@ -145,100 +177,57 @@ class Partition:
         """The slots that may be acted on now; empty past the fence."""
         return self._membership.held
 
-    def owns(self, key: str | bytes) -> bool:
-        """Whether this member holds ``key`` now.
+    @overload
+    def owns(self, item: str | bytes, /) -> bool: ...
+    @overload
+    def owns(self, item: K, /, *, key: Callable[[K], str | bytes]) -> bool: ...
+    def owns(self, item: K, /, *, key: Callable[[K], str | bytes] | None = None) -> bool:
+        """Whether this member holds a key now.
 
         An answer is about this instant. Where acting takes time, use :meth:`cycle`: it pins what
         it says until the block ends.
+
+        Args:
+            item: the key; or any object, with ``key``.
+            key: what gives an object's key.
+
+        Raises:
+            BadKey: the key is neither ``str`` nor ``bytes``.
         """
         self._membership.check()
-        return self.held.owns(key)
+        try:
+            return self.held.owns(item if key is None else key(item))  # type: ignore[arg-type]
+        except BadKey as error:
+            raise explained(error) from None
 
-    def owned(self, keys: Iterable[K]) -> list[K]:
-        """Return those of ``keys`` that this member holds now, in order. See :meth:`owns`."""
-        self._membership.check()
-        return self.held.owned(keys)
+    def owned(self, keys: Iterable[K], *, key: Callable[[K], str | bytes] | None = None) -> list[K]:
+        """Return those of ``keys`` that this member holds now, in order. See :meth:`owns`.
 
-    def mask(self, keys: Iterable[Any]) -> bytearray:
-        """Return 1 for each of ``keys`` that this member holds now, 0 for the others."""
-        self._membership.check()
-        return self.held.mask(keys)
+        Args:
+            keys: ``str`` or ``bytes``, any iterable, or :class:`Keys`.
+            key: for other objects: what gives an object's key.
 
-    @property
-    def members(self) -> Mapping[str, float]:
-        """The weights of the members that own something, by id, at the latest reading."""
-        view = self._membership.handoff.view
-        return MappingProxyType(view.weights if view is not None else {})
-
-    @property
-    def records(self) -> Mapping[str, Member]:
-        """All live members' records at the latest reading, those that drain included."""
-        return MappingProxyType(dict(self._membership.handoff.members))
-
-    @property
-    def problems(self) -> Mapping[str, str]:
-        """Which members keep this one from its slots, by id, and why.
-
-        A live record that cannot be read: nobody gains while there is one. A member with another
-        ring, ttl or handoff: this one waits for its end.
+        Raises:
+            BadKey: a key is neither ``str`` nor ``bytes``.
         """
-        handoff = self._membership.handoff
-        strangers = {
-            id: f"member {id!r:.200} has {difference}"
-            for id, difference in handoff.strangers_in_the_way.items()
-        }
-        return MappingProxyType({**strangers, **handoff.problems})
+        self._membership.check()
+        try:
+            return self.held.owned(keys, key=key)
+        except BadKey as error:
+            raise explained(error) from None
 
-    @property
-    def waiting_for(self) -> Mapping[str, SlotSet]:
-        """Whose act must end before this member gains what the view gives it: slots by member id.
+    def mask(
+        self, keys: Iterable[K], *, key: Callable[[K], str | bytes] | None = None
+    ) -> bytearray:
+        """Return 1 for each of ``keys`` that this member holds now, 0 for the others.
 
-        Empty where nothing is missing. By the latest reading. A member is named with the slots
-        that it may still hold; with all that are missing where its record cannot be read or shows
-        a view that nobody here knows; and this member itself, where its own cycle is in the way.
+        Arguments and errors are those of :meth:`owned`.
         """
-        return MappingProxyType(dict(self._membership.handoff.waiting_for))
-
-    @property
-    def view_id(self) -> str | None:
-        """The id of the view of the latest reading; ``None`` before the first."""
-        view = self._membership.handoff.view
-        return None if view is None else view.id
-
-    @property
-    def incarnation(self) -> str:
-        """This membership's identity; a new one after each expiry."""
-        return self._membership.handoff.incarnation
-
-    @property
-    def state(self) -> str:
-        """joining, settling, settled, fenced, draining or left."""
-        return self._membership.state
-
-    @property
-    def reason(self) -> str:
-        """Why it is not settled, in a sentence for an operator; empty where it is, or has left."""
-        state = self.state
-        if state in ("settled", "left"):
-            return ""
-        if self._reports.store_is_away:
-            return "the store is away"
-        return self._reports.waits_for
-
-    @property
-    def deadline(self) -> float:
-        """The fence, in seconds on ``CLOCK_BOOTTIME``."""
-        return self._membership.handoff.deadline
-
-    @property
-    def clock_steps(self) -> int:
-        """How often the wall clock has stepped by more than ``ttl``, since this member joined."""
-        return self._membership.clock_watch.count
-
-    @property
-    def clock_step(self) -> float | None:
-        """By how many seconds it stepped last, negative where it was back; ``None``: never."""
-        return self._membership.clock_watch.latest
+        self._membership.check()
+        try:
+            return self.held.mask(keys, key=key)
+        except BadKey as error:
+            raise explained(error) from None
 
     def publish_meta(self, meta: Mapping[str, Any]) -> None:
         """Replace the ``meta`` in this member's record, without delaying any hand-over.
@@ -292,6 +281,38 @@ class Partition:
                     return False
                 self._membership.changed.wait(min(left, _LOOK))
 
+    def wait_changed(self, timeout: float | None = None) -> bool:
+        """Wait until the slots held, the members or the state are others than this thread saw.
+
+        What counts is the difference to the end of this thread's last call, or to the first call
+        itself. So a change between two calls is not lost; several are seen as one.
+
+        Args:
+            timeout: seconds; ``None`` waits for as long as it takes.
+
+        Returns:
+            Whether there was a change. After the end of the membership there is none.
+
+        Raises:
+            GroupMismatch, MemberExists: see :meth:`wait_settled`.
+        """
+        deadline = math.inf if timeout is None else clock.boottime() + timeout
+        if self._membership.is_child:
+            return False
+        with self._membership.changed:
+            before = getattr(self._seen, "facts", None) or self._facts()
+            while True:
+                self._membership.check()
+                now = self._facts()
+                left = deadline - clock.boottime()
+                if now != before or left <= 0 or now[0] == "left":
+                    self._seen.facts = now
+                    return now != before
+                self._membership.changed.wait(min(left, _LOOK))
+
+    def _facts(self) -> tuple[str, SlotSet, Mapping[str, float]]:
+        return self.state, self.held, dict(self.members)
+
     # ---- cycles ----------------------------------------------------------------------------
 
     def cycle(self) -> CycleBlock:
@@ -306,7 +327,7 @@ class Partition:
         self,
         interval: float,
         *,
-        on_crash: str = "repeat",
+        on_crash: OnCrash = "repeat",
         jitter: float = 0.0,
         name: str | None = None,
     ) -> Cycles:
@@ -396,6 +417,13 @@ class Partition:
             self.leave()
         else:
             self.drain()
+
+    def __reduce__(self) -> NoReturn:
+        raise BadArgument(
+            "a Partition cannot be pickled or copied: it is one process's membership. Hand the "
+            "store's URL and the group's name to the other process and join there, or hand it the "
+            "keys: list(cycle.owned(keys))"
+        )
 
     def __repr__(self) -> str:
         return (

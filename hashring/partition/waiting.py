@@ -1,13 +1,14 @@
 """How long a member's threads wait: for the group to change, and before they try again.
 
-Pure: no clock, no thread, no random part. `worker.py` waits.
+Pure but for the random part of a pause: no clock, no thread. `worker.py` waits.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import random
 
-__all__ = ["AT_ONCE", "WaitPlan", "heartbeat_retry", "plan_wait", "retry_pause"]
+__all__ = ["AT_ONCE", "WaitPlan", "heartbeat_retry", "jittered", "plan_wait", "retry_pause"]
 
 _LOCAL_POLL = 0.02
 """Seconds between two looks at what must change in this process (a cycle that ends). Shorter: a
@@ -41,6 +42,10 @@ part of the ttl, so that a store that is back is used before the fence."""
 _BEAT_RETRY_TTL = 0.1
 """The longest wait before a heartbeat that failed is tried again, as a part of the ttl: several
 tries fit between a lost heartbeat and the fence."""
+
+_LEAST_JITTER = 0.5
+"""The least part of a pause that is waited; the rest is random, so that a store that comes back is
+not met by everybody at once."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -110,3 +115,8 @@ def heartbeat_retry(pause: float, ttl: float) -> float:
         (1.0, 0.2, 0.5)
     """
     return min(_LAST_RETRY, ttl * _BEAT_RETRY_TTL, pause)
+
+
+def jittered(longest: float) -> float:
+    """Return a pause in seconds, from half of the longest one on."""
+    return longest * random.uniform(_LEAST_JITTER, 1.0)  # noqa: S311

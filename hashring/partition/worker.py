@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
-import random
 import threading
 
 from hashring import clock
@@ -21,7 +20,7 @@ from hashring.partition.loops import Loops
 from hashring.partition.membership import Membership
 from hashring.partition.notes import Signal
 from hashring.partition.reports import Reports
-from hashring.partition.waiting import heartbeat_retry, plan_wait, retry_pause
+from hashring.partition.waiting import heartbeat_retry, jittered, plan_wait, retry_pause
 from hashring.protocol.founding import Parameters, judge
 from hashring.protocol.handoff import Action, Join, Leave, Publish, Wait, mismatch
 from hashring.protocol.view import Member
@@ -35,10 +34,6 @@ _SLICE = 0.05
 
 _RETURNED_EARLY = 0.9
 """A wait that took less than this part of its time was ended by a change in the group."""
-
-_LEAST_JITTER = 0.5
-"""The least part of a pause that is waited; the rest is random, so that a store that comes back is
-not met by everybody at once."""
 
 _LOOK = 0.1
 """Seconds between two looks, while a drain waits, at whether there is sense in it."""
@@ -216,6 +211,8 @@ class Worker:
             # Past the fence the lease has run out by the time that the store is back.
             past = clock.boottime() >= member.handoff.deadline
             is_told = not (self._reports.store_is_away and past)
+            member.count()
+            member.tally.end(clock.boottime())
             member.handoff.left()
             member.changed.notify_all()
         try:
@@ -252,6 +249,8 @@ class Worker:
         log.error("%s: %s cannot take part: %s", member.group, member.member, error)
         with member.changed:
             member.failure = error
+            member.count()
+            member.tally.end(clock.boottime())
             member.handoff.left()
             member.changed.notify_all()
         member.ended.set()
@@ -278,6 +277,7 @@ class Worker:
         with member.changed:
             was_fenced = clock.boottime() >= member.handoff.deadline
             member.handoff.heartbeat_confirmed(token, started)
+            member.count()
             if was_fenced:
                 member.changed.notify_all()
 
@@ -303,7 +303,7 @@ class Worker:
             except Exception as error:
                 # A defect of the driver: without heartbeats the fence passes, which is safe.
                 reports.heartbeat_broke(error)
-            pause = _jittered(heartbeat_retry(self._pause, self._member.ttl))
+            pause = jittered(heartbeat_retry(self._pause, self._member.ttl))
 
     # ---- the thread that reconciles --------------------------------------------------------
 
@@ -335,7 +335,7 @@ class Worker:
             except Exception as error:
                 self._reports.step_broke(error)
             failures += 1
-            member.ended.wait(_jittered(retry_pause(failures, member.ttl)))
+            member.ended.wait(jittered(retry_pause(failures, member.ttl)))
         if self._drop_by is not None:
             self.finish()  # nobody else will
         if self._drop_warning is not None:
@@ -419,6 +419,7 @@ class Worker:
             self._wait(action)
 
     def _report(self, action: Action, reading: Reading) -> None:
+        self._member.count()
         handoff, reports = self._member.handoff, self._reports
         reports.problems(handoff.problems)
         reports.strangers(handoff.strangers_in_the_way, settled=handoff.is_settled)
@@ -449,7 +450,3 @@ class Worker:
             member.driver.wait(member.group, slice_)
             if clock.boottime() - began < _RETURNED_EARLY * slice_:
                 return
-
-
-def _jittered(longest: float) -> float:
-    return longest * random.uniform(_LEAST_JITTER, 1.0)  # noqa: S311
