@@ -41,8 +41,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from hashring import testing as testing
     from hashring.driver import drivers
-    from hashring.partition.cycle import Cycle
+    from hashring.partition.cycle import Cycle, Cycles, OwnedKeys, Token
     from hashring.partition.partition import Partition, join
+    from hashring.partition.stats import Stats
+    from hashring.protocol.view import Member
     from hashring.ring.ring import HashRing, Keys, SlotSet
 
     __version__: str
@@ -56,18 +58,23 @@ __all__ = [
     "BadURL",
     "BrokenDriver",
     "Cycle",
+    "Cycles",
     "EmptyRing",
     "GroupMismatch",
     "HashRing",
     "HashringError",
     "Keys",
     "LeaseLost",
+    "Member",
     "MemberExists",
     "MissingDependency",
+    "OwnedKeys",
     "Partition",
     "SlotSet",
+    "Stats",
     "StoreUnavailable",
     "StoreUnusable",
+    "Token",
     "UnknownDriver",
     "UnknownMember",
     "UnsupportedPlatform",
@@ -80,10 +87,15 @@ _check_files()
 if not TYPE_CHECKING:  # a checker that saw this would accept any name
     _WHERE = {
         "Cycle": "hashring.partition.cycle",
+        "Cycles": "hashring.partition.cycle",
         "HashRing": "hashring.ring.ring",
         "Keys": "hashring.ring.ring",
+        "Member": "hashring.protocol.view",
+        "OwnedKeys": "hashring.partition.cycle",
         "Partition": "hashring.partition.partition",
         "SlotSet": "hashring.ring.ring",
+        "Stats": "hashring.partition.stats",
+        "Token": "hashring.partition.cycle",
         "drivers": "hashring.driver",
         "join": "hashring.partition.partition",
     }

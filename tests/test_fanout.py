@@ -201,7 +201,7 @@ def test_slots_stay_pinned_until_the_last_call_has_ended_however_the_cycle_ends(
     wait_until(lambda: len(poll.begun) == 4)
     del running  # a finaliser ends the cycle, and waits for nothing
     gc.collect()
-    b = hashring.join(a._driver.url, "group", "b", ttl=TTL)
+    b = hashring.join(a._membership.driver.url, "group", "b", ttl=TTL)
     wait_until(lambda: len(b.members) == len(a.members) == 2)
     assert not b.wait_settled(0.3)
 

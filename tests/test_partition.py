@@ -232,6 +232,22 @@ def test_the_ttl_may_stand_in_the_url_but_not_in_both(url):
         hashring.join(f"{url}?ttl=4", "group", ttl=5.0)
 
 
+def test_a_ttl_that_is_given_counts_also_where_it_is_the_default(url):
+    with pytest.raises(BadURL, match=r"the URL says ttl=4 and the argument ttl=10"):
+        hashring.join(f"{url}?ttl=4", "group", ttl=10.0)
+    with pytest.raises(BadArgument, match=r"the driver has ttl=5.0 and the argument is 10"):
+        hashring.join(MemoryDriver(DriverURL.parse(url), ttl=5.0), "group", ttl=10.0)
+    with hashring.join(f"{url}?ttl=4", "group", ttl=4) as both:
+        assert both.ttl == 4.0
+
+
+def test_a_ttl_that_nobody_gives_is_ten_seconds_or_the_drivers(url):
+    with hashring.join(url, "group") as neither:
+        assert neither.ttl == 10.0
+    with hashring.join(MemoryDriver(DriverURL.parse(url), ttl=5.0), "other group") as drivers:
+        assert drivers.ttl == 5.0
+
+
 def test_meta_is_published_and_must_be_json(join):
     a = join("a", meta={"host": "x1"})
     settled(a)
@@ -358,13 +374,13 @@ def test_a_store_that_is_away_fences_and_one_that_comes_back_restores_the_share(
     until(lambda: a.state == "settled")
     assert len(a.held) == 65536
     # Back within the last tenth of the lease it is the same membership; later it is a new one.
-    assert (a.incarnation == incarnation) == (a._handoff.lease == 0)
+    assert (a.incarnation == incarnation) == (a._membership.handoff.lease == 0)
 
 
 def test_a_drain_waits_for_a_store_that_is_away_for_a_part_of_the_lease_only(
     url, join, monkeypatch
 ):
-    monkeypatch.setattr("hashring.partition.partition._AWAY", 0.01)
+    monkeypatch.setattr("hashring.partition.worker._AWAY", 0.01)
     driver = Flaky(DriverURL.parse(url), ttl=60.0)
     partition = join("a", url=driver)
     settled(partition)
@@ -444,7 +460,7 @@ def test_a_fork_while_the_lock_is_held_hangs_nowhere(join):
     a = join("a")
     settled(a)
 
-    with a._lock:
+    with a._membership.lock:
         child = os.fork()
         if child == 0:
             threading.Thread(target=_exit_if_all_end, args=(a,)).start()
@@ -643,6 +659,39 @@ def test_a_loop_that_nobody_iterates_blocks_no_hand_over(join):
     thread.join(20)
 
 
+@pytest.mark.parametrize("name", ["disks #1", " #", "every 0.1 s"])
+def test_a_named_loop_goes_on_where_it_stopped_whatever_its_name_looks_like(join, name):
+    a = join("a", ttl=0.2)
+    settled(a)
+    with a.cycles(0.1, name=name) as loop:
+        window = next(loop).window
+    with a.cycles(0.1) as unnamed:
+        next(unnamed)
+        # A second unnamed one makes the member forget such as are closed and long over.
+        until(lambda: clock.wall() > (window + 1) * 0.1 + 0.3)
+        a.cycles(0.1).close()
+
+    with a.cycles(0.1, name=name) as again:
+        assert again._loop.stream is loop._loop.stream
+        assert again._loop.stream is not unnamed._loop.stream
+
+
+def test_a_second_unnamed_loop_is_forgotten_once_it_is_over(join):
+    a = join("a", ttl=0.2)
+    settled(a)
+    with a.cycles(0.1) as first:
+        next(first)
+        with a.cycles(0.1) as second:
+            next(second)
+        assert second._loop.stream is not first._loop.stream
+
+        def forgotten():
+            a.cycles(0.1).close()
+            return second._loop.stream not in a._loops._streams.values()
+
+        until(forgotten)
+
+
 def test_a_named_loop_that_an_exception_leaves_does_not_hold_up_the_drain(join):
     b = join("b")
     settled(b)
@@ -685,7 +734,7 @@ def test_a_drain_that_is_interrupted_leaves_all_the_same(join, monkeypatch):
     def interrupted(seconds):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(a._ended, "wait", interrupted)
+    monkeypatch.setattr(a._membership.ended, "wait", interrupted)
     with pytest.raises(KeyboardInterrupt):
         a.drain(20)
 
@@ -848,11 +897,11 @@ def test_a_record_that_is_garbage_is_reported_and_blocks_gains(join, url, caplog
 def test_a_quick_loop_catches_up_on_what_a_slow_one_may_have_held_up(join):
     partition = join("m")
     quick = partition.cycles(1.0)
-    assert quick._stream.catch_up == max(1.0, partition.ttl)
+    assert quick._loop.stream.catch_up == max(1.0, partition.ttl)
 
     slow = partition.cycles(60.0)
 
-    assert quick._stream.catch_up == slow._stream.catch_up == 60.0 + partition.ttl
+    assert quick._loop.stream.catch_up == slow._loop.stream.catch_up == 60.0 + partition.ttl
     quick.close()
     slow.close()
 

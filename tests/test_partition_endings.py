@@ -232,38 +232,39 @@ def whole(url: str) -> Iterator[None]:
 
 
 def with_the_lock(partition: Partition) -> None:
-    with partition._lock:
+    with partition._membership.lock:
         gc.collect()
 
 
 def in_a_change(partition: Partition) -> None:
-    with partition._changed:
-        partition._changed.notify_all()
+    with partition._membership.changed:
+        partition._membership.changed.notify_all()
         gc.collect()
 
 
 def in_the_set_of_an_event(partition: Partition) -> None:
     class Collects:
         def __enter__(self) -> None:
-            partition._ended._cond.acquire()  # type: ignore[attr-defined]
+            partition._membership.ended._cond.acquire()  # type: ignore[attr-defined]
             gc.collect()
 
         def __exit__(self, *_: object) -> None:
-            partition._ended._cond.release()  # type: ignore[attr-defined]
+            partition._membership.ended._cond.release()  # type: ignore[attr-defined]
 
     with Collects():  # what Event.set does before it lets the others run
         pass
 
 
 def in_the_threads_wait(partition: Partition) -> None:
-    wait, collected = partition._driver.wait, threading.Event()
+    driver = partition._membership.driver
+    wait, collected = driver.wait, threading.Event()
 
     def waiting(group: str, timeout: float) -> None:
         gc.collect()
         collected.set()
         wait(group, timeout)
 
-    partition._driver.wait = waiting  # type: ignore[method-assign]
+    driver.wait = waiting  # type: ignore[method-assign]
     assert collected.wait(20)
 
 
@@ -279,7 +280,7 @@ def test_a_cycle_that_is_collected_inside_a_lock_blocks_nobody(
         assert a.wait_settled(20)
         running = begin(a)
         next(running)
-        assert a._handoff._pins
+        assert a._membership.handoff._pins
         only_for_the_collector(running)
         del running
 
@@ -288,7 +289,9 @@ def test_a_cycle_that_is_collected_inside_a_lock_blocks_nobody(
         thread.join(20)
 
         assert not thread.is_alive()
-        wait_until(lambda: not a._handoff._pins, within=20, what="the slots are free again")
+        wait_until(
+            lambda: not a._membership.handoff._pins, within=20, what="the slots are free again"
+        )
         with hashring.join(url, "group", "b", ttl=TTL) as b:
             wait_until(lambda: len(b.members) == 2 and b.state == "settled")
             assert b.held
@@ -304,7 +307,7 @@ def test_a_finaliser_takes_no_lock_at_all(url: str) -> None:
             release = threading.Event()
 
             def hold(held: threading.Event = held, release: threading.Event = release) -> None:
-                with a._lock:
+                with a._membership.lock:
                     held.set()
                     release.wait(20)
 
@@ -315,7 +318,9 @@ def test_a_finaliser_takes_no_lock_at_all(url: str) -> None:
             assert holder.is_alive()
             release.set()
             holder.join()
-        wait_until(lambda: not a._handoff._pins, within=20, what="the slots are free again")
+        wait_until(
+            lambda: not a._membership.handoff._pins, within=20, what="the slots are free again"
+        )
 
 
 @pytest.mark.usefixtures("no_automatic_collection")
@@ -348,13 +353,13 @@ def test_a_generator_with_a_partition_in_it_is_collected_without_waiting_for_its
     running = whole(url)
     next(running)
     partition = running.gi_frame.f_locals["partition"]  # type: ignore[attr-defined]
-    shared = partition.__dict__
+    membership = partition._membership
     del partition
     only_for_the_collector(running)
     del running
 
     def collect() -> None:
-        with shared["_lock"]:
+        with membership.lock:
             gc.collect()
 
     with warnings.catch_warnings():
@@ -363,7 +368,7 @@ def test_a_generator_with_a_partition_in_it_is_collected_without_waiting_for_its
         thread.start()
         thread.join(20)
         assert not thread.is_alive()
-        assert shared["_gone"].wait(20)
+        assert membership.gone.wait(20)
 
 
 # ---- dropped ---------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """What a user's loop holds in hand: `Cycle`, the iterator `Cycles`, the keys of a cycle.
 
-A cycle has its slots pinned and knows whether they are still held; what pins, waits and ends is
-the partition's. This room knows no store and no view.
+A cycle has its slots pinned and knows whether they are still held; what pins, waits and ends stands
+in `pins.py` and `loops.py`. This module knows no store and no view.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
-from typing import Any, NamedTuple, Protocol, Self, TypeVar, overload
+from typing import Any, NamedTuple, Self, TypeVar, overload
 
 import mmh3
 
 from hashring import clock
-from hashring.errors import BadArgument
+from hashring.errors import BadArgument, BadKey
 from hashring.partition.fanout import FencedMap
-from hashring.partition.notes import Notes
-from hashring.protocol.windows import Stream
-from hashring.ring.ring import SlotSet
+from hashring.partition.keys import explained
+from hashring.partition.loops import Loop, Loops, Work
+from hashring.partition.membership import Membership
 
 __all__ = ["Cycle", "Cycles", "OwnedKeys", "Token"]
 
@@ -36,19 +36,6 @@ _NAP = 0.04
 _EARLY = 0.01
 """The part of a window, and the seconds, by which a key may come before its moment at most: where
 there are many keys, one sleep then serves several of them."""
-
-
-class _Holder(Protocol):
-    """What a cycle needs of the partition that made it."""
-
-    _lock: threading.RLock
-    _notes: Notes
-    _stopping: bool
-
-    def _is_lease(self, lease: int) -> bool: ...
-    def _next_cycle(self, stream: Stream, jitter: float) -> Cycle | None: ...
-    def _end(self, cycle: Cycle) -> None: ...
-    def _open_stream(self, stream: Stream) -> None: ...
 
 
 class Token(NamedTuple):
@@ -111,44 +98,44 @@ class Cycle:
         token: for idempotent sinks.
     """
 
-    def __init__(
-        self,
-        partition: _Holder,
-        number: int,
-        slots: SlotSet,
-        token: Token,
-        *,
-        lease: int,
-        start: float,
-        interval: float | None = None,
-        late: bool = False,
-    ) -> None:
-        self._partition = partition
-        self._number = number
-        self._lease = lease
-        self._over = False
-        self._fenced = False
+    def __init__(self, partition: object, member: Membership, work: Work) -> None:
+        self._partition = partition  # lives as long as its cycles: see `membership.py`
+        self._member = member
+        self._pin = work.pin
         # A key's moment is reckoned from here on the clock that never steps: whatever the wall
         # clock does in this window, its keys come at their pace.
         self._wall_ahead = clock.wall() - clock.boottime()
-        self._maps: list[FencedMap[Any]] = []
-        self.slots = slots
-        self.token = token
-        self.window = token.window
-        self.start = start
-        self.interval = interval
-        self.late = late
+        self.slots = work.slots
+        self.token = Token(work.view_id, work.incarnation, work.window)
+        self.window = work.window
+        self.start = work.start
+        self.interval = work.interval
+        self.late = work.late
 
     @property
     def valid(self) -> bool:
         """Whether the slots are still held: false for good from the fence on, or from the end."""
-        if not self._fenced and not self._partition._is_lease(self._lease):
-            self._fenced = True
-        return not (self._fenced or self._over)
+        return self._pin.valid
 
-    def owns(self, key: str | bytes) -> bool:
-        """Whether ``key`` is this member's in this cycle, now."""
-        return self.slots.owns(key) and self.valid
+    @overload
+    def owns(self, item: str | bytes, /) -> bool: ...
+    @overload
+    def owns(self, item: K, /, *, key: Callable[[K], str | bytes]) -> bool: ...
+    def owns(self, item: K, /, *, key: Callable[[K], str | bytes] | None = None) -> bool:
+        """Whether a key is this member's in this cycle, now.
+
+        Args:
+            item: the key; or any object, with ``key``.
+            key: what gives an object's key.
+
+        Raises:
+            BadKey: the key is neither ``str`` nor ``bytes``.
+        """
+        try:
+            owned = self.slots.owns(item if key is None else key(item))  # type: ignore[arg-type]
+        except BadKey as error:
+            raise explained(error) from None
+        return owned and self.valid
 
     def owned(
         self,
@@ -173,10 +160,10 @@ class Cycle:
         """
         if isinstance(spread, bool) or not 0 <= spread <= 1:
             raise BadArgument(f"spread must lie between 0 and 1, not {spread!r}")
-        if key is None:
-            found: list[Any] = self.slots.owned(keys)
-        else:
-            found = self.slots.owned(keys, key=key)
+        try:
+            found: list[Any] = self.slots.owned(keys, key=key)
+        except BadKey as error:
+            raise explained(error) from None
         if not self.valid:
             found = []
         if not spread:
@@ -248,29 +235,11 @@ class Cycle:
             owned._moments,
             in_flight=in_flight,
             ordered=ordered,
-            over=self._partition._notes.wake.set,
+            over=self._pin.wake,
         )
-        self._maps.append(found)
+        self._pin.maps.append(found)
         found.start()
         return found
-
-    def _finish_maps(self, raised: type[BaseException] | None = None) -> None:
-        """Wait for what :meth:`map` began. Not where a generator is closed: that may be by the
-        garbage collector, in any thread; the slots then stay pinned until the last call has ended.
-        """
-        if raised is not None:
-            self._cancel_maps()
-        if raised is None or not issubclass(raised, GeneratorExit):
-            for one in self._maps:
-                one.finish()
-
-    def _cancel_maps(self) -> None:
-        for one in self._maps:
-            one.cancel()
-
-    @property
-    def _runs_calls(self) -> bool:
-        return any(one.runs for one in self._maps)
 
     def _sleep_until(self, moment: float) -> bool:
         """Sleep until a wall-clock moment; return whether the cycle is still valid then."""
@@ -279,7 +248,7 @@ class Cycle:
             left = moment - self._wall_ahead - clock.boottime()
             if not self.valid:
                 return False
-            if left <= early or self._partition._stopping:
+            if left <= early or self._member.stopping:
                 # A member that is asked to leave works the rest of its window at once.
                 return True
             time.sleep(min(left, _NAP))
@@ -295,29 +264,30 @@ class CycleBlock:
     No generator: one that is left to the garbage collector would run its end in any thread.
     """
 
-    def __init__(self, partition: _Holder, start: Callable[[], Cycle]) -> None:
+    def __init__(self, partition: object, member: Membership, loops: Loops) -> None:
         self._partition = partition
-        self._start = start
+        self._member = member
+        self._loops = loops
         self._cycle: Cycle | None = None
 
     def __enter__(self) -> Cycle:
         if self._cycle is not None:
             raise BadArgument("this cycle has begun before: ask the partition for another")
-        self._cycle = self._start()
+        self._cycle = Cycle(self._partition, self._member, self._loops.begin_plain())
         return self._cycle
 
     def __exit__(self, raised: type[BaseException] | None, *_: object) -> None:
         if self._cycle is not None:
             try:
-                self._cycle._finish_maps(raised)
+                self._cycle._pin.finish_maps(raised)
             finally:
-                self._partition._end(self._cycle)
+                self._cycle._pin.end()
 
     def __del__(self) -> None:
         # Entered, and never left.
         cycle = getattr(self, "_cycle", None)
-        if cycle is not None and not cycle._over:
-            self._partition._end(cycle)
+        if cycle is not None and not cycle._pin.over:
+            cycle._pin.end()
 
 
 class Cycles(Iterator[Cycle]):
@@ -327,70 +297,58 @@ class Cycles(Iterator[Cycle]):
         interval: seconds; may be set, and then holds from the end of the window in hand.
     """
 
-    def __init__(self, partition: _Holder, stream: Stream, jitter: float) -> None:
+    def __init__(self, partition: object, member: Membership, loops: Loops, loop: Loop) -> None:
         self._partition = partition
-        self._stream = stream
-        self._jitter = jitter
-        self._cycle: Cycle | None = None
-        self._finishing = False
-        self._closed = False
-        self._thread: int | None = None  # the one that iterates
+        self._member = member
+        self._loops = loops
+        self._loop = loop
 
     @property
     def interval(self) -> float:
         """The length of a window in seconds."""
-        return self._stream.interval
+        return self._loop.stream.interval
 
     @interval.setter
     def interval(self, interval: float) -> None:
-        with self._partition._lock:
-            self._stream.change_interval(interval, clock.wall())
+        self._loop.change_interval(interval)
 
     @property
     def missed(self) -> int:
         """How many windows this member skipped because it was late itself."""
-        return self._stream.missed
+        return self._loop.stream.missed
 
     @property
     def started_through(self) -> int | None:
         """The newest window that has begun, if it and all before it were started, by this member
         or by who had its slots before; ``None`` while something waits to be started.
         """
-        with self._partition._lock:
-            wall = clock.wall()
-            self._stream.follow(wall)
-            return self._stream.window_of(wall) if self._stream.next_start() > wall else None
+        return self._loop.started_through()
 
     def __iter__(self) -> Self:
         return self
 
     def __next__(self) -> Cycle:
-        if self._cycle is not None:
-            self._cycle._finish_maps()
-        self._end_cycle()
-        if self._closed:
+        loop = self._loop
+        if loop.pin is not None:
+            loop.pin.finish_maps()
+        loop.end_cycle()
+        if loop.closed:
             raise StopIteration
-        if self._thread is None:
-            self._partition._open_stream(self._stream)
-        if self._finishing:
+        if loop.thread is None:
+            loop.open()
+        if loop.finishing:
             self.close()
             raise StopIteration
-        self._thread = threading.get_ident()
+        loop.thread = threading.get_ident()
         try:
-            cycle = self._partition._next_cycle(self._stream, self._jitter)
+            work = self._loops.next_work(loop)
         except BaseException:
             self.close()
             raise
-        if cycle is None:
+        if work is None:
             self.close()
             raise StopIteration
-        self._cycle = cycle
-        return cycle
-
-    def _end_cycle(self) -> None:
-        if self._cycle is not None:
-            self._partition._end(self._cycle)
-            self._cycle = None
+        return Cycle(self._partition, self._member, work)
 
     def finish(self) -> None:
         """Let the loop end after the cycle in hand, and the member stay. From any thread.
@@ -398,8 +356,7 @@ class Cycles(Iterator[Cycle]):
         Windows that begin later are worked by nobody here: it is for a loop that is no longer
         wanted. To leave the group, stop the partition.
         """
-        self._finishing = True
-        self._stream.ending = True
+        self._loop.finish()
 
     def close(self) -> None:
         """End the cycle in hand and stop. Takes no lock and does not wait.
@@ -407,18 +364,15 @@ class Cycles(Iterator[Cycle]):
         Begun windows that were not started are the next owner's, unless another loop of this
         member has worked windows that start later.
         """
-        self._end_cycle()
-        if not self._closed:
-            self._closed = True
-            self._partition._notes.close(self._stream)
+        self._loop.close()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, raised: type[BaseException] | None, *_: object) -> None:
         try:
-            if self._cycle is not None:
-                self._cycle._finish_maps(raised)
+            if self._loop.pin is not None:
+                self._loop.pin.finish_maps(raised)
         finally:
             self.close()
 

@@ -11,12 +11,14 @@ import atexit
 import logging
 import os
 import sys
-import threading
 import warnings
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from hashring import clock
+
+if TYPE_CHECKING:
+    from hashring.partition.membership import Membership
 
 __all__ = ["AT_EXIT", "caller", "expect", "forget", "warn_of_drop"]
 
@@ -29,23 +31,21 @@ handed over by then is left all the same: the others gain it as after a crash, b
 _PACKAGE = str(Path(__file__).parent)
 
 
-class _Member(Protocol):
-    group: str
-    member: str
-    _gone: threading.Event
+class _Leaver(Protocol):
+    """What the interpreter's exit needs of a member that nobody has left for."""
 
-    def _is_child(self) -> bool: ...
-    def stop(self) -> None: ...
-    def _begin_drain(self) -> None: ...
-    def _wait_for_end(self, seconds: float) -> None: ...
-    def _finish(self) -> None: ...
+    @property
+    def member(self) -> Membership: ...
+    def begin_drain(self) -> None: ...
+    def wait_for_end(self, seconds: float) -> None: ...
+    def finish(self) -> None: ...
 
 
-_members: dict[int, _Member] = {}
+_leavers: dict[int, _Leaver] = {}
 _registered_in: int | None = None
 
 
-def expect(member: _Member) -> None:
+def expect(leaver: _Leaver) -> None:
     """Leave for this one at the interpreter's exit, unless it has left by then."""
     global _registered_in
     if _registered_in != os.getpid():
@@ -53,32 +53,32 @@ def expect(member: _Member) -> None:
         atexit.unregister(_leave_all)
         atexit.register(_leave_all)
         _registered_in = os.getpid()
-    _members[id(member.__dict__)] = member
+    _leavers[id(leaver)] = leaver
 
 
-def forget(member: _Member) -> None:
+def forget(leaver: _Leaver) -> None:
     """This one has left."""
-    _members.pop(id(member.__dict__), None)
+    _leavers.pop(id(leaver), None)
 
 
 def _leave_all() -> None:
     deadline = clock.boottime() + AT_EXIT
-    members = [member for member in list(_members.values()) if not member._is_child()]
-    for member in members:
-        member.stop()
-        member._begin_drain()
-    for member in members:
+    leavers = [leaver for leaver in list(_leavers.values()) if not leaver.member.is_child]
+    for leaver in leavers:
+        leaver.member.stopping = True
+        leaver.begin_drain()
+    for leaver in leavers:
         log.info(
             "%s: %s leaves at the interpreter's exit: nobody has left for it",
-            member.group,
-            member.member,
+            leaver.member.group,
+            leaver.member.member,
         )
         try:
-            member._wait_for_end(max(0.0, deadline - clock.boottime()))
+            leaver.wait_for_end(max(0.0, deadline - clock.boottime()))
         finally:
-            member._finish()
+            leaver.finish()
             # Another thread may have begun to leave, and ends with the interpreter.
-            member._gone.wait(AT_EXIT)
+            leaver.member.gone.wait(AT_EXIT)
 
 
 def caller() -> str:

@@ -13,7 +13,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from hashring.partition.cycle import Cycle
+    from hashring.partition.pins import Pin
     from hashring.protocol.windows import Stream
 
 __all__ = ["Notes", "Signal"]
@@ -58,21 +58,21 @@ class Notes:
     """What has ended, noted without a lock, for whoever next holds the partition's lock.
 
     Attributes:
-        cycles: those that have ended, and whose slots are still pinned.
+        pins: those that have ended, and whose slots are still pinned.
         streams: those that nobody will iterate any more.
         dropped: nobody has the partition in hand any more.
         wake: set with each note.
     """
 
     def __init__(self) -> None:
-        self.cycles: deque[Cycle] = deque()
+        self.pins: deque[Pin] = deque()
         self.streams: deque[Stream] = deque()
         self.dropped = False
         self.wake = Signal()
 
-    def end(self, cycle: Cycle) -> None:
-        """Note that a cycle has ended."""
-        self.cycles.append(cycle)
+    def end(self, pin: Pin) -> None:
+        """Note that a cycle has ended, and what it had pinned."""
+        self.pins.append(pin)
         self.wake.set()
 
     def close(self, stream: Stream) -> None:

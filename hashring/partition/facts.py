@@ -1,0 +1,160 @@
+"""`Facts`: what can be read of a member and its group at any moment, without changing anything."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import TypeVar, cast, overload
+
+from hashring import clock
+from hashring.errors import BadArgument, BadKey
+from hashring.partition.keys import explained
+from hashring.partition.literals import State
+from hashring.partition.loops import Loops
+from hashring.partition.membership import Membership
+from hashring.partition.reports import Reports
+from hashring.partition.stats import Stats
+from hashring.protocol.view import Member
+from hashring.ring.ring import HashRing, SlotSet
+
+__all__ = ["Facts"]
+
+K = TypeVar("K")
+
+
+class Facts:
+    """The read-only part of a :class:`hashring.Partition`. All of it is by the latest reading."""
+
+    _membership: Membership
+    _loops: Loops
+    _reports: Reports
+
+    @property
+    def members(self) -> Mapping[str, float]:
+        """The weights of the members that own something, by id, at the latest reading."""
+        view = self._membership.handoff.view
+        return MappingProxyType(view.weights if view is not None else {})
+
+    @property
+    def records(self) -> Mapping[str, Member]:
+        """All live members' records at the latest reading, those that drain included."""
+        return MappingProxyType(dict(self._membership.handoff.members))
+
+    @property
+    def problems(self) -> Mapping[str, str]:
+        """Which members keep this one from its slots, by id, and why.
+
+        A live record that cannot be read: nobody gains while there is one. A member with another
+        ring, ttl or handoff: this one waits for its end.
+        """
+        handoff = self._membership.handoff
+        strangers = {
+            id: f"member {id!r:.200} has {difference}"
+            for id, difference in handoff.strangers_in_the_way.items()
+        }
+        return MappingProxyType({**strangers, **handoff.problems})
+
+    @property
+    def waiting_for(self) -> Mapping[str, SlotSet]:
+        """Whose act must end before this member gains what the view gives it: slots by member id.
+
+        Empty where nothing is missing. By the latest reading. A member is named with the slots
+        that it may still hold; with all that are missing where its record cannot be read or shows
+        a view that nobody here knows; and this member itself, where its own cycle is in the way.
+        """
+        return MappingProxyType(dict(self._membership.handoff.waiting_for))
+
+    @property
+    def view_id(self) -> str | None:
+        """The id of the view of the latest reading; ``None`` before the first."""
+        view = self._membership.handoff.view
+        return None if view is None else view.id
+
+    @property
+    def incarnation(self) -> str:
+        """This membership's identity; a new one after each expiry."""
+        return self._membership.handoff.incarnation
+
+    @property
+    def state(self) -> State:
+        """joining, settling, settled, fenced, draining or left."""
+        return cast(State, self._membership.state)
+
+    @property
+    def reason(self) -> str:
+        """Why it is not settled, in a sentence for an operator; empty where it is, or has left."""
+        state = self.state
+        if state in ("settled", "left"):
+            return ""
+        if self._reports.store_is_away:
+            return "the store is away"
+        return self._reports.waits_for
+
+    @property
+    def deadline(self) -> float:
+        """The fence, in seconds on ``CLOCK_BOOTTIME``."""
+        return self._membership.handoff.deadline
+
+    @property
+    def clock_steps(self) -> int:
+        """How often the wall clock has stepped by more than ``ttl``, since this member joined."""
+        return self._membership.clock_watch.count
+
+    @property
+    def clock_step(self) -> float | None:
+        """By how many seconds it stepped last, negative where it was back; ``None``: never."""
+        return self._membership.clock_watch.latest
+
+    @property
+    def weight(self) -> float:
+        """This member's share relative to the others'. It holds for as long as the member does."""
+        return self._membership.handoff.weight
+
+    @weight.setter
+    def weight(self, weight: float) -> None:
+        raise BadArgument(
+            f"the weight of a member that has joined cannot be set to {weight!r:.100}: drain, and "
+            "join again with the new weight"
+        )
+
+    @property
+    def ring(self) -> HashRing:
+        """The ring of the members that own something; without members before the first reading."""
+        handoff = self._membership.handoff
+        view = handoff.view
+        return HashRing.from_spec({}, handoff.spec) if view is None else view.ring
+
+    @overload
+    def owner(self, item: str | bytes, /) -> str: ...
+    @overload
+    def owner(self, item: K, /, *, key: Callable[[K], str | bytes]) -> str: ...
+    def owner(self, item: K, /, *, key: Callable[[K], str | bytes] | None = None) -> str:
+        """Return the id of the member that owns a key, or is about to.
+
+        That member may still wait for the one before it to let go. To act on a key, ask
+        :meth:`hashring.Partition.owns`, or take a cycle.
+
+        Args:
+            item: the key; or any object, with ``key``.
+            key: what gives an object's key.
+
+        Raises:
+            EmptyRing: no reading has shown a member that owns anything.
+            BadKey: the key is neither ``str`` nor ``bytes``.
+        """
+        try:
+            return self.ring.owner(item if key is None else key(item))  # type: ignore[arg-type]
+        except BadKey as error:
+            raise explained(error) from None
+
+    @property
+    def stats(self) -> Stats:
+        """What this member has done and missed since it joined, in numbers."""
+        membership, loops = self._membership, self._loops
+        return Stats(
+            windows_on_time=loops.on_time,
+            windows_late=loops.late,
+            windows_missed=loops.missed,
+            hand_overs=membership.tally.hand_overs,
+            fenced_seconds=membership.tally.fenced_seconds(clock.boottime()),
+        )

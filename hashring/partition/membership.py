@@ -1,0 +1,123 @@
+"""`Membership`: one member of one group, as every thread of this process sees it.
+
+It has the hand-off, the lock over it, and the few facts that the user's threads and the member's
+own share. It decides nothing and calls no store; `worker.py` and `loops.py` do.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+
+from hashring import clock
+from hashring.driver import Driver
+from hashring.errors import HashringError, LeaseLost
+from hashring.partition.notes import Notes
+from hashring.partition.reports import ClockWatch
+from hashring.partition.stats import Tally
+from hashring.protocol.handoff import Handoff
+from hashring.ring.ring import SlotSet
+
+__all__ = ["Membership"]
+
+
+class Membership:
+    """The hand-off of one member, its lock, and what all threads ask of both.
+
+    Nothing here may refer to the user's `Partition`: that one is dropped while this lives on.
+
+    Args:
+        driver: the store.
+        group: the group's id.
+        handoff: the rules; only to be called with ``lock`` held, but for its plain attributes.
+
+    Attributes:
+        lock: over the hand-off and all streams of windows.
+        changed: a condition on ``lock``; notified when the hand-off may have changed.
+        notes: what finalisers have left behind.
+        stopping: the user has asked all loops to end.
+        ended: the member's threads are to end.
+        gone: the store has been told, and the connections are closed.
+        failure: why this member can never take part; raised wherever the user asks.
+        joined_at: when the first join returned, in seconds on the boottime clock.
+        clock_watch: names a step of the wall clock in the log.
+        tally: counts hand-overs and the time past the fence.
+    """
+
+    def __init__(self, driver: Driver, group: str, handoff: Handoff) -> None:
+        self.driver = driver
+        self.handoff = handoff
+        self.group = group
+        self.member = handoff.member
+        self.ttl = handoff.ttl
+        self.lock = threading.RLock()
+        self.changed = threading.Condition(self.lock)
+        self.notes = Notes()
+        self.stopping = False
+        self.ended = threading.Event()
+        self.gone = threading.Event()
+        self.failure: HashringError | None = None
+        self.joined_at = math.inf
+        self.clock_watch = ClockWatch(group, handoff.member, handoff.ttl)
+        self.tally = Tally()
+        self._pid = os.getpid()
+
+    @property
+    def is_child(self) -> bool:
+        """Whether this is a forked child: it has no threads and holds nothing, and its copy of
+        the lock may be held for ever.
+        """
+        return os.getpid() != self._pid
+
+    def check(self) -> None:
+        """Raise why this member can never take part, if it cannot."""
+        if self.failure is not None:
+            raise self.failure
+
+    def check_parent(self) -> None:
+        """Raise the failure, or :class:`LeaseLost` in a forked child."""
+        self.check()
+        if self.is_child:
+            raise LeaseLost("a forked child holds nothing: join again in the child")
+
+    @property
+    def held(self) -> SlotSet:
+        """The slots that may be acted on now; empty past the fence and in a forked child."""
+        return self.handoff.held(math.inf if self.is_child else clock.boottime())
+
+    @property
+    def state(self) -> str:
+        """joining, settling, settled, fenced, draining or left."""
+        return "left" if self.is_child else self.handoff.state(clock.boottime())
+
+    def has_lease(self, lease: int) -> bool:
+        """Whether the lease of this number runs, and its fence has not passed. Takes no lock."""
+        # The deadline first: a deadline read after the lease could be the next lease's.
+        deadline = self.handoff.deadline
+        return clock.boottime() < deadline and self.handoff.lease == lease and not self.is_child
+
+    def count(self) -> None:
+        """Count what the hand-off has gone through since the last call."""
+        with self.lock:
+            view = self.handoff.applied
+            self.tally.look(
+                now=clock.boottime(),
+                fence=self.handoff.deadline,
+                view=None if view is None else view.id,
+            )
+
+    def is_locked_here(self) -> bool:
+        """Whether the calling thread holds the lock."""
+        return bool(self.lock._is_owned())  # type: ignore[attr-defined]
+
+    def begin_drain(self) -> None:
+        """Let the hand-off drain, unless it has left."""
+        with self.changed:
+            if not self.handoff.has_left:
+                self.handoff.drain()
+            self.changed.notify_all()
+        self.notes.wake.set()
+
+    def __repr__(self) -> str:
+        return f"<Membership of {self.member!r} in group {self.group!r}: {self.state}>"

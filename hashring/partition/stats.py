@@ -1,0 +1,71 @@
+"""`Stats`: what a member has done and missed. `Tally` counts its hand-overs and fenced seconds."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+__all__ = ["Stats", "Tally"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Stats:
+    """What a member has done since it joined.
+
+    Attributes:
+        windows_on_time: windows that a loop has begun, with what this member held then.
+        windows_late: pieces of windows that it worked later: slots that were handed over after
+            the window had begun.
+        windows_missed: windows that it skipped because it was late itself.
+        hand_overs: changes of the group that it has gone along with, the first view not counted.
+        fenced_seconds: how long it held nothing because no heartbeat was confirmed.
+    """
+
+    windows_on_time: int
+    windows_late: int
+    windows_missed: int
+    hand_overs: int
+    fenced_seconds: float
+
+
+class Tally:
+    """Counts what the hand-off goes through. Not for several threads at once.
+
+    Example:
+        >>> tally = Tally()
+        >>> tally.look(now=0.0, fence=9.0, view="a")
+        >>> tally.look(now=12.0, fence=21.0, view="b")
+        >>> tally.hand_overs, tally.fenced_seconds(now=13.0), tally.fenced_seconds(now=22.0)
+        (1, 3.0, 4.0)
+    """
+
+    def __init__(self) -> None:
+        self._fence = math.inf  # the latest one; none before the first heartbeat
+        self._fenced = 0.0
+        self._view: str | None = None
+        self._ended = False
+        self.hand_overs = 0
+
+    def look(self, *, now: float, fence: float, view: str | None) -> None:
+        """Take note of the fence and the acked view.
+
+        Args:
+            now: local time in seconds.
+            fence: the local time from which on nothing is held; ``-inf`` where the lease is lost.
+            view: the id of the view in this member's record, if any.
+        """
+        if not self._ended and fence != self._fence and fence > -math.inf:
+            self._fenced += max(0.0, now - self._fence)
+            self._fence = fence
+        if view is not None and view != self._view:
+            self.hand_overs += self._view is not None
+            self._view = view
+
+    def end(self, now: float) -> None:
+        """The member leaves: from here on nothing is counted."""
+        self._fenced = self.fenced_seconds(now)
+        self._ended = True
+
+    def fenced_seconds(self, now: float) -> float:
+        """Return for how many seconds, until ``now``, the fence had passed."""
+        return self._fenced + (0.0 if self._ended else max(0.0, now - self._fence))

@@ -1,0 +1,454 @@
+"""`Worker`: the two threads of a member, one that heartbeats and one that reconciles.
+
+It opens the store, joins, calls the driver as the hand-off says, tries again what failed, and ends
+both threads and the lease. How long it waits stands in `waiting.py`, what it says in `reports.py`;
+of the protocol it decides nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import threading
+
+from hashring import clock
+from hashring.backoff import jittered
+from hashring.driver import Reading
+from hashring.errors import BadRecord, GroupMismatch, HashringError, LeaseLost, MemberExists
+from hashring.partition import ending
+from hashring.partition.loops import Loops
+from hashring.partition.membership import Membership
+from hashring.partition.notes import Signal
+from hashring.partition.reports import Reports
+from hashring.partition.waiting import heartbeat_retry, plan_wait, retry_pause
+from hashring.protocol.founding import Parameters, judge
+from hashring.protocol.handoff import Action, Join, Leave, Publish, Wait, mismatch
+from hashring.protocol.view import Member
+
+__all__ = ["Worker"]
+
+log = logging.getLogger("hashring")
+
+_SLICE = 0.05
+"""The longest single wait in the store, in seconds, so that a drain or a leave is soon noticed."""
+
+_RETURNED_EARLY = 0.9
+"""A wait that took less than this part of its time was ended by a change in the group."""
+
+_LOOK = 0.1
+"""Seconds between two looks, while a drain waits, at whether there is sense in it."""
+
+_AWAY = 0.4
+"""Part of the ttl for which a drain without a cycle in hand waits for a store that is away. If it
+comes back later, the others gain as after a crash."""
+
+_ID_TAKEN_TTL = 2.0
+"""For this many ttl another process may have this member's id before the member gives up: a lease
+of its own that was lost cannot live so long."""
+
+_DROPPED_TTL = 2.0
+"""A member that was dropped hands over for at most this many ttl, then leaves all the same."""
+
+
+class Worker:
+    """Runs one member on its store, from the join to the end of both threads.
+
+    Args:
+        member: the hand-off, its lock, and the driver.
+        loops: the streams of windows that the hand-off must know of.
+        reports: where outages and hindrances are said.
+        pause: seconds between two heartbeats.
+        caller: file and line of the user's join, for the warning of a partition that is dropped.
+
+    """
+
+    def __init__(
+        self, member: Membership, loops: Loops, reports: Reports, *, pause: float, caller: str
+    ) -> None:
+        self._member = member
+        self._loops = loops
+        self._reports = reports
+        self._pause = pause
+        self._caller = caller
+        self._threads: list[threading.Thread] = []
+        self._beat_now = Signal()
+        self._finished = False
+        self._drop_by: float | None = None  # dropped: when to end, handed over or not
+        self._drop_warning: Warning | None = None
+        self._refused_since: float | None = None  # MemberExists ever since
+        self._handed_over = False
+
+    # ---- the beginning ---------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Open the store, join, and start the threads; on any failure leave nothing behind."""
+        member = self._member
+        driver, handoff = member.driver, member.handoff
+        tried = False
+        try:
+            record = handoff.start().record
+            driver.open()
+            # Look before joining: a member that differs need not disturb the group.
+            self._refuse_mismatch(driver.read(member.group), record)
+            tried = True
+            try:
+                driver.join(member.group, member.member, record)
+            except MemberExists:
+                tried = False  # the lease is somebody else's
+                raise
+            member.joined_at = clock.boottime()
+            handoff.joined(member.joined_at)
+            self._heartbeat()
+            self._start_threads()
+            ending.expect(self)
+        except BaseException:
+            self._undo(tried)
+            raise
+
+    def _refuse_mismatch(self, reading: Reading, own: bytes) -> None:
+        id, handoff = self._member.member, self._member.handoff
+        members = {id: Member.from_json(id, own)}
+        for other, record in reading.records.items():
+            with contextlib.suppress(BadRecord):
+                members.setdefault(other, Member.from_json(other, record))
+        parameters = Parameters(handoff.spec, handoff.ttl, handoff.mode)
+        verdict = judge(members.values(), parameters)
+        first = verdict.first
+        if first is not None and (verdict.is_founded or first.applied is not None):
+            raise mismatch(first.id, verdict.differences[first.id])
+
+    def _start_threads(self) -> None:
+        member = self._member
+        for name, target in (("heartbeat", self._beat), ("reconcile", self._reconcile)):
+            thread = threading.Thread(
+                target=target, name=f"hashring-{name}-{member.group}-{member.member}", daemon=True
+            )
+            self._threads.append(thread)
+            thread.start()
+
+    def _undo(self, tried: bool) -> None:
+        """Leave nothing of a join that failed: no thread, no lease, no connection."""
+        member = self._member
+        member.ended.set()  # first: whatever interrupts this, the threads end
+        try:
+            with member.lock:
+                member.handoff.left()
+            self._end_threads()
+            if tried:  # The join may have landed though its answer was lost.
+                member.driver.leave(member.group, member.member)
+        except Exception as error:
+            log.warning(
+                "%s: %s could not take back a join that failed, so its lease has to run out: %s",
+                member.group,
+                member.member,
+                error,
+            )
+        finally:
+            self._finished = True
+            ending.forget(self)
+            self._reports.end()
+            with contextlib.suppress(Exception):  # what is raised is why the join failed
+                member.driver.close()
+
+    # ---- the end ---------------------------------------------------------------------------
+
+    @property
+    def member(self) -> Membership:
+        """Whose worker it is."""
+        return self._member
+
+    def is_within(self) -> bool:
+        """Whether the calling thread cannot wait for the worker's: it is one of them, or holds
+        their lock. So it is where a finaliser leaves the ``with`` block of a collected generator.
+        """
+        return threading.current_thread() in self._threads or self._member.is_locked_here()
+
+    def begin_drain(self) -> None:
+        """Let the member drain: it gives up each slot once it is worked."""
+        self._loops.end_own()
+        with self._member.lock:
+            self._loops.read_notes()
+            self._member.begin_drain()
+
+    def drain(self, seconds: float) -> bool:
+        """Leave with hand-over; return whether the rest have taken over everything in time."""
+        try:
+            self.begin_drain()
+            self.wait_for_end(seconds)
+        finally:
+            self.finish()  # Ctrl-C in the wait too
+        return self._handed_over
+
+    def wait_for_end(self, seconds: float) -> None:
+        """Wait until the rest have taken over, or for so long, or until there is no sense in it."""
+        member = self._member
+        deadline = clock.boottime() + seconds
+        away_until = math.inf
+        while not self._has_nothing_to_drain():
+            now = clock.boottime()
+            if not self._reports.store_is_away or self._loops.is_running:
+                away_until = math.inf
+            else:
+                away_until = min(away_until, now + _AWAY * member.ttl)
+            left = min(deadline, away_until) - now
+            if left <= 0 or member.ended.wait(min(left, _LOOK)):
+                return
+
+    def _has_nothing_to_drain(self) -> bool:
+        """Whether nothing is held, and the store that would have to be told is away."""
+        return self._reports.store_is_away and not self._member.handoff.in_hand(clock.boottime())
+
+    def finish(self) -> None:
+        """Hold nothing, end both threads and the lease, close the connections. Idempotent."""
+        member = self._member
+        if member.is_child:
+            return
+        member.ended.set()  # first: whatever interrupts this, the threads end
+        with member.changed:
+            if self._finished:
+                return
+            self._finished = True
+            # For who holds nothing in any case nobody waits.
+            is_told = bool(member.handoff.weight) or not self._has_nothing_to_drain()
+            member.count()
+            member.tally.end(clock.boottime())
+            member.handoff.left()
+            member.changed.notify_all()
+        try:
+            self._end_threads()
+            # Where the store seems to be away, too: it may be back by now, and a store whose clock
+            # stood still meanwhile keeps the lease for another ttl. One call, with its timeout.
+            if is_told:
+                member.driver.leave(member.group, member.member)
+        except HashringError as error:
+            log.warning(
+                "%s: %s left without telling the store: %s", member.group, member.member, error
+            )
+        finally:
+            self._reports.end()
+            try:
+                member.driver.close()
+            finally:
+                member.gone.set()
+                ending.forget(self)
+
+    def _end_threads(self) -> None:
+        self._member.ended.set()
+        self._member.notes.wake.set()
+        self._beat_now.set()
+        for thread in self._threads:
+            if thread is not threading.current_thread():
+                # One that could not be started cannot be joined. Should it begin yet, it ends.
+                with contextlib.suppress(RuntimeError):
+                    # Every call on the driver ends within its timeout, so this join does too.
+                    thread.join()
+        self._threads = []
+
+    def _fail(self, error: HashringError) -> None:
+        """This member can never take part: hold nothing, and let all who ask know why."""
+        member = self._member
+        log.error("%s: %s cannot take part: %s", member.group, member.member, error)
+        with member.changed:
+            member.failure = error
+            member.count()
+            member.tally.end(clock.boottime())
+            member.handoff.left()
+            member.changed.notify_all()
+        member.ended.set()
+        self._beat_now.set()
+        member.stopping = True
+        with contextlib.suppress(HashringError):
+            member.driver.leave(member.group, member.member)
+
+    # ---- the thread that heartbeats --------------------------------------------------------
+
+    def _heartbeat(self) -> None:
+        member = self._member
+        with member.lock:
+            token = member.handoff.heartbeat_begins()
+        started = clock.boottime()
+        try:
+            member.driver.heartbeat()
+        except LeaseLost:
+            with member.changed:
+                member.handoff.lease_lost(token)
+                member.changed.notify_all()
+            member.notes.wake.set()
+            raise
+        with member.changed:
+            was_fenced = clock.boottime() >= member.handoff.deadline
+            member.handoff.heartbeat_confirmed(token, started)
+            member.count()
+            if was_fenced:
+                member.changed.notify_all()
+
+    def _beat(self) -> None:
+        reports, ended = self._reports, self._member.ended
+        pause = self._pause
+        while not ended.is_set():
+            if self._beat_now.wait(max(0.0, pause)):
+                self._beat_now.clear()
+            if ended.is_set():
+                return
+            began = clock.boottime()
+            try:
+                self._heartbeat()
+                reports.heartbeat_worked()
+                # From the start of the last one: its answer may have been long on the way.
+                pause = began + self._pause - clock.boottime()
+                continue
+            except LeaseLost as error:
+                reports.heartbeat_refused(error)
+            except HashringError as error:
+                reports.heartbeat_failed(error)
+            except Exception as error:
+                # A defect of the driver: without heartbeats the fence passes, which is safe.
+                reports.heartbeat_broke(error)
+            pause = jittered(heartbeat_retry(self._pause, self._member.ttl))
+
+    # ---- the thread that reconciles --------------------------------------------------------
+
+    def _reconcile(self) -> None:
+        failures = 0
+        member = self._member
+        while not member.ended.is_set() and not self._is_over_after_drop():
+            try:
+                self._step()
+                failures = 0
+                self._reports.step_worked()
+                continue
+            except LeaseLost as error:
+                self._reports.lease_lost(error)
+                with member.changed:
+                    member.handoff.lease_lost()
+                    member.changed.notify_all()
+                continue
+            except GroupMismatch as error:
+                self._fail(error)
+                return
+            except MemberExists as error:
+                if self._is_replaced():
+                    self._fail(error)
+                    return
+                self._reports.id_taken(error)
+            except HashringError as error:
+                self._reports.step_failed(error)
+            except Exception as error:
+                self._reports.step_broke(error)
+            failures += 1
+            member.ended.wait(jittered(retry_pause(failures, member.ttl)))
+        if self._drop_by is not None:
+            self.finish()  # nobody else will
+        if self._drop_warning is not None:
+            raise self._drop_warning
+
+    def _is_over_after_drop(self) -> bool:
+        """Begin to drain once nobody has the partition in hand; return whether that is over."""
+        member = self._member
+        if not member.notes.dropped or self._finished:
+            return False
+        now = clock.boottime()
+        if self._drop_by is None:
+            self._drop_by = now + _DROPPED_TTL * member.ttl
+            member.stopping = True
+            with member.lock:
+                self._loops.read_notes()
+                member.begin_drain()
+            try:
+                ending.warn_of_drop(member.group, member.member, self._caller)
+            except Warning as warning:  # where the filters make errors of them
+                self._drop_warning = warning
+        return now >= self._drop_by or self._has_nothing_to_drain()
+
+    def _is_replaced(self) -> bool:
+        """Whether another process has had this member's id for longer than a lost lease can."""
+        now = clock.boottime()
+        if self._refused_since is None:
+            self._refused_since = now
+        return now - self._refused_since > _ID_TAKEN_TTL * self._member.ttl
+
+    def _step(self) -> None:
+        """Read the group, let the hand-off decide, and do what it says."""
+        member = self._member
+        with member.lock:
+            token = member.handoff.reading_begins()
+        member.notes.wake.clear()
+        reading = member.driver.read(member.group)
+        action = self._decide(reading, token)
+        if action is not None:
+            self._report(action, reading)
+            self._act(action)
+
+    def _decide(self, reading: Reading, token: int) -> Action | None:
+        """Return what follows from a reading; ``None``: the member has left meanwhile."""
+        member, loops = self._member, self._loops
+        handoff = member.handoff
+        with member.changed:
+            if handoff.has_left:
+                return None
+            loops.read_notes()
+            member.clock_watch.look()
+            now, wall = clock.boottime(), loops.label_time()
+            handoff.observe(reading, token, now=now, wall=wall, worked=loops.has_worked)
+            debts = loops.debts(wall, handoff.losing)
+            action = handoff.decide(now=now, wall=wall, owed=debts.owed, yielded=debts.yielded)
+            loops.share_gains()
+            member.changed.notify_all()
+        return action
+
+    def _act(self, action: Action) -> None:
+        """Do it, and confirm to the hand-off only then that it is done."""
+        member = self._member
+        handoff, driver = member.handoff, member.driver
+        if isinstance(action, Publish):
+            driver.publish(member.group, member.member, action.record)
+            with member.changed:
+                handoff.published()
+                self._loops.share_gains()
+                member.changed.notify_all()
+        elif isinstance(action, Join):
+            driver.join(member.group, member.member, action.record)
+            with member.changed:
+                handoff.joined(clock.boottime())
+                self._refused_since = None
+                member.changed.notify_all()
+            self._beat_now.set()
+        elif isinstance(action, Leave):
+            self._handed_over = action.handed_over
+            member.ended.set()
+        else:
+            self._wait(action)
+
+    def _report(self, action: Action, reading: Reading) -> None:
+        self._member.count()
+        handoff, reports = self._member.handoff, self._reports
+        reports.problems(handoff.problems)
+        reports.strangers(handoff.strangers_in_the_way, settled=handoff.is_settled)
+        reports.waits_for = action.reason if isinstance(action, Wait) else "the store is being told"
+        reports.memory(reading.memory_age, gains=bool(handoff.weight))
+
+    def _wait(self, action: Wait) -> None:
+        """Wait until the group may have changed, or something here has."""
+        member = self._member
+        handoff, wake = member.handoff, member.notes.wake
+        settles = not handoff.is_settled and not handoff.stands_aside
+        plan = plan_wait(
+            local=action.local,
+            most=action.seconds,
+            ttl=member.ttl,
+            members=len(handoff.members),
+            changing=settles or member.state == "draining",
+        )
+        if plan.gather:
+            wake.wait(plan.gather)
+        deadline = clock.boottime() + plan.listen
+        while True:
+            left = deadline - clock.boottime()
+            if left <= 0 or wake.is_set() or member.ended.is_set():
+                return
+            slice_ = min(left, _SLICE)
+            began = clock.boottime()
+            member.driver.wait(member.group, slice_)
+            if clock.boottime() - began < _RETURNED_EARLY * slice_:
+                return
