@@ -97,7 +97,7 @@ def load(
         (3.0, 1.0, ('central', 'compute'))
         >>> load(environment=False, spread=2)
         Traceback (most recent call last):
-        hashring.telemetry.config.backend_url.BadOption: --spread = 2: ...
+        hashring.telemetry.errors.BadOption: --spread = 2: ...
     """
     _refuse_unknown(overrides)
     files = tuple(_expanded(path).absolute() for path in config_files)

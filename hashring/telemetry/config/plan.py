@@ -28,6 +28,7 @@ from hashring.telemetry.config.definitions import (
 )
 from hashring.telemetry.config.finders import Finder, finders_of
 from hashring.telemetry.config.installed import Plugins
+from hashring.telemetry.errors import NothingToPoll
 from hashring.telemetry.model.settings import Settings
 from hashring.telemetry.overlap.overlap import open_meters
 from hashring.telemetry.publishers.base import Publisher
@@ -36,10 +37,6 @@ from hashring.telemetry.sources.web.targets import static_resource
 from hashring.url import masked
 
 __all__ = ["Finder", "Group", "Loop", "NothingToPoll", "Plan", "Plugins", "Task", "make_plan"]
-
-
-class NothingToPoll(HashringError, ValueError):
-    """The definitions leave this agent nothing to do; the message says why."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -31,10 +31,12 @@ from collections.abc import Iterator
 from typing import Any, Self
 
 from hashring import clock
+from hashring.backoff import Backoff
 from hashring.driver import DriverURL
 from hashring.errors import HashringError, StoreUnavailable
 from hashring.partition.partition import Partition, join
 from hashring.protocol.view import Member
+from hashring.telemetry.errors import OverlapRefused
 from hashring.telemetry.model.settings import Settings
 from hashring.telemetry.overlap.overlap import Announcement, BadAnnouncement, Overlap, compare
 from hashring.telemetry.overlap.peer import Peer
@@ -56,18 +58,6 @@ their stores tell them of a change within another."""
 
 _LOOK = 0.02
 """Seconds between two looks at what must change in this process's memory."""
-
-
-class OverlapRefused(HashringError, ValueError):
-    """This agent may not start: another one's meters are at odds with its own.
-
-    Attributes:
-        overlaps: with whom, and in what.
-    """
-
-    def __init__(self, overlaps: list[Overlap]) -> None:
-        super().__init__("; ".join(overlap.describe() for overlap in overlaps))
-        self.overlaps = overlaps
 
 
 _Identity = tuple[str, str, str, frozenset[str]]
@@ -287,16 +277,16 @@ class Announcements:
         )
 
     def _join(self, group: str, part: Announcement) -> Partition | None:
-        pause = self._settings.retry_backoff
+        pauses = Backoff(self._settings.retry_backoff, self._settings.max_retry_interval)
         while not self._stopping.is_set():
             try:
                 return self._join_now(group, part)
             except StoreUnavailable as error:
                 if not self._settings.retry_backoff:
                     raise
+                pause = next(pauses)
                 log.warning("%s; trying again in %.1f s", error, pause)
                 self._stopping.wait(pause)
-                pause = min(2 * pause, self._settings.max_retry_interval)
         return None
 
     def _join_missing(self) -> None:
