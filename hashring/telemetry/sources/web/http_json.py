@@ -5,7 +5,7 @@ the same thing share one request: an answer is measured as often as there are de
 asked for once a resource and cycle. Whatever is wrong with a definition is said at the start, and
 costs that definition alone; whatever is wrong with one entry of an answer costs that entry alone.
 
-This room reads definitions and answers. How a request is bounded is the business of ``fetch``,
+This module reads definitions and answers. How a request is bounded is the business of ``fetch``,
 how a value is found in an answer that of ``attributes``.
 """
 
@@ -18,7 +18,6 @@ import math
 import os
 import re
 import threading
-import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -26,9 +25,9 @@ from types import MappingProxyType
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
-import urllib3
 import yaml
 
+from hashring.telemetry import http
 from hashring.telemetry.errors import BadAttribute, BadDefinition, BadResponse, Missing, Unusable
 from hashring.telemetry.model import bounded_yaml
 from hashring.telemetry.model.documents import NoKeyTwice
@@ -648,7 +647,7 @@ class HTTPPollster(Pollster):
             groups.setdefault((definition.request, alone), []).append(definition)
             if definition.request.verify is False:
                 log.warning("%s: the server's certificate is not checked", definition.place)
-                warnings.simplefilter("ignore", urllib3.exceptions.InsecureRequestWarning)
+                http.silence_unchecked()
         fetcher = Fetcher(timeout=settings.poll_timeout, max_bytes=answers.MAX_ANSWER)
         return [cls(settings, found, fetcher) for found in groups.values()]
 
