@@ -120,6 +120,15 @@ def test_the_command_needs_its_extra_and_says_so(installed, wheel, new_environme
     assert without.returncode != 0
     assert "pip install 'hashring-ha[telemetry]'" in without.stderr
     environment = new_environment()
+    environment.install(wheel)
+    environment.install("click")
+    assert command(environment, "--help").returncode == 0
+    listed = command(environment, "drivers")
+    assert listed.returncode == 0, listed.stderr
+    assert "sqlite" in listed.stdout
+    refused = command(environment, "agent")
+    assert refused.returncode == 2
+    assert "pip install 'hashring-ha[telemetry]'" in refused.stderr
     environment.install(f"{wheel}[telemetry]")
     told = command(environment, "--help")
     assert told.returncode == 0, told.stderr

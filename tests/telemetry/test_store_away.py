@@ -34,9 +34,12 @@ def test_an_agent_whose_redis_is_gone_says_little_and_ends_when_it_is_told_to(
             agents.settle("a")
             before = len(agents.said("a").splitlines())
             store.kill()
-            until(lambda: agents.status("a")["state"] == "fenced", "the agent is fenced")
-            (group,) = agents.status("a")["groups"].values()
-            assert group["reason"] == "the store is away"
+
+            def says_why() -> bool:
+                (group,) = agents.status("a")["groups"].values()
+                return (group["state"], group["reason"]) == ("fenced", "the store is away")
+
+            until(says_why, "the agent is fenced, and says why")
 
             # Twice what Docker allows: a busy machine is slow to start and end processes.
             agents.stop("a", within=20)

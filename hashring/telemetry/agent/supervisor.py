@@ -23,8 +23,8 @@ from multiprocessing.context import SpawnProcess
 
 from hashring import clock
 from hashring.errors import HashringError
+from hashring.exit_codes import FAILED, USAGE, exit_code
 from hashring.telemetry.agent.agent import Agent
-from hashring.telemetry.agent.exit_codes import FAILED, USAGE, exit_code
 from hashring.telemetry.agent.launch import Launch
 from hashring.telemetry.agent.signals import Signals
 from hashring.telemetry.agent.systemd import Notifier, Watchdog

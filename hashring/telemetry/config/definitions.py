@@ -5,7 +5,7 @@ processing and pipelines") and its own checks. Three things are stricter and err
 a typo of a field, a key that is given twice, and transformers, which Ceilometer
 removed. Any other field that nobody reads is ignored, as by Ceilometer, and is named in the log.
 
-This room reads one file and knows neither options nor plug-ins: whether a
+This module reads one file and knows neither options nor plug-ins: whether a
 discovery or a publisher of some name is installed is checked by those who look for it.
 """
 

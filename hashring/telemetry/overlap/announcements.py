@@ -1,8 +1,8 @@
-"""Directory: the groups in which agents announce what they poll, so that overlaps are seen.
+"""Announcements: the groups in which agents announce what they poll, so that overlaps are seen.
 
 All agents of a store announce themselves in groups of their own, as members of weight 0: those
-watch and hold nothing. Which announcements are at odds is ``overlap.py``'s to say; this room joins,
-reads, refuses and reports. It knows nothing of how anything is polled.
+watch and hold nothing. Which announcements are at odds is ``overlap.py``'s to say; this module
+joins, reads, refuses and reports. It knows nothing of how anything is polled.
 
 There are two kinds of groups. ``hashring/agents`` has every agent that polls something shared;
 ``hashring/agents/HOST`` those that poll a host's own resources: no agent of another host can
@@ -39,7 +39,7 @@ from hashring.telemetry.model.settings import Settings
 from hashring.telemetry.overlap.overlap import Announcement, BadAnnouncement, Overlap, compare
 from hashring.telemetry.overlap.peer import Peer
 
-__all__ = ["AGENTS", "TTL", "Directory", "OverlapRefused"]
+__all__ = ["AGENTS", "TTL", "Announcements", "OverlapRefused"]
 
 log = logging.getLogger(__name__)
 
@@ -82,27 +82,27 @@ class _Seen:
     accepted: bool
 
 
-class Directory:
+class Announcements:
     """An agent's place among all agents of the store.
 
     The loop, all of it in one thread but :meth:`stop`::
 
-        with Directory(settings, announcement) as directory:   # start(), and check()
+        with Announcements(settings, announcement) as announcements:  # start(), and check()
             while polling:
-                directory.look()                               # each few seconds
-                ...                                            # on a reload: directory.update(new)
+                announcements.look()           # each few seconds
+                ...                            # on a reload: announcements.update(new)
 
     Args:
         settings: what the agent is told to do.
         announcement: what it polls.
 
     Example:
-        >>> settings = Settings(backend_url="memory://doc-directory", member="a", host="web1")
+        >>> settings = Settings(backend_url="memory://doc-announcements", member="a", host="web1")
         >>> mine = Announcement("a", "web1", "one", shared=frozenset({"cpu"}))
         >>> other = Announcement("b", "web1", "two", shared=frozenset({"cpu"}))
-        >>> with Directory(settings, mine) as directory:
+        >>> with Announcements(settings, mine) as announcements:
         ...     try:
-        ...         with Directory(dataclasses.replace(settings, member="b"), other):
+        ...         with Announcements(dataclasses.replace(settings, member="b"), other):
         ...             pass
         ...     except OverlapRefused as error:
         ...         print(error.overlaps[0].in_common)

@@ -1,9 +1,8 @@
 """The ``hashring`` command: where it begins, and how it ends.
 
 An error that is hashring's own is one line on the standard error and an exit code: 2 if what was
-asked for is wrong, 1 if it went wrong. The commands themselves are in
-``hashring.telemetry.cli.commands``, which is imported late: it needs click, and the lack of it is
-such an error too.
+asked for is wrong, 1 if it went wrong. Which commands there are is said in ``front``, which is
+imported late: it needs click, and the lack of it is such an error too.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from hashring.errors import HashringError, MissingDependency
-from hashring.telemetry.agent.exit_codes import exit_code
+from hashring.exit_codes import exit_code
 
 __all__ = ["main"]
 
@@ -33,10 +32,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             import click
         except ImportError as error:
             raise MissingDependency("the hashring command", "click", "telemetry") from error
-        from hashring.telemetry.cli import commands
+        from hashring.cli import front
 
         try:
-            code = commands.hashring.main(
+            code = front.hashring.main(
                 args=None if arguments is None else list(arguments),
                 prog_name="hashring",
                 standalone_mode=False,
