@@ -7,12 +7,10 @@ that the author of a plug-in needs none of the machinery to raise one.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 from hashring.errors import HashringError
-
-if TYPE_CHECKING:
-    from hashring.telemetry.overlap.overlap import Overlap
 
 __all__ = [
     "BadAnnouncement",
@@ -101,16 +99,21 @@ class BadAnnouncement(HashringError, ValueError):
     """What an agent announces is too large, or is nothing that this version can read."""
 
 
+class _Described(Protocol):
+    def describe(self) -> str: ...
+
+
 class OverlapRefused(HashringError, ValueError):
     """This agent may not start: another one's meters are at odds with its own.
 
     Attributes:
-        overlaps: with whom, and in what.
+        overlaps: with whom, and in what: each an :class:`~hashring.telemetry.overlap.overlap.
+            Overlap`.
     """
 
-    def __init__(self, overlaps: list[Overlap]) -> None:
+    def __init__(self, overlaps: Sequence[_Described]) -> None:
         super().__init__("; ".join(overlap.describe() for overlap in overlaps))
-        self.overlaps = overlaps
+        self.overlaps: Sequence[Any] = overlaps
 
 
 # ---- files

@@ -18,7 +18,6 @@ from collections.abc import Mapping, Sequence
 from hashring import plugins
 from hashring.errors import BadURL, HashringError
 from hashring.telemetry.config.definitions import (
-    MeterFilter,
     Pipeline,
     Polling,
     Source,
@@ -29,10 +28,10 @@ from hashring.telemetry.config.definitions import (
 from hashring.telemetry.config.finders import Finder, finders_of
 from hashring.telemetry.config.installed import Plugins
 from hashring.telemetry.errors import NothingToPoll
+from hashring.telemetry.model.meters import MeterFilter
 from hashring.telemetry.model.settings import Settings
 from hashring.telemetry.overlap.overlap import open_meters
-from hashring.telemetry.publishers.base import Publisher
-from hashring.telemetry.sources.host.pollsters import Pollster
+from hashring.telemetry.plugin import Pollster, Publisher
 from hashring.telemetry.sources.web.targets import static_resource
 from hashring.url import masked
 

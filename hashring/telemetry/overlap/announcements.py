@@ -36,9 +36,9 @@ from hashring.driver import DriverURL
 from hashring.errors import HashringError, StoreUnavailable
 from hashring.partition.partition import Partition, join
 from hashring.protocol.view import Member
-from hashring.telemetry.errors import OverlapRefused
+from hashring.telemetry.errors import BadAnnouncement, OverlapRefused
 from hashring.telemetry.model.settings import Settings
-from hashring.telemetry.overlap.overlap import Announcement, BadAnnouncement, Overlap, compare
+from hashring.telemetry.overlap.overlap import Announcement, Overlap, compare
 from hashring.telemetry.overlap.peer import Peer
 
 __all__ = ["AGENTS", "TTL", "Announcements", "OverlapRefused"]
