@@ -10,10 +10,11 @@ import pytest
 import hashring
 from hashring.drivers.memory import MemoryDriver
 from hashring.errors import HashringError
+from hashring.telemetry.errors import BadAnnouncement, OverlapRefused
 from hashring.telemetry.model.settings import Settings
 from hashring.telemetry.overlap import announcements as module
-from hashring.telemetry.overlap.announcements import AGENTS, TTL, Announcements, OverlapRefused
-from hashring.telemetry.overlap.overlap import Announcement, BadAnnouncement
+from hashring.telemetry.overlap.announcements import AGENTS, TTL, Announcements
+from hashring.telemetry.overlap.overlap import Announcement
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,8 @@ import trustme
 
 from hashring.driver import DriverURL, load
 from hashring.errors import HashringError
-from hashring.telemetry.config.backend_url import BadOption, is_embedded, translate_backend_url
+from hashring.telemetry.config.backend_url import is_embedded, translate_backend_url
+from hashring.telemetry.errors import BadOption
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 import pytest
 
 from hashring.telemetry.config import ceilometer, declared, definitions
-from hashring.telemetry.sources.web import http_json
+from hashring.telemetry.sources.web import http_fields
 from tests.servers import openstack
 
 
@@ -33,7 +33,7 @@ def test_no_option_is_said_to_be_ceilometers_that_is_not():
 
 
 def test_each_field_of_a_dynamic_pollster_is_read_or_refused_by_name():
-    assert http_json._FIELDS | http_json._UNSUPPORTED.keys() >= ceilometer.POLLSTER_FIELDS
+    assert http_fields.FIELDS | http_fields.UNSUPPORTED.keys() >= ceilometer.POLLSTER_FIELDS
 
 
 def test_each_field_of_a_source_is_read():

@@ -9,18 +9,15 @@ import tracemalloc
 import zlib
 
 import pytest
-import requests
 import trustme
-import urllib3
 
 from hashring import clock
+from hashring.telemetry import http
 from hashring.telemetry.errors import FetchFailed
-from hashring.telemetry.sources.web import exchange
 from hashring.telemetry.sources.web.fetch import Fetcher
 from tests.servers.http import HTTPServer
 from tests.servers.process import SilentServer
 
-FAILURES = (requests.RequestException, urllib3.exceptions.HTTPError, OSError)
 MANY = 30.0
 """Seconds in which everything here is over on any machine, unless it hangs."""
 
@@ -32,17 +29,15 @@ def server():
 
 
 @pytest.fixture
-def session():
-    with requests.Session() as found:
-        found.trust_env = False
-        for scheme in ("http://", "https://"):
-            found.mount(scheme, exchange.Adapter())
-        yield found
+def client():
+    found = http.Client()
+    yield found
+    found.close()
 
 
-def body_of(session, url, **how):
-    with session.get(url, stream=True, **how) as response:
-        return b"".join(exchange.chunks(response))
+def body_of(client, url, within=MANY):
+    with client.exchange("GET", url, deadline=clock.boottime() + within, headers={}) as answer:
+        return b"".join(answer.chunks())
 
 
 @pytest.mark.parametrize(
@@ -57,11 +52,11 @@ def body_of(session, url, **how):
         ("", bytes),
     ],
 )
-def test_an_answer_is_inflated_whatever_its_encoding(server, session, encoding, pack):
+def test_an_answer_is_inflated_whatever_its_encoding(server, client, encoding, pack):
     content = bytes(range(256)) * 2000
     server.answer("/", pack(content), headers=(("Content-Encoding", encoding),))
 
-    assert body_of(session, server.url + "/") == content
+    assert body_of(client, server.url + "/") == content
 
 
 @pytest.mark.parametrize(
@@ -158,24 +153,24 @@ class Dripping:
     ],
     ids=["body", "chunks", "headers", "status"],
 )
-def test_whatever_is_dripped_is_over_at_the_deadline(session, greeting):
+def test_whatever_is_dripped_is_over_at_the_deadline(client, greeting):
     with Dripping(greeting) as server:
         begun = clock.boottime()
 
-        with pytest.raises(FAILURES), exchange.within(begun + 0.5):
-            body_of(session, f"http://127.0.0.1:{server.port}/", timeout=MANY)
+        with pytest.raises(http.FAILURES):
+            body_of(client, f"http://127.0.0.1:{server.port}/", within=0.5)
 
         # Without a deadline it would never end, and by a timeout of the socket neither.
         assert clock.boottime() - begun < MANY
 
 
-def test_a_handshake_that_is_dripped_is_over_at_the_deadline(session):
+def test_a_handshake_that_is_dripped_is_over_at_the_deadline(client):
     record = b"\x16\x03\x03\x40\x00"  # of 16 KiB: many drops
     with Dripping(record) as server:
         begun = clock.boottime()
 
-        with pytest.raises(FAILURES), exchange.within(begun + 0.5):
-            body_of(session, f"https://127.0.0.1:{server.port}/", timeout=MANY)
+        with pytest.raises(http.FAILURES):
+            body_of(client, f"https://127.0.0.1:{server.port}/", within=0.5)
 
         assert clock.boottime() - begun < MANY
 
@@ -183,7 +178,7 @@ def test_a_handshake_that_is_dripped_is_over_at_the_deadline(session):
 @pytest.mark.filterwarnings("ignore::urllib3.exceptions.InsecureRequestWarning")
 @pytest.mark.parametrize("is_secure", [False, True], ids=["http", "https"])
 def test_whoever_takes_a_request_slowly_holds_it_up_to_the_deadline_and_no_longer(
-    session, is_secure
+    client, is_secure
 ):
     authority = trustme.CA()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -207,15 +202,25 @@ def test_whoever_takes_a_request_slowly_holds_it_up_to_the_deadline_and_no_longe
         begun = clock.boottime()
         url = f"http{'s' * is_secure}://127.0.0.1:{listening.getsockname()[1]}/"
 
-        with pytest.raises(FAILURES), exchange.within(begun + 0.7):
-            session.post(url, data=bytes(30_000_000), verify=False, timeout=MANY)
+        with (
+            pytest.raises(http.FAILURES),
+            client.exchange(
+                "POST",
+                url,
+                deadline=begun + 0.7,
+                headers={},
+                body=bytes(30_000_000),
+                verify=False,
+            ),
+        ):
+            pass
 
         assert clock.boottime() - begun < MANY
         ending.set()
         thread.join()
 
 
-def test_a_host_with_a_dead_address_is_reached_by_its_other_one(server, session, monkeypatch):
+def test_a_host_with_a_dead_address_is_reached_by_its_other_one(server, client, monkeypatch):
     with SilentServer() as dead:
         real = socket.getaddrinfo
 
@@ -228,5 +233,4 @@ def test_a_host_with_a_dead_address_is_reached_by_its_other_one(server, session,
         monkeypatch.setattr(socket, "getaddrinfo", both)
         server.answer("/", "hello")
 
-        with exchange.within(clock.boottime() + 4.0):
-            assert body_of(session, f"http://both.example:{dead.port}/") == b"hello"
+        assert body_of(client, f"http://both.example:{dead.port}/", within=4.0) == b"hello"

@@ -1,3 +1,4 @@
+import base64
 import gzip
 import ssl
 import threading
@@ -60,6 +61,15 @@ def test_a_user_and_password_in_the_url_are_basic_authentication(server, fetcher
     get(fetcher, server.url.replace("://", "://user:s3cret@") + "/a")
 
     assert server.log[0].headers["authorization"] == "Basic dXNlcjpzM2NyZXQ="
+
+
+def test_a_password_is_sent_in_utf8_as_a_sinks_is(server, fetcher):
+    server.answer("/a")
+
+    get(fetcher, server.url.replace("://", "://app:s%2F%C3%A9cret@") + "/a")
+
+    sent = server.log[0].headers["authorization"]
+    assert base64.b64decode(sent.removeprefix("Basic ")).decode() == "app:s/écret"
 
 
 def test_cookies_are_not_kept(server, fetcher):

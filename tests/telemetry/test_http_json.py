@@ -12,7 +12,7 @@ from hashring.telemetry.errors import BadDefinition, BadResponse, FetchFailed
 from hashring.telemetry.model.resource import Resource
 from hashring.telemetry.model.sample import Meter, MeterType
 from hashring.telemetry.model.settings import Settings
-from hashring.telemetry.sources.web import answers, http_json
+from hashring.telemetry.sources.web import answers, http_fields, http_json
 from hashring.telemetry.sources.web.http_json import HTTPDefinitions, HTTPPollster, load_definitions
 from hashring.telemetry.sources.web.targets import static_resource
 from tests.servers.certificates import Certificates
@@ -184,7 +184,7 @@ def test_what_every_definition_needs_is_missed(define, field):
     ("text", "said"),
     [
         ("name: m", "line 1: it must be a list of definitions"),
-        ("- a\n", "line 1: a definition must be a mapping, not 'a'"),
+        ("- a\n", "line 1: a definition must be a mapping of fields to values, not the text 'a'"),
         ("- name: m\n  unit: u\n  unit: v\n", "line 3: .* the key 'unit' stands twice"),
         ("- name: [", "line 1: it is not usable YAML"),
         ("- !!python/name:os.system x\n", "it is not usable YAML"),
@@ -765,4 +765,4 @@ def test_the_docs_name_every_field():
     table = re.findall(r"^\| ((?:`\w+`(?:, )?)+) \|", (DOCS / "http.md").read_text(), re.MULTILINE)
     named = [name for row in table for name in re.findall(r"`(\w+)`", row)]
 
-    assert sorted(named) == sorted(http_json._FIELDS | http_json._UNSUPPORTED.keys())
+    assert sorted(named) == sorted(http_fields.FIELDS | http_fields.UNSUPPORTED.keys())

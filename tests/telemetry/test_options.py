@@ -19,7 +19,8 @@ import pytest
 
 from hashring.telemetry.config import declared, options
 from hashring.telemetry.config.definitions import load_pipeline, load_polling
-from hashring.telemetry.config.options import BadOption, list_opts, load
+from hashring.telemetry.config.options import list_opts, load
+from hashring.telemetry.errors import BadOption
 from hashring.telemetry.model.settings import Settings
 from hashring.telemetry.sources.host import machine
 

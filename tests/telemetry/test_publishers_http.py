@@ -108,6 +108,16 @@ def test_a_line_that_is_no_header_is_an_error_that_does_not_show_it(make, monkey
     assert "s3cret" not in str(error.value)
 
 
+def test_a_header_of_the_environment_never_doubles_one_of_the_request(sink, make, monkeypatch):
+    monkeypatch.setenv("SINK_HEADERS", "content-TYPE: text/plain\nauthorization: Bearer abc")
+
+    make("?headers_env=SINK_HEADERS", userinfo="app:pw@").publish(samples(1))
+
+    headers = sink.requests[0].headers
+    assert headers["content-type"] == "application/json"
+    assert headers["authorization"] == "Basic YXBwOnB3"
+
+
 @pytest.mark.parametrize("status", [200, 201, 202, 204])
 def test_every_answer_of_2xx_takes_the_samples(sink, make, status):
     sink.answer = lambda request: Answer(status)
@@ -233,6 +243,34 @@ def test_a_sink_that_is_away_is_a_failure_that_says_so_and_passes():
     with pytest.raises(OutputFailed, match=r"cannot publish to http.*Connection refused"):
         publisher.publish(samples(1))
     publisher.close()
+
+
+def test_further_tries_to_connect_leave_no_line_with_the_sinks_address_in_the_log(caplog):
+    url = f"http://127.0.0.1:{free_port()}/hooks/s3cret?max_retries=2"
+    publisher = HTTPPublisher(url, SETTINGS)
+
+    with pytest.raises(OutputFailed, match="Connection refused"):
+        publisher.publish(samples(1))
+
+    assert caplog.text == ""
+    publisher.close()
+
+
+def test_a_sink_is_reached_through_the_environments_proxy_unless_it_is_excepted(
+    sink, make, monkeypatch
+):
+    with Sink().running() as proxy:
+        monkeypatch.setenv("http_proxy", f"http://who:s3cret@127.0.0.1:{proxy.port}")
+        monkeypatch.setenv("no_proxy", "localhost,127.0.0.0/8")
+        make().publish(samples(1))
+        monkeypatch.setenv("no_proxy", "localhost")
+
+        make().publish(samples(2))
+
+        assert len(sink.requests) == 1
+        (passed,) = proxy.requests
+        assert passed.path == f"http://127.0.0.1:{sink.port}/in"
+        assert passed.headers["proxy-authorization"] == "Basic d2hvOnMzY3JldA=="
 
 
 def test_a_sink_that_does_not_answer_is_a_failure_after_the_timeout():

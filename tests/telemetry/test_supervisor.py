@@ -198,14 +198,13 @@ def test_a_worker_that_is_told_to_reload_while_it_starts_lives_on(tmp_path):
 
 def test_what_a_library_says_of_each_try_is_not_in_the_log(tmp_path):
     script = f"""
-import requests
+import urllib3
 from hashring.telemetry.agent.supervisor import configure_logging
 configure_logging("debug", {str(tmp_path / "log")!r})
-session = requests.Session()
-session.mount("http://", requests.adapters.HTTPAdapter(max_retries=1))
+manager = urllib3.PoolManager(retries=1)
 try:
-    session.get("http://127.0.0.1:1/in?token=hunter2", timeout=5)
-except requests.ConnectionError:
+    manager.request("GET", "http://127.0.0.1:1/in?token=hunter2", timeout=5)
+except urllib3.exceptions.MaxRetryError:
     print("refused")
 """
     done = subprocess.run(

@@ -17,7 +17,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from hashring import clock
-from hashring.telemetry.delivery.spool import Spool, _File, _lock_orphan
+from hashring.telemetry.delivery.spool import Spool
+from hashring.telemetry.delivery.spool_file import SpoolFile, lock_orphan
 from hashring.telemetry.errors import SpoolBroken
 from hashring.url import masked
 
@@ -69,9 +70,9 @@ def routes(folder: Path) -> list[Route]:
 
 
 def _routes(path: Path) -> list[Route]:
-    lock = _lock_orphan(path)
+    lock = lock_orphan(path)
     if lock is not None:
-        with contextlib.closing(_File.adopt(path, lock, False)) as file:
+        with contextlib.closing(SpoolFile.adopt(path, lock, False)) as file:
             found: Mapping[str, int] = file.waiting
     else:
         found = _read_note(path)
@@ -114,10 +115,10 @@ def _drop_orphan(path: Path, url: str) -> int | None:
     """Drop what waits for a sink; ``None`` where an agent that runs holds the spool."""
     if not path.exists():
         return 0  # it was delivered meanwhile
-    lock = _lock_orphan(path)
+    lock = lock_orphan(path)
     if lock is None:
         return None
-    file = _File.adopt(path, lock, False)
+    file = SpoolFile.adopt(path, lock, False)
     try:
         waiting = file.waiting[url]
         if waiting:

@@ -126,6 +126,23 @@ class Fields:
         """Return the error that something is wrong with a field."""
         return BadDefinition(f"{self.place}: {self.spelled.format(field)} {problem}")
 
+    def wrong(self, field: str, wanted: str, value: object = None) -> BadDefinition:
+        """Return the error that a field is missing, or is not what it must be.
+
+        Args:
+            field: its name.
+            wanted: what it must be.
+            value: the part of it that is wrong; ``None``: all of it.
+        """
+        if value is None and field not in self:
+            return self.bad(field, f"is missing; it must be {wanted}")
+        found = self.get(field) if value is None else value
+        return self.bad(field, f"must be {wanted}, not {shown(found)}")
+
+    def hidden(self, field: str, wanted: str) -> BadDefinition:
+        """Return the error that a field is wrong whose value may be a secret: it is not shown."""
+        return self.bad(field, f"must be {wanted} (value not shown)")
+
     def check(self, known: Collection[str]) -> None:
         """Refuse what looks like a typo; name in the log what else nobody will read.
 
@@ -190,3 +207,24 @@ class Fields:
         if number is None or not 0 < number < math.inf:
             raise self.bad(field, f"must be a positive number of seconds, not {shown(value)}")
         return number
+
+    def boolean(self, field: str, *, default: bool) -> bool:
+        """Return a boolean, or the default where it is not given."""
+        value = self.get(field, default)
+        if not isinstance(value, bool):
+            raise self.wrong(field, "true or false")
+        return value
+
+    def items(self, field: str) -> list[Any]:
+        """Return a list, which is empty where it is not given."""
+        value = self.get(field)
+        if value is not None and not isinstance(value, list):
+            raise self.wrong(field, "a list")
+        return value or []
+
+    def mapping(self, field: str) -> dict[Any, Any]:
+        """Return a mapping, which is empty where it is not given."""
+        value = self.get(field)
+        if value is not None and not isinstance(value, dict):
+            raise self.wrong(field, "a mapping")
+        return value or {}

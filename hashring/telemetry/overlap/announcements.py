@@ -37,8 +37,9 @@ from hashring.errors import HashringError, StoreUnavailable
 from hashring.partition import outage
 from hashring.partition.partition import Partition, join
 from hashring.protocol.view import Member
+from hashring.telemetry.errors import BadAnnouncement, OverlapRefused
 from hashring.telemetry.model.settings import Settings
-from hashring.telemetry.overlap.overlap import Announcement, BadAnnouncement, Overlap, compare
+from hashring.telemetry.overlap.overlap import Announcement, Overlap, compare
 from hashring.telemetry.overlap.peer import Peer
 
 __all__ = ["AGENTS", "TTL", "Announcements", "OverlapRefused"]
@@ -58,18 +59,6 @@ their stores tell them of a change within another."""
 
 _LOOK = 0.02
 """Seconds between two looks at what must change in this process's memory."""
-
-
-class OverlapRefused(HashringError, ValueError):
-    """This agent may not start: another one's meters are at odds with its own.
-
-    Attributes:
-        overlaps: with whom, and in what.
-    """
-
-    def __init__(self, overlaps: list[Overlap]) -> None:
-        super().__init__("; ".join(overlap.describe() for overlap in overlaps))
-        self.overlaps = overlaps
 
 
 _Identity = tuple[str, str, str, frozenset[str]]

@@ -19,12 +19,12 @@ from hashring.partition.partition import Partition, join
 from hashring.telemetry.config.plan import Group, Loop
 from hashring.telemetry.model.settings import Settings
 from hashring.telemetry.overlap.peer import Peer
+from hashring.telemetry.plugin import Pollster
 from hashring.telemetry.polling.catalogue import Catalogue
 from hashring.telemetry.polling.loops import PollingLoop
 from hashring.telemetry.polling.set_aside import SetAside, from_meta, to_meta
 from hashring.telemetry.polling.shared import Shared
 from hashring.telemetry.polling.tally import Tally
-from hashring.telemetry.sources.host.pollsters import Pollster
 
 __all__ = ["Runner"]
 

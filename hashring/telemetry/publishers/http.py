@@ -11,12 +11,10 @@ import json
 from collections.abc import Sequence
 from typing import ClassVar
 
-import requests
-
 from hashring.telemetry.model.sample import Sample
 from hashring.telemetry.model.settings import Settings
 from hashring.telemetry.plugin import Option, SinkURL, boolean, positive
-from hashring.telemetry.publishers.web import Session, WebPublisher, judge
+from hashring.telemetry.publishers.web import Session, WebPublisher
 
 __all__ = ["HTTPPublisher"]
 
@@ -47,14 +45,4 @@ class HTTPPublisher(WebPublisher):
     def _send(self, samples: Sequence[Sample]) -> None:
         found = [sample.to_json() for sample in samples]
         body = json.dumps(found if self._as_list else found[0], separators=(",", ":"))
-        try:
-            response = self._session.post(
-                self._address,
-                data=body.encode(),
-                headers={"Content-Type": "application/json"},
-                timeout=self._timeout,
-            )
-        # An OSError of its own is what requests raises of certificates that it cannot read.
-        except (requests.RequestException, OSError) as error:
-            raise self._failure(error) from None
-        judge(response, self._where, self._secrets)
+        self._post(body.encode(), {"Content-Type": "application/json"})

@@ -2,15 +2,17 @@
 
 The SDK's own pipeline would aggregate, and stamp what it exports with the time of the export. A
 sample has a time stamp and an id already, so we build the SDK's values ourselves, one data point a
-sample, and give them to its OTLP exporter, which encodes, compresses and sends them. What an answer
-means is the business of ``web``.
+sample, and let its OTLP encoder make protobuf of them. How they are sent, and what an answer means,
+is the business of ``web``.
 """
 
 from __future__ import annotations
 
+import enum
+import gzip
 import json
-import logging
-from collections.abc import Sequence
+import zlib
+from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from typing import Any, ClassVar
 
@@ -20,13 +22,12 @@ from hashring.telemetry.model.sample import Meter, MeterType, Sample
 from hashring.telemetry.model.settings import Settings
 from hashring.telemetry.plugin import Option
 from hashring.telemetry.publishers.base import log
-from hashring.telemetry.publishers.web import Refused, WebPublisher, judge
+from hashring.telemetry.publishers.web import Refused, WebPublisher
 from hashring.url import without_secrets
 
 try:
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
-    from opentelemetry.exporter.otlp.proto.http import Compression
-    from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
+    from opentelemetry.exporter.otlp.proto.common.metrics_encoder import encode_metrics
     from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
         ExportMetricsServiceResponse,
     )
@@ -34,7 +35,6 @@ try:
         AggregationTemporality,
         Gauge,
         Metric,
-        MetricExportResult,
         MetricsData,
         NumberDataPoint,
         ResourceMetrics,
@@ -45,7 +45,7 @@ try:
     from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 except ImportError as error:
     raise MissingDependency(
-        "the publisher otlp", "opentelemetry-exporter-otlp-proto-http", "otlp"
+        "the publisher otlp", "opentelemetry-exporter-otlp-proto-common", "otlp"
     ) from error
 
 __all__ = ["OTLPPublisher", "metrics_data"]
@@ -55,7 +55,19 @@ _INT64 = 1 << 63
 
 _SCOPE = InstrumentationScope("hashring.telemetry", metadata.version("hashring-ha"))
 
-_LOGGER = "opentelemetry.exporter.otlp.proto.http.metric_exporter"
+
+class Compression(enum.Enum):
+    """What a request may be compressed with."""
+
+    NONE = "none"
+    DEFLATE = "deflate"
+    GZIP = "gzip"
+
+
+_COMPRESS: Mapping[Compression, Callable[[bytes], bytes]] = {
+    Compression.DEFLATE: zlib.compress,
+    Compression.GZIP: gzip.compress,
+}
 
 
 def metrics_data(samples: Sequence[Sample]) -> MetricsData:
@@ -171,51 +183,35 @@ def _compression(text: str) -> Compression:
 class OTLPPublisher(WebPublisher):
     """Sends samples to an OpenTelemetry collector: ``otlp+http://collector:4318``.
 
-    The path is ``/v1/metrics`` unless another one is named. The exporter repeats a request by
-    itself, within ``timeout``. A sink may take but a part of a request, and says how much it
-    rejected: that counts as refused.
+    The path is ``/v1/metrics`` unless another one is named. A sink may take but a part of a
+    request, and says how much it rejected: that counts as refused.
     """
 
     options: ClassVar[tuple[Option, ...]] = (
-        *(option for option in WebPublisher.options if option.name != "max_retries"),
-        Option("compression", _compression, Compression.Gzip, "none, gzip or deflate"),
+        *WebPublisher.options,
+        Option("compression", _compression, Compression.GZIP, "none, gzip or deflate"),
     )
     _default_path = "/v1/metrics"
     _default_port: ClassVar[int | None] = 4318
 
     def __init__(self, url: str, settings: Settings) -> None:
         super().__init__(url, settings)
-        # The exporter logs each failure, and then only returns that there was one. We raise it,
-        # with its reason, and whoever catches it logs it as he logs that of any other sink.
-        logging.getLogger(_LOGGER).setLevel(logging.CRITICAL)
         self._closed = False
-        self._exporter = OTLPMetricExporter(
-            endpoint=self._address,
-            timeout=self._timeout,
-            compression=self._parsed.options["compression"],
-            session=self._session,
-        )
+        self._compression: Compression = self._parsed.options["compression"]
 
     def _send(self, samples: Sequence[Sample]) -> None:
         if self._closed:
             raise OutputFailed(f"cannot publish to {self._where}: the publisher is closed")
-        session = self._session
-        session.answer = session.failure = None
         try:
-            result = self._exporter.export(metrics_data(samples))
-        except OSError:
-            # Older releases of the exporter raise what requests raised; the session has kept it.
-            result = MetricExportResult.FAILURE
-        except (TypeError, ValueError) as error:
-            raise Refused("OpenTelemetry's exporter cannot encode it", str(error)) from None
-        if session.answer is not None:
-            judge(session.answer, self._where, self._secrets)
-            self._look_for_rejected(len(samples), session.answer.content)
-        elif session.failure is not None:
-            raise self._failure(session.failure)
-        elif result is not MetricExportResult.SUCCESS:
-            # It sent nothing: it could not encode the values, or they are too many bytes.
-            raise Refused("OpenTelemetry's exporter cannot encode it", "or it is too large")
+            body: bytes = encode_metrics(metrics_data(samples)).SerializeToString()
+        except Exception as error:
+            # Whatever the encoder raises: the same values would be as wrong the next time.
+            raise Refused("OpenTelemetry's encoder cannot encode it", str(error)) from None
+        headers = {"Content-Type": "application/x-protobuf"}
+        if (compress := _COMPRESS.get(self._compression)) is not None:
+            body = compress(body)
+            headers["Content-Encoding"] = self._compression.value
+        self._look_for_rejected(len(samples), self._post(body, headers).body)
 
     def _look_for_rejected(self, sent: int, body: bytes) -> None:
         try:
@@ -238,8 +234,6 @@ class OTLPPublisher(WebPublisher):
             )
 
     def close(self) -> None:
-        """End a repetition that is waiting, and close the connections."""
-        if not self._closed:
-            self._closed = True
-            self._exporter.shutdown()
+        """Close the connections."""
+        self._closed = True
         super().close()

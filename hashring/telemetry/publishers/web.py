@@ -1,17 +1,18 @@
-"""What publishers over HTTP share: the session, what an answer means, and what is refused.
+"""What publishers over HTTP share: one sink's requests, what an answer means, what is refused.
 
 An answer means one of three things. The sink took the samples (2xx). It will not take these
 samples, whatever is done (400, 413, 422 and the like): then the batch is split until the refused
 samples stand alone, and those are set aside, so that one sample never holds up the others. Or it
 cannot take any now, and the same samples are sent again later: no answer, 5xx, 408, 429, and what
 says that the request itself is not welcome (401, 403, 404 and the like): no sample is to blame for
-a wrong password. This room knows no format.
+a wrong password. This module knows no format.
 """
 
 from __future__ import annotations
 
 import abc
 import dataclasses
+import email.message
 import email.utils
 import math
 import os
@@ -19,25 +20,19 @@ import re
 import ssl
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
-
-import requests
-import urllib3
-from requests.auth import HTTPBasicAuth
-from urllib3.exceptions import InsecureRequestWarning, NewConnectionError
-from urllib3.util import Retry
+from typing import ClassVar, NamedTuple
 
 from hashring import clock
 from hashring.errors import BadURL
-from hashring.telemetry.errors import OutputFailed
+from hashring.telemetry import http
+from hashring.telemetry.errors import BadEncoding, OutputFailed
 from hashring.telemetry.model.sample import Sample
 from hashring.telemetry.model.settings import Settings
 from hashring.telemetry.plugin import Option, Publisher, SinkURL, boolean, count, positive, seconds
 from hashring.telemetry.publishers.base import log
-from hashring.telemetry.sources.web import exchange
 from hashring.url import masked, secrets_in, without_secrets
 
-__all__ = ["WEB_OPTIONS", "Refused", "Session", "WebPublisher", "judge"]
+__all__ = ["WEB_OPTIONS", "Answer", "Refused", "Session", "WebPublisher", "judge"]
 
 _RETRY_AFTER_MAX = 300.0
 """A sink that asks for more seconds than these is asked again all the same."""
@@ -113,104 +108,109 @@ class Refused(Exception):
         self.detail = detail
 
 
-class Session(requests.Session):
-    """A session to one sink: how to connect, whom to trust, and as whom to speak.
+class Answer(NamedTuple):
+    """What a sink said.
+
+    Attributes:
+        status: its number.
+        reason: the words beside it; may be empty.
+        headers: by name, in any case.
+        body: decompressed; the beginning of it, where it is long.
+    """
+
+    status: int
+    reason: str
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class Session:
+    """Requests to one sink: how to connect, whom to trust, and as whom to speak.
+
+    The environment's proxies are used.
 
     Args:
         url: the sink, with :data:`WEB_OPTIONS` among its options.
         connections: how many connections are kept open.
 
     Attributes:
-        answer: the last response; ``None`` before the first and after a failure.
+        timeout: seconds for the whole of a request, from the first try to connect to the last byte
+            of the answer, however slowly the sink talks.
         secrets: values of headers, and the words in them, that no message may show.
-        failure: what was raised in place of the last response.
 
     Raises:
         BadURL: the options contradict one another, or the headers are not well formed.
     """
 
     def __init__(self, url: SinkURL, connections: int = 1) -> None:
-        super().__init__()
-        self.answer: requests.Response | None = None
-        self.failure: Exception | None = None
         options = url.options
         self._check = _trust(url)
         if self._check is False:
             log.warning("%s: the sink's certificate is not checked (verify_ssl=false)", url)
-            # Said once here; urllib3 would say it at every request.
-            urllib3.disable_warnings(InsecureRequestWarning)
+            http.silence_unchecked()
         if options["clientkey"] and not options["clientcert"]:
             raise BadURL(f"{url.shown!r}: clientkey needs clientcert")
-        if options["clientcert"]:
-            key = options["clientkey"]
-            self.cert = (options["clientcert"], key) if key else options["clientcert"]
         if url.scheme.endswith("https"):
             _read_certificates(url, self._check)
-        if url.user is not None:
-            # As bytes: as text they would have to be Latin-1.
-            self.auth = HTTPBasicAuth(url.user.encode(), (url.password or "").encode())
-        else:
-            # Otherwise requests would look into ~/.netrc, and drop a header of ours for it.
-            self.auth = _as_it_is
+        self._headers: dict[str, str | bytes] = {}
         self.secrets: frozenset[str] = frozenset()
         if options["headers_env"]:
             headers = _headers(options["headers_env"], url)
-            self.headers.update(headers)
+            self._headers.update(headers)
             self.secrets = frozenset(
                 word for value in headers.values() for word in _words(value.decode())
             )
-        retries = options.get("max_retries", 0)
-        retry = Retry(
-            total=retries,
-            connect=retries,
-            read=0,
-            redirect=0,
-            status=0,
-            other=0,
-            backoff_factor=0.1,
+        if url.user is not None:
+            login = http.basic_authentication(url.user, url.password or "")
+            self._headers = http.merged(self._headers, {"Authorization": login})
+        self.timeout: float = options["timeout"]
+        self._client = http.Client(
+            connections=connections,
+            certificate=options["clientcert"],
+            key=options["clientkey"],
+            retries=options["max_retries"],
+            uses_proxies=True,
         )
-        adapter = exchange.Adapter(max_retries=retry, pool_connections=1, pool_maxsize=connections)
-        for scheme in ("http://", "https://"):
-            self.mount(scheme, adapter)
-        self.headers["Accept-Encoding"] = exchange.ENCODINGS
-        self._timeout: float = options["timeout"]
 
-    def request(self, *args: Any, **named: Any) -> requests.Response:
-        """Send a request, and keep what came of it.
+    def post(
+        self, address: str, body: bytes, headers: Mapping[str, str], deadline: float
+    ) -> Answer:
+        """Send a request.
 
-        It is over within ``timeout``: from the first try to connect to the last byte of the
-        answer, however slowly the sink talks.
+        Args:
+            address: without user and password.
+            body: what is sent.
+            headers: beside those of the sink's options.
+            deadline: on the clock of :mod:`hashring.clock`.
+
+        Raises:
+            one of hashring.telemetry.http.FAILURES: there was no answer, or not in time.
         """
-        self.answer = self.failure = None
-        timeout = min(self._timeout, named.get("timeout") or self._timeout)
-        # Said at each request, or REQUESTS_CA_BUNDLE in the environment would win.
-        named.update(verify=self._check, allow_redirects=False, stream=True, timeout=timeout)
-        try:
-            with exchange.within(clock.boottime() + timeout):
-                answer = super().request(*args, **named)
-                with answer:
-                    answer._content = _beginning(answer)
-        except Exception as error:
-            self.failure = error
-            raise
-        self.answer = answer
-        return answer
+        with self._client.exchange(
+            "POST",
+            address,
+            deadline=deadline,
+            headers=http.merged(self._headers, headers),
+            body=body,
+            verify=self._check,
+        ) as answer:
+            return Answer(answer.status, answer.reason, answer.headers, _beginning(answer))
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
 
 
-def _beginning(answer: requests.Response) -> bytes:
+def _beginning(answer: http.Answer) -> bytes:
     """Return what an answer says, or the beginning of it."""
     found = bytearray()
     try:
-        for chunk in exchange.chunks(answer):
+        for chunk in answer.chunks():
             found += chunk
             if len(found) >= _MOST:
                 break
-    except exchange.BadEncoding:
+    except BadEncoding:
         found.clear()  # its status says enough
-    except urllib3.exceptions.ReadTimeoutError as error:
-        raise requests.ReadTimeout(error) from error
-    except urllib3.exceptions.HTTPError as error:
-        raise requests.ConnectionError(error) from error
     return bytes(found[:_MOST])
 
 
@@ -225,7 +225,7 @@ def _trust(url: SinkURL) -> bool | str:
 
 
 def _read_certificates(url: SinkURL, check: bool | str) -> None:
-    """Read the files for TLS now: requests would only do so when it connects, each time anew."""
+    """Read the files for TLS now: else what is wrong with them would be told by each request."""
     cert: str | None = url.options["clientcert"]
     try:
         context = ssl.create_default_context()
@@ -241,10 +241,6 @@ def _read_certificates(url: SinkURL, check: bool | str) -> None:
             f"{url.shown!r}: the files for TLS cannot be used ({reason}): ca and verify_ssl need "
             "PEM certificates, clientcert and clientkey a certificate and its key without password"
         ) from None
-
-
-def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    return request
 
 
 def _headers(variable: str, url: SinkURL) -> Mapping[str, bytes]:
@@ -270,11 +266,11 @@ def _words(value: str) -> Iterator[str]:
     yield from (word for word in value.split() if len(word) > _SCHEME_NAME)
 
 
-def judge(response: requests.Response, where: str, secrets: Collection[str] = ()) -> None:
+def judge(answer: Answer, where: str, secrets: Collection[str] = ()) -> None:
     """Return where the sink took what it was sent.
 
     Args:
-        response: its answer.
+        answer: what it said.
         where: the sink, for messages.
         secrets: what no message may show, though the sink's answer may.
 
@@ -282,25 +278,34 @@ def judge(response: requests.Response, where: str, secrets: Collection[str] = ()
         Refused: it will not take these samples.
         OutputFailed: it may take them later.
     """
-    status = response.status_code
+    status = answer.status
     if 200 <= status < 300:
         return
-    said = f"{status} {response.reason or ''}".strip()
+    said = f"{status} {answer.reason}".strip()
     # A server may repeat what it was sent, the headers too.
-    body = without_secrets(" ".join(response.text.split()), secrets)
+    body = without_secrets(" ".join(_text(answer).split()), secrets)
     said = without_secrets(said, secrets)
     detail = f"it answered {said}" + (f": {body[:_SHOWN]}" if body else "")
     if 400 <= status < 500 and status not in _NOT_ABOUT_SAMPLES:
         raise Refused(f"status {status}", detail)
     message = f"cannot publish to {where}: {detail}"
     if 300 <= status < 400:
-        place = without_secrets(masked(response.headers.get("Location", "nowhere")), secrets)
+        place = without_secrets(masked(answer.headers.get("Location", "nowhere")), secrets)
         message += f" (to {place!r}): name the new address"
     elif status in (401, 403, 407):
         message += "; check user, password and headers"
     elif status in (404, 405, 410):
         message += "; check the path"
-    raise OutputFailed(message, _retry_after(response.headers.get("Retry-After")))
+    raise OutputFailed(message, _retry_after(answer.headers.get("Retry-After")))
+
+
+def _text(answer: Answer) -> str:
+    message = email.message.Message()
+    message["Content-Type"] = answer.headers.get("Content-Type", "")
+    try:
+        return answer.body.decode(message.get_content_charset("utf-8"), "replace")
+    except LookupError:  # a charset that nobody knows
+        return answer.body.decode("utf-8", "replace")
 
 
 def _retry_after(text: str | None) -> float | None:
@@ -387,21 +392,23 @@ class WebPublisher(Publisher):
             yield from self._refused(samples[:half])
             yield from self._refused(samples[half:])
 
-    def _failure(self, error: Exception) -> OutputFailed:
-        return OutputFailed(f"cannot publish to {self._where}: {self._reason(error)}")
+    def _post(self, body: bytes, headers: Mapping[str, str]) -> Answer:
+        """Send one request, and return what the sink said, where it took the samples.
 
-    def _reason(self, error: Exception) -> str:
-        if isinstance(error, requests.Timeout | TimeoutError):
-            return f"no whole answer within {self._timeout:g} s"
-        return without_secrets(self._cause(error), self._secrets)
-
-    @staticmethod
-    def _cause(error: Exception) -> str:
-        first = error.args[0] if error.args else error
-        reason = getattr(first, "reason", None) or first
-        if isinstance(reason, NewConnectionError):
-            return str(reason).rpartition(": ")[2]
-        return str(reason)
+        Raises:
+            Refused: as of :meth:`_send`; OutputFailed likewise.
+        """
+        deadline = clock.boottime() + self._timeout
+        try:
+            answer = self._session.post(self._address, body, headers, deadline)
+        except http.FAILURES as error:
+            if http.is_timeout(error, deadline):
+                reason = f"no whole answer within {self._timeout:g} s"
+            else:
+                reason = without_secrets(http.reason_of(error), self._secrets)
+            raise OutputFailed(f"cannot publish to {self._where}: {reason}") from None
+        judge(answer, self._where, self._secrets)
+        return answer
 
     def close(self) -> None:
         """Close the connections."""

@@ -2,7 +2,8 @@
 
 A sample ``node_cpu_seconds_total{cpu="0"}`` of a target becomes a measurement of the meter
 ``prometheus.node_cpu_seconds_total``; its labels become metadata and part of the resource's id. How
-the formats are read is the business of ``exposition_text``. This room knows no file and no source.
+the formats are read is the business of ``exposition_text``. This module knows no file and no
+source.
 """
 
 from __future__ import annotations
@@ -177,19 +178,22 @@ def measurements(
             meter = meters.get(name)
             if meter is None:
                 meter = meters[name] = _meter(metrics.of(name), name)
-            if labels and target_labels:
-                labels = {
-                    (f"exported_{label}" if label in target_labels else label): value
-                    for label, value in labels.items()
-                } | dict(target_labels)
-            elif target_labels:
-                labels = dict(target_labels)
+            if target_labels:
+                labels = _with_target(labels, target_labels)
             yield Measurement(meter, volume, id_, MappingProxyType(labels))
     except BadExposition as error:
         raise BadExposition(
             f"{resource.id}: the answer is not in "
             f"{'OpenMetrics' if is_openmetrics else 'the text format'}: {error}"
         ) from None
+
+
+def _with_target(labels: Mapping[str, str], target: Mapping[str, str]) -> dict[str, str]:
+    own = {
+        (f"exported_{label}" if label in target else label): value
+        for label, value in labels.items()
+    }
+    return own | dict(target)
 
 
 def _meter(metric: Metric, name: str) -> Meter:

@@ -1,32 +1,21 @@
 """Fetcher: one GET, all of it within a deadline and a size; and what to say when it fails.
 
 A request is bounded as a whole: a server that sends a byte now and then keeps no thread past its
-deadline. No message of this room shows a secret. It knows URLs and bytes, nothing of meters.
+deadline. No message of this module shows a secret. It knows URLs and bytes, nothing of meters.
 """
 
 from __future__ import annotations
 
-import logging
 import threading
 import weakref
 from collections.abc import Callable, Mapping
-from http.cookiejar import DefaultCookiePolicy
-from importlib import metadata
 from typing import NamedTuple
 from urllib.parse import urljoin, urlsplit
 
 from hashring import clock
-from hashring.errors import MissingDependency
-from hashring.telemetry.errors import FetchFailed
+from hashring.telemetry import http
+from hashring.telemetry.errors import BadEncoding, FetchFailed
 from hashring.url import masked
-
-try:
-    import requests
-    import urllib3
-
-    from hashring.telemetry.sources.web import exchange
-except ImportError as error:  # pragma: no cover - the tests of the wheel run without requests
-    raise MissingDependency("the telemetry agent", "requests", "telemetry") from error
 
 __all__ = ["FetchFailed", "Fetched", "Fetcher", "joined", "same_origin"]
 
@@ -35,11 +24,6 @@ _MAX_REDIRECTS = 5
 _IDLE = 2.0
 """Seconds after which a connection is not used again: servers close idle ones, and a request that
 meets the closing one may or may not have been answered. To ask again would be a second poll."""
-
-_DISTRIBUTION = "hashring-ha"
-
-
-_FAILURES = (requests.RequestException, urllib3.exceptions.HTTPError, OSError, UnicodeError)
 
 
 class Fetched(NamedTuple):
@@ -77,12 +61,9 @@ class Fetcher:
     def __init__(self, *, timeout: float, max_bytes: int = _MAX_BYTES) -> None:
         self._timeout = timeout
         self._max_bytes = max_bytes
-        # It logs whole URLs, secrets and all, where the agent logs its debugging lines.
-        logging.getLogger("urllib3.connectionpool").setLevel(logging.INFO)
-        self._agent = f"hashring/{metadata.version(_DISTRIBUTION)}"
         self._local = threading.local()
         self._lock = threading.Lock()
-        self._sessions: weakref.WeakSet[requests.Session] = weakref.WeakSet()
+        self._clients: weakref.WeakSet[http.Client] = weakref.WeakSet()
 
     def deadline(self, timeout: float | None = None) -> float:
         """Return when what begins now must have ended, on the clock of :mod:`hashring.clock`.
@@ -123,13 +104,12 @@ class Fetcher:
         limit = self._max_bytes if max_bytes is None else max_bytes
         first = url
         for _ in range(_MAX_REDIRECTS + 1):
-            own = {"User-Agent": self._agent, "Accept": accept}
+            own = {"Accept": accept}
             if headers and same_origin(first, url):
                 own |= headers
             try:
-                with exchange.within(deadline):
-                    found = self._once(url, own, deadline, verify, limit, took)
-            except _FAILURES as error:
+                found = self._once(url, own, deadline, verify, limit, took)
+            except http.FAILURES as error:
                 raise FetchFailed(f"{masked(url)}: {self._why(error, deadline)}") from None
             if isinstance(found, Fetched):
                 return found
@@ -141,9 +121,9 @@ class Fetcher:
     def close(self) -> None:
         """Close all connections. A later :meth:`get` opens new ones."""
         with self._lock:
-            sessions = list(self._sessions)
-        for session in sessions:
-            session.close()
+            clients = list(self._clients)
+        for client in clients:
+            client.close()
 
     def _once(
         self,
@@ -154,70 +134,43 @@ class Fetcher:
         limit: int,
         took: Callable[[bytes], None] | None,
     ) -> Fetched | str:
-        left = deadline - clock.boottime()
-        if left <= 0:
-            raise TimeoutError
-        session = self._session(url)
-        with session.get(
-            url,
-            headers=dict(headers),
-            timeout=left,
-            verify=verify,
-            allow_redirects=False,
-            stream=True,
-        ) as response:
-            if response.is_redirect:
-                return response.headers["location"]
-            if not 200 <= response.status_code < 300:
-                raise FetchFailed(
-                    f"{masked(url)}: status {response.status_code} {response.reason or ''}".rstrip()
-                )
+        with self._client(url).exchange(
+            "GET", url, deadline=deadline, headers=headers, verify=verify
+        ) as answer:
+            if answer.location is not None:
+                return answer.location
+            if not 200 <= answer.status < 300:
+                raise FetchFailed(f"{masked(url)}: status {answer.status} {answer.reason}".rstrip())
             body = bytearray()
-            for chunk in exchange.chunks(response):
+            for chunk in answer.chunks():
                 if len(body) + len(chunk) > limit:
                     raise FetchFailed(f"{masked(url)}: the answer has more than {limit} bytes")
                 if took is not None:
                     took(chunk)
                 body += chunk
-            return Fetched(bytes(body), response.headers.get("content-type", ""), url)
+            return Fetched(bytes(body), answer.headers.get("content-type", ""), url)
 
-    def _session(self, url: str) -> requests.Session:
+    def _client(self, url: str) -> http.Client:
         local = self._local
-        if not hasattr(local, "session"):
-            local.session, local.used = self._new(), {}
+        if not hasattr(local, "client"):
+            local.client, local.used = http.Client(), {}
             with self._lock:
-                self._sessions.add(local.session)
-        session: requests.Session = local.session
+                self._clients.add(local.client)
+        client: http.Client = local.client
         origin, now = _origin(url), clock.boottime()
         if origin in local.used and now - local.used[origin] > _IDLE:
-            session.close()  # its connections; it opens new ones
+            client.close()  # its connections; it opens new ones
             local.used.clear()
         local.used[origin] = now
-        return session
+        return client
 
-    def _new(self) -> requests.Session:
-        session = requests.Session()
-        session.trust_env = False
-        session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-        for scheme in ("http://", "https://"):
-            session.mount(scheme, exchange.Adapter())
-        session.headers["Accept-Encoding"] = exchange.ENCODINGS
-        return session
-
-    def _why(self, error: BaseException, deadline: float) -> str:
-        """Say what went wrong in words that hold no URL: those of the libraries show all of it."""
+    @staticmethod
+    def _why(error: BaseException, deadline: float) -> str:
         if isinstance(error, FetchFailed):
             return str(error).partition(": ")[2]
-        if isinstance(error, exchange.BadEncoding):
-            return str(error)
-        inner: BaseException = error
-        while (cause := inner.__cause__ or inner.__context__) is not None:
-            inner = cause
-        if clock.boottime() >= deadline or isinstance(inner, TimeoutError):
+        if not isinstance(error, BadEncoding) and http.is_timeout(error, deadline):
             return "no whole answer in time"
-        if isinstance(inner, OSError) and inner.strerror:
-            return inner.strerror
-        return f"{type(inner).__name__}"
+        return http.reason_of(error)
 
 
 def joined(url: str, link: str) -> str:

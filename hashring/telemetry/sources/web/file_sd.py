@@ -21,7 +21,8 @@ except ImportError as error:  # pragma: no cover - the tests of the wheel run wi
 
 from hashring.telemetry.errors import BadTargets
 from hashring.telemetry.model import bounded_yaml
-from hashring.telemetry.model.documents import NoKeyTwice
+from hashring.telemetry.model.documents import NoKeyTwice, line_and_problem
+from hashring.telemetry.model.fields import described
 
 __all__ = ["MAX_BYTES", "BadTargets", "TargetGroup", "read"]
 
@@ -128,19 +129,7 @@ def _encodable(text: str) -> str:
 
 
 def _refuse(what: str, value: object, wanted: str) -> NoReturn:
-    # A text or a mapping may hold a secret.
-    shown = f" {value}" if isinstance(value, bool | int | float) else ""
-    raise _Wrong(f"{what} must be {wanted}, not {_KINDS.get(type(value), 'nothing')}{shown}")
-
-
-_KINDS = {
-    dict: "a mapping",
-    list: "a list",
-    str: "a text",
-    bool: "the boolean",
-    int: "the number",
-    float: "the number",
-}
+    raise _Wrong(f"{what} must be {wanted}, not {described(value)}")
 
 
 def _folded(entry: Any) -> Any:
@@ -245,9 +234,7 @@ def _from_yaml(path: str, content: bytes) -> tuple[Any, Iterator[int]]:
         finally:
             loader.dispose()
     except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = mark.line + 1 if mark is not None else 1
-        problem = getattr(error, "problem", None) or "unreadable"
+        line, problem = line_and_problem(error, "unreadable")
         raise BadTargets(
             f"{path}, line {line}: it is not YAML ({problem}); "
             "is it half written? Write to another file and rename that"

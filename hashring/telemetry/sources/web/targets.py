@@ -2,7 +2,7 @@
 
 A target's id is its address with every secret masked, since ids stand in samples and logs. The
 files have the format of Prometheus's ``file_sd_configs``; they must be the same on every host
-whose agents share the targets. This room reads files and addresses; it asks no target anything.
+whose agents share the targets. This module reads files and addresses; it asks no target anything.
 """
 
 from __future__ import annotations
