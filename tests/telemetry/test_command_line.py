@@ -3,8 +3,9 @@ import stat
 import pytest
 
 from hashring.driver import DriverURL
-from hashring.telemetry.config.command_line import BadConfig, agent_settings, default_url
+from hashring.telemetry.config.command_line import agent_settings, default_url
 from hashring.telemetry.config.defaults import default_member
+from hashring.telemetry.errors import BadConfig
 from hashring.telemetry.sources.host import machine
 
 

@@ -11,13 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hashring.protocol.view import MAX_META
-from hashring.telemetry.overlap.overlap import (
-    MAX_BYTES,
-    Announcement,
-    BadAnnouncement,
-    compare,
-    open_meters,
-)
+from hashring.telemetry.errors import BadAnnouncement
+from hashring.telemetry.overlap.overlap import MAX_BYTES, Announcement, compare, open_meters
 
 LETTERS = "ab."
 names = st.text(LETTERS, min_size=1, max_size=5)

@@ -9,7 +9,8 @@ import pytest
 
 from hashring.errors import HashringError
 from hashring.plugins import UnknownPlugin
-from hashring.telemetry.config.plan import NothingToPoll, Plugins, make_plan
+from hashring.telemetry.config.plan import Plugins, make_plan
+from hashring.telemetry.errors import NothingToPoll
 from hashring.telemetry.overlap.overlap import Announcement, compare
 from hashring.telemetry.plugin import Pollster
 from tests.telemetry.plant import Heats, Levels, LocalTanks, Tanks, plan, plugins, settings

@@ -8,7 +8,7 @@ import pytest
 
 from hashring.telemetry.polling.failures import Failures
 from hashring.telemetry.polling.pool import Hangs, Pool, TimedOut
-from hashring.telemetry.polling.turns import Backoff
+from hashring.telemetry.polling.turns import TurnBackoff
 
 SOON = 0.1  # the deadline, in seconds, of a call that is to miss it
 LONG = 60.0
@@ -295,7 +295,7 @@ def test_each_cause_is_logged_once_and_every_failure_counted(caplog):
 
 
 def test_a_backoff_grows_and_ends_with_a_success():
-    backoff = Backoff()
+    backoff = TurnBackoff()
     turns = []
     for turn in range(40):
         if backoff.is_due("north", turn):
@@ -309,7 +309,7 @@ def test_a_backoff_grows_and_ends_with_a_success():
 
 
 def test_a_backoff_forgets_what_is_no_longer_called():
-    backoff = Backoff()
+    backoff = TurnBackoff()
     backoff.failed("north", 1)
     backoff.failed("south", 1)
 

@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from hashring.telemetry.delivery.delivery import Direct
+from hashring.telemetry.delivery.direct import Direct
 from hashring.telemetry.errors import Gone, OutputClosed, OutputFailed, SpoolFull
 from hashring.telemetry.model.resource import on_host
 from hashring.telemetry.polling.runner import Runner

@@ -11,9 +11,10 @@ import hashring
 from hashring.telemetry.agent.status import read_status
 from hashring.telemetry.cli.audit import read_samples
 from hashring.telemetry.cli.check import _members
+from hashring.telemetry.errors import BadAnnouncement
 from hashring.telemetry.model.settings import Settings
 from hashring.telemetry.overlap.announcements import AGENTS, TTL, Announcements
-from hashring.telemetry.overlap.overlap import Announcement, BadAnnouncement, compare
+from hashring.telemetry.overlap.overlap import Announcement, compare
 from hashring.telemetry.overlap.patterns import Budget, Pattern, TooMuchWork
 from hashring.telemetry.overlap.peer import Peer
 

@@ -14,21 +14,24 @@ import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 
-from hashring import clock, plugins
+from hashring import clock
 from hashring.errors import HashringError
 from hashring.telemetry.agent.status import GroupStatus, Status, StatusFile
 from hashring.telemetry.agent.systemd import Notifier, Watchdog
+from hashring.telemetry.config.installed import make_publisher
 from hashring.telemetry.config.plan import Plan, make_plan
-from hashring.telemetry.delivery.delivery import Delivery, Direct, Outlet
+from hashring.telemetry.delivery.delivery import Delivery
+from hashring.telemetry.delivery.direct import Direct
+from hashring.telemetry.delivery.outlet import Outlet
 from hashring.telemetry.delivery.spool import Spool
 from hashring.telemetry.model.settings import Settings
 from hashring.telemetry.overlap.announcements import Announcements
 from hashring.telemetry.overlap.overlap import Announcement
+from hashring.telemetry.plugin import Publisher
 from hashring.telemetry.polling.runner import Runner
 from hashring.telemetry.polling.shared import Shared
 from hashring.telemetry.polling.tally import Tally
 from hashring.telemetry.polling.witness import Guard
-from hashring.telemetry.publishers import Publisher
 
 __all__ = ["Agent", "make_outlet", "make_publisher"]
 
@@ -398,18 +401,6 @@ def _group_status(runner: Runner) -> GroupStatus:
         slots=0 if state == "left" else len(partition.held),
         resources=runner.tally.resources,
     )
-
-
-def make_publisher(url: str, settings: Settings) -> Publisher:
-    """Return the publisher that a URL names.
-
-    Raises:
-        UnknownPlugin: no publisher serves its scheme; the message lists those that are installed.
-        HashringError: the URL or its target cannot be used.
-    """
-    scheme = url.partition("://")[0]
-    found = plugins.load(plugins.PUBLISHERS, scheme, Publisher)  # type: ignore[type-abstract]
-    return plugins.made(scheme, lambda: found(url, settings))
 
 
 def make_outlet(settings: Settings) -> Outlet:

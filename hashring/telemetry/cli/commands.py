@@ -21,9 +21,10 @@ from hashring.telemetry.cli.check import problems, report
 from hashring.telemetry.cli.flags import log_level_option, with_agent_options, with_files
 from hashring.telemetry.cli.spool import spool
 from hashring.telemetry.config import options
-from hashring.telemetry.config.command_line import BadConfig, agent_settings
+from hashring.telemetry.config.command_line import agent_settings
 from hashring.telemetry.config.plan import make_plan
 from hashring.telemetry.config.rehearsal import rehearse
+from hashring.telemetry.errors import BadConfig
 from hashring.telemetry.model.settings import Settings
 
 __all__ = ["agent"]

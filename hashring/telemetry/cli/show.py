@@ -34,9 +34,9 @@ from hashring.telemetry.cli.audit import Event, Period, audit, read_samples
 from hashring.telemetry.config.command_line import agent_settings
 from hashring.telemetry.model.resource import Resource
 from hashring.telemetry.model.settings import Settings
+from hashring.telemetry.plugin import Discovery
 from hashring.telemetry.sources.host import machine
 from hashring.telemetry.sources.host.discovery import (
-    Discovery,
     DiskDiscovery,
     FilesystemDiscovery,
     HostDiscovery,

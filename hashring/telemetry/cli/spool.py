@@ -10,9 +10,9 @@ import click
 from hashring.exit_codes import FAILED
 from hashring.telemetry.cli.flags import with_files
 from hashring.telemetry.config import options
-from hashring.telemetry.config.command_line import BadConfig
 from hashring.telemetry.config.definitions import load_pipeline
 from hashring.telemetry.delivery import leftovers
+from hashring.telemetry.errors import BadConfig
 from hashring.url import masked
 
 __all__ = ["spool"]

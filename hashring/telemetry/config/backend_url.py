@@ -16,15 +16,12 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from hashring.driver import COMMON_OPTIONS, DEFAULT_TTL, DriverURL, driver_class, load
-from hashring.errors import BadURL, HashringError, UnknownDriver
+from hashring.errors import BadURL, UnknownDriver
+from hashring.telemetry.errors import BadOption
 
 __all__ = ["BadOption", "is_embedded", "translate_backend_url"]
 
 log = logging.getLogger(__name__)
-
-
-class BadOption(HashringError, ValueError):
-    """An option cannot be used; the message names file, line, section, option and value."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,7 +134,7 @@ def translate_backend_url(text: str, heartbeat: float) -> tuple[str, float | Non
         ('tooz+file:///var/lib/tooz', None)
         >>> translate_backend_url("memcached://cache?timeout=1", 5.0)
         Traceback (most recent call last):
-        hashring.telemetry.config.backend_url.BadOption: [coordination] backend_url = ...
+        hashring.telemetry.errors.BadOption: [coordination] backend_url = ...
     """
     try:
         url = DriverURL.parse(text.strip())

@@ -9,21 +9,17 @@ import math
 from pathlib import Path
 from urllib.parse import quote
 
-from hashring.errors import HashringError
 from hashring.telemetry.config.defaults import (
     default_group,
     default_member,
     embedded_url,
     user_state_folder,
 )
+from hashring.telemetry.errors import BadConfig
 from hashring.telemetry.model.settings import Settings
 from hashring.telemetry.sources.host import machine
 
 __all__ = ["BadConfig", "agent_settings", "default_url"]
-
-
-class BadConfig(HashringError, ValueError):
-    """A setting of an agent is not usable; the message names it and its value."""
 
 
 def default_url() -> str:
@@ -81,7 +77,7 @@ def agent_settings(
         >>> agent_settings(backend_url="memory://", interval=0)
         Traceback (most recent call last):
         ...
-        hashring.telemetry.config.command_line.BadConfig: --interval must be ...
+        hashring.telemetry.errors.BadConfig: --interval must be ...
     """
     _check_numbers(interval=interval, ttl=ttl, cycles=cycles)
     _check_texts(group=group, member=member, output=output)

@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import math
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import yaml
@@ -25,8 +25,9 @@ from hashring.telemetry.config.coordination import names_this_host
 from hashring.telemetry.errors import BadDefinition
 from hashring.telemetry.model import bounded_yaml
 from hashring.telemetry.model.documents import NoKeyTwice
+from hashring.telemetry.model.fields import Fields, kind
 from hashring.telemetry.model.meters import MeterFilter
-from hashring.telemetry.model.suggestions import closest, meant
+from hashring.telemetry.model.suggestions import meant
 from hashring.url import shown
 
 __all__ = [
@@ -171,7 +172,7 @@ def load_polling(path: Path | str) -> Polling:
         BadDefinition: it cannot be read, or something in it is illegal.
     """
     path = Path(path)
-    top = _Fields(_read(path), f"{path}", {"sources"}, "polling definition")
+    top = _Fields(_read(path), f"{path}", "polling definition", {"sources"})
     return Polling(_entries(top, "sources", "source", _source))
 
 
@@ -188,20 +189,13 @@ def load_pipeline(path: Path | str) -> Pipeline:
             f"{path}: a list of pipelines, the form before 2014, is no longer known: write "
             "'sources' and 'sinks', each source with the names of its sinks"
         )
-    top = _Fields(data, f"{path}", {"sources", "sinks"}, "pipeline definition")
+    top = _Fields(data, f"{path}", "pipeline definition", {"sources", "sinks"})
     sinks = _entries(top, "sinks", "sink", _sink)
     known = [sink.name for sink in sinks]
     return Pipeline(
         _entries(top, "sources", "source", lambda fields: _pipeline_source(fields, known)), sinks
     )
 
-
-# Fields that other releases and other files of Ceilometer's have.
-_IGNORED: Mapping[Any, str] = {
-    "channels": "what is polled is said by meters",
-    "events": "there are no events here",
-    "sinks": "where samples go is said by the pipeline definition (pipeline_cfg_file)",
-}
 
 _SOURCE_FIELDS = frozenset({"name", "interval", "meters", "resources", "discovery"})
 
@@ -299,13 +293,13 @@ def _entries(
     if value is None:
         raise top.bad(field, f"is missing: a {top.what} needs at least one {what}")
     if not isinstance(value, list):
-        raise top.bad(field, f"must be a list, not {_kind(value)}")
+        raise top.bad(field, f"must be a list, not {kind(value)}")
     if not value:
         raise top.bad(field, f"is empty: a {top.what} needs at least one {what}")
     made: dict[str, _Entry] = {}
     for number, entry in enumerate(value, 1):
         place = f"{top.place}: {what} number {number}"
-        fields = _Fields(entry, place, None, what)
+        fields = _Fields(entry, place, what)
         fields.name = name = fields.text("name")
         fields.place = f"{top.place}: {what} {shown(name)}"
         if name in made:
@@ -316,102 +310,25 @@ def _entries(
     return tuple(made.values())
 
 
-class _Fields:
-    """A mapping of the file, and where it stands: what is taken out of it is checked.
+class _Fields(Fields):
+    """What stands in a definition, with its meters."""
 
-    Args:
-        value: what should be a mapping.
-        place: file and entry, for messages.
-        known: the fields that there may be; ``None``: see :meth:`check`.
-        what: what it is, for messages.
-    """
-
-    def __init__(self, value: Any, place: str, known: Collection[str] | None, what: str) -> None:
-        self.place = place
-        self.what = what
-        self.name = ""
-        if not isinstance(value, dict):
-            raise BadDefinition(
-                f"{place}: a {what} must be a mapping of fields to values, not {_kind(value)} "
-                f"{shown(value)}"
-            )
-        self._value: Mapping[Any, Any] = value
-        if known is not None:
-            self.check(known)
-
-    def __contains__(self, field: str) -> bool:
-        return field in self._value
-
-    def get(self, field: str) -> Any:
-        return self._value.get(field)
-
-    def bad(self, field: str, problem: str) -> BadDefinition:
-        return BadDefinition(f"{self.place}: {field} {problem}")
-
-    def check(self, known: Collection[str]) -> None:
-        """Refuse what looks like a typo; name in the log what else nobody will read.
-
-        Raises:
-            BadDefinition: a field is unknown, and much like one that is known.
-        """
-        for field in self._value:
-            if field in known:
-                continue
-            # At the top, where anchors stand, what is given is not what was meant.
-            candidates = known if self.name else [one for one in known if one not in self._value]
-            if field not in _IGNORED and closest(field, candidates):
-                raise BadDefinition(
-                    f"{self.place}: unknown field {shown(field)}{meant(field, candidates)}; a "
-                    f"{self.what} has: {', '.join(sorted(known))}"
-                )
-            why = _IGNORED.get(field, f"a {self.what} has: {', '.join(sorted(known))}")
-            log.warning("%s: the field %s is ignored: %s", self.place, shown(field), why)
-
-    def text(self, field: str) -> str:
-        if self.get(field) is None:
-            raise self.bad(field, "is missing")
-        return self._text(field, self.get(field))
-
-    def _text(self, field: str, value: Any) -> str:
-        if not isinstance(value, str):
-            raise self.bad(
-                field,
-                f"must be text, not {_kind(value)} {shown(value)}"
-                + ("" if isinstance(value, dict | list) else ": put it in quotes"),
-            )
-        if not value.strip():
-            raise self.bad(field, f"must not be empty: {shown(value)}")
-        return value
-
-    def texts(self, field: str, *, optional: bool = False) -> tuple[str, ...]:
-        value = self.get(field)
-        if not isinstance(value, list | None):
-            raise self.bad(field, f"must be a list, not {_kind(value)} {shown(value)}")
-        if not value and not optional:
-            raise self.bad(
-                field, "is missing" if field not in self else "is empty: at least one is needed"
-            )
-        return tuple(self._text(f"{field}, entry {n}", one) for n, one in enumerate(value or [], 1))
+    ignored = MappingProxyType(
+        {
+            "channels": "what is polled is said by meters",
+            "events": "there are no events here",
+            "sinks": "where samples go is said by the pipeline definition (pipeline_cfg_file)",
+        }
+    )
+    """Fields that other releases and other files of Ceilometer's have, and why they are ignored."""
 
     def meters(self, field: str) -> MeterFilter:
+        """Return which meters a list of names and wildcards stands for."""
         patterns = self.texts(field, optional=field in self)
         try:
             return MeterFilter(patterns)
         except BadDefinition as error:
             raise BadDefinition(f"{self.place}: {error}") from None
-
-    def seconds(self, field: str) -> float:
-        value = self.get(field)
-        number: float | None = None
-        # Ceilometer takes a number in quotes, too.
-        if isinstance(value, int | float | str) and not isinstance(value, bool):
-            try:
-                number = float(value)
-            except (ValueError, OverflowError):
-                number = None
-        if number is None or not 0 < number < math.inf:
-            raise self.bad(field, f"must be a positive number of seconds, not {shown(value)}")
-        return number
 
 
 class _Loader(NoKeyTwice, yaml.SafeLoader):
@@ -449,8 +366,3 @@ def _marked(error: yaml.MarkedYAMLError, text: str) -> str:
     if re.match(r"-?\s*[!*]", line):
         hint = ": text that begins with '!' or '*' must be put in quotes"
     return f"{where}: not the YAML of a definition: {error.problem or error.context}{hint}"
-
-
-def _kind(value: Any) -> str:
-    names = {dict: "a mapping", list: "a list", str: "the text", bool: "the boolean"}
-    return names.get(type(value), "nothing," if value is None else f"the {type(value).__name__}")

@@ -16,9 +16,9 @@ from typing import Any, NamedTuple
 from oslo_config import cfg, iniparser
 
 from hashring.telemetry.config import ceilometer
-from hashring.telemetry.config.backend_url import BadOption
 from hashring.telemetry.config.declared import OWN_SECTIONS, SECTIONS, WITHOUT_EFFECT, known_options
-from hashring.telemetry.config.suggestions import closest
+from hashring.telemetry.errors import BadOption
+from hashring.telemetry.model.suggestions import closest
 from hashring.url import looks_secret, masked
 
 __all__ = ["ConfigFiles", "Given"]

@@ -16,7 +16,7 @@ from hashring.plugins import UnknownPlugin
 from hashring.telemetry.config.definitions import Source, split_discovery
 from hashring.telemetry.config.installed import Plugins
 from hashring.telemetry.model.resource import Resource
-from hashring.telemetry.sources.host.pollsters import Pollster
+from hashring.telemetry.plugin import Pollster
 from hashring.telemetry.sources.web.locality import Halves, localized
 from hashring.telemetry.sources.web.targets import static_resource
 from hashring.url import masked

@@ -1,4 +1,4 @@
-"""Plugins: the discoveries and pollsters of one agent, found by entry point and made."""
+"""What plug-ins are installed: the discoveries, pollsters and publishers of one agent, made."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from hashring import plugins
 from hashring.telemetry.model.settings import Settings
-from hashring.telemetry.sources.host.discovery import Discovery
-from hashring.telemetry.sources.host.pollsters import Pollster
+from hashring.telemetry.plugin import Discovery, Pollster, Publisher
 
-__all__ = ["Plugins"]
+__all__ = ["Plugins", "make_publisher"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,3 +65,15 @@ class _Made(Mapping[str, Discovery]):
 
     def __len__(self) -> int:
         return len(self._classes)
+
+
+def make_publisher(url: str, settings: Settings) -> Publisher:
+    """Return the publisher that a URL names.
+
+    Raises:
+        UnknownPlugin: no publisher serves its scheme; the message lists those that are installed.
+        HashringError: the URL or its target cannot be used.
+    """
+    scheme = url.partition("://")[0]
+    found = plugins.load(plugins.PUBLISHERS, scheme, Publisher)  # type: ignore[type-abstract]
+    return plugins.made(scheme, lambda: found(url, settings))

@@ -17,7 +17,7 @@ from typing import Any
 
 from hashring import driver
 from hashring.errors import BadURL, UnknownDriver
-from hashring.telemetry.config.backend_url import BadOption, is_embedded, translate_backend_url
+from hashring.telemetry.config.backend_url import is_embedded, translate_backend_url
 from hashring.telemetry.config.declared import (
     LIBVIRT_URIS,
     NAMESPACES,
@@ -30,6 +30,7 @@ from hashring.telemetry.config.declared import (
 )
 from hashring.telemetry.config.defaults import default_member, embedded_url, user_state_folder
 from hashring.telemetry.config.files import ConfigFiles
+from hashring.telemetry.errors import BadOption
 from hashring.telemetry.model.settings import Settings
 from hashring.telemetry.sources.host import machine
 
@@ -97,7 +98,7 @@ def load(
         (3.0, 1.0, ('central', 'compute'))
         >>> load(environment=False, spread=2)
         Traceback (most recent call last):
-        hashring.telemetry.config.backend_url.BadOption: --spread = 2: ...
+        hashring.telemetry.errors.BadOption: --spread = 2: ...
     """
     _refuse_unknown(overrides)
     files = tuple(_expanded(path).absolute() for path in config_files)

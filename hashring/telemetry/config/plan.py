@@ -18,7 +18,6 @@ from collections.abc import Mapping, Sequence
 from hashring import plugins
 from hashring.errors import BadURL, HashringError
 from hashring.telemetry.config.definitions import (
-    MeterFilter,
     Pipeline,
     Polling,
     Source,
@@ -28,18 +27,15 @@ from hashring.telemetry.config.definitions import (
 )
 from hashring.telemetry.config.finders import Finder, finders_of
 from hashring.telemetry.config.installed import Plugins
+from hashring.telemetry.errors import NothingToPoll
+from hashring.telemetry.model.meters import MeterFilter
 from hashring.telemetry.model.settings import Settings
 from hashring.telemetry.overlap.overlap import open_meters
-from hashring.telemetry.publishers.base import Publisher
-from hashring.telemetry.sources.host.pollsters import Pollster
+from hashring.telemetry.plugin import Pollster, Publisher
 from hashring.telemetry.sources.web.targets import static_resource
 from hashring.url import masked
 
 __all__ = ["Finder", "Group", "Loop", "NothingToPoll", "Plan", "Plugins", "Task", "make_plan"]
-
-
-class NothingToPoll(HashringError, ValueError):
-    """The definitions leave this agent nothing to do; the message says why."""
 
 
 @dataclasses.dataclass(frozen=True)

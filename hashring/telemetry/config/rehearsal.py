@@ -13,11 +13,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from hashring.errors import HashringError
-from hashring.telemetry.agent.agent import make_publisher
+from hashring.telemetry.config.installed import make_publisher
 from hashring.telemetry.config.plan import Plan
-from hashring.telemetry.delivery.spool import Spool, SpoolBroken
+from hashring.telemetry.delivery.spool import Spool
+from hashring.telemetry.errors import OutputClosed, OutputFailed, SinkUnusable, SpoolBroken
 from hashring.telemetry.model.settings import Settings
-from hashring.telemetry.publishers.base import OutputClosed, OutputFailed, SinkUnusable
 from hashring.url import masked, secrets_in, without_secrets
 
 __all__ = ["Finding", "check_sinks", "rehearse"]

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import random
 import threading
 import traceback
 from typing import TYPE_CHECKING
 
+from hashring.backoff import Backoff, jittered
 from hashring.clock import boottime
 from hashring.errors import HashringError
 from hashring.telemetry.delivery.outlet import Tally, close_publisher
@@ -34,10 +34,10 @@ _LONGEST_ASKED = 300.0
 
 @dataclasses.dataclass
 class _Outage:
-    """A publisher fails: since when, and what the next pause is."""
+    """A publisher fails: since when, and what the next pauses are."""
 
     since: float
-    pause: float
+    pauses: Backoff
 
 
 class Courier:
@@ -199,7 +199,9 @@ class Courier:
         outage = self._outage
         expected = isinstance(error, HashringError)
         if outage is None:
-            outage = self._outage = _Outage(boottime(), delivery._first_pause)
+            outage = self._outage = _Outage(
+                boottime(), Backoff(delivery._first_pause, delivery._longest_pause)
+            )
             log.error(
                 "%s fails: %s; %d samples wait in the spool, and are tried again",
                 self.name,
@@ -212,14 +214,13 @@ class Courier:
             log.error(
                 "%s: not an error that a publisher should raise: %s", self.name, self._hide(found)
             )
-        pause = max(delivery._first_pause, _jittered(outage.pause))
-        outage.pause = min(outage.pause * 2, delivery._longest_pause)
+        pause = max(delivery._first_pause, next(outage.pauses))
         if least is None:
             self._rest(pause)
         elif asked:
             self._rest(max(pause, min(least, _LONGEST_ASKED)), hurry=False)
         else:
-            self._rest(_jittered(least))
+            self._rest(jittered(least))
 
     def _recover(self) -> None:
         if self._outage is not None:
@@ -266,8 +267,3 @@ class Courier:
 
     def _hide(self, text: object) -> str:
         return without_secrets(str(text), self._secrets)
-
-
-def _jittered(pause: float) -> float:
-    """Return a pause between half and whole, lest all agents call a sink at one moment."""
-    return random.uniform(pause / 2, pause)  # noqa: S311 - no secret depends on it

@@ -1,1 +1,11 @@
-"""What two agents poll in common: what each announces, and what is at odds."""
+"""What two agents poll in common: what each announces, and what is at odds.
+
+::
+
+    overlap        Announcement, Overlap: values, and what two announcements have in common
+    patterns       patterns of names against each other, in bounded work
+    peer           what is read of another member's record
+    announcements  Announcements: where agents announce themselves, and who is refused
+
+Imports ``model``, ``errors`` and :mod:`hashring.partition`; not how anything is polled.
+"""

@@ -31,12 +31,15 @@ from collections.abc import Iterator
 from typing import Any, Self
 
 from hashring import clock
+from hashring.backoff import Backoff
 from hashring.driver import DriverURL
 from hashring.errors import HashringError, StoreUnavailable
+from hashring.partition import outage
 from hashring.partition.partition import Partition, join
 from hashring.protocol.view import Member
+from hashring.telemetry.errors import BadAnnouncement, OverlapRefused
 from hashring.telemetry.model.settings import Settings
-from hashring.telemetry.overlap.overlap import Announcement, BadAnnouncement, Overlap, compare
+from hashring.telemetry.overlap.overlap import Announcement, Overlap, compare
 from hashring.telemetry.overlap.peer import Peer
 
 __all__ = ["AGENTS", "TTL", "Announcements", "OverlapRefused"]
@@ -56,18 +59,6 @@ their stores tell them of a change within another."""
 
 _LOOK = 0.02
 """Seconds between two looks at what must change in this process's memory."""
-
-
-class OverlapRefused(HashringError, ValueError):
-    """This agent may not start: another one's meters are at odds with its own.
-
-    Attributes:
-        overlaps: with whom, and in what.
-    """
-
-    def __init__(self, overlaps: list[Overlap]) -> None:
-        super().__init__("; ".join(overlap.describe() for overlap in overlaps))
-        self.overlaps = overlaps
 
 
 _Identity = tuple[str, str, str, frozenset[str]]
@@ -124,7 +115,11 @@ class Announcements:
         self._read: dict[tuple[str, str], tuple[Member, _Seen | None]] = {}
         self._compared: dict[tuple[str, str], tuple[Member, Announcement, Overlap | None]] = {}
         self._unreadable: dict[tuple[str, str], str] = {}
-        self._unjoined: dict[str, str] = {}  # by group: why
+        self._joining = outage.Outage(
+            f"the agents at {DriverURL.parse(settings.backend_url)}",
+            "overlaps are not seen, and it is tried again",
+            "overlaps are seen again",
+        )
 
     @property
     def announcement(self) -> Announcement:
@@ -287,16 +282,18 @@ class Announcements:
         )
 
     def _join(self, group: str, part: Announcement) -> Partition | None:
-        pause = self._settings.retry_backoff
+        pauses = Backoff(self._settings.retry_backoff, self._settings.max_retry_interval)
         while not self._stopping.is_set():
             try:
-                return self._join_now(group, part)
+                partition = self._join_now(group, part)
             except StoreUnavailable as error:
                 if not self._settings.retry_backoff:
                     raise
-                log.warning("%s; trying again in %.1f s", error, pause)
-                self._stopping.wait(pause)
-                pause = min(2 * pause, self._settings.max_retry_interval)
+                self._joining.failed(f"joining {group!r}", error)
+                self._stopping.wait(next(pauses))
+            else:
+                self._joining.worked(f"joining {group!r}")
+                return partition
         return None
 
     def _join_missing(self) -> None:
@@ -309,11 +306,9 @@ class Announcements:
                 joined = self._join_now(group, part)
             except HashringError as error:
                 # The agent goes on: it polls what it polled. The next look tries again.
-                if self._unjoined.get(group) != str(error):
-                    log.warning("overlaps in %r are not seen: %s", group, error)
-                self._unjoined[group] = str(error)
+                self._joining.failed(f"joining {group!r}", error)
                 continue
-            self._unjoined.pop(group, None)
+            self._joining.worked(f"joining {group!r}")
             if partition is not None:
                 partition.leave()
             self._groups[group] = joined

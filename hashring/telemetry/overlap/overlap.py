@@ -16,7 +16,7 @@ import zlib
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from hashring.errors import HashringError
+from hashring.telemetry.errors import BadAnnouncement
 from hashring.telemetry.overlap.patterns import Budget, Pattern, TooMuchWork, is_open, matching
 from hashring.telemetry.overlap.peer import MAX_TEXT, is_text
 
@@ -44,10 +44,6 @@ MAX_STEPS = 500_000
 a second, once for each announcement."""
 
 _EXCEPT = "!"
-
-
-class BadAnnouncement(HashringError, ValueError):
-    """What an agent announces is too large, or is nothing that this version can read."""
 
 
 def open_meters(include: str, exclude: Iterable[str] = ()) -> str:

@@ -7,14 +7,23 @@ says what is wrong with it, without ever showing a secret. It knows no sink.
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
-from urllib.parse import quote, unquote, unquote_plus
+from urllib.parse import unquote, unquote_plus
 
 from hashring.errors import BadURL
-from hashring.url import Option, boolean, looks_secret, masked, masked_option
+from hashring.url import (
+    Option,
+    count,
+    flag,
+    host_and_port,
+    masked,
+    place,
+    positive,
+    read_options,
+    seconds,
+)
 
 __all__ = ["SinkURL", "count", "flag", "positive", "seconds", "typed_options"]
 
@@ -67,7 +76,7 @@ class SinkURL:
         shown = masked(text)
         scheme, rest, query = _split(text, shown)
         authority, slash, path = rest.partition("/")
-        userinfo, at, place = authority.rpartition("@")
+        userinfo, at, location = authority.rpartition("@")
         if "@" in path or "@" in query or "#" in rest:
             # Otherwise half of a password might pass as a host, a path or an option.
             raise BadURL(
@@ -75,7 +84,7 @@ class SinkURL:
                 "'@' %40 and ':' %3A; and '@' also behind the host"
             )
         user, colon, password = userinfo.partition(":")
-        host, port = _place(place, shown)
+        host, port = host_and_port(location, shown, least=0)
         return cls(
             scheme=scheme,
             user=unquote(user) if at else None,
@@ -113,8 +122,7 @@ class SinkURL:
     @property
     def authority(self) -> str:
         """``host:port``, as it stands in a URL, without user and password."""
-        host = f"[{self.host}]" if ":" in self.host else quote(self.host, safe="")
-        return host if self.port is None else f"{host}:{self.port}"
+        return place(self.host, self.port)
 
 
 def _split(text: str, shown: str) -> tuple[str, str, str]:
@@ -129,23 +137,6 @@ def _split(text: str, shown: str) -> tuple[str, str, str]:
     return scheme.lower(), rest, query
 
 
-def _place(text: str, shown: str) -> tuple[str, int | None]:
-    if text.startswith("["):
-        host, bracket, port = text[1:].partition("]")
-        if not bracket or (port and not port.startswith(":")):
-            raise BadURL(f"{shown!r}: an IPv6 address must stand in [brackets]")
-        port = port[1:]
-    else:
-        host, _, port = text.partition(":")
-    if not port:
-        return unquote(host), None
-    if not (port.isascii() and port.isdigit() and int(port) < 65536):
-        # What is no number may be a password, of which the host that follows was forgotten.
-        port = repr(port) if port.isdigit() and len(port) <= 5 else "***"
-        raise BadURL(f"{shown!r}: the port {port} is not a number from 0 to 65535")
-    return unquote(host), int(port)
-
-
 def typed_options(query: str, options: Sequence[Option], shown: str) -> Mapping[str, Any]:
     """Return every known option, typed, from what stands behind a URL's ``?``.
 
@@ -157,64 +148,6 @@ def typed_options(query: str, options: Sequence[Option], shown: str) -> Mapping[
     Raises:
         BadURL: an option is unknown, or cannot be what it is.
     """
-    known = {option.name: option for option in options}
-    found = {option.name: option.default for option in options}
-    for part in query.split("&") if query else ():
-        name, _, text = part.partition("=")
-        name, text = unquote_plus(name), unquote_plus(text)
-        if name not in known:
-            names = ", ".join(sorted(known)) or "it has none"
-            # A word that stands alone may be a token.
-            named = "***" if masked_option(part) == "***" else repr(name)
-            raise BadURL(f"{shown!r}: unknown option {named}; known: {names}")
-        try:
-            found[name] = known[name].convert(text)
-        except ValueError as error:
-            hides = known[name].secret or looks_secret(name)
-            value, why = ("***", "") if hides else (repr(masked(text)), f" {error};")
-            raise BadURL(
-                f"{shown!r}: the option {name!r} cannot be {value}:{why} it is: {known[name].help}"
-            ) from None
-    return MappingProxyType(found)
-
-
-def seconds(text: str) -> float:
-    """Convert an option to a positive number of seconds."""
-    value = _number(text)
-    if value <= 0:
-        raise ValueError("must be more than 0 seconds")
-    return value
-
-
-def count(text: str) -> int:
-    """Convert an option to a whole number that is not negative."""
-    try:
-        value = int(text)
-    except ValueError:
-        raise ValueError("not a whole number") from None
-    if value < 0:
-        raise ValueError("must not be negative")
-    return value
-
-
-def positive(text: str) -> int:
-    """Convert an option to a whole number of at least 1."""
-    value = count(text)
-    if value == 0:
-        raise ValueError("must be at least 1")
-    return value
-
-
-def flag(text: str) -> bool:
-    """Convert an option that may stand alone, as ``json`` in ``?json``, to a boolean."""
-    return boolean(text) if text else True
-
-
-def _number(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        raise ValueError("not a number") from None
-    if not math.isfinite(value):
-        raise ValueError("not a finite number")
-    return value
+    parts = (part.partition("=") for part in query.split("&") if query)
+    given = [(unquote_plus(name), unquote_plus(text)) for name, _, text in parts]
+    return MappingProxyType(read_options(given, options, repr(shown)))

@@ -16,10 +16,10 @@ from hashring import clock
 from hashring.errors import HashringError
 from hashring.partition.cycle import Cycle, Cycles
 from hashring.telemetry.config.plan import Loop
+from hashring.telemetry.plugin import Pollster
 from hashring.telemetry.polling.polls import Polls
-from hashring.telemetry.polling.turns import Backoff
+from hashring.telemetry.polling.turns import TurnBackoff
 from hashring.telemetry.polling.wants import Want, wants_of
-from hashring.telemetry.sources.host.pollsters import Pollster
 
 if TYPE_CHECKING:
     from hashring.telemetry.polling.runner import Runner
@@ -46,7 +46,7 @@ class PollingLoop:
         self.runner = runner
         self.shared = runner.shared
         self.interval = loop.interval
-        self.backoff = Backoff()
+        self.backoff = TurnBackoff()
         self.update(loop)
         self._after = after
         self._in_hand: tuple[Want, ...] = ()  # of the cycle that is worked now

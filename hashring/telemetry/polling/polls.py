@@ -14,13 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from hashring import clock
 from hashring.partition.cycle import Cycle
+from hashring.telemetry.errors import Gone, OutputClosed
 from hashring.telemetry.model.resource import Resource
 from hashring.telemetry.model.sample import Sample
+from hashring.telemetry.plugin import Pollster
 from hashring.telemetry.polling.pool import Call, Hangs, Pool, TimedOut
 from hashring.telemetry.polling.wants import Want
-from hashring.telemetry.publishers import OutputClosed
-from hashring.telemetry.sources.host.machine import Gone
-from hashring.telemetry.sources.host.pollsters import Pollster
 
 if TYPE_CHECKING:
     from hashring.telemetry.polling.loops import PollingLoop

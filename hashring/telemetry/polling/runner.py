@@ -9,23 +9,22 @@ from __future__ import annotations
 import logging
 import math
 import os
-import random
 import threading
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
-from hashring import clock
+from hashring import backoff, clock
 from hashring.errors import HashringError, MemberExists, StoreUnavailable
 from hashring.partition.partition import Partition, join
 from hashring.telemetry.config.plan import Group, Loop
 from hashring.telemetry.model.settings import Settings
 from hashring.telemetry.overlap.peer import Peer
+from hashring.telemetry.plugin import Pollster
 from hashring.telemetry.polling.catalogue import Catalogue
 from hashring.telemetry.polling.loops import PollingLoop
 from hashring.telemetry.polling.set_aside import SetAside, from_meta, to_meta
 from hashring.telemetry.polling.shared import Shared
 from hashring.telemetry.polling.tally import Tally
-from hashring.telemetry.sources.host.pollsters import Pollster
 
 __all__ = ["Runner"]
 
@@ -273,7 +272,7 @@ class Runner:
         """Join the group; wait for a former agent's lease, and for a store that is away."""
         settings = self._settings
         patience = clock.boottime() + settings.patience
-        pause = settings.retry_backoff
+        pauses = backoff.Backoff(settings.retry_backoff, settings.max_retry_interval)
         while not self._stopping.is_set():
             try:
                 partition = join(
@@ -295,8 +294,7 @@ class Runner:
                     raise
                 self._unjoined = str(error)
                 self.shared.failures.add(f"joining {self.group.name}", error)
-                self._stopping.wait(pause * random.uniform(0.5, 1.0))  # noqa: S311
-                pause = min(2 * pause, settings.max_retry_interval)
+                self._stopping.wait(next(pauses))
                 continue
             log.info("%s joins %s", settings.member, self.group.name)
             self.partition = partition

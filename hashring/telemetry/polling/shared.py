@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Collection
 
 from hashring.telemetry.config.plan import Plan
-from hashring.telemetry.delivery.delivery import Outlet
+from hashring.telemetry.delivery.outlet import Outlet
 from hashring.telemetry.model.settings import Settings
 from hashring.telemetry.polling.done import DoneWindows
 from hashring.telemetry.polling.failures import Failures

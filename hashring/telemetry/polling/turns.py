@@ -1,20 +1,25 @@
-"""Backoff: which calls are left out for some turns because they failed several times in a row."""
+"""TurnBackoff: which calls are left out for some turns because they failed several times.
+
+How a pause grows is said in :mod:`hashring.backoff`; here it is counted in turns, call by call.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from typing import Any
 
-__all__ = ["Backoff"]
+from hashring.backoff import grown
+
+__all__ = ["TurnBackoff"]
 
 
-class Backoff:
+class TurnBackoff:
     """Which calls are to be left out for a while, because they failed several times in a row.
 
     After n failures in a row 2^(n-1) - 1 turns are left out, 7 at most. For several threads.
 
     Example:
-        >>> backoff = Backoff()
+        >>> backoff = TurnBackoff()
         >>> tries = []
         >>> for turn in range(12):
         ...     if backoff.is_due("web1", turn):
@@ -43,7 +48,7 @@ class Backoff:
     def failed(self, key: Hashable, turn: int) -> None:
         """Take note of a failure."""
         times = self._failed.get(key, (0, 0))[0] + 1
-        self._failed[key] = (times, turn + 1 + min(2 ** min(times - 1, 8) - 1, self._MOST))
+        self._failed[key] = (times, turn + int(grown(1, self._MOST + 1, times)))
 
     def worked(self, key: Hashable) -> None:
         """Take note of a success."""

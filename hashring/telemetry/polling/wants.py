@@ -6,7 +6,7 @@ import dataclasses
 from collections import defaultdict
 
 from hashring.telemetry.config.plan import Loop, Task
-from hashring.telemetry.sources.host.pollsters import Pollster
+from hashring.telemetry.plugin import Pollster
 
 __all__ = ["Want", "wants_of"]
 
