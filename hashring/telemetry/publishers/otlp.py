@@ -11,6 +11,7 @@ from __future__ import annotations
 import enum
 import gzip
 import json
+import logging
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
@@ -21,7 +22,6 @@ from hashring.telemetry.errors import OutputFailed
 from hashring.telemetry.model.sample import Meter, MeterType, Sample
 from hashring.telemetry.model.settings import Settings
 from hashring.telemetry.plugin import Option
-from hashring.telemetry.publishers.base import log
 from hashring.telemetry.publishers.web import Refused, WebPublisher
 from hashring.url import without_secrets
 
@@ -49,6 +49,8 @@ except ImportError as error:
     ) from error
 
 __all__ = ["OTLPPublisher", "metrics_data"]
+
+log = logging.getLogger(__name__)
 
 _NANOSECONDS = 1_000_000_000
 _INT64 = 1 << 63

@@ -3,6 +3,11 @@
 At most so many connections are open at once. Where one more comes, the oldest one that has not yet
 sent its whole request is closed for it. A connection has one deadline, from its beginning to the
 last byte of its answer. This module knows WSGI and sockets, nothing of what is served.
+
+prometheus-client has a server of its own (``start_wsgi_server``). It starts a thread for each
+connection, without a bound, and waits without end for a request that does not come: a few hundred
+half-sent requests would hold as many threads of an agent. So the server is ours, and what it serves
+is prometheus-client's WSGI application, which chooses the format and compresses.
 """
 
 from __future__ import annotations

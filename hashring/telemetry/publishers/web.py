@@ -14,6 +14,7 @@ import abc
 import dataclasses
 import email.message
 import email.utils
+import logging
 import math
 import os
 import re
@@ -29,10 +30,11 @@ from hashring.telemetry.errors import BadEncoding, OutputFailed
 from hashring.telemetry.model.sample import Sample
 from hashring.telemetry.model.settings import Settings
 from hashring.telemetry.plugin import Option, Publisher, SinkURL, boolean, count, positive, seconds
-from hashring.telemetry.publishers.base import log
 from hashring.url import masked, secrets_in, without_secrets
 
 __all__ = ["WEB_OPTIONS", "Answer", "Refused", "Session", "WebPublisher", "judge"]
+
+log = logging.getLogger(__name__)
 
 _RETRY_AFTER_MAX = 300.0
 """A sink that asks for more seconds than these is asked again all the same."""

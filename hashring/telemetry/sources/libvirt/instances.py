@@ -203,7 +203,7 @@ class InstancePollster(_LibvirtPollster):
 
 
 class InstanceDiskPollster(_LibvirtPollster):
-    """Traffic and sizes of each disk of an instance; an empty drive is none."""
+    """Traffic and sizes of each disk of an instance; an empty drive has none."""
 
     METERS: Mapping[str, Meter] = MappingProxyType(
         {

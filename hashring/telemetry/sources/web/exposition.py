@@ -12,8 +12,9 @@ import logging
 import math
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from hashring.telemetry.errors import BadExposition
 from hashring.telemetry.model.resource import Resource
@@ -21,9 +22,12 @@ from hashring.telemetry.model.sample import Measurement, Meter, MeterType
 from hashring.telemetry.model.settings import Settings
 from hashring.telemetry.plugin import Pollster
 from hashring.telemetry.sources.web import answers
-from hashring.telemetry.sources.web.exposition_text import Metric, metrics_of, samples_of
+from hashring.telemetry.sources.web.exposition_text import Metric, Metrics, metrics_of, samples_of
 from hashring.telemetry.sources.web.fetch import Fetcher
 from hashring.telemetry.sources.web.targets import EXPOSITION, url_of
+
+if TYPE_CHECKING:
+    from prometheus_client.samples import Sample
 
 __all__ = ["BadExposition", "ExpositionPollster", "measurements"]
 
@@ -160,32 +164,39 @@ def measurements(
         None
     """
     counted: Counter[str] = Counter() if skipped is None else skipped
-    target_labels: Mapping[str, str] = resource.attributes.get("labels", {})
-    told: set[tuple[str, str | None]] = set()
-    meters: dict[str, Meter] = {}
     try:
         metrics = metrics_of(text, look)
-        for sample in samples_of(text, is_openmetrics=is_openmetrics, look=look):
-            name, labels, volume = sample.name, sample.labels, _finite(sample.value)
-            if volume is None:
-                counted["not finite"] += 1
-                continue
-            id_ = f"{resource.id}#{_shown(labels)}" if labels else None
-            if (name, id_) in told:
-                counted["repeated"] += 1
-                continue
-            told.add((name, id_))
-            meter = meters.get(name)
-            if meter is None:
-                meter = meters[name] = _meter(metrics.of(name), name)
-            if target_labels:
-                labels = _with_target(labels, target_labels)
-            yield Measurement(meter, volume, id_, MappingProxyType(labels))
+        samples = samples_of(text, is_openmetrics=is_openmetrics, look=look)
+        yield from _measured(metrics, samples, resource, counted)
     except BadExposition as error:
         raise BadExposition(
             f"{resource.id}: the answer is not in "
             f"{'OpenMetrics' if is_openmetrics else 'the text format'}: {error}"
         ) from None
+
+
+def _measured(
+    metrics: Metrics, samples: Iterable[Sample], resource: Resource, counted: Counter[str]
+) -> Iterator[Measurement]:
+    target_labels: Mapping[str, str] = resource.attributes.get("labels", {})
+    told: set[tuple[str, str | None]] = set()
+    meters: dict[str, Meter] = {}
+    for sample in samples:
+        name, labels, volume = sample.name, sample.labels, _finite(sample.value)
+        if volume is None:
+            counted["not finite"] += 1
+            continue
+        id_ = f"{resource.id}#{_shown(labels)}" if labels else None
+        if (name, id_) in told:
+            counted["repeated"] += 1
+            continue
+        told.add((name, id_))
+        meter = meters.get(name)
+        if meter is None:
+            meter = meters[name] = _meter(metrics.of(name), name)
+        if target_labels:
+            labels = _with_target(labels, target_labels)
+        yield Measurement(meter, volume, id_, MappingProxyType(labels))
 
 
 def _with_target(labels: Mapping[str, str], target: Mapping[str, str]) -> dict[str, str]:

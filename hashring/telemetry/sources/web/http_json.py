@@ -260,7 +260,7 @@ class HTTPPollster(Pollster):
 
     @staticmethod
     def _text(attribute: Attribute | None, entry: Any) -> str | None:
-        """Return an id that an entry has; what is no text or number is none."""
+        """Return an id that an entry has; only a text or a number is one."""
         if attribute is None:
             return None
         try:

@@ -1,0 +1,5 @@
+"""Names that are in :mod:`hashring.telemetry.delivery` now, kept importable."""
+
+from hashring.telemetry.delivery import Spool
+
+__all__ = ["Spool"]
