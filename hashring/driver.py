@@ -18,7 +18,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from importlib import metadata
 from types import MappingProxyType
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 from hashring.errors import (
     BadName,
@@ -29,6 +29,7 @@ from hashring.errors import (
     StoreUnavailable,
     UnknownDriver,
 )
+from hashring.protocol.reading import MAX_RECORD, Reading
 from hashring.url import DriverURL, Option, boolean, check_node_path, looks_secret, masked
 
 __all__ = [
@@ -60,24 +61,8 @@ ENTRY_POINTS = "hashring.drivers"
 DEFAULT_TTL = 10.0
 """The lease in seconds where neither the caller nor the URL's ``ttl`` option names one."""
 
-MAX_RECORD = 128 * 1024
-"""The largest record in bytes that a driver must carry; a larger one is refused unsent."""
-
 MAX_NAME = 2048
 """The longest group or member id, in bytes of UTF-8, that a driver must carry."""
-
-
-class Reading(NamedTuple):
-    """What a store says of a group at one moment (rule 4 of ``docs/protocol.md``).
-
-    Attributes:
-        records: the live members' records by member id, read now, never from a cache.
-        memory_age: seconds for which the store has surely forgotten nothing; ``math.inf`` if it
-            never forgets.
-    """
-
-    records: Mapping[str, bytes]
-    memory_age: float
 
 
 def _positive(text: str) -> float:

@@ -279,7 +279,7 @@ def test_a_cycle_that_is_collected_inside_a_lock_blocks_nobody(
         assert a.wait_settled(20)
         running = begin(a)
         next(running)
-        assert a._handoff._pins
+        assert a._handoff.is_pinned
         only_for_the_collector(running)
         del running
 
@@ -288,7 +288,7 @@ def test_a_cycle_that_is_collected_inside_a_lock_blocks_nobody(
         thread.join(20)
 
         assert not thread.is_alive()
-        wait_until(lambda: not a._handoff._pins, within=20, what="the slots are free again")
+        wait_until(lambda: not a._handoff.is_pinned, within=20, what="the slots are free again")
         with hashring.join(url, "group", "b", ttl=TTL) as b:
             wait_until(lambda: len(b.members) == 2 and b.state == "settled")
             assert b.held
@@ -315,7 +315,7 @@ def test_a_finaliser_takes_no_lock_at_all(url: str) -> None:
             assert holder.is_alive()
             release.set()
             holder.join()
-        wait_until(lambda: not a._handoff._pins, within=20, what="the slots are free again")
+        wait_until(lambda: not a._handoff.is_pinned, within=20, what="the slots are free again")
 
 
 @pytest.mark.usefixtures("no_automatic_collection")

@@ -38,18 +38,15 @@ from hashring.partition.cycle import Cycle, CycleBlock, Cycles, Token
 from hashring.partition.notes import Notes, Signal
 from hashring.protocol.founding import Parameters, judge
 from hashring.protocol.handoff import Handoff, Join, Leave, Publish, Wait, mismatch
+from hashring.protocol.runner import Read, Runner, Step
 from hashring.protocol.view import Member
 from hashring.protocol.windows import (
     Due,
     Stream,
-    can_yield,
+    can_give_up,
     checked_interval,
     checked_on_crash,
     follow_clock,
-    label_time,
-    newest_start,
-    owed_by,
-    yielded_by,
 )
 from hashring.ring.ring import HashRing, SlotSet
 
@@ -241,6 +238,7 @@ class Partition:
     ) -> None:
         self._driver = driver
         self._handoff = handoff
+        self._runner = Runner(handoff)
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
         self._notes = Notes()
@@ -460,7 +458,7 @@ class Partition:
         deadline = self._handoff.deadline
         return (
             clock.boottime() < deadline
-            and self._handoff.lease == lease
+            and self._handoff.lease_number == lease
             and os.getpid() == self._pid
         )
 
@@ -535,7 +533,7 @@ class Partition:
                 stream = Stream(
                     interval,
                     wall=wall,
-                    since=self._handoff.since,
+                    gains=self._handoff.remembered_gains,
                     on_crash=on_crash,
                     catch_up=max(interval, self.ttl),
                     ttl=self.ttl,
@@ -566,11 +564,7 @@ class Partition:
             stream.open(clock.wall())
 
     def _share_gains(self) -> None:
-        gains = self._handoff.take_gains()
-        wall = clock.wall()
-        if gains:
-            for stream in self._streams.values():
-                stream.gain(gains, wall)
+        self._runner.share_gains(clock.wall(), self._streams.values())
 
     def _next_cycle(self, stream: Stream, jitter: float) -> Cycle | None:
         """Wait for the stream's next piece of work and pin it; ``None``: there will be no more."""
@@ -594,7 +588,7 @@ class Partition:
                         due is None
                         or (
                             due.slots.isdisjoint(self._handoff.losing)
-                            and can_yield(stream, list(self._streams.values()), due, wall)
+                            and can_give_up(stream, list(self._streams.values()), due, wall)
                         )
                     ):
                         # What has begun and nobody here has started is the next owner's.
@@ -633,7 +627,7 @@ class Partition:
         """
         return (
             stream.newest_start == -math.inf
-            and not any(batch.certain for batch in self._handoff.since)
+            and not any(gain.is_claimed for gain in self._handoff.remembered_gains)
             and now < self._begun_at + self._gathering(stream)
         )
 
@@ -656,7 +650,7 @@ class Partition:
                 handoff.incarnation,
                 None if due is None else due.window,
             ),
-            lease=handoff.lease,
+            lease=handoff.lease_number,
             start=wall if due is None else due.start,
             interval=None if stream is None else stream.interval,
             late=due is not None and due.late,
@@ -846,10 +840,12 @@ class Partition:
 
     def _begin(self) -> None:
         """Open the store, join, and start the threads; on any failure leave nothing behind."""
-        driver, handoff = self._driver, self._handoff
+        driver = self._driver
         tried = False
         try:
-            record = handoff.start().record
+            step = self._runner.next()
+            assert isinstance(step, Join)
+            record = step.record
             driver.open()
             # Look before joining: a member that differs need not disturb the group.
             self._refuse_mismatch(driver.read(self.group), record)
@@ -860,7 +856,7 @@ class Partition:
                 tried = False  # the lease is somebody else's
                 raise
             self._begun_at = clock.boottime()
-            handoff.joined(self._begun_at)
+            self._confirm(self._begun_at)
             self._heartbeat()
             self._start_threads()
         except BaseException:
@@ -925,19 +921,18 @@ class Partition:
 
     def _heartbeat(self) -> None:
         with self._lock:
-            token = self._handoff.heartbeat_begins()
-        started = clock.boottime()
+            beat = self._runner.beat(clock.boottime())
         try:
             self._driver.heartbeat()
-        except LeaseLost:
+        except LeaseLost as error:
             with self._changed:
-                self._handoff.lease_lost(token)
+                self._runner.fail_beat(beat, error)
                 self._changed.notify_all()
             self._wake.set()
             raise
         with self._changed:
             was_fenced = clock.boottime() >= self._handoff.deadline
-            self._handoff.heartbeat_confirmed(token, started)
+            self._runner.confirm_beat(beat)
             if was_fenced:
                 self._changed.notify_all()
 
@@ -983,9 +978,6 @@ class Partition:
             except LeaseLost as error:
                 self._outage.worked(source)
                 self._refusals.failed("the lease is lost", error)
-                with self._changed:
-                    self._handoff.lease_lost()
-                    self._changed.notify_all()
             except GroupMismatch as error:
                 self._fail(error)
                 return
@@ -1041,52 +1033,62 @@ class Partition:
         self._ended.wait(longest * random.uniform(0.5, 1.0))  # noqa: S311
 
     def _once(self) -> None:
-        """Read the group, let the hand-off decide, and do what it says."""
-        handoff, driver = self._handoff, self._driver
+        """Go once through the choreography (`protocol/runner.py`): read the group, and do what
+        follows from it.
+        """
+        try:
+            step = self._next_step()
+            if isinstance(step, Read):
+                if not self._read():
+                    return
+                step = self._next_step()
+            self._perform(step)
+        except Exception as error:
+            with self._changed:
+                self._runner.fail(error)
+                self._changed.notify_all()
+            raise
+
+    def _next_step(self) -> Step:
         with self._lock:
-            token = handoff.reading_begins()
+            return self._runner.next()
+
+    def _read(self) -> bool:
+        """Read the group, and let the hand-off decide; return whether there is a sense in it."""
         self._wake.clear()
-        reading = driver.read(self.group)
+        reading = self._driver.read(self.group)
         with self._changed:
-            if handoff.has_left:
-                return
+            if self._handoff.has_left:
+                return False
             self._read_notes()
             self._look_at_clock()
-            now = clock.boottime()
             streams = list(self._streams.values())
-            wall = label_time(streams, clock.wall())
-            handoff.observe(
-                reading, token, now=now, wall=wall, worked=newest_start(streams) > -math.inf
-            )
-            losing = handoff.losing
-            action = handoff.decide(
-                now=now,
-                wall=wall,
-                owed=owed_by(streams, wall, losing),
-                yielded=yielded_by(streams, wall, losing),
-            )
-            self._share_gains()
+            self._runner.learn(reading, now=clock.boottime(), wall=clock.wall(), streams=streams)
             self._changed.notify_all()
         self._report_problems()
-        self._report_wait(action, reading.memory_age)
-        if isinstance(action, Publish):
-            driver.publish(self.group, self.member, action.record)
-            with self._changed:
-                handoff.published()
-                self._share_gains()
-                self._changed.notify_all()
-        elif isinstance(action, Join):
-            driver.join(self.group, self.member, action.record)
-            with self._changed:
-                handoff.joined(clock.boottime())
-                self._refused_since = None
-                self._changed.notify_all()
+        self._report_wait(self._runner.step, reading.memory_age)
+        return True
+
+    def _perform(self, step: Step) -> None:
+        if isinstance(step, Publish):
+            self._driver.publish(self.group, self.member, step.record)
+            self._confirm(clock.boottime())
+        elif isinstance(step, Join):
+            self._driver.join(self.group, self.member, step.record)
+            self._confirm(clock.boottime())
+            self._refused_since = None
             self._beat_now.set()
-        elif isinstance(action, Leave):
-            self._handed_over = action.handed_over
+        elif isinstance(step, Leave):
+            self._handed_over = step.handed_over
             self._ended.set()
-        else:
-            self._wait(action)
+        elif isinstance(step, Wait):
+            self._wait(step)
+
+    def _confirm(self, now: float) -> None:
+        """Note that the store has taken the write in hand."""
+        with self._changed:
+            self._runner.confirm(now=now, wall=clock.wall(), streams=self._streams.values())
+            self._changed.notify_all()
 
     def _look_at_clock(self) -> None:
         """Name a step of the wall clock at once; what it means for windows is the streams' part."""
