@@ -18,7 +18,7 @@ import os
 import uuid
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 from hashring import plugins
 from hashring._installation import check_files, check_platform
@@ -35,6 +35,7 @@ from hashring.errors import (
     StoreUnusable,
     UnknownDriver,
 )
+from hashring.protocol.reading import MAX_RECORD, Reading
 from hashring.url import (
     DriverURL,
     Option,
@@ -80,24 +81,8 @@ ENTRY_POINTS = plugins.DRIVERS
 DEFAULT_TTL = 10.0
 """The lease in seconds where neither the caller nor the URL's ``ttl`` option names one."""
 
-MAX_RECORD = 128 * 1024
-"""The largest record in bytes that a driver must carry; a larger one is refused unsent."""
-
 MAX_NAME = 2048
 """The longest group or member id, in bytes of UTF-8, that a driver must carry."""
-
-
-class Reading(NamedTuple):
-    """What a store says of a group at one moment (rule 4 of ``docs/protocol.md``).
-
-    Attributes:
-        records: the live members' records by member id, read now, never from a cache.
-        memory_age: seconds for which the store has surely forgotten nothing; ``math.inf`` if it
-            never forgets.
-    """
-
-    records: Mapping[str, bytes]
-    memory_age: float
 
 
 COMMON_OPTIONS: tuple[Option, ...] = (

@@ -44,7 +44,7 @@ def test_claims_that_do_not_fit_into_a_record_are_merged_and_the_hand_over_goes_
     handoff = Handoff("a", incarnations=iter("12"), spec=spec, ttl=1.0, meta={"m": "x" * 60_000})
     slots = list(range(1 << 16))
     random.Random(1).shuffle(slots)  # as a ring scatters them
-    handoff._claims = [
+    handoff._custody.claims = [
         Claim(float(place), SlotSet.of(slots[place::31], 1 << 16)) for place in range(31)
     ]
 

@@ -9,7 +9,7 @@ from hashring.testing.simulation import exhaustive
 from hashring.testing.simulation.exhaustive import Limits, search
 from hashring.testing.simulation.lives import OVERWRITTEN, Store
 from hashring.testing.simulation.values import copied, frozen
-from tests import test_simulation as planted
+from tests import planted
 
 NOTHING = Limits(**{field.name: 0 for field in dataclasses.fields(Limits)})
 
@@ -48,9 +48,9 @@ class SaysThatItHoldsNothingAndHolds(Handoff):
     """Rule 1 left out: a new view takes nothing from what is held."""
 
     def _turn_to(self, view, wall, worked):
-        held = self._held
+        held = self._custody.held
         super()._turn_to(view, wall, worked)
-        self._held, self._losing = held, []
+        self._custody.held, self._custody._losses = held, []
 
 
 @pytest.mark.parametrize(
@@ -76,6 +76,19 @@ def test_the_search_finds_a_planted_mistake(trap, settled, allowed, symptom):
 
     assert outcome.counterexample is not None
     assert symptom in outcome.counterexample.rule
+
+
+def test_the_search_finds_an_act_that_is_confirmed_before_its_call_returned():
+    outcome = search(
+        2,
+        settled=1,
+        depth=40,
+        limits=limits(losses=1),
+        make_runner=planted.ConfirmsBeforeTheCallReturns,
+    )
+
+    assert outcome.counterexample is not None
+    assert "more in hand" in outcome.counterexample.rule
 
 
 def test_a_counterexample_is_a_conversation_with_a_line_for_each_event():

@@ -159,8 +159,8 @@ def test_a_begun_window_that_nobody_started_keeps_its_slots_too(store):
     store.settle(a)
     store.member("b")
 
-    assert a.step(owed=[(999.0, FULL)]).local
-    assert isinstance(a.step(owed=[(1001.0, FULL)]), Publish)  # that one is not ours any more
+    assert a.step(pending=[(999.0, FULL)]).local
+    assert isinstance(a.step(pending=[(1001.0, FULL)]), Publish)  # that one is not ours any more
 
 
 def test_evidence_from_before_the_own_ack_lets_nobody_gain(store):
@@ -234,7 +234,7 @@ def test_a_part_that_was_taken_over_is_marked_so_and_only_its_claims_are_dropped
     a.step()
 
     assert a.record.claims  # as a's last record still says
-    assert not a.handoff._claims  # c took over all that a had to give
+    assert not a.handoff._custody.claims  # c took over all that a had to give
     b.handoff.unpin(1)
     b.step()
     assert {claim.slots for claim in b.record.claims} == {c.handoff.view.slots("c") - c.held}
@@ -308,7 +308,7 @@ def test_a_mark_counts_under_whichever_view_it_was_made(store):
 
     a.step()
 
-    assert not a.handoff._claims
+    assert not a.handoff._custody.claims
 
 
 def test_a_claim_is_dropped_where_anothers_is_later(store):
@@ -322,7 +322,7 @@ def test_a_claim_is_dropped_where_anothers_is_later(store):
 
     a.step()
 
-    assert not a.handoff._claims
+    assert not a.handoff._custody.claims
     assert c.held == NOTHING
 
 
@@ -374,7 +374,7 @@ def test_a_heartbeat_counts_from_its_start(store):
 
 def test_an_expired_member_drops_everything_and_comes_back_as_another(store):
     a, b = two(store)
-    lease = a.handoff.lease
+    lease = a.handoff.lease_number
     del store.records["a"]
     store.now += 2 * TTL
     b.heartbeat()
@@ -384,7 +384,7 @@ def test_an_expired_member_drops_everything_and_comes_back_as_another(store):
 
     assert isinstance(a.action, Join)
     assert a.held == NOTHING
-    assert a.handoff.lease != lease
+    assert a.handoff.lease_number != lease
     assert a.record.incarnation == "a-1"
     assert a.record.applied is None
     assert b.held == FULL
@@ -693,7 +693,7 @@ def test_a_loss_is_claimed_until_the_new_owner_marks_that_it_has_gained(store):
 
     store.settle(a, b)
     (gain,) = b.handoff.take_gains()
-    assert (gain.slots, gain.through, gain.certain) == (lost, 1000.0, True)
+    assert (gain.slots, gain.through, gain.is_claimed) == (lost, 1000.0, True)
     a.step()  # sees the mark
     c = store.member("c")
     store.settle(a, b, c)
@@ -714,7 +714,7 @@ def test_a_claim_outlives_views_that_never_settled(store):
 
     for runner in (b, c):
         for gain in runner.handoff.take_gains():
-            assert gain.certain
+            assert gain.is_claimed
             if not gain.slots.isdisjoint(lost):
                 assert gain.through == 1000.0
 
@@ -743,7 +743,7 @@ def test_after_a_crash_the_gain_says_that_nobody_knows(store):
     store.settle(b)
 
     (gain,) = b.handoff.take_gains()
-    assert (gain.slots, gain.certain) == (share, False)
+    assert (gain.slots, gain.is_claimed) == (share, False)
 
 
 def test_a_member_that_worked_no_window_promises_none(store):
@@ -756,7 +756,7 @@ def test_a_member_that_worked_no_window_promises_none(store):
     assert a.record.through is None
     assert {claim.through for claim in a.record.claims} == {-math.inf}
     store.settle(a, b)
-    assert not b.handoff.take_gains()[0].certain
+    assert not b.handoff.take_gains()[0].is_claimed
 
 
 def test_a_mark_of_unknown_outcome_is_not_repeated_on_an_old_lease(store):
@@ -841,7 +841,7 @@ def test_a_begun_window_that_is_given_up_lowers_the_through(store):
     store.settle(a)
     store.member("b")
 
-    a.step(yielded=[(960.0, FULL)])
+    a.step(given_up=[(960.0, FULL)])
 
     assert a.record.through == 960.0
     assert {claim.through for claim in a.record.claims} == {960.0}
@@ -867,5 +867,5 @@ def test_a_member_of_another_make_is_followed_by_its_plain_through(store):
 
     gains = a.handoff.take_gains()
     assert sum(len(gain.slots) for gain in gains) == 64
-    assert all(gain.certain and gain.through == 1234.0 for gain in gains if gain.certain)
-    assert any(gain.certain for gain in gains)
+    assert all(gain.is_claimed and gain.through == 1234.0 for gain in gains if gain.is_claimed)
+    assert any(gain.is_claimed for gain in gains)

@@ -374,7 +374,7 @@ def test_a_store_that_is_away_fences_and_one_that_comes_back_restores_the_share(
     until(lambda: a.state == "settled")
     assert len(a.held) == 65536
     # Back within the last tenth of the lease it is the same membership; later it is a new one.
-    assert (a.incarnation == incarnation) == (a._membership.handoff.lease == 0)
+    assert (a.incarnation == incarnation) == (a._membership.handoff.lease_number == 0)
 
 
 def test_a_drain_waits_for_a_store_that_is_away_for_a_part_of_the_lease_only(

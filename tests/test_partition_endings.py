@@ -280,7 +280,7 @@ def test_a_cycle_that_is_collected_inside_a_lock_blocks_nobody(
         assert a.wait_settled(20)
         running = begin(a)
         next(running)
-        assert a._membership.handoff._pins
+        assert a._membership.handoff.is_pinned
         only_for_the_collector(running)
         del running
 
@@ -290,7 +290,7 @@ def test_a_cycle_that_is_collected_inside_a_lock_blocks_nobody(
 
         assert not thread.is_alive()
         wait_until(
-            lambda: not a._membership.handoff._pins, within=20, what="the slots are free again"
+            lambda: not a._membership.handoff.is_pinned, within=20, what="the slots are free again"
         )
         with hashring.join(url, "group", "b", ttl=TTL) as b:
             wait_until(lambda: len(b.members) == 2 and b.state == "settled")
@@ -319,7 +319,7 @@ def test_a_finaliser_takes_no_lock_at_all(url: str) -> None:
             release.set()
             holder.join()
         wait_until(
-            lambda: not a._membership.handoff._pins, within=20, what="the slots are free again"
+            lambda: not a._membership.handoff.is_pinned, within=20, what="the slots are free again"
         )
 
 

@@ -308,7 +308,7 @@ def test_an_exception_in_a_cycle_frees_it_and_is_not_swallowed(a: Partition, for
         work()
     del raised
 
-    wait_until(lambda: not a._membership.handoff._pins, what="the slots are free")
+    wait_until(lambda: not a._membership.handoff.is_pinned, what="the slots are free")
     assert a.state == "settled"
 
 

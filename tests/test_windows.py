@@ -6,15 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hashring.protocol.handoff import Batch
+from hashring.protocol.custody import Gain
 from hashring.protocol.windows import (
     Stream,
-    can_yield,
+    can_give_up,
+    given_up_windows,
     label_time,
     newest_start,
-    owed_by,
     patience,
-    yielded_by,
+    pending_windows,
 )
 from hashring.ring.ring import SlotSet
 
@@ -22,9 +22,9 @@ FULL, NOTHING = SlotSet.full(8), SlotSet.empty(8)
 LOW, HIGH = SlotSet.of(range(4), 8), SlotSet.of(range(4, 8), 8)
 
 
-def stream(wall=100.0, *, interval=10.0, since=(), **options):
+def stream(wall=100.0, *, interval=10.0, gains=(), **options):
     made = Stream(
-        interval, wall=wall, since=since, catch_up=options.pop("catch_up", 10.0), **options
+        interval, wall=wall, gains=gains, catch_up=options.pop("catch_up", 10.0), **options
     )
     made.open(wall)
     return made
@@ -83,7 +83,7 @@ def test_slots_gained_in_a_begun_window_come_up_in_it_alone():
     found = stream()
     work(found, 100.0, LOW)
 
-    found.gain([Batch(HIGH, 95.0, certain=True)], 104.0)
+    found.gain([Gain(HIGH, 95.0, is_claimed=True)], 104.0)
 
     assert work(found, 104.0) == [(10, HIGH, True)]
     assert work(found, 110.0) == [(11, FULL, False)]
@@ -93,7 +93,7 @@ def test_slots_whose_previous_owner_worked_this_window_wait_for_the_next():
     found = stream()
     work(found, 100.0, LOW)
 
-    found.gain([Batch(HIGH, 103.0, certain=True)], 104.0)
+    found.gain([Gain(HIGH, 103.0, is_claimed=True)], 104.0)
 
     assert work(found, 104.0) == []
     assert work(found, 110.0) == [(11, FULL, False)]
@@ -102,7 +102,7 @@ def test_slots_whose_previous_owner_worked_this_window_wait_for_the_next():
 def test_slots_whose_previous_owner_was_ahead_are_left_out_until_their_time():
     found = stream()
 
-    found.gain([Batch(HIGH, 110.5, certain=True)], 101.0)
+    found.gain([Gain(HIGH, 110.5, is_claimed=True)], 101.0)
 
     assert work(found, 101.0) == [(10, LOW, False)]
     assert work(found, 110.0) == [(11, LOW, False)]
@@ -115,7 +115,7 @@ def test_a_hand_over_that_took_longer_than_its_window_is_worked_late():
     work(found, 101.0, LOW)
     work(found, 102.0, LOW)
 
-    found.gain([Batch(HIGH, 100.5, certain=True)], 102.5)
+    found.gain([Gain(HIGH, 100.5, is_claimed=True)], 102.5)
 
     assert work(found, 102.5) == [(101, HIGH, True), (102, HIGH, True)]
 
@@ -125,7 +125,7 @@ def test_a_window_too_long_ago_is_not_worked_late():
     for second in range(100, 110):
         work(found, float(second), LOW)
 
-    found.gain([Batch(HIGH, 100.5, certain=True)], 109.5)
+    found.gain([Gain(HIGH, 100.5, is_claimed=True)], 109.5)
 
     assert [window for window, _, _ in work(found, 109.5)] == [107, 108, 109]
 
@@ -135,7 +135,7 @@ def test_after_a_crash_the_present_window_is_repeated_or_skipped(on_crash, windo
     found = stream(on_crash=on_crash)
     work(found, 100.0, LOW)
 
-    found.gain([Batch(HIGH, 104.0, certain=False)], 104.0)
+    found.gain([Gain(HIGH, 104.0, is_claimed=False)], 104.0)
 
     worked = work(found, 104.0) + work(found, 110.0)
     assert [window for window, slots, _ in worked if slots >= HIGH] == windows
@@ -145,7 +145,7 @@ def test_skip_allows_for_the_crashed_member_s_clock_to_have_been_ahead():
     found = stream(on_crash="skip")
     work(found, 109.5, LOW)
 
-    found.gain([Batch(HIGH, 109.5, certain=False)], 109.5)
+    found.gain([Gain(HIGH, 109.5, is_claimed=False)], 109.5)
 
     assert work(found, 110.0) == [(11, LOW, False)]
     assert work(found, 120.0) == [(12, FULL, False)]
@@ -154,22 +154,22 @@ def test_skip_allows_for_the_crashed_member_s_clock_to_have_been_ahead():
 def test_slots_that_are_lost_before_their_late_window_came_are_not_worked():
     found = stream()
     work(found, 100.0, LOW)
-    found.gain([Batch(HIGH, 95.0, certain=True)], 104.0)
+    found.gain([Gain(HIGH, 95.0, is_claimed=True)], 104.0)
 
     assert work(found, 104.0, LOW) == []
 
 
 def test_slots_gained_again_come_with_their_new_history():
     found = stream()
-    found.gain([Batch(HIGH, 135.0, certain=True)], 101.0)
+    found.gain([Gain(HIGH, 135.0, is_claimed=True)], 101.0)
 
-    found.gain([Batch(HIGH, 95.0, certain=True)], 102.0)
+    found.gain([Gain(HIGH, 95.0, is_claimed=True)], 102.0)
 
     assert work(found, 102.0) == [(10, FULL, False)]
 
 
 def test_a_stream_that_begins_late_owes_no_window_that_was_over_before():
-    found = stream(wall=104.0, since=[Batch(FULL, 42.0, certain=False)])
+    found = stream(wall=104.0, gains=[Gain(FULL, 42.0, is_claimed=False)])
 
     assert work(found, 104.0) == [(10, FULL, False)]
 
@@ -177,17 +177,17 @@ def test_a_stream_that_begins_late_owes_no_window_that_was_over_before():
 def test_a_stream_that_begins_works_what_was_handed_over_a_moment_ago():
     quick = {"interval": 1.0, "catch_up": 3.0}
 
-    assert work(stream(since=[Batch(FULL, 98.5, True)], **quick), 100.0) == [
+    assert work(stream(gains=[Gain(FULL, 98.5, True)], **quick), 100.0) == [
         (99, FULL, True),
         (100, FULL, False),
     ]
-    assert work(stream(since=[Batch(FULL, 42.0, True)], **quick), 100.0) == [(100, FULL, False)]
+    assert work(stream(gains=[Gain(FULL, 42.0, True)], **quick), 100.0) == [(100, FULL, False)]
 
 
 def test_slots_handed_over_just_before_a_window_ends_are_not_skipped_with_the_base_share():
     found = stream(interval=1.0, catch_up=3.0)
 
-    found.gain([Batch(HIGH, 99.5, certain=True)], 100.99)
+    found.gain([Gain(HIGH, 99.5, is_claimed=True)], 100.99)
 
     assert work(found, 101.01) == [(100, HIGH, True), (101, FULL, False)]
 
@@ -195,7 +195,7 @@ def test_slots_handed_over_just_before_a_window_ends_are_not_skipped_with_the_ba
 def test_slots_worked_late_for_longer_than_a_window_lose_no_window_with_the_base_share():
     found = stream(catch_up=30.0)
     work(found, 100.0, LOW)
-    found.gain([Batch(HIGH, 100.0, True)], 119.9)
+    found.gain([Gain(HIGH, 100.0, True)], 119.9)
     due = found.due(119.9, lambda start: FULL)
     assert (due.window, due.slots, due.late) == (10, HIGH, True)
 
@@ -208,25 +208,25 @@ def test_slots_worked_late_for_longer_than_a_window_lose_no_window_with_the_base
 def test_a_previous_owner_whose_clock_is_far_ahead_is_not_believed():
     found = stream()
 
-    found.gain([Batch(HIGH, 3700.0, certain=True)], 101.0)
+    found.gain([Gain(HIGH, 3700.0, is_claimed=True)], 101.0)
 
     assert work(found, 101.0) == [(10, LOW, False)]
     assert work(found, 120.0) == [(12, FULL, False)]
 
 
 def test_a_stream_that_nobody_iterates_owes_nothing():
-    found = Stream(10.0, wall=100.0, since=[])
+    found = Stream(10.0, wall=100.0, gains=[])
 
-    assert owed_by([found], 103.0, HIGH) == []
-    assert yielded_by([found], 103.0, HIGH) == []
+    assert pending_windows([found], 103.0, HIGH) == []
+    assert given_up_windows([found], 103.0, HIGH) == []
 
 
 def test_a_begun_window_is_owed_until_it_is_started():
     found = stream()
 
-    assert owed_by([found], 103.0, HIGH) == [(100.0, HIGH)]
+    assert pending_windows([found], 103.0, HIGH) == [(100.0, HIGH)]
     work(found, 103.0)
-    assert owed_by([found], 103.0, HIGH) == []
+    assert pending_windows([found], 103.0, HIGH) == []
 
 
 def test_a_closed_stream_yields_what_it_did_not_start():
@@ -234,9 +234,9 @@ def test_a_closed_stream_yields_what_it_did_not_start():
     work(found, 100.0)
     found.closed = True
 
-    assert yielded_by([found], 105.0, HIGH) == []
-    assert yielded_by([found], 111.0, HIGH) == [(110.0, HIGH)]
-    assert owed_by([found], 111.0, HIGH) == []
+    assert given_up_windows([found], 105.0, HIGH) == []
+    assert given_up_windows([found], 111.0, HIGH) == [(110.0, HIGH)]
+    assert pending_windows([found], 111.0, HIGH) == []
 
 
 def test_a_closed_stream_yields_what_began_before_it_gained_more():
@@ -244,23 +244,23 @@ def test_a_closed_stream_yields_what_began_before_it_gained_more():
     work(found, 100.0, LOW)
     found.closed = True
 
-    found.gain([Batch(HIGH, 125.0, certain=True)], 125.0)
+    found.gain([Gain(HIGH, 125.0, is_claimed=True)], 125.0)
 
-    assert yielded_by([found], 131.0, LOW) == [(110.0, LOW)]
-    assert yielded_by([found], 131.0, HIGH) == [(130.0, HIGH)]
+    assert given_up_windows([found], 131.0, LOW) == [(110.0, LOW)]
+    assert given_up_windows([found], 131.0, HIGH) == [(130.0, HIGH)]
     assert found.missed == 0
 
 
-def test_what_another_stream_has_done_is_not_yielded_by_a_slower_one():
+def test_what_another_stream_has_done_is_not_given_up_by_a_slower_one():
     slow, quick = stream(interval=10.0), stream(interval=1.0)
     work(slow, 100.0)
     work(quick, 111.0)
     slow.closed = True
 
-    assert yielded_by([slow, quick], 111.5, HIGH) == []
+    assert given_up_windows([slow, quick], 111.5, HIGH) == []
     due = slow.due(111.5, lambda start: FULL)
-    assert not can_yield(slow, [slow, quick], due, 111.5)
-    assert can_yield(slow, [slow], due, 111.5)
+    assert not can_give_up(slow, [slow, quick], due, 111.5)
+    assert can_give_up(slow, [slow], due, 111.5)
 
 
 def test_a_loop_that_ends_leaves_nothing_that_another_open_loop_would_go_past():
@@ -270,10 +270,10 @@ def test_a_loop_that_ends_leaves_nothing_that_another_open_loop_would_go_past():
         each.open(99.0)
     due = quick.due(100.1, lambda start: FULL)
 
-    assert not can_yield(quick, [slow, quick], due, 100.1)  # the slow one will work from 100 on
+    assert not can_give_up(quick, [slow, quick], due, 100.1)  # the slow one will work from 100 on
 
     slow.closed = True
-    assert can_yield(quick, [slow, quick], due, 100.1)
+    assert can_give_up(quick, [slow, quick], due, 100.1)
 
 
 def test_an_interval_that_changes_goes_on_from_the_end_of_the_last_window():
@@ -353,7 +353,7 @@ def test_small_steps_back_add_up_to_a_large_one():
 def test_slots_gained_before_the_clock_steps_back_go_along():
     found = stream()
     work(found, 4000.0, LOW)
-    found.gain([Batch(HIGH, 4015.0, certain=True)], 4001.0)
+    found.gain([Gain(HIGH, 4015.0, is_claimed=True)], 4001.0)
 
     assert work(found, 400.0) == [(40, FULL, False)]
 

@@ -20,18 +20,14 @@ from hashring.partition.pins import Pin
 from hashring.protocol.windows import (
     Due,
     Stream,
-    can_yield,
+    can_give_up,
     checked_interval,
     checked_on_crash,
     follow_clock,
-    label_time,
-    newest_start,
-    owed_by,
-    yielded_by,
 )
 from hashring.ring.ring import SlotSet
 
-__all__ = ["Debts", "Loop", "Loops", "Work"]
+__all__ = ["Loop", "Loops", "Work"]
 
 _LOOK = 0.2
 """The longest wait in seconds between two looks at whether a loop has work, or is to end."""
@@ -81,21 +77,6 @@ class Work:
     window: int | None = None
     interval: float | None = None
     late: bool = False
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Debts:
-    """What the streams say of the slots that are being lost, for the hand-off.
-
-    Attributes:
-        wall: the time for labels, in wall-clock seconds.
-        owed: the windows that some loop here has yet to start.
-        yielded: the windows that nobody here will start any more.
-    """
-
-    wall: float
-    owed: list[tuple[float, SlotSet]]
-    yielded: list[tuple[float, SlotSet]]
 
 
 class Loop:
@@ -218,7 +199,7 @@ class Loops:
                 stream = Stream(
                     interval,
                     wall=wall,
-                    since=member.handoff.since,
+                    gains=member.handoff.remembered_gains,
                     on_crash=on_crash,
                     catch_up=max(interval, member.ttl),
                     ttl=member.ttl,
@@ -246,31 +227,18 @@ class Loops:
 
     def share_gains(self) -> None:
         """Tell all streams of the slots that the hand-off has gained; the caller has the lock."""
-        gains = self._member.handoff.take_gains()
-        wall = clock.wall()
-        if gains:
-            for stream in self._streams.values():
-                stream.gain(gains, wall)
+        self._member.runner.share_gains(clock.wall(), self._streams.values())
 
-    def label_time(self) -> float:
-        """Return the time for labels: the wall clock, but not before a window that was started."""
-        return label_time(list(self._streams.values()), clock.wall())
+    @property
+    def streams(self) -> list[Stream]:
+        """All streams, for the member's runner; the caller has the lock."""
+        return list(self._streams.values())
 
     @property
     def missed(self) -> int:
         """How many windows this member skipped because it was late itself."""
         missed = sum(stream.missed for stream in list(self._streams.values()))
         return self._missed_before + missed
-
-    @property
-    def has_worked(self) -> bool:
-        """Whether a window of any loop has been started."""
-        return newest_start(self._streams.values()) > -math.inf
-
-    def debts(self, wall: float, losing: SlotSet) -> Debts:
-        """Return what the loops say of slots that are being lost; the caller has the lock."""
-        streams = list(self._streams.values())
-        return Debts(wall, owed_by(streams, wall, losing), yielded_by(streams, wall, losing))
 
     # ---- cycles ----------------------------------------------------------------------------
 
@@ -327,7 +295,7 @@ class Loops:
         """Whether what has begun and nobody here has started may be left to the next owner."""
         return due is None or (
             due.slots.isdisjoint(self._member.handoff.losing)
-            and can_yield(stream, list(self._streams.values()), due, wall)
+            and can_give_up(stream, list(self._streams.values()), due, wall)
         )
 
     def _moment_to_begin(self, loop: Loop, due: Due, *, now: float, wall: float) -> float:
@@ -350,7 +318,7 @@ class Loops:
         to join, and would wait for the whole of its first cycle.
         """
         return stream.newest_start == -math.inf and not any(
-            batch.certain for batch in self._member.handoff.since
+            gain.is_claimed for gain in self._member.handoff.remembered_gains
         )
 
     def _begin_window(self, loop: Loop, due: Due) -> Work:
@@ -385,7 +353,7 @@ class Loops:
         late: bool = False,
     ) -> Work:
         handoff = self._member.handoff
-        pin = Pin(next(self._numbers), handoff.lease, self._member)
+        pin = Pin(next(self._numbers), handoff.lease_number, self._member)
         # Before the slots are pinned: should this thread be interrupted in between, the pin is
         # found to be in nobody's hands.
         self._running[pin.number] = weakref.ref(pin)

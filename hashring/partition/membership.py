@@ -17,6 +17,7 @@ from hashring.partition.notes import Notes
 from hashring.partition.reports import ClockWatch
 from hashring.partition.stats import Tally
 from hashring.protocol.handoff import Handoff
+from hashring.protocol.runner import Runner
 from hashring.ring.ring import SlotSet
 
 __all__ = ["Membership"]
@@ -33,6 +34,7 @@ class Membership:
         handoff: the rules; only to be called with ``lock`` held, but for its plain attributes.
 
     Attributes:
+        runner: the order of the member's steps; to be called with ``lock`` held.
         lock: over the hand-off and all streams of windows.
         changed: a condition on ``lock``; notified when the hand-off may have changed.
         notes: what finalisers have left behind.
@@ -48,6 +50,7 @@ class Membership:
     def __init__(self, driver: Driver, group: str, handoff: Handoff) -> None:
         self.driver = driver
         self.handoff = handoff
+        self.runner = Runner(handoff)
         self.group = group
         self.member = handoff.member
         self.ttl = handoff.ttl
@@ -95,7 +98,9 @@ class Membership:
         """Whether the lease of this number runs, and its fence has not passed. Takes no lock."""
         # The deadline first: a deadline read after the lease could be the next lease's.
         deadline = self.handoff.deadline
-        return clock.boottime() < deadline and self.handoff.lease == lease and not self.is_child
+        return (
+            clock.boottime() < deadline and self.handoff.lease_number == lease and not self.is_child
+        )
 
     def count(self) -> None:
         """Count what the hand-off has gone through since the last call."""

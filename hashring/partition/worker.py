@@ -23,7 +23,8 @@ from hashring.partition.notes import Signal
 from hashring.partition.reports import Reports
 from hashring.partition.waiting import heartbeat_retry, plan_wait, retry_pause
 from hashring.protocol.founding import Parameters, judge
-from hashring.protocol.handoff import Action, Join, Leave, Publish, Wait, mismatch
+from hashring.protocol.handoff import Join, Leave, Publish, Wait, mismatch
+from hashring.protocol.runner import Read, Step
 from hashring.protocol.view import Member
 
 __all__ = ["Worker"]
@@ -84,10 +85,12 @@ class Worker:
     def begin(self) -> None:
         """Open the store, join, and start the threads; on any failure leave nothing behind."""
         member = self._member
-        driver, handoff = member.driver, member.handoff
+        driver = member.driver
         tried = False
         try:
-            record = handoff.start().record
+            step = member.runner.next()
+            assert isinstance(step, Join)
+            record = step.record
             driver.open()
             # Look before joining: a member that differs need not disturb the group.
             self._refuse_mismatch(driver.read(member.group), record)
@@ -98,7 +101,7 @@ class Worker:
                 tried = False  # the lease is somebody else's
                 raise
             member.joined_at = clock.boottime()
-            handoff.joined(member.joined_at)
+            self._confirm(member.joined_at)
             self._heartbeat()
             self._start_threads()
             ending.expect(self)
@@ -266,19 +269,18 @@ class Worker:
     def _heartbeat(self) -> None:
         member = self._member
         with member.lock:
-            token = member.handoff.heartbeat_begins()
-        started = clock.boottime()
+            beat = member.runner.beat(clock.boottime())
         try:
             member.driver.heartbeat()
-        except LeaseLost:
+        except LeaseLost as error:
             with member.changed:
-                member.handoff.lease_lost(token)
+                member.runner.fail_beat(beat, error)
                 member.changed.notify_all()
             member.notes.wake.set()
             raise
         with member.changed:
             was_fenced = clock.boottime() >= member.handoff.deadline
-            member.handoff.heartbeat_confirmed(token, started)
+            member.runner.confirm_beat(beat)
             member.count()
             if was_fenced:
                 member.changed.notify_all()
@@ -314,15 +316,12 @@ class Worker:
         member = self._member
         while not member.ended.is_set() and not self._is_over_after_drop():
             try:
-                self._step()
+                self._go()
                 failures = 0
                 self._reports.step_worked()
                 continue
             except LeaseLost as error:
                 self._reports.lease_lost(error)
-                with member.changed:
-                    member.handoff.lease_lost()
-                    member.changed.notify_all()
                 continue
             except GroupMismatch as error:
                 self._fail(error)
@@ -368,64 +367,75 @@ class Worker:
             self._refused_since = now
         return now - self._refused_since > _ID_TAKEN_TTL * self._member.ttl
 
-    def _step(self) -> None:
-        """Read the group, let the hand-off decide, and do what it says."""
+    def _go(self) -> None:
+        """Go once through the choreography (`protocol/runner.py`): read the group, and do what
+        follows from it.
+        """
         member = self._member
-        with member.lock:
-            token = member.handoff.reading_begins()
+        try:
+            step = self._next_step()
+            if isinstance(step, Read):
+                if not self._read():
+                    return
+                step = self._next_step()
+            self._perform(step)
+        except Exception as error:
+            with member.changed:
+                member.runner.fail(error)
+                member.changed.notify_all()
+            raise
+
+    def _next_step(self) -> Step:
+        with self._member.lock:
+            return self._member.runner.next()
+
+    def _read(self) -> bool:
+        """Read the group, and let the hand-off decide; return whether there is a sense in it."""
+        member, loops = self._member, self._loops
         member.notes.wake.clear()
         reading = member.driver.read(member.group)
-        action = self._decide(reading, token)
-        if action is not None:
-            self._report(action, reading)
-            self._act(action)
-
-    def _decide(self, reading: Reading, token: int) -> Action | None:
-        """Return what follows from a reading; ``None``: the member has left meanwhile."""
-        member, loops = self._member, self._loops
-        handoff = member.handoff
         with member.changed:
-            if handoff.has_left:
-                return None
+            if member.handoff.has_left:
+                return False
             loops.read_notes()
             member.clock_watch.look()
-            now, wall = clock.boottime(), loops.label_time()
-            handoff.observe(reading, token, now=now, wall=wall, worked=loops.has_worked)
-            debts = loops.debts(wall, handoff.losing)
-            action = handoff.decide(now=now, wall=wall, owed=debts.owed, yielded=debts.yielded)
-            loops.share_gains()
+            member.runner.learn(
+                reading, now=clock.boottime(), wall=clock.wall(), streams=loops.streams
+            )
             member.changed.notify_all()
-        return action
+        self._report(member.runner.step, reading)
+        return True
 
-    def _act(self, action: Action) -> None:
-        """Do it, and confirm to the hand-off only then that it is done."""
+    def _perform(self, step: Step) -> None:
+        """Do it, and confirm only then that it is done."""
         member = self._member
-        handoff, driver = member.handoff, member.driver
-        if isinstance(action, Publish):
-            driver.publish(member.group, member.member, action.record)
-            with member.changed:
-                handoff.published()
-                self._loops.share_gains()
-                member.changed.notify_all()
-        elif isinstance(action, Join):
-            driver.join(member.group, member.member, action.record)
-            with member.changed:
-                handoff.joined(clock.boottime())
-                self._refused_since = None
-                member.changed.notify_all()
+        if isinstance(step, Publish):
+            member.driver.publish(member.group, member.member, step.record)
+            self._confirm(clock.boottime())
+        elif isinstance(step, Join):
+            member.driver.join(member.group, member.member, step.record)
+            self._confirm(clock.boottime())
+            self._refused_since = None
             self._beat_now.set()
-        elif isinstance(action, Leave):
-            self._handed_over = action.handed_over
+        elif isinstance(step, Leave):
+            self._handed_over = step.handed_over
             member.ended.set()
-        else:
-            self._wait(action)
+        elif isinstance(step, Wait):
+            self._wait(step)
 
-    def _report(self, action: Action, reading: Reading) -> None:
+    def _confirm(self, now: float) -> None:
+        """Note that the store has taken the write in hand."""
+        member = self._member
+        with member.changed:
+            member.runner.confirm(now=now, wall=clock.wall(), streams=self._loops.streams)
+            member.changed.notify_all()
+
+    def _report(self, step: Step | None, reading: Reading) -> None:
         self._member.count()
         handoff, reports = self._member.handoff, self._reports
         reports.problems(handoff.problems)
         reports.strangers(handoff.strangers_in_the_way, settled=handoff.is_settled)
-        reports.waits_for = action.reason if isinstance(action, Wait) else "the store is being told"
+        reports.waits_for = step.reason if isinstance(step, Wait) else "the store is being told"
         reports.memory(reading.memory_age, gains=bool(handoff.weight))
 
     def _wait(self, action: Wait) -> None:

@@ -1,4 +1,4 @@
-"""Keeping few claims: several are merged where a record would carry too many.
+"""Claims, and keeping few of them: several are merged where a record would carry too many.
 
 Pure, and the same question for the gains that a member remembers. What is merged takes the earlier
 ``through``: the next owner then works a window again. It never loses a promise: a claim that
@@ -8,13 +8,31 @@ the windows that the other claim left to him would be worked by nobody.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 
-from hashring.protocol.view import MAX_CLAIMS, Claim
 from hashring.ring.ring import SlotSet
 
-__all__ = ["FEWEST", "checked_most", "merged", "oldest_pair"]
+__all__ = ["FEWEST", "MAX_CLAIMS", "Claim", "checked_most", "merged", "oldest_pair"]
+
+MAX_CLAIMS = 64
+"""The most claims that a record may carry."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Claim:
+    """A promise about slots that a member has lost: every window before ``through`` is worked.
+
+    Attributes:
+        through: seconds on the wall clock, compared with the starts of windows only; ``-inf``
+            where the member never worked a window of them, and nothing is promised.
+        slots: the slots it speaks of.
+    """
+
+    through: float
+    slots: SlotSet
+
 
 FEWEST = 2
 """The least bound: one claim with a promise, and one without."""
@@ -60,11 +78,11 @@ def merged(claims: Sequence[Claim], most: int) -> list[Claim]:
 def oldest_pair(throughs: Sequence[tuple[float, bool]]) -> tuple[int, int]:
     """Return which two of at least three gains to merge: the oldest two of one kind.
 
-    A certain gain says which windows are left to its owner; an uncertain one says nothing but
+    A gain that was claimed says which windows are left to its owner; another says nothing but
     that the present window may have been worked. One must not pass for the other.
 
     Args:
-        throughs: ``(through, certain)`` of each.
+        throughs: ``(through, is_claimed)`` of each.
 
     Returns:
         Two places in it, the older first.

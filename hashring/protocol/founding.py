@@ -23,9 +23,10 @@ import math
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
+from hashring.errors import GroupMismatch
 from hashring.protocol.view import Member
 
-__all__ = ["Parameters", "Verdict", "earliest", "judge"]
+__all__ = ["Parameters", "Verdict", "earliest", "judge", "mismatch"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -122,4 +123,13 @@ def earliest(members: Iterable[Member], parameters: Parameters) -> float:
             and parameters.difference(member) is None
         ),
         default=math.inf,
+    )
+
+
+def mismatch(id: str, difference: str) -> GroupMismatch:
+    """Return the error for a member whose parameters are not the group's."""
+    return GroupMismatch(
+        f"member {id!r:.200} of the group has {difference}; all members of a "
+        "group need the same ring, ttl and handoff: give this one the group's, or "
+        "another group"
     )

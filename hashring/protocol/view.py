@@ -1,6 +1,6 @@
 """What members say of themselves, and the view that follows: records, members, views, view ids.
 
-Pure values. This room knows the record's JSON and nothing of stores, clocks or the hand-off's
+Pure values. This module knows the record's JSON and nothing of stores, clocks or the hand-off's
 rules; what stands in a record is data from strangers, so every field is checked and bounded.
 """
 
@@ -19,40 +19,24 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from hashring.driver import MAX_RECORD
 from hashring.errors import BadRecord
 from hashring.protocol import record as json_of_record
+from hashring.protocol.claims import MAX_CLAIMS, Claim
+from hashring.protocol.reading import MAX_RECORD
 from hashring.protocol.record import MAX_META, Malformed
 from hashring.ring.ring import HashRing, SlotSet
 
-__all__ = ["Claim", "Member", "View", "check_meta", "slot_count"]
+__all__ = ["MAX_CLAIMS", "Claim", "Member", "View", "check_meta", "slot_count"]
 
 RECORD_VERSION = 1
 _OURS = "hashring"
 """The key in ``meta`` under which the hand-off keeps its own fields."""
-
-MAX_CLAIMS = 64
-"""The most claims that a record may carry."""
 
 _MAX_ID = 4096
 
 _MAX_MOMENT = 1e12
 """Seconds: the latest and, negative, the earliest moment that ``through`` may name. It becomes a
 number of windows, which must be no infinity."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Claim:
-    """A promise about slots that a member has lost: every window before ``through`` is worked.
-
-    Attributes:
-        through: seconds on the wall clock, compared with the starts of windows only; ``-inf``
-            where the member never worked a window of them, and nothing is promised.
-        slots: the slots it speaks of.
-    """
-
-    through: float
-    slots: SlotSet
 
 
 def check_meta(meta: Mapping[str, Any]) -> None:

@@ -1,13 +1,13 @@
 """Windows: which slots are due in which window, so that each is worked exactly once.
 
-Pure: the time, the usable slots and the gains come in as arguments. This room knows no store, no
+Pure: the time, the usable slots and the gains come in as arguments. This module knows no store, no
 view and no thread; `partition.py` feeds it from the hand-off, the simulator does the same.
 
 A window ``k`` of a stream with interval ``i`` starts at ``k * i`` on the wall clock. Only these
 labels are compared between members, never two readings of clocks. Each :class:`Stream` keeps, for
 the slots that its member holds, the first window that has not been started: one number for most of
-them, and one for each batch gained lately, whose windows begin where the previous owner's claim
-ends (``Batch.through``). A window that had already begun when its slots were gained comes up again
+them, and one for each gain of late, whose windows begin where the previous owner's claim
+ends (``Gain.through``). A window that had already begun when its slots were gained comes up again
 with those slots alone.
 
 The wall clock may step. Forth: a stream skips the windows in between. Back, by little: it waits
@@ -23,22 +23,22 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 
 from hashring.errors import BadArgument
-from hashring.protocol.handoff import Batch
+from hashring.protocol.custody import Gain
 from hashring.ring.ring import SlotSet
 
 __all__ = [
     "SKEW",
     "Due",
     "Stream",
-    "can_yield",
+    "can_give_up",
     "checked_interval",
     "checked_on_crash",
     "follow_clock",
+    "given_up_windows",
     "label_time",
     "newest_start",
-    "owed_by",
     "patience",
-    "yielded_by",
+    "pending_windows",
 ]
 
 SKEW = 0.1
@@ -92,7 +92,7 @@ class Stream:
     Args:
         interval: seconds, positive and finite.
         wall: wall-clock time now.
-        since: the gains that still matter (:attr:`Handoff.since`).
+        gains: those that still matter (:attr:`Handoff.remembered_gains`).
         on_crash: ``"repeat"``: where a custodian crashed, the current window is worked (again);
             ``"skip"``: work begins with the first window that the crashed one cannot have begun.
         catch_up: a window handed over late is still worked if it started no longer ago than this
@@ -101,7 +101,7 @@ class Stream:
 
     Attributes:
         catch_up: as above; may be raised.
-        opened: somebody iterates it; before, it owes nothing.
+        opened: somebody iterates it; before, it has no work.
         ending: whoever iterates it is to stop after the piece of work in hand.
         closed: nobody will iterate it any more.
         missed: windows of this member's base share that an overrun skipped.
@@ -112,7 +112,7 @@ class Stream:
         interval: float,
         *,
         wall: float,
-        since: Sequence[Batch],
+        gains: Sequence[Gain],
         on_crash: str = "repeat",
         catch_up: float = 0.0,
         ttl: float = 0.0,
@@ -131,12 +131,12 @@ class Stream:
         self.missed = 0
         # A window that ended before this stream began is nobody's duty, unless it was handed over
         # a short while ago.
-        self.gain((self._recent(batch, wall) for batch in since), wall)
+        self.gain((self._recent(gain, wall) for gain in gains), wall)
 
-    def _recent(self, batch: Batch, wall: float) -> Batch:
-        if batch.through >= (wall - self.catch_up if batch.certain else wall):
-            return batch
-        return Batch(batch.slots, self.start_of(self.window_of(wall)), batch.certain)
+    def _recent(self, gain: Gain, wall: float) -> Gain:
+        if gain.through >= (wall - self.catch_up if gain.is_claimed else wall):
+            return gain
+        return Gain(gain.slots, self.start_of(self.window_of(wall)), gain.is_claimed)
 
     def open(self, wall: float, on_crash: str | None = None) -> None:
         """Somebody begins to iterate, for the first time or again."""
@@ -192,27 +192,27 @@ class Stream:
         """The start of the newest window that was started; ``-inf`` before the first."""
         return self._newest
 
-    def gain(self, batches: Iterable[Batch], wall: float) -> None:
+    def gain(self, gains: Iterable[Gain], wall: float) -> None:
         """Take note of slots gained: from which window on they are this member's."""
         self.follow(wall)
         if not self.closed:
-            # What has begun since a stream was closed is the next owner's: see `yielded_by`.
+            # What has begun since a stream was closed is the next owner's: see `given_up_windows`.
             self._skip_to(self.window_of(wall))
-        for batch in batches:
-            if batch.certain:
+        for gain in gains:
+            if gain.is_claimed:
                 # A member whose clock was far ahead may have claimed windows that are yet to
                 # come. It is wrong about them: rather a repeat than an hour without polls.
-                first = min(self._first_from(batch.through), self.window_of(wall) + _MOST_AHEAD)
+                first = min(self._first_from(gain.through), self.window_of(wall) + _MOST_AHEAD)
             elif self._on_crash == "repeat":
-                first = self.window_of(batch.through)
+                first = self.window_of(gain.through)
             else:
-                first = self._first_from(batch.through + SKEW * self.interval)
+                first = self._first_from(gain.through + SKEW * self.interval)
             # What was known of these slots is void: they come with the history of their last
             # owner. (If that was this member, its own claim told where it stopped.)
-            self._forget(batch.slots)
+            self._forget(gain.slots)
             # Also where the first is the base's next: should that pass unstarted, the base share
             # is late by itself and skips, but these slots have been handed over late.
-            self._late.append(_Late(first, batch.slots))
+            self._late.append(_Late(first, gain.slots))
 
     def _skip_to(self, present: int) -> None:
         """Skip the base share's windows that are over: this member was late itself."""
@@ -362,7 +362,9 @@ def checked_on_crash(on_crash: str) -> str:
     return on_crash
 
 
-def owed_by(streams: Iterable[Stream], wall: float, losing: SlotSet) -> list[tuple[float, SlotSet]]:
+def pending_windows(
+    streams: Iterable[Stream], wall: float, losing: SlotSet
+) -> list[tuple[float, SlotSet]]:
     """Return the begun windows of slots being lost that some open stream has yet to start."""
     if not losing:
         return []
@@ -374,7 +376,7 @@ def owed_by(streams: Iterable[Stream], wall: float, losing: SlotSet) -> list[tup
     ]
 
 
-def yielded_by(
+def given_up_windows(
     streams: Sequence[Stream], wall: float, losing: SlotSet
 ) -> list[tuple[float, SlotSet]]:
     """Return the begun windows that nobody here will start any more: their streams are closed."""
@@ -387,7 +389,7 @@ def yielded_by(
     ]
 
 
-def can_yield(stream: Stream, streams: Sequence[Stream], due: Due, wall: float) -> bool:
+def can_give_up(stream: Stream, streams: Sequence[Stream], due: Due, wall: float) -> bool:
     """Whether begun work may be left to the next owner, because this stream is about to close.
 
     Not while another stream here is yet to work a begun window of the same slots: it would go past

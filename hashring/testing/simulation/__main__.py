@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from hashring.testing.simulation.simulation import main
+from hashring.testing.simulation.command import main
 
 if __name__ == "__main__":
     sys.exit(main())

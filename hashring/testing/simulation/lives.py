@@ -3,18 +3,21 @@
 For the exhaustive search, which takes every turn that such a life can take: each event makes new
 values and leaves the old ones as they are. Time goes in ticks; a lease is three of them. A
 request, its effect on the store, and its answer are three events, so that anything may come
-between. Only :class:`~hashring.protocol.handoff.Handoff`'s public methods are called, in the order
-in which ``Partition`` calls them.
+between. What a member does next is said by :class:`~hashring.protocol.runner.Runner`, as in
+``Partition``.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Hashable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from hashring.driver import Reading, incarnation_of
+from hashring.driver import incarnation_of
+from hashring.errors import HashringError, LeaseLost, MemberExists, StoreUnavailable
 from hashring.protocol.handoff import Handoff, Join, Leave, Publish
+from hashring.protocol.reading import Reading
+from hashring.protocol.runner import Beat, Read, Runner
 from hashring.protocol.view import Member, View
 from hashring.ring.ring import HashRing, SlotSet
 from hashring.testing.simulation.values import copied, frozen
@@ -31,8 +34,13 @@ OVERWRITTEN = frozenset({"_reading", "members", "problems", "_parsed", "_view", 
 """What the next reading overwrites before anything looks at it: lives that differ in no more than
 this go on alike. A hand-off that looks back at an older reading must not be compared so."""
 
-_COUNTERS = frozenset({"_events", "_token", "_acked_at"})
+_COUNTERS = frozenset({"_events", "_token", "token", "_acked_at"})
 """Event numbers, which only ever grow: which of them is greater matters, and nothing else."""
+
+_ERRORS: dict[str, type[HashringError]] = {
+    "LeaseLost": LeaseLost,
+    "MemberExists": MemberExists,
+}
 
 _WALL = 0.0
 _MOST_LATE = 2
@@ -148,14 +156,14 @@ class Life:
 
     Attributes:
         name: the member's id.
-        handoff: the protocol; ``None`` before the process starts and after it ended.
+        runner: the choreography; ``None`` before the process starts and after it ended.
         life: how many times it was started.
         now: its clock, in ticks.
-        reading: one that the store has answered and this member has not seen: token and reading.
+        reading: one that the store has answered and this member has not seen.
         sent: a write that the store has not taken yet, and that this member waits for.
         answer: what the store said to the last write, on its way here: kind, and error or ``""``.
         late: writes that this member waits for no longer and the store may still take, in order.
-        beat: a heartbeat's answer on its way here: token, when it began, and error or ``""``.
+        beat: a heartbeat's answer on its way here: the heartbeat, and error or ``""``.
         running: a cycle: its slots, and the lease that it began in.
         worked: a cycle has run.
         leaving: it was asked to drain.
@@ -163,20 +171,20 @@ class Life:
     """
 
     __slots__ = (
-        "answer", "beat", "handoff", "in_hand", "late", "leaving", "life", "name", "now",
-        "number", "reading", "running", "sent", "valid", "worked",
+        "answer", "beat", "in_hand", "late", "leaving", "life", "name", "now", "number",
+        "reading", "runner", "running", "sent", "valid", "worked",
     )  # fmt: skip
 
     def __init__(self, name: str, empty: SlotSet) -> None:
         self.name = name
-        self.handoff: Handoff | None = None
+        self.runner: Runner | None = None
         self.life = 0
         self.now = 0
-        self.reading: tuple[int, Reading] | None = None
+        self.reading: Reading | None = None
         self.sent: Request | None = None
         self.answer: tuple[str, str] | None = None
         self.late: tuple[Request, ...] = ()
-        self.beat: tuple[int, int, str] | None = None
+        self.beat: tuple[Beat, str] | None = None
         self.running: tuple[SlotSet, int] | None = None
         self.worked = self.leaving = False
         self.number = -1
@@ -188,7 +196,7 @@ class Life:
         made: Life = object.__new__(Life)
         for name in Life.__slots__:
             setattr(made, name, getattr(self, name))
-        made.handoff = copied(self.handoff)
+        made.runner = copied(self.runner)
         change(made)
         made._look()
         return made
@@ -203,12 +211,17 @@ class Life:
         self.valid = not self.is_running or self.running[0] <= self.in_hand  # type: ignore[index]
 
     @property
+    def handoff(self) -> Handoff | None:
+        """The protocol; ``None`` before the process starts and after it ended."""
+        return None if self.runner is None else self.runner.handoff
+
+    @property
     def is_running(self) -> bool:
         """Whether a cycle runs and is valid."""
         return (
             self.running is not None
             and self.handoff is not None
-            and self.running[1] == self.handoff.lease
+            and self.running[1] == self.handoff.lease_number
             and self.now < self.handoff.deadline
         )
 
@@ -219,92 +232,111 @@ class Life:
 
     def key(self, overwritten: frozenset[str]) -> Hashable:
         """Return what tells this state from others: times only relative to its clock."""
-        handoff, found = self.handoff, None
-        if handoff is not None:
-            without = overwritten | _COUNTERS | {"_deadline"}
-            acked_at = getattr(handoff, "_acked_at", 0)
+        found = None
+        if self.runner is not None:
+            handoff, step = self.runner.handoff, self.runner.step
             found = (
                 type(handoff),
                 max(-1.0, handoff.deadline - self.now),
-                self.reading is None or self.reading[0] > acked_at,
-                frozen(handoff, without),
+                not isinstance(step, Read) or step.token > handoff._acked_at,
+                frozen(self.runner, overwritten | _COUNTERS | {"deadline"}),
             )
         reading = None
         if self.reading is not None:
-            records, age = self.reading[1]
-            reading = (tuple(sorted(records.items())), age)
+            reading = (tuple(sorted(self.reading.records.items())), self.reading.memory_age)
         beat = None
         if self.beat is not None:
-            token, began, error = self.beat
-            beat = (token, min(TTL, self.now - began), error)
+            asked, error = self.beat
+            beat = (asked.token, min(TTL, self.now - asked.began), error)
         running = None if self.running is None else (self.running[0].tobytes(), self.running[1])
         rest = (self.sent, self.answer, self.late, beat, running, self.worked, self.leaving)
         return (self.name, self.life, found, reading, rest)
 
     # ---- what happens to it ------------------------------------------------------------------
 
-    def start(self, make_handoff: Callable[..., Handoff], ring: str) -> None:
+    def start(
+        self,
+        make_handoff: Callable[..., Handoff],
+        make_runner: Callable[[Handoff], Runner],
+        ring: str,
+    ) -> None:
         """The process starts, and asks to join."""
         self.life += 1
         self.worked = self.leaving = False
-        self.handoff = make_handoff(
+        handoff = make_handoff(
             self.name, incarnations=_Numbers(self.name, self.life), spec=ring, ttl=float(TTL)
         )
-        self._ask(self.handoff.start())
+        self.runner = make_runner(handoff)
+        self._act()
 
-    def _ask(self, action: Any) -> None:
-        assert self.handoff is not None
-        if isinstance(action, Join | Publish):
-            kind = "join" if isinstance(action, Join) else "publish"
-            incarnation = incarnation_of(action.record)
+    def _act(self) -> None:
+        """Do the next step, up to where the store is asked."""
+        assert self.runner is not None
+        step = self.runner.next()
+        if isinstance(step, Join | Publish):
+            kind = "join" if isinstance(step, Join) else "publish"
+            incarnation = incarnation_of(step.record)
             assert incarnation is not None
-            self.sent = Request(kind, incarnation, action.record)
-        elif isinstance(action, Leave):
+            self.sent = Request(kind, incarnation, step.record)
+        elif isinstance(step, Leave):
             self.end()
 
     def read(self, store: Store) -> None:
         """A reading begins, and the store answers it."""
-        assert self.handoff is not None
-        self.reading = (self.handoff.reading_begins(), store.reading())
+        assert self.runner is not None
+        self.runner.next()
+        self.reading = store.reading()
 
     def learn(self) -> None:
         """The reading arrives: the hand-off decides."""
-        assert self.handoff is not None
+        assert self.runner is not None
         assert self.reading is not None
-        (token, reading), self.reading = self.reading, None
-        self.handoff.observe(reading, token, now=self.now, wall=_WALL, worked=self.worked)
-        self._ask(self.handoff.decide(now=self.now, wall=_WALL))
+        reading, self.reading = self.reading, None
+        self.runner.learn(reading, now=self.now, wall=_WALL, worked=self.worked)
+        self._act()
 
     def hear(self) -> None:
         """The answer to the last write arrives."""
-        assert self.handoff is not None
+        assert self.runner is not None
         assert self.answer is not None
-        (kind, error), self.answer = self.answer, None
-        if error == "LeaseLost":
-            self.handoff.lease_lost()
-        elif not error and kind == "join":
-            self.handoff.joined(self.now)
-        elif not error:
-            self.handoff.published()
+        (_, error), self.answer = self.answer, None
+        if error:
+            self.runner.fail(_ERRORS[error]())
+        else:
+            self.runner.confirm(now=self.now, wall=_WALL)
 
     def give_up(self) -> None:
         """Wait for the last write no longer; the store may take it yet."""
         assert self.sent is not None
-        self.late, self.sent = (*self.late, self.sent), None
+        self.late = (*self.late, self.sent)
+        self.lose()
 
-    def hear_heartbeat(self, token: int, began: int, error: str) -> None:
+    def lose(self) -> None:
+        """The last write, or the answer to it, is lost."""
+        assert self.runner is not None
+        self.sent = self.answer = None
+        self.runner.fail(StoreUnavailable())
+
+    def beats(self, error: str) -> None:
+        """A heartbeat is sent, and the store answers it."""
+        assert self.runner is not None
+        self.beat = (self.runner.beat(self.now), error)
+
+    def hear_heartbeat(self) -> None:
         """The answer to a heartbeat arrives."""
-        assert self.handoff is not None
+        assert self.runner is not None
+        assert self.beat is not None
+        (beat, error), self.beat = self.beat, None
         if error:
-            self.handoff.lease_lost(token)
+            self.runner.fail_beat(beat, _ERRORS[error]())
         else:
-            self.handoff.heartbeat_confirmed(token, began)
+            self.runner.confirm_beat(beat)
 
     def pin(self) -> None:
         """A cycle begins."""
         assert self.handoff is not None
         held = self.handoff.held(self.now)
-        self.running = (held, self.handoff.lease)
+        self.running = (held, self.handoff.lease_number)
         self.handoff.pin(0, held)
         self.worked = True
 
@@ -332,7 +364,7 @@ class Life:
         """The process is gone; what it sent may still be taken."""
         if self.sent is not None:
             self.give_up()
-        self.handoff = None
+        self.runner = None
         self.reading = self.answer = self.beat = self.running = None
         self.worked = self.leaving = False
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Hashable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from hashring.driver import Reading
+from hashring.protocol.reading import Reading
 from hashring.protocol.view import View
 from hashring.ring.ring import SlotSet
 
@@ -81,7 +81,7 @@ def frozen(value: Any, without: frozenset[str] = frozenset()) -> Hashable:
 
     Args:
         value: the object.
-        without: attributes of the object itself that are left out.
+        without: names of attributes that are left out, of the object and of those in it.
 
     Raises:
         TypeError: it holds something whose state cannot be told.
@@ -97,12 +97,11 @@ def frozen(value: Any, without: frozenset[str] = frozenset()) -> Hashable:
         return bytes(value.tobytes())
     if kind is View:
         return str(value.id)
-    if kind in (list, tuple):
-        return tuple([frozen(item) for item in value])
     if isinstance(value, Mapping):
-        return tuple(sorted((str(key), frozen(item)) for key, item in value.items()))
+        return tuple(sorted((str(key), frozen(item, without)) for key, item in value.items()))
     if kind in (set, frozenset):
-        return frozenset(frozen(item) for item in value)
-    if isinstance(value, tuple):
-        return tuple([frozen(item) for item in value])
-    return tuple([frozen(item) for name, item in sorted(_state(value)) if name not in without])
+        return frozenset(frozen(item, without) for item in value)
+    if isinstance(value, list | tuple):
+        return tuple([frozen(item, without) for item in value])
+    state = sorted(_state(value))
+    return tuple([frozen(item, without) for name, item in state if name not in without])

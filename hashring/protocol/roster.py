@@ -1,0 +1,157 @@
+"""Who there is: the members of the latest reading, and the views that this member can tell.
+
+Records come in as bytes and go out as checked members, or as problems with a name. This module
+knows nothing of slots in hand; it decides nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+
+from hashring.errors import BadRecord
+from hashring.protocol.founding import Parameters, Verdict, judge
+from hashring.protocol.reading import Reading
+from hashring.protocol.view import Member, View
+
+__all__ = ["Roster"]
+
+_MAX_KNOWN = 64
+"""Views that a member remembers, to tell what another holds who still shows one of them. One that
+it no longer knows costs a wait and no safety."""
+
+_MAX_CACHED = 8192
+"""Bytes: the largest record of which the parsed form is kept for the other members of a process."""
+
+_parsed_before = functools.lru_cache(maxsize=512)(Member.from_json)
+
+
+def _member(id: str, record: bytes) -> Member:
+    """Parse a record; members of one process read the same ones, so the small ones are kept."""
+    if isinstance(record, bytes) and len(record) <= _MAX_CACHED:
+        return _parsed_before(id, record)
+    return Member.from_json(id, record)
+
+
+class Roster:
+    """The members of one group, as one of them last read them.
+
+    Args:
+        member: the id of the member that reads.
+        parameters: its ring, ttl and mode.
+
+    Attributes:
+        parameters: as above.
+        members: all that could be read, by id, this member among them.
+        problems: why a record could not be read, by id.
+        strangers: how those differ that have other parameters, by id.
+    """
+
+    def __init__(self, member: str, parameters: Parameters) -> None:
+        self._member = member
+        self.parameters = parameters
+        self._parsed: dict[str, tuple[bytes, Member]] = {}
+        self._known: dict[str, View] = {}
+        self._candidates: tuple[View, ...] | None = None  # computed from the records at hand
+        self._view: tuple[bool, View] | None = None  # the same, if this member drains or not
+        self.members: Mapping[str, Member] = {}
+        self.problems: Mapping[str, str] = {}
+        self.strangers: Mapping[str, str] = {}
+
+    def read(self, reading: Reading) -> None:
+        """Take in a reading: parse what is new in it."""
+        members: dict[str, Member] = {}
+        problems: dict[str, str] = {}
+        parsed: dict[str, tuple[bytes, Member]] = {}
+        for id, record in reading.records.items():
+            known = self._parsed.get(id)
+            if known is not None and known[0] == record:
+                parsed[id] = known
+                members[id] = known[1]
+                continue
+            try:
+                member = _member(id, record)
+            except BadRecord as error:
+                problems[id] = str(error)
+                continue
+            parsed[id] = (record, member)
+            members[id] = member
+        if parsed.keys() != self._parsed.keys() or members != self.members:
+            self._view = self._candidates = None
+        self._parsed = parsed
+        self.members = members
+        self.problems = problems
+
+    def judge(self) -> Verdict:
+        """Find out who differs, and whose parameters define the group."""
+        verdict = judge(self.members.values(), self.parameters)
+        self.strangers = verdict.differences
+        return verdict
+
+    def others(self) -> list[Member]:
+        """Return the other members of our parameters: a stranger's slots are none of this ring."""
+        return [
+            member
+            for member in self.members.values()
+            if member.id != self._member and member.id not in self.strangers
+        ]
+
+    # ---- views -----------------------------------------------------------------------------
+
+    def view(self, *, draining: bool) -> View:
+        """Return the view of the latest reading.
+
+        Args:
+            draining: this member drains; its own record may not say so yet.
+        """
+        if self._view is not None and self._view[0] == draining:
+            return self._view[1]
+        same = [member for member in self.members.values() if member.id not in self.strangers]
+        if draining:
+            same = [member for member in same if member.id != self._member]
+        view = self._view_of(same)
+        self._view = (draining, view)
+        return view
+
+    def remember(self, view: View) -> None:
+        """Keep a view, to tell what another holds who still shows it."""
+        self._known.pop(view.id, None)
+        self._known[view.id] = view
+        while len(self._known) > _MAX_KNOWN:
+            del self._known[next(iter(self._known))]
+
+    def view_named(self, id: str) -> View | None:
+        """Return the view with this id: one seen before, or computed from the records at hand."""
+        known = self._known.get(id)
+        if known is not None:
+            return known
+        if self._candidates is None:
+            self._candidates = self._computed_views()
+        for view in self._candidates:
+            if view.id == id:
+                self.remember(view)
+                return view
+        return None
+
+    def _computed_views(self) -> tuple[View, ...]:
+        """Return what the others may have seen before: the group without us, without those that
+        have acked nothing yet, and with those that drain.
+        """
+        everybody = [member for id, member in self.members.items() if id not in self.strangers]
+        acked = [member for member in everybody if member.applied is not None]
+        views = []
+        for present in (everybody, acked):
+            for others in (present, [member for member in present if member.id != self._member]):
+                staying = [dataclasses.replace(member, draining=False) for member in others]
+                views += [self._view_of(group) for group in (others, staying)]
+        return tuple(views)
+
+    def view_without_us(self) -> View:
+        """Return the view of the others, those that drain included: the one before we came."""
+        return self._view_of(
+            [dataclasses.replace(member, draining=False) for member in self.others()]
+        )
+
+    def _view_of(self, members: list[Member]) -> View:
+        return View.of(members, self.parameters.ring, self.parameters.ttl)

@@ -1,0 +1,192 @@
+"""The judge: looks at every member after every step, and counts who worked which window."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hashring.protocol.actions import TRANSITIONS
+from hashring.protocol.view import Member, View
+from hashring.protocol.windows import Due
+from hashring.ring.ring import SlotSet
+from hashring.testing.simulation.profiles import INTERVAL
+
+if TYPE_CHECKING:
+    from hashring.testing.simulation.members import SimulatedMember
+    from hashring.testing.simulation.world import World
+
+__all__ = ["Judge"]
+
+_SLOTS = 64
+
+
+class Judge:
+    """What must hold in one run.
+
+    Attributes:
+        views: every view that a member has seen, by its id.
+    """
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self.views: dict[str, View] = {}
+        self.empty, self.full = SlotSet.empty(_SLOTS), SlotSet.full(_SLOTS)
+        self._once: dict[tuple[float, int], SlotSet] = {}  # by interval and window
+        self._twice: dict[tuple[float, int], SlotSet] = {}
+        self._said: dict[bytes, tuple[str, SlotSet]] = {}  # record: incarnation, what it allows
+        self._disturbed: list[tuple[float, float]] = []
+        self._last_worked: dict[int, float] = {}  # by slot, from when all have been
+
+    def disturbed(self, until: float) -> None:
+        """Let windows be missed from now to a moment: a member crashed, or stands still."""
+        self._disturbed.append((self._world.now, until))
+
+    # ---- after every step -----------------------------------------------------------------
+
+    def check(self, member: SimulatedMember) -> None:
+        """Check what holds at any time, for the member that has just done something."""
+        if not member.alive:
+            return
+        self._check_state(member)
+        mine = member.in_hand()
+        for cycle, (pinned, _) in member.running.items():
+            if member.is_valid(cycle) and not pinned <= mine:
+                raise self._world.violation(
+                    f"{member.name}: a running cycle lost slots that it had pinned"
+                )
+        if not mine:
+            return
+        for other in self._world.holders():
+            if other is not member and not mine.isdisjoint(other.in_hand()):
+                both = sorted(mine & other.in_hand())
+                raise self._world.violation(
+                    f"{member.name} and {other.name} both hold slots {both}"
+                )
+        record = self._world.store.record(member.name, self._world.now)
+        if record is None:
+            return  # Forgotten or expired: the fence and rule 4 answer for it.
+        incarnation, allowed = self._says(member.name, record)
+        if incarnation != member.handoff.incarnation:
+            raise self._world.violation(f"{member.name} holds slots while another has its place")
+        if not mine <= allowed:
+            raise self._world.violation(f"{member.name} holds more than its applied view allows")
+
+    def _check_state(self, member: SimulatedMember) -> None:
+        state = member.handoff.state(member.local())
+        if state != member.state:
+            change = (member.state, state)
+            if change not in TRANSITIONS and state != "left":
+                raise self._world.violation(f"{member.name} went from {member.state} to {state}")
+            self._world.result.transitions[change] += 1
+            member.state = state
+        member.has_settled = member.has_settled or state == "settled"
+
+    def _says(self, name: str, record: bytes) -> tuple[str, SlotSet]:
+        said = self._said.get(record)
+        if said is None:
+            member = Member.from_json(name, record)
+            applied = member.applied
+            allowed = self.empty if applied is None else self.views[applied].slots(name)
+            said = self._said[record] = (member.incarnation, allowed)
+        return said
+
+    # ---- windows --------------------------------------------------------------------------
+
+    def work(self, member: SimulatedMember, interval: float, due: Due) -> None:
+        """Note that a member works slots of a window."""
+        world, profile = self._world, self._world.profile
+        world.say(f"{member.name} works {len(due.slots)} slots of {_named(interval, due.window)}")
+        place = interval, due.window
+        before = self._once.get(place, self.empty)
+        repeated = before & due.slots
+        if repeated:
+            self._twice[place] = self._twice.get(place, self.empty) | repeated
+            if profile.exactly or profile.at_most_once or profile.on_crash == "skip":
+                raise world.violation(
+                    f"{member.name} repeats slots {sorted(repeated)} of "
+                    f"{_named(interval, due.window)}"
+                )
+        self._once[place] = before | due.slots
+        if profile.silence:
+            self._last_worked |= dict.fromkeys(due.slots, world.now)
+
+    def check_silence(self) -> None:
+        """No slot may go unworked for long, whatever the clocks show."""
+        world = self._world
+        if len(self._last_worked) < len(self.full) or not world.profile.silence:
+            return
+        slot, last = min(self._last_worked.items(), key=lambda item: item[1])
+        if world.now - last > world.profile.silence:
+            raise world.violation(f"slot {slot} has been silent since {last:.3f}")
+
+    # ---- at the end -----------------------------------------------------------------------
+
+    def finish(self) -> None:
+        """Check that the group has settled and holds everything, and count the windows."""
+        self.check_silence()
+        world = self._world
+        defining = world.defining()
+        for member in world.live():
+            state = member.handoff.state(member.local())
+            if member not in defining:
+                if member.in_hand():
+                    raise world.violation(
+                        f"{member.name} differs, and does not stand aside: {state}"
+                    )
+                continue
+            if member.stopping:
+                raise world.violation(f"{member.name} has not left: {state}")
+            if state != "settled":
+                raise world.violation(f"{member.name} does not settle: {state}")
+        if not self.everything_is_held():
+            raise world.violation("settled, and yet nobody holds some slots")
+        for interval in world.profile.loops:
+            self._count_windows(interval, world.now)
+
+    def everything_is_held(self) -> bool:
+        """Return whether each slot is held, or nobody is there who could."""
+        live = self._world.defining()
+        held = self.empty
+        for member in live:
+            held = held | member.in_hand()
+        return held == self.full or not any(member.handoff.weight > 0 for member in live)
+
+    def _count_windows(self, interval: float, end: float) -> None:
+        profile, result = self._world.profile, self._world.result
+        worked = {
+            window: once for (length, window), once in self._once.items() if length == interval
+        }
+        last = int((1000 + end - 3 * INTERVAL) // interval)
+        if profile.late_loops:
+            first = min(worked, default=last + 1)
+        else:
+            # From the first window in which somebody could own every slot.
+            full = (window for window, once in worked.items() if once == self.full)
+            first = min(full, default=last + 1)
+        known = self.empty
+        for window in range(first, last + 1):
+            once = worked.get(window, self.empty)
+            known = known | once
+            result.worked += len(once)
+            result.repeated += len(self._twice.get((interval, window), self.empty))
+            missing = (known if profile.late_loops else self.full) - once
+            result.missed += len(missing)
+            if missing and not self._may_miss(window * interval - 1000):
+                raise self._world.violation(
+                    f"{_named(interval, window)} was missed for slots {sorted(missing)}"
+                )
+
+    def _may_miss(self, start: float) -> bool:
+        profile = self._world.profile
+        if profile.exactly:
+            return False
+        if profile.steps:
+            return True  # Labels that are skipped, and others that repeat: silence is judged.
+        if profile.loss or profile.forgetful:
+            return True  # Chaos: 4.1 is what those runs are about.
+        if profile.at_most_once:
+            return True  # Where one of several loops ends early, the others may go on past it.
+        return any(begin - 1.5 <= start <= end for begin, end in self._disturbed)
+
+
+def _named(interval: float, window: int) -> str:
+    return f"window {window}" if interval == INTERVAL else f"window {window} of {interval:g} s"

@@ -1,0 +1,221 @@
+"""Known mistakes, one a class: the simulator and the exhaustive search must find each of them."""
+
+import dataclasses
+
+from hashring.protocol.claims import MAX_CLAIMS, Claim, merged
+from hashring.protocol.custody import Custody
+from hashring.protocol.handoff import Handoff, Publish
+from hashring.protocol.runner import Runner
+from hashring.protocol.windows import Stream
+
+
+class TrustsEvidenceFromBeforeItsAck(Handoff):
+    """The reading that led to the ack also serves as the gate."""
+
+    def _is_fresh(self, token):
+        return True
+
+    def published(self):
+        super().published()
+        is_open = self.applied is not None and self._settled != self.applied
+        if is_open and not self._custody.gaining:
+            self._gain(0.0, 1000.0)
+            super().published()
+
+
+class TrustsANullSeenBeforeItsAck(Handoff):
+    """Who once showed null is taken to hold nothing."""
+
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
+        self.nulls = set()
+
+    def observe(self, *arguments, **options):
+        super().observe(*arguments, **options)
+        self.nulls |= {m.incarnation for m in self.members.values() if m.applied is None}
+
+    def _may_hold(self, member, wanted):
+        if member.incarnation in self.nulls:
+            return wanted - wanted
+        return super()._may_hold(member, wanted)
+
+
+class AcksBeforeItDrops(Handoff):
+    """Rule 1 upside down: publishes the view while a cycle still pins what it takes away."""
+
+    def decide(self, **options):
+        losses, self._custody._losses = self._custody._losses, []
+        action = super().decide(**options)
+        self._custody._losses = losses
+        return action
+
+
+class NeverFences(Handoff):
+    """Rule 3 left out: a heartbeat that is late does not matter."""
+
+    def heartbeat_confirmed(self, token, started):
+        super().heartbeat_confirmed(token, started + 1000.0)
+
+
+class DoesNotStandStill(Handoff):
+    """Rule 4 left out: what the store forgot never was."""
+
+    def observe(self, reading, token, **options):
+        super().observe(reading._replace(memory_age=float("inf")), token, **options)
+
+
+class KeepsWhatItHeldWhenItsRecordIsGone(Handoff):
+    """Rule 4 too far: every lost record is taken for a store that forgot."""
+
+    def _come_back(self, now):
+        self._reading = self._reading._replace(memory_age=0.0)
+        return super()._come_back(min(now, self.deadline - 1))
+
+    def _back_in_store(self, now):
+        super()._back_in_store(min(now, self.deadline - 1))
+
+
+class RejoinsWithoutLookingAtTheClock(Handoff):
+    """Rule 4 without its end: the fence may pass while the join is under way."""
+
+    def _back_in_store(self, now):
+        self._lease.resumes = False
+        super()._back_in_store(now)
+
+
+class ClaimsNothing(Custody):
+    def keep_claims(self, claims):
+        return
+
+
+class ForgetsWhatItLost(Handoff):
+    """Rule 5 left out: no claims, so every gain looks like a crash."""
+
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
+        self._custody = ClaimsNothing(self._nothing)
+
+
+class TakesAnUnknownViewForHarmless(Handoff):
+    """Rule 2 too far: a view that this member cannot tell the table of gives nobody anything."""
+
+    def _may_hold(self, member, wanted):
+        if member.applied is not None and self._roster.view_named(member.applied) is None:
+            return wanted - wanted
+        return super()._may_hold(member, wanted)
+
+
+class ReadsTheTableForTheWrongMember(Handoff):
+    """Rule 2 misread: what another's view gives to *us* is taken for what it gives to the other."""
+
+    def _may_hold(self, member, wanted):
+        held = super()._may_hold(member, wanted)
+        view = self._roster.view_named(member.applied) if held else None
+        return held if view is None else held & view.slots(self.member)
+
+
+class BelievesClaimsThatWereDropped(Handoff):
+    """Rule 2 without "no claim": a claim under an older view may have been dropped in memory."""
+
+    def _may_hold(self, member, wanted):
+        return super()._may_hold(dataclasses.replace(member, claims=()), wanted)
+
+
+class MarksMoreThanItTook(Handoff):
+    """Rule 5: the mark of a part reads like the mark of the whole."""
+
+    def _record(self, applied):
+        settled, self._settled = self._settled, self._target if self._took else self._settled
+        try:
+            return super()._record(applied)
+        finally:
+            self._settled = settled
+
+
+class TrustsWhatAStrangerHasApplied(Handoff):
+    """Rule 6 without its gate: strangers' slots are not waited for."""
+
+    def _may_hold(self, member, wanted):
+        return wanted - wanted if member.id in self.strangers else super()._may_hold(member, wanted)
+
+
+class EndsForAnyStranger(Handoff):
+    """Rule 6 as it was: whoever has not settled in this lease ends where it differs."""
+
+    def _expire(self):
+        super()._expire()
+        self._has_settled = False
+
+
+class NeverStandsAside(Handoff):
+    """Rule 6 without the rule: each takes its own parameters for the group's."""
+
+    def _look_at_strangers(self, young):
+        super()._look_at_strangers(young)
+        self._stands_aside = ""
+
+
+class WaitsForTheClock(Stream):
+    """However far the clock has stepped back, it waits until that has caught up."""
+
+    def follow(self, wall):
+        return False
+
+
+def merges_whatever_is_oldest(claims, most):
+    """As it was once: a claim that promises nothing swallows the next one's promise."""
+    kept = merged(claims, MAX_CLAIMS)
+    while len(kept) > most:
+        first, second, *rest = kept
+        kept = [Claim(first.through, first.slots | second.slots), *rest]
+    return kept
+
+
+class TakesALoweredClaimForTheOlderOne(Handoff):
+    """Rule 5: a claim that was lowered by merging is dropped for another's that is older."""
+
+    def _see_marks(self):
+        custody = self._custody
+        lowered, custody.has_lowered = custody.has_lowered, False
+        super()._see_marks()
+        custody.has_lowered = lowered
+
+
+class ChangesItsMetaAllTheTime(Handoff):
+    """Ours, with something new to say at every third reading, whatever else is under way."""
+
+    readings = 0
+
+    def observe(self, *arguments, **options):
+        super().observe(*arguments, **options)
+        self.readings += 1
+        if self.readings % 3 == 0:
+            self.change_meta({"reading": self.readings})
+
+
+class ForgetsWhatBeganSinceItClosed(Stream):
+    """A gain lets it skip to the present window, though nobody iterates it any more."""
+
+    def gain(self, batches, wall):
+        closed, self.closed = self.closed, False
+        super().gain(batches, wall)
+        self.closed = closed
+
+
+class ConfirmsBeforeTheCallReturns(Runner):
+    """The choreography: what was sent is taken for confirmed while the call is under way."""
+
+    def next(self):
+        step = super().next()
+        if isinstance(step, Publish):
+            self.handoff.published()
+        return step
+
+
+class ConfirmsWhatFailed(Runner):
+    """The choreography: a call of unknown outcome is taken for one that arrived."""
+
+    def fail(self, error):
+        if isinstance(self.step, Publish):
+            self.handoff.published()
+        super().fail(error)
