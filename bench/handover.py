@@ -26,7 +26,8 @@ from pathlib import Path
 import hashring
 from hashring.clock import boottime
 from hashring.testing.faults.faults import Group
-from hashring.testing.faults.history import History, Log, check
+from hashring.testing.faults.history import History, Log
+from hashring.testing.faults.verdict import check
 from tests.faults.stores import STORES
 
 PAUSE = 0.004

@@ -26,8 +26,9 @@ from tooz import coordination
 
 from hashring.clock import boottime
 from hashring.testing.faults.faults import WORKER, reference_plan, run_plan
-from hashring.testing.faults.history import Log, check, key_names
+from hashring.testing.faults.history import Log, key_names
 from hashring.testing.faults.report import figures, svg, table
+from hashring.testing.faults.verdict import check
 from tests.faults.stores import STORES
 
 

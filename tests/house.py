@@ -48,7 +48,7 @@ def _in_file(path: Path, name: str) -> Iterator[tuple[str, int]]:
 
 
 def _in_body(node: ast.AST, lines: list[str], name: str) -> Iterator[tuple[str, int]]:
-    for child in ast.iter_child_nodes(node):
+    for child in _statements(node):
         if not isinstance(child, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             yield from _in_body(child, lines, name)
             continue
@@ -59,6 +59,12 @@ def _in_body(node: ast.AST, lines: list[str], name: str) -> Iterator[tuple[str, 
         if size > most and not _says_why(lines, child.lineno - 1):
             yield f"{name}{child.name}", size
         yield from _in_body(child, lines, f"{name}{child.name}.")
+
+
+def _statements(node: ast.AST) -> Iterator[ast.AST]:
+    # Expressions, which are most of a tree, have no class and no function in them.
+    for name in ("body", "orelse", "finalbody", "handlers", "cases"):
+        yield from getattr(node, name, ())
 
 
 def _methods(node: ast.ClassDef) -> int:

@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from hashring.testing.faults.faults import Step, random_plan, reference_plan, run_plan
-from hashring.testing.faults.history import History, Verdict, check
+from hashring.testing.faults.history import History
 from hashring.testing.faults.report import figures, svg, table
+from hashring.testing.faults.verdict import Verdict, check
 from tests.faults.stores import STORES
 
 

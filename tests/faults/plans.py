@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hashring.testing.faults.faults import Step, Store, run_plan
-from hashring.testing.faults.history import Event, History, Verdict, check
+from hashring.testing.faults.history import Event, History
 from hashring.testing.faults.report import figures, table
+from hashring.testing.faults.verdict import Verdict, check
 
 
 def judged(

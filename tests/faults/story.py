@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from hashring.ring.ring import HashRing, SlotSet
-from hashring.testing.faults.history import History, Log, Verdict, check, key_names
+from hashring.testing.faults.history import History, Log, key_names
+from hashring.testing.faults.verdict import Verdict, check
 
 KEYS = 64
 SLOTS = 256

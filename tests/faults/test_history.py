@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from hashring.ring.ring import SlotSet
-from hashring.testing.faults.history import CLOCK_STEPS, History, check
+from hashring.testing.faults.history import CLOCK_STEPS, History
+from hashring.testing.faults.verdict import check
 from tests.faults.story import KEYS, OWNED, RING, SLOTS, Story, both_work
 
 

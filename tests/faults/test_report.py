@@ -9,7 +9,8 @@ import pytest
 
 from hashring.testing import figures, svg, table
 from hashring.testing.faults import report
-from hashring.testing.faults.history import History, check
+from hashring.testing.faults.history import History
+from hashring.testing.faults.verdict import check
 from tests.faults.story import OWNED, Story, both_work
 
 LOST = len(OWNED["b"])

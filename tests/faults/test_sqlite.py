@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hashring.testing.faults.faults import WORKER, Step, fault_plan, reference_plan, run_plan
-from hashring.testing.faults.history import check
+from hashring.testing.faults.verdict import check
 from tests.faults.plans import assert_exact, judged
 from tests.faults.stores import STORES
 

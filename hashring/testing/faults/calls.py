@@ -17,7 +17,7 @@ from hashring import clock
 
 if TYPE_CHECKING:
     from hashring.driver import Driver
-    from hashring.testing.faults.history import Log
+    from hashring.testing.faults.log import Log
 
 __all__ = ["Call", "CallWatch", "longest_call", "outlasting"]
 

@@ -1,8 +1,8 @@
 """A member in a process of its own, for the fault harness: works its windows, logs what it holds.
 
 ``python -m hashring.testing.faults.worker --url URL --member ID --log FILE``. A poll is a line in
-the log and nothing else, so that a small machine can run many. SIGTERM drains. This room knows the
-public interface of :mod:`hashring` alone, and no fault.
+the log and nothing else, so that a small machine can run many. SIGTERM drains. This module knows
+the public interface of :mod:`hashring` alone, and no fault.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from hashring.errors import HashringError, MemberExists, StoreUnavailable, Store
 from hashring.partition.cycle import Cycles
 from hashring.testing.faults import host_clock
 from hashring.testing.faults.calls import CallWatch
-from hashring.testing.faults.history import Log, key_names
+from hashring.testing.faults.log import Log, key_names
 
 _LOOK = 0.02
 """Seconds between two looks at what is held."""
