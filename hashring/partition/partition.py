@@ -789,8 +789,6 @@ class Partition:
             if self._finished:
                 return
             self._finished = True
-            # Past the fence the lease has run out by the time that the store is back.
-            is_told = not (self._store_is_away() and clock.boottime() >= self._handoff.deadline)
             self._handoff.left()
             self._ended.set()
             self._changed.notify_all()
@@ -798,8 +796,9 @@ class Partition:
             self._finalizer.detach()
         try:
             self._end_threads()
-            if is_told:
-                self._driver.leave(self.group, self.member)
+            # Where the store seems to be away, too: it may be back by now, and a store whose clock
+            # stood still meanwhile keeps the lease for another ttl. One call, with its timeout.
+            self._driver.leave(self.group, self.member)
         except HashringError as error:
             log.warning("%s: %s left without telling the store: %s", self.group, self.member, error)
         finally:
