@@ -1,7 +1,7 @@
 """What a user's loop holds in hand: `Cycle`, the iterator `Cycles`, the keys of a cycle.
 
 A cycle has its slots pinned and knows whether they are still held; what pins, waits and ends is
-the partition's. This room knows no store and no view.
+the partition's. This module knows no store and no view.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Join a group and act on this member's share: ``join``, `Partition`, `Cycle`.
 
-This room runs a `Handoff` (the rules) and its streams of windows on a `Driver` (the store). It has
-the clocks, the threads and the lock; it decides nothing of the protocol itself. Two threads belong
-to a partition, one that heartbeats and one that reconciles; both end with it.
+This module runs a `Handoff` (the rules) and its streams of windows on a `Driver` (the store). It
+has the clocks, the threads and the lock; it decides nothing of the protocol itself. Two threads
+belong to a partition: one that heartbeats and one that reconciles; both end with it.
 """
 
 from __future__ import annotations
@@ -400,7 +400,7 @@ class Partition:
 
         Raises:
             BadArgument: it is no mapping.
-            BadRecord: it is no JSON object, too large, or has the key ``"hashring"``, which is
+            BadRecord: it is not a JSON object, too large, or has the key ``"hashring"``, which is
                 the hand-off's own. What stood before stays.
 
         Example:

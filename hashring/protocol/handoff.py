@@ -624,7 +624,7 @@ class Handoff:
         own once this member has settled.
 
         Raises:
-            BadRecord: it is no JSON object or too large; what stood before stays.
+            BadRecord: it is not a JSON object or too large; what stood before stays.
         """
         check_meta(meta)
         self.meta = meta
@@ -680,7 +680,7 @@ class Handoff:
         self.problems = problems
 
     def _look_at_strangers(self, young: bool) -> None:
-        """Find out who defines the group; raise where that is none of ours and we never settled."""
+        """Find out who defines the group; raise if that is a stranger and we never settled."""
         verdict = judge(self.members.values(), self._parameters)
         self.strangers = verdict.differences
         self._stands_aside = ""

@@ -1,6 +1,6 @@
 """Windows: which slots are due in which window, so that each is worked exactly once.
 
-Pure: the time, the usable slots and the gains come in as arguments. This room knows no store, no
+Pure: the time, the usable slots and the gains come in as arguments. This module knows no store, no
 view and no thread; `partition.py` feeds it from the hand-off, the simulator does the same.
 
 A window ``k`` of a stream with interval ``i`` starts at ``k * i`` on the wall clock. Only these

@@ -1,4 +1,4 @@
-# The engine's C declarations: for other Cython rooms that hash keys or test slots.
+# The engine's C declarations: for other Cython modules that hash keys or test slots.
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 

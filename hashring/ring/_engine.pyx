@@ -3,8 +3,8 @@
 """The hot path of ``ring.py`` in C: hashing, slots, the table, and batch checks.
 
 ``hashring.ring.reference`` is the same in plain Python: what differs between the two is a bug here.
-This room knows what a key, a slot and a member's number are. It knows no weights, no parameters
-and no groups; ``ring.py`` turns those into the numbers that this room is given.
+This module knows what a key, a slot and a member's number are. It knows no weights, no parameters
+and no groups; ``ring.py`` turns those into the numbers that this module is given.
 
 How a batch runs: a *source* hashes the next chunk of keys into an array of 32-bit hashes, then a
 *sink* tests that chunk. No Python object is made for a key that is not in the result.

@@ -1,7 +1,7 @@
 """The engine in plain Python on mmh3: the fallback without a C compiler, and the oracle.
 
 Every name, signature and error here is that of ``hashring.ring._engine``, which is fast where this
-is short. This room knows what a key, a slot and a member's number are, and no weights or groups.
+is short. This module knows what a key, a slot and a member's number are, and no weights or groups.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The telemetry agents: processes that share the polling of many resources, each polled once.
 
-Rooms, in the order in which data flows through them::
+Modules, in the order in which data flows through them::
 
     settings     Settings: what an agent is told to do                plain values
     config       settings from the command line alone
@@ -12,8 +12,8 @@ Rooms, in the order in which data flows through them::
 
     resource     Resource: what can be polled, under an id that all members agree on
     sample       Meter, Measurement, Sample: a measurement that says who, when and which window
-    machine      this machine, by psutil; the only room that knows it
-    domain, libvirt_link, hypervisor   a hypervisor, by libvirt; the only rooms that know it
+    machine      this machine, by psutil; the only module that knows it
+    domain, libvirt_link, hypervisor   a hypervisor, by libvirt; the only modules that know it
     fetch        a document by HTTP, within one deadline
     attributes   where in a document a value is, and what is done to it; no eval
     file_sd      files of targets, by Prometheus's rules

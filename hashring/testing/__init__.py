@@ -1,4 +1,4 @@
-"""What a driver's author runs, and what judges the protocol: each name loads its room when asked.
+"""What a driver's author runs, and what judges the protocol: each name loads its module when asked.
 
 Importing this package imports nothing else; ``DriverSuite`` needs pytest, the rest does not.
 """

@@ -2,7 +2,7 @@
 
 :class:`FaultProxy` listens on a free loopback port and forwards to a target. A test then cuts,
 refuses, delays, throttles or silences what goes through it, and restores it. One thread serves
-all connections; it ends with :meth:`FaultProxy.close`. This room knows no store and no protocol:
+all connections; it ends with :meth:`FaultProxy.close`. This module knows no store and no protocol:
 bytes are bytes.
 """
 

@@ -10,7 +10,7 @@ import hashring
 from hashring.drivers.memory import MemoryDriver
 from hashring.errors import HashringError
 from hashring.telemetry.model.settings import Settings
-from hashring.telemetry.overlap import directory as room
+from hashring.telemetry.overlap import directory as module
 from hashring.telemetry.overlap.directory import AGENTS, TTL, Directory, OverlapRefused
 from hashring.telemetry.overlap.overlap import Announcement, BadAnnouncement
 
@@ -27,7 +27,7 @@ def _no_thread_is_left(until):
 
 @pytest.fixture(autouse=True)
 def _refused_agents_leave_at_once(monkeypatch):
-    monkeypatch.setattr(room, "LINGER", 0.0)
+    monkeypatch.setattr(module, "LINGER", 0.0)
 
 
 @pytest.fixture(params=["memory", "sqlite"])
@@ -84,13 +84,13 @@ def test_agents_that_poll_the_same_under_one_prefix_go_on(accepted):
 def test_an_agent_that_is_refused_stays_until_the_others_have_told_of_it(
     accepted, new, monkeypatch, until, caplog
 ):
-    monkeypatch.setattr(room, "LINGER", 3600.0)
+    monkeypatch.setattr(module, "LINGER", 3600.0)
     a = accepted("a", "cpu", prefix="one")
     b = new("b", "cpu", prefix="two")
     lingers, wait = threading.Event(), b._stopping.wait
 
     def spy(seconds):
-        if seconds == room.LINGER:
+        if seconds == module.LINGER:
             lingers.set()
         return wait(seconds)
 
@@ -359,7 +359,7 @@ class Cut(MemoryDriver):
 def cut(monkeypatch):
     """Cut the agents off from the store, and let them back."""
     monkeypatch.setattr(
-        room,
+        module,
         "join",
         lambda url, *arguments, **options: hashring.join(
             Cut(url, ttl=options.pop("ttl")), *arguments, ttl=TTL, **options

@@ -53,13 +53,13 @@ def test_every_scheme_has_a_section_and_a_line_in_the_first_table():
 
 
 def test_every_publisher_of_the_package_is_on_the_page():
-    rooms = {
+    modules = {
         Path(entry.name).stem
         for entry in resources.files("hashring.telemetry.publishers").iterdir()
         if entry.name.endswith(".py")
     }
 
-    assert rooms - {"__init__", "base", "serving", "web"} == {
+    assert modules - {"__init__", "base", "serving", "web"} == {
         publisher.__module__.rpartition(".")[2] for publisher in PUBLISHERS.values()
     }
 

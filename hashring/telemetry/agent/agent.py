@@ -1,7 +1,7 @@
 """Agent: runs a plan: a runner for each group, one outlet for all, and a watch over both.
 
-This room keeps the order of beginning and ending: announce, join, poll; stop, hand over, send what
-is left. What a member does in its group is the runner's; what samples go through, the outlet's.
+This module keeps the order of beginning and ending: announce, join, poll; stop, hand over, send
+what is left. What a member does in its group is the runner's; samples are the outlet's.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Agent:
         settings: what it is told to do.
         plan: what it polls, and where; by default what the settings and the plug-ins give.
         outlet: what takes the samples; by default the spool in ``settings.state_dir``, or the
-            publishers at once where there is none.
+            publishers at once without one.
         load: reads settings and plan anew, for a reload; ``None``: there is nothing to read.
         announce: tell agents of all prefixes what it polls, and look for overlaps.
 
@@ -299,7 +299,7 @@ class Agent:
         except HashringError as error:
             log.error("the configuration is not usable, so nothing changes: %s", error)  # noqa: TRY400
         except Exception:
-            # A plug-in, or a file that no room foresaw: no reason to stop what works.
+            # A plug-in, or a file that no module foresaw: no reason to stop what works.
             log.exception("the configuration could not be read anew, so nothing changes")
         else:
             log.info("the configuration has been read anew")

@@ -1,6 +1,6 @@
 """Status: what an agent says of itself while it runs, and the file that it keeps it in.
 
-The file is replaced as a whole, so that a reader always finds a complete one. This room knows
+The file is replaced as a whole, so that a reader always finds a complete one. This module knows
 nothing of how an agent works: it is told.
 """
 
@@ -90,7 +90,7 @@ class Status:
 
 
 def read_status(path: Path) -> Status | None:
-    """Return the status in a file, or ``None`` where there is none (yet)."""
+    """Return the status in a file, or ``None`` before the first one is written."""
     try:
         found = json.loads(path.read_text())
         groups = {

@@ -2,7 +2,7 @@
 
 Each message is one datagram to the socket that ``NOTIFY_SOCKET`` names (sd_notify(3)). Where it
 names none, nothing happens: the same agent runs under systemd, in a container and in a terminal.
-This room knows nothing of what it tells of.
+This module knows nothing of what it tells of.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ processing and pipelines") and its own checks. Three things are stricter and err
 a typo of a field, a key that is given twice, and transformers, which Ceilometer
 removed. Any other field that nobody reads is ignored, as by Ceilometer, and is named in the log.
 
-This room reads one file and knows neither options nor plug-ins: whether a
+This module reads one file and knows neither options nor plug-ins: whether a
 discovery or a publisher of some name is installed is checked by those who look for it.
 """
 
@@ -63,7 +63,7 @@ class MeterFilter:
         patterns: as in a source's ``meters``; wildcards are those of :mod:`fnmatch`.
 
     Raises:
-        BadDefinition: there is none, one is no name, or they contradict each other.
+        BadDefinition: none is given, a name is invalid, or they contradict each other.
 
     Example:
         >>> disks = MeterFilter(["disk.*", "cpu"])

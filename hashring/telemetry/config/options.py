@@ -4,7 +4,7 @@ The sections and names are Ceilometer's, so that an operator can point an agent 
 ``ceilometer.conf`` that is there; what is ours alone stands in ``[hashring]``. In the sections
 that agents read, what looks like a typo of an option is an error, and what has no effect is named
 in the log; other sections are other services' business. Where files are, and how their values
-become settings, is this room's; what polling.yaml and pipeline.yaml say is not.
+become settings, is this module's; what polling.yaml and pipeline.yaml say is not.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Plan: which groups an agent joins, and what it polls in each, how often, with what.
 
 Made of the settings, the definitions and the plug-ins, before anything is polled; everything here
-can be looked at (`hashring agent check` prints it). This room knows no store, thread or clock.
+can be looked at (`hashring agent check` prints it). This module knows no store, thread or clock.
 
 A source asks for meters. Where it names discoveries or static resources, it wants them of those;
 where it names neither, of what each pollster's default discovery finds. Each discovery and each

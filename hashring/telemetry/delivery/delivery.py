@@ -5,7 +5,7 @@ a batch from the spool, publishes it, and only then lets the spool forget it: a 
 twice, if the process dies in between, but it does arrive; its id is the same both times.
 :class:`Direct` is the outlet without a spool: what a sink does not take at once is lost.
 
-This room knows when publishers are called and what their errors mean; neither how a spool keeps
+This module knows when publishers are called and what their errors mean; neither how a spool keeps
 samples nor how a publisher sends them.
 """
 

@@ -15,7 +15,7 @@ What must hold, and the line that keeps it:
   kernel frees that lock when the process dies, however it dies. A spool whose lock is free is an
   orphan; who gets its lock delivers it, and nobody else does.
 
-This room knows nothing of publishers but their URLs, and nothing of when they are called.
+This module knows nothing of publishers but their URLs, and nothing of when they are called.
 """
 
 from __future__ import annotations

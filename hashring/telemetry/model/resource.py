@@ -1,7 +1,7 @@
 """Resource: one thing that can be polled, under an id that every member derives alike.
 
 The id is the key that the ring places: were it to differ between two members, the resource would
-be polled twice or not at all. This room knows neither how resources are found nor how polled.
+be polled twice or not at all. This module knows neither how resources are found nor how polled.
 """
 
 from __future__ import annotations

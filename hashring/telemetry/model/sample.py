@@ -1,7 +1,7 @@
 """Meter, Measurement, Sample: what was measured, and what a sink must know of it.
 
 A sample's id is derived from meter, resource and window alone: whoever takes it, it is the same,
-so that a sink can refuse a second one. This room knows no clock, no file and no member but by name.
+so that a sink can refuse a second one. It knows no clock, no file, and members by name alone.
 """
 
 from __future__ import annotations

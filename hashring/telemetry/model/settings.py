@@ -1,7 +1,7 @@
 """Settings: what one agent is told to do. Plain values, sent to other processes as they are.
 
 Where they come from (a configuration file, a command line) and whether they are right is the
-business of the rooms that make them; how anything is done, of those that read them.
+business of the modules that make them; how anything is done, of those that read them.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Directory: the groups in which agents announce what they poll, so that overlaps are seen.
 
 All agents of a store announce themselves in groups of their own, as members of weight 0: those
-watch and hold nothing. Which announcements are at odds is ``overlap.py``'s to say; this room joins,
-reads, refuses and reports. It knows nothing of how anything is polled.
+watch and hold nothing. Which announcements are at odds is ``overlap.py``'s to say; this module
+joins, reads, refuses and reports. It knows nothing of how anything is polled.
 
 There are two kinds of groups. ``hashring/agents`` has every agent that polls something shared;
 ``hashring/agents/HOST`` those that poll a host's own resources: no agent of another host can

@@ -2,7 +2,7 @@
 
 Agents with one ``partitioning_group_prefix`` share their work, so they must poll the same meters;
 agents with different ones share nothing, so they must not poll the same. Else samples are missing
-or come twice. Pure values: this room knows no store, clock, thread or definition file. What
+or come twice. Pure values: this module knows no store, clock, thread or definition file. What
 another agent announces is data from a stranger: checked and bounded, never trusted.
 """
 

@@ -2,7 +2,7 @@
 
 A thread cannot be ended from outside. So a call that does not come back in time is given up: what
 it may still return is refused, another thread takes its place, and the same call is not made again
-before the first one has returned. This room knows nothing of what is called.
+before the first one has returned. This module knows nothing of what is called.
 """
 
 from __future__ import annotations

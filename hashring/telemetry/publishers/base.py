@@ -1,6 +1,6 @@
 """Publisher: what takes samples away, and what every one of them has: a URL with typed options.
 
-A sink's URL reads ``scheme://user:password@host:port/path?option=value``. This room checks it and
+A sink's URL reads ``scheme://user:password@host:port/path?option=value``. This module checks it and
 says what is wrong with it, without ever showing a secret. It knows samples, but no sink.
 """
 
@@ -193,7 +193,7 @@ class SinkURL:
         scheme: lower case.
         user: percent-decoded, or ``None``; password likewise.
         host: percent-decoded, without brackets; may be empty.
-        port: ``None`` where there is none.
+        port: ``None`` if the URL has no port.
         path: as it is spelled, with its leading slash, or empty.
         options: every option that the publisher knows, typed, by its name.
         shown: the whole, masked.

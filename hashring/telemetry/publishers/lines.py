@@ -1,6 +1,6 @@
 """Samples as JSON lines, to a file or the standard output.
 
-Several processes may write to one file or pipe: every write is of whole lines. This room knows
+Several processes may write to one file or pipe: every write is of whole lines. This module knows
 samples and where they go, not how they came to be.
 """
 

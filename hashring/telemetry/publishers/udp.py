@@ -1,7 +1,7 @@
 """Samples as datagrams of msgpack: udp://host:port.
 
 One sample is one datagram, a map as Ceilometer's publisher of this name sends it. Nobody confirms a
-datagram: what the network loses is lost. This room knows no file and no thread.
+datagram: what the network loses is lost. This module knows no file and no thread.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ samples, whatever is done (400, 413, 422 and the like): then the batch is split 
 samples stand alone, and those are set aside, so that one sample never holds up the others. Or it
 cannot take any now, and the same samples are sent again later: no answer, 5xx, 408, 429, and what
 says that the request itself is not welcome (401, 403, 404 and the like): no sample is to blame for
-a wrong password. This room knows no format.
+a wrong password. This module knows no format.
 """
 
 from __future__ import annotations

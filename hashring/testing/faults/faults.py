@@ -3,7 +3,7 @@
 A :class:`Group` is the worker processes of one run (:mod:`hashring.testing.faults.worker`) on one
 store; a plan is a list of :class:`Step`; :func:`run_plan` carries it out and returns the
 :class:`~hashring.testing.faults.history.History` that the workers wrote. What is right or wrong is
-judged there, not here. This room starts, pauses and kills processes; it knows no protocol.
+judged there, not here. This module starts, pauses and kills processes; it knows no protocol.
 
 The author of a driver gives his store as a :class:`Store`, and gets all of this::
 
@@ -419,7 +419,7 @@ class SQLiteStore(Store):
 
 
 def _call(*command: str) -> None:
-    """Run a tool of the system; ``OSError`` where there is none, or where it fails."""
+    """Run a tool of the system; ``OSError`` if it is missing or fails."""
     path = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
     program = shutil.which(command[0], path=path)
     if program is None:
@@ -954,7 +954,7 @@ def run_plan(
     Args:
         plan: the steps.
         store: entered as a context manager.
-        folder: for the logs; it is made where there is none, and must be empty.
+        folder: for the logs; made if it is missing; must be empty.
         ttl: the lease in seconds.
         interval: seconds a window.
         keys: how many.

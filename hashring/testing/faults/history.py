@@ -3,7 +3,7 @@
 Every process of a run appends lines of JSON to a file of its own, all on one clock
 (``CLOCK_BOOTTIME`` of the host): what it held, from when until when; each cycle it worked; each
 key it polled. The harness logs what it did to them. :class:`History` reads those files back, and
-:func:`check` judges them alone. This room knows no process, no store and no fault but by name.
+:func:`check` judges them alone. This module knows no process, no store and no fault but by name.
 
 What a member logs is what it knows, never what it hopes. A hold from ``begin`` to ``end`` was seen
 to be held at both ends, a few milliseconds apart; a cycle counts until the last moment at which it
@@ -272,7 +272,7 @@ class History:
         """Read all logs in a folder.
 
         Raises:
-            ValueError: there is none, or a line in the middle of one is not JSON.
+            ValueError: no log is there, or a line in the middle of one is not JSON.
         """
         history = cls()
         logs = [_lines(path) for path in sorted(folder.glob("*.jsonl"))]

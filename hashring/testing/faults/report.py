@@ -1,7 +1,7 @@
 """A run for a person's eyes: its figures, a table by event, and a drawing of members against time.
 
 ``python -m hashring.testing.faults.report FOLDER [--svg FILE]`` judges the logs in a folder again.
-This room only shows what :mod:`hashring.testing.faults.history` found.
+This module only shows what :mod:`hashring.testing.faults.history` found.
 """
 
 from __future__ import annotations

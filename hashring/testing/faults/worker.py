@@ -1,8 +1,8 @@
 """A member in a process of its own, for the fault harness: works its windows, logs what it holds.
 
 ``python -m hashring.testing.faults.worker --url URL --member ID --log FILE``. A poll is a line in
-the log and nothing else, so that a small machine can run many. SIGTERM drains. This room knows the
-public interface of :mod:`hashring` alone, and no fault.
+the log and nothing else, so that a small machine can run many. SIGTERM drains. This module knows
+the public interface of :mod:`hashring` alone, and no fault.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 A driver's author subclasses :class:`DriverSuite` and gives it the URL of a running store. The tests
 go through the public interface alone (:mod:`hashring.driver`), so that our own drivers pass them as
-outsiders would. This room knows no store and no ring.
+outsiders would. This module knows no store and no ring.
 
 Times: nothing here fails because a machine is slow. A lower bound (a lease may not end early) is
 measured from before the call that began it; what may not be late (a lease that ran out) is looked

@@ -2,7 +2,7 @@
 
 A discovery finds, it does not measure. Members of one group must find the same resources under
 the same ids, or some will be polled by nobody; a resource that just one member has seen yet is
-polled once its owner has seen it too. This room knows no member, meter or window.
+polled once its owner has seen it too. This module knows no member, meter or window.
 """
 
 from __future__ import annotations

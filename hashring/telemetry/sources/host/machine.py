@@ -1,6 +1,6 @@
 """This machine, as psutil tells it: what there is, and the counters of it.
 
-The only room that knows psutil. It decides what a resource's name is, because every member must
+The only module that knows psutil. It decides what a resource's name is, because every member must
 come to the same one; it knows nothing of meters, members or windows. Nothing here blocks or
 remembers: two agents that ask at one moment are told the same.
 """

@@ -3,7 +3,7 @@
 Meters are cumulative wherever the machine itself counts: such a volume needs no memory, so that
 it does not matter who took the sample before. Where a meter is a share of time (``%``), every
 member keeps the readings of the whole machine, its own share or not, and can tell it for a
-resource that it gained just now. This room knows no member, window or sink.
+resource that it gained just now. This module knows no member, window or sink.
 
 Names, units and types are those of Ceilometer's documentation ("SNMP based meters", and
 ``compute.node.cpu.*`` for processor times) where it has them. One departs:
@@ -132,7 +132,7 @@ class CPUHistory:
 
     @property
     def newest(self) -> Mapping[str, CPUTimes]:
-        """The newest reading; empty where there is none."""
+        """The newest reading; empty before the first one."""
         return self._readings[-1][1] if self._readings else {}
 
     def util(self, *names: str) -> float | None:

@@ -1,7 +1,7 @@
 """Description: what the XML of a libvirt domain tells of an instance: devices, size, owner.
 
 The XML is libvirt's own ("Domain XML format" in its manual); an instance that Nova made carries
-Nova's block of metadata in it, under one of the namespaces ``.../libvirt/nova/1.x``. This room
+Nova's block of metadata in it, under one of the namespaces ``.../libvirt/nova/1.x``. This module
 only reads a text: it knows no connection, meter or sample.
 """
 

@@ -1,7 +1,7 @@
 """Hypervisor: the instances that libvirt knows, and its statistics of them, over one connection.
 
-With ``libvirt_link.py``, the only room that knows libvirt. It asks in bulk where the driver of the
-hypervisor can answer so, and one instance at a time for what is missing then; either way the
+With ``libvirt_link.py``, the only module that knows libvirt. It asks in bulk where the driver of
+the hypervisor can answer so, and one instance at a time for what is missing then; either way the
 answer has the names of libvirt's bulk statistics (``virConnectGetAllDomainStats``). It knows no
 meter.
 """

@@ -5,7 +5,7 @@ Names, types, units and the ids of disks and interfaces are those of Ceilometer'
 that it does not matter which agent took the sample before.
 
 A bulk reading at the start of a cycle serves all its polls; what the hypervisor's driver does not
-tell in bulk is asked for in each poll. This room knows no libvirt call, member or sink.
+tell in bulk is asked for in each poll. This module knows no libvirt call, member or sink.
 """
 
 from __future__ import annotations
@@ -204,7 +204,7 @@ class InstancePollster(_LibvirtPollster):
 
 
 class InstanceDiskPollster(_LibvirtPollster):
-    """Traffic and sizes of each disk of an instance; an empty drive is none."""
+    """Traffic and sizes of each disk of an instance; an empty drive is not a disk."""
 
     METERS: Mapping[str, Meter] = MappingProxyType(
         {

@@ -9,7 +9,7 @@ which runs in a thread as long as there is a connection.
 One question at a time is also what libvirt's client before 10.4 needs: two threads on one
 connection may crash the whole process there (CVE-2024-4418), and Debian 12 has 9.0.
 
-With ``hypervisor.py``, the only room that knows libvirt. It does not know what is asked.
+With ``hypervisor.py``, the only module that knows libvirt. It does not know what is asked.
 """
 
 from __future__ import annotations

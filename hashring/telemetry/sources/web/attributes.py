@@ -3,7 +3,7 @@
 Ceilometer's dynamic pollsters name values as ``flavor.vcpus`` and change them by Python
 expressions: ``user | value.split('$')[0]``. Ceilometer hands those to ``eval``. Here they are read
 into a syntax tree, of which only what is listed below is accepted, and the tree is walked: there
-is no name, attribute or function that could reach anything but the document. This room knows
+is no name, attribute or function that could reach anything but the document. This module knows
 neither files nor meters.
 """
 

@@ -2,7 +2,7 @@
 
 A sample ``node_cpu_seconds_total{cpu="0"}`` of a target becomes a measurement of the meter
 ``prometheus.node_cpu_seconds_total``; its labels become metadata and part of the resource's id. How
-the formats are read is the business of ``exposition_text``. This room knows no file and no source.
+the formats are read is the business of ``exposition_text``. It knows no file and no source.
 """
 
 from __future__ import annotations

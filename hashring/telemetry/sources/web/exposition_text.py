@@ -109,7 +109,7 @@ def metrics_of(text: str, look: Callable[[], None] = lambda: None) -> Metrics:
         look: is called now and then; what it raises ends the reading.
 
     Raises:
-        BadExposition: it names a type that there is none of.
+        BadExposition: it names an unknown type.
     """
     types: dict[str, str] = {}
     units: dict[str, str] = {}

@@ -1,7 +1,7 @@
 """Fetcher: one GET, all of it within a deadline and a size; and what to say when it fails.
 
 A request is bounded as a whole: a server that sends a byte now and then keeps no thread past its
-deadline. No message of this room shows a secret. It knows URLs and bytes, nothing of meters.
+deadline. No message of this module shows a secret. It knows URLs and bytes, nothing of meters.
 """
 
 from __future__ import annotations

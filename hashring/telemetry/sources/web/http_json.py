@@ -5,7 +5,7 @@ the same thing share one request: an answer is measured as often as there are de
 asked for once a resource and cycle. Whatever is wrong with a definition is said at the start, and
 costs that definition alone; whatever is wrong with one entry of an answer costs that entry alone.
 
-This room reads definitions and answers. How a request is bounded is the business of ``fetch``,
+This module reads definitions and answers. How a request is bounded is the business of ``fetch``,
 how a value is found in an answer that of ``attributes``.
 """
 
@@ -795,7 +795,7 @@ class HTTPPollster(Pollster):
 
     @staticmethod
     def _text(attribute: Attribute | None, entry: Any) -> str | None:
-        """Return an id that an entry has; what is no text or number is none."""
+        """Return an id that an entry has; anything but a text or a number is ignored."""
         if attribute is None:
             return None
         try:

@@ -2,7 +2,7 @@
 
 A target's id is its address with every secret masked, since ids stand in samples and logs. The
 files have the format of Prometheus's ``file_sd_configs``; they must be the same on every host
-whose agents share the targets. This room reads files and addresses; it asks no target anything.
+whose agents share the targets. This module reads files and addresses; it asks no target anything.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def static_resource(text: str) -> Resource:
 
     ``http://`` and ``https://`` are of kind :data:`HTTP`; ``prometheus+http://`` and
     ``prometheus+https://`` of kind :data:`EXPOSITION` (where there is no path, ``/metrics`` is
-    asked for); of any other text the kind is the scheme, or ``"static"`` where there is none.
+    asked for); of any other text the kind is the scheme, or ``"static"`` without a scheme.
 
     Args:
         text: the entry. The resource's id is the text itself, with secrets masked.
