@@ -162,7 +162,11 @@ def test_the_other_hashrings_files_over_ours_are_named_by_what_is_left_of_ours(i
     for name, text in OTHER.items():
         (installed / "hashring" / name).write_text(text)
 
-    for statement in ("import hashring.cli", "import hashring.driver", "import hashring.partition"):
+    for statement in (
+        "import hashring.cli",
+        "import hashring.driver",
+        "import hashring.partition.partition",
+    ):
         told = imported(installed, statement)
 
         assert told.returncode == 1, statement

@@ -48,7 +48,7 @@ def test_every_command_of_the_guide_works(tmp_path, wheel):
         shell = subprocess.Popen(
             ["bash", script],
             cwd=tmp_path,
-            # pip makes a wheel of a clone and of a wheel alike; the latter takes no time.
+            # pip makes a wheel of a clone, an sdist and a wheel alike: the last takes no time.
             env=os.environ | {"CLONE": str(wheel)},
             stdout=said,
             stderr=subprocess.STDOUT,

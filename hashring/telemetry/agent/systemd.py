@@ -159,7 +159,7 @@ def _watchdog_timeout(environment: Mapping[str, str]) -> float | None:
     except (ValueError, OverflowError):
         seconds = math.nan
     if not 0 < seconds <= threading.TIMEOUT_MAX:
-        log.warning("WATCHDOG_USEC=%r is no positive number of microseconds: ignored", text)
+        log.warning("WATCHDOG_USEC=%r is not a positive number of microseconds: ignored", text)
         return None
     return seconds
 
