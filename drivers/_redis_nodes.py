@@ -1,6 +1,6 @@
 """Redis servers as the driver sees them: connections on a deadline, and who serves a group now.
 
-This room knows addresses, Sentinel and Cluster. It knows nothing of groups, leases or records.
+This module knows addresses, Sentinel and Cluster. It knows nothing of groups, leases or records.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Deadline:
 
 
 class Link(Protocol):
-    """What this room uses of a connection of redis-py's, whose waits end when the caller says."""
+    """What this module uses of a connection of redis-py's, whose waits end when the caller says."""
 
     def bound(self, seconds: float, to_connect: float) -> None: ...
     def wake(self) -> None: ...
@@ -323,7 +323,7 @@ class PlainRoute:
             raise NotVouched(
                 f"the replicas of {node} did not confirm the write: it lists {node.replicas}, and "
                 f"the most it ever listed is {node.most}. It may have been replaced. If replicas "
-                f"were removed on purpose, say how many must confirm: replicas=0 is none"
+                f"were removed on purpose, say how many must confirm: replicas=0 asks for none"
             )
 
     def close(self) -> None:

@@ -31,7 +31,7 @@ class Place:
     """What is found at a path.
 
     Attributes:
-        file: the database's device and inode; ``None``: there is none.
+        file: the database's device and inode; ``None``: there is no database.
         beside: the inodes of ``-wal`` and ``-shm``.
         links: how many names the database has.
     """

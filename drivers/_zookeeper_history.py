@@ -103,7 +103,7 @@ class History:
         Args:
             zxid: a transaction that was committed on it; a majority has taken part.
             session: the number of a session that was begun on it.
-            mark: the mark as it stood after that transaction; ``None`` where there is none.
+            mark: the mark as it stood after that transaction; ``None``: no mark.
             now: after the answer, in seconds on the boot-time clock.
             rewound: the mark is older than it was when it was last read, or is gone. An ensemble
                 that is restored begins a new epoch, and its transactions alone do not tell.

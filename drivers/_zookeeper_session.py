@@ -2,8 +2,8 @@
 
 kazoo's client renews a session from a thread of its own, for as long as the process lives. A lease
 must be renewed by a heartbeat and by nothing else, and each renewal must be known to have reached
-the server that counts. So this room speaks kazoo's wire protocol (``kazoo.protocol``) over a plain
-socket: every call has a deadline, and between two calls nothing happens. It knows sessions,
+the server that counts. So this module speaks kazoo's wire protocol (``kazoo.protocol``) over a
+plain socket: every call has a deadline, and between two calls nothing happens. It knows sessions,
 connections, requests and watch events; it must not know groups, members, records or leases.
 """
 
@@ -253,7 +253,7 @@ class Session:
         return self._socket is not None
 
     def attach(self, deadline: float) -> None:
-        """Carry the session on a new connection, or begin it where there is none.
+        """Carry the session on a new connection, or begin one.
 
         Where the session exists, this *renews* it at the leader, who keeps the time of all
         sessions: a follower forwards the question (``REVALIDATE``) and waits for the leader's

@@ -14,7 +14,7 @@ What must hold nevertheless, and what keeps it:
   flush, an eviction, or a page of memory moved. The list tells since when, by the server's uptime,
   nothing was; a missing list starts anew. :attr:`Reading.memory_age` is the time since.
 
-This room knows one store, and nothing of rings, views or the hand-off.
+This module knows one store, and nothing of rings, views or the hand-off.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """``memory://`` and ``memory://name``: a store inside this process, for tests and for threads.
 
 All driver objects of one process that use the same name share one store. It never forgets, needs
-no server, and ends with the process. This room knows nothing of other processes: a forked child
+no server, and ends with the process. This module knows nothing of other processes: a forked child
 that touches a store of its parent's gets an error, because the two would not see each other.
 """
 

@@ -19,7 +19,7 @@ Redis and Valkey, alone, under Sentinel or in a Cluster. What must hold, and wha
 * An older copy of the group may be put back under a running server. Each call names the history
   that its driver knows, and the script compares; each driver compares its own leases' ends.
 
-This room knows one store, and nothing of rings, views or the hand-off.
+This module knows one store, and nothing of rings, views or the hand-off.
 """
 
 from __future__ import annotations

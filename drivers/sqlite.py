@@ -15,7 +15,7 @@ What must hold, and the line that keeps it:
 * Every operation looks whether the file still has what it had confirmed: an older copy written over
   it counts as a store that has just forgotten.
 
-This room knows nothing of other hosts: a file on a network file system is refused, because
+This module knows nothing of other hosts: a file on a network file system is refused, because
 the clock and the boot id are one kernel's.
 """
 

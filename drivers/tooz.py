@@ -18,7 +18,7 @@ backend is used as a reliable board alone, and the lease is kept by watching the
   a larger number, and readers take the largest. So it cannot come back over a later one.
 
 The price: a reader that is new to a group takes what dead members left for living ones, for one
-``ttl``. This room knows nothing of what is in a record but its incarnation.
+``ttl``. This module knows nothing of what is in a record but its incarnation.
 """
 
 from __future__ import annotations

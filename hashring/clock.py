@@ -38,7 +38,7 @@ class Steps:
     A clock that is corrected slowly does not step. Several small steps count as one.
 
     Args:
-        bound: seconds; a smaller step is none.
+        bound: seconds; a smaller step is ignored.
 
     Attributes:
         count: how many there have been.

@@ -98,7 +98,7 @@ COMMON_OPTIONS: tuple[Option, ...] = (
 
 
 def incarnation_of(record: bytes) -> str | None:
-    """Return the ``incarnation`` in a record, or ``None`` where there is none to read.
+    """Return the ``incarnation`` in a record, or ``None`` where it has no readable one.
 
     For a driver's :meth:`Driver.join`, which must tell a member's own second try from another
     incarnation's.

@@ -6,6 +6,7 @@ import ast
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -161,30 +162,60 @@ def test_the_other_hashrings_files_over_ours_are_named_by_what_is_left_of_ours(i
     for name, text in OTHER.items():
         (installed / "hashring" / name).write_text(text)
 
-    for statement in ("import hashring.cli", "import hashring.driver", "import hashring.partition"):
+    for statement in (
+        "import hashring.cli",
+        "import hashring.driver",
+        "import hashring.partition.partition",
+    ):
         told = imported(installed, statement)
 
         assert told.returncode == 1, statement
         assert "another distribution" in told.stderr.splitlines()[-1], told.stderr
 
 
-def test_a_build_that_must_have_its_extension_fails_without_a_compiler(sdist, tmp_path):
-    command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-cache-dir"]
-    command += ["--wheel-dir", str(tmp_path), str(sdist)]
+@pytest.fixture
+def build(tmp_path):
+    """Makes a wheel of our tree as it is, but for extensions of one line: those compile at once."""
+    tree = tmp_path / "tree"
+    leave_out = shutil.ignore_patterns("__pycache__", "*.so", "*.c", "*.h", "*.pxd", "*.pyi")
+    for folder in ("hashring", "drivers"):
+        shutil.copytree(TREE / folder, tree / folder, ignore=leave_out)
+    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(TREE / name, tree)
+    for source in tree.rglob("*.pyx"):
+        source.write_text("cdef int nothing = 0\n")
 
-    done = run(*command, cwd=tmp_path, CC="/bin/false", HASHRING_REQUIRE_EXTENSION="1")
+    def make(**variables: str) -> tuple[subprocess.CompletedProcess[str], set[str]]:
+        command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation"]
+        done = run(*command, "--wheel-dir", str(tmp_path), str(tree), cwd=tmp_path, **variables)
+        compiled = {
+            Path(name).name.partition(".")[0]
+            for wheel in tmp_path.glob("*.whl")
+            for name in zipfile.ZipFile(wheel).namelist()
+            if name.endswith(".so")
+        }
+        return done, compiled
+
+    return make
+
+
+def test_a_build_that_must_have_its_extensions_has_them(build):
+    done, compiled = build(HASHRING_REQUIRE_EXTENSION="1")
+
+    assert done.returncode == 0, done.stderr
+    assert compiled == {"_engine", "_toozring"}
+
+
+def test_a_build_that_must_have_its_extensions_fails_without_a_compiler(build, tmp_path):
+    done, _ = build(HASHRING_REQUIRE_EXTENSION="1", CC="/bin/false")
 
     assert done.returncode != 0
     assert "/bin/false" in done.stdout + done.stderr
     assert list(tmp_path.glob("*.whl")) == []
 
 
-def test_a_build_is_not_both_without_its_extension_and_required_to_have_it(sdist, tmp_path):
-    command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-cache-dir"]
-    command += ["--wheel-dir", str(tmp_path), str(sdist)]
-    variables = {"HASHRING_NO_EXTENSION": "1", "HASHRING_REQUIRE_EXTENSION": "1"}
-
-    done = run(*command, cwd=tmp_path, **variables)
+def test_a_build_is_not_both_without_its_extensions_and_required_to_have_them(build):
+    done, _ = build(HASHRING_NO_EXTENSION="1", HASHRING_REQUIRE_EXTENSION="1")
 
     assert done.returncode != 0
     assert "contradict" in done.stdout + done.stderr

@@ -59,8 +59,8 @@ def test_a_claim_through_a_moment_that_is_none_is_a_bad_record(through):
         ("1" + "0" * 400, "401 digits"),
         ("1" * 5_000, "5000 digits"),
         ("1e999", "out of range"),
-        ("NaN", "no JSON"),
-        ("-Infinity", "no JSON"),
+        ("NaN", "not valid JSON"),
+        ("-Infinity", "not valid JSON"),
         ('"\\ud800"', "surrogate"),
         ('{"\\udfff":1}', "surrogate"),
         ('{"host":"a","host":["b"]}', "twice"),
@@ -83,7 +83,7 @@ def test_half_of_a_surrogate_pair_is_a_bad_record_in_every_field(fields):
 
 
 def test_bytes_in_another_encoding_are_a_bad_record():
-    with pytest.raises(BadRecord, match="no JSON"):
+    with pytest.raises(BadRecord, match="not JSON"):
         Member.from_json("x", member().to_json().decode().encode("utf-16"))
 
 
@@ -109,7 +109,7 @@ def test_what_was_read_can_be_shown_and_dumped_again_near_the_recursion_limit():
 @pytest.mark.parametrize(
     "meta",
     [
-        {1: "a key that is no text"},
+        {1: "a key that is not a text"},
         {"x": {None: 1}},
         {"x": 10**400},
         {"x": "\ud800"},

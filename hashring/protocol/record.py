@@ -46,7 +46,7 @@ def parse(data: bytes) -> Any:
     """Return what a record's bytes say: JSON types, checked by :func:`check_value`.
 
     Raises:
-        Malformed: it is no JSON; names a key twice in one object; has a number that is not
+        Malformed: it is not JSON; names a key twice in one object; has a number that is not
             finite or has too many digits, text that no UTF-8 can carry, or too many levels.
 
     Example:
@@ -63,7 +63,7 @@ def parse(data: bytes) -> Any:
     except Malformed:
         raise
     except ValueError as error:
-        raise Malformed(f"is no JSON: {type(error).__name__}") from error
+        raise Malformed(f"is not JSON: {type(error).__name__}") from error
     check_value(value)
     return value
 
@@ -93,7 +93,7 @@ def _float(text: str) -> float:
 
 
 def _constant(text: str) -> Any:
-    raise Malformed(f"has {text}, which is no JSON")
+    raise Malformed(f"has {text}, which is not valid JSON")
 
 
 _decoder = json.JSONDecoder(
@@ -102,17 +102,17 @@ _decoder = json.JSONDecoder(
 
 
 def check_value(value: Any) -> None:
-    """Refuse what is no JSON value that every reader can take.
+    """Refuse what is not JSON value that every reader can take.
 
     Raises:
-        Malformed: saying what it is: another type, a key that is no text, a number that is not
+        Malformed: saying what it is: another type, a key that is not a text, a number that is not
             finite or has too many digits, text that no UTF-8 can carry, too many levels.
 
     Example:
         >>> check_value({"host": ["web1", 2.5, None]})
         >>> check_value({1: "one"})
         Traceback (most recent call last):
-        hashring.protocol.record.Malformed: has a key that is no text: 1
+        hashring.protocol.record.Malformed: has a key that is not a text: 1
     """
     seen = 0
     # A stack of our own: the depth of a stranger's value must not become ours.
@@ -126,7 +126,7 @@ def check_value(value: Any) -> None:
             inner: Sequence[Any] = list(found.values())
             for key in found:
                 if not isinstance(key, str):
-                    raise Malformed(f"has a key that is no text: {key!r:.60}")
+                    raise Malformed(f"has a key that is not a text: {key!r:.60}")
                 _check_text(key)
         elif isinstance(found, list | tuple):
             inner = found
@@ -148,9 +148,9 @@ def _check_scalar(value: Any) -> None:
             raise Malformed(f"has an integer of more than {MAX_INTEGER_DIGITS} digits")
     elif isinstance(value, float):
         if not math.isfinite(value):
-            raise Malformed(f"has the number {value}, which is no JSON")
+            raise Malformed(f"has the number {value}, which is not valid JSON")
     else:
-        raise Malformed(f"has a {type(value).__name__}, which is no JSON")
+        raise Malformed(f"has a {type(value).__name__}, which is not valid JSON")
 
 
 def _check_text(text: str) -> None:

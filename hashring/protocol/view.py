@@ -43,7 +43,7 @@ def check_meta(meta: Mapping[str, Any]) -> None:
     """Refuse what a member may not publish of its own.
 
     Raises:
-        BadRecord: it is no JSON object that every reader can take (see
+        BadRecord: it is not a JSON object that every reader can take (see
         :mod:`hashring.protocol.record`), is
             larger than 64 KiB, or has the hand-off's own key.
 
@@ -116,7 +116,7 @@ class Member:
         """Return the record as the store keeps it.
 
         Raises:
-            BadRecord: ``meta`` is no JSON object, or the record is too large.
+            BadRecord: ``meta`` is not a JSON object, or the record is too large.
         """
         ours: dict[str, Any] = {
             "handoff": self.handoff,
@@ -172,14 +172,14 @@ class Member:
 
     @classmethod
     def _from_json(cls, id: str, record: bytes) -> Member:
-        json_of_record.check_value(id)  # a store's name that is no text has no place on a ring
+        json_of_record.check_value(id)  # a name that is not valid text has no place on a ring
         if not isinstance(record, bytes | bytearray):
             raise Malformed(f"is {type(record).__name__}, not bytes")
         if len(record) > MAX_RECORD:
             raise Malformed(f"has {len(record)} bytes; {MAX_RECORD} is the most")
         found = json_of_record.parse(record)
         if not isinstance(found, dict):
-            raise Malformed("is no JSON object")
+            raise Malformed("is not a JSON object")
         if found.get("v") != RECORD_VERSION or isinstance(found["v"], bool):
             raise Malformed(f"has version {found.get('v')!r:.40}; this is version {RECORD_VERSION}")
         fields = _Fields(found)

@@ -172,7 +172,7 @@ class HashRing(Table):
         seed: another seed, another placement.
 
     Raises:
-        BadRing: an id, a weight or a parameter is none; the message names it.
+        BadRing: an invalid id, weight or parameter; the message names it.
 
     Attributes:
         members: a read-only mapping of ids to weights, sorted by id.
@@ -228,7 +228,7 @@ class HashRing(Table):
         """Return the ring of these members whose :attr:`spec` is ``spec``.
 
         Raises:
-            BadRing: the spec is none, or is of a layout that this version does not compute.
+            BadRing: an invalid spec, or one of a layout that this version does not compute.
 
         Example:
             >>> HashRing.from_spec(["a"], HashRing(["b"], slots=256).spec).spec

@@ -141,7 +141,7 @@ class ZooKeeperServer(Server):
         return f"zookeeper://{self.address}"
 
     def ask(self, word: str) -> str:
-        """Return the answer to one of ZooKeeper's four-letter words; empty where there is none."""
+        """Return the answer to one of ZooKeeper's four-letter words; empty without one."""
         answer = b""
         with (
             contextlib.suppress(OSError),
@@ -173,7 +173,7 @@ class ZooKeeperServer(Server):
         shutil.rmtree(self._copy, ignore_errors=True)
 
     def put_copy_back(self) -> None:
-        """Replace the data of a server that does not run: by the copy, or by none if there is none.
+        """Replace the data of a server that does not run: by the copy, or by nothing.
 
         A member of an ensemble keeps its number.
         """
@@ -183,7 +183,7 @@ class ZooKeeperServer(Server):
             shutil.copytree(self._copy / "version-2", data / "version-2")
 
     def go_back_in_time(self) -> None:
-        """Restore the copy, or rebuild the server from nothing if there is none."""
+        """Restore the copy, or rebuild the server from nothing if no copy was made."""
         self.kill()
         self.put_copy_back()
         self.start()
@@ -223,7 +223,7 @@ class Ensemble:
 
     @property
     def leader(self) -> ZooKeeperServer:
-        """Return the server that leads; wait where there is none at the moment."""
+        """Return the server that leads; wait while no server leads."""
         return self._one("leader")
 
     @property

@@ -284,5 +284,5 @@ def test_a_pipeline_of_old_is_explained_as_its_documentation_does():
         "discovery:local_instances/600s",
         static,
     }
-    # Ceilometer's own bus is none of ours, which an operator is told before the agent starts.
+    # Ceilometer's own bus is not ours, which an operator is told before the agent starts.
     assert any("no publisher notifier:// is installed" in problem for problem in problems(found))

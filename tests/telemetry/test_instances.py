@@ -1,4 +1,4 @@
-"""The compute agent's rooms against real libvirt: its test hypervisor, and a real daemon."""
+"""The compute agent's modules against real libvirt: its test hypervisor, and a real daemon."""
 
 import json
 import logging

@@ -71,7 +71,7 @@ class Agent:
         settings: what it is told to do.
         plan: what it polls, and where; by default what the settings and the plug-ins give.
         outlet: what takes the samples; by default the spool in ``settings.state_dir``, or the
-            publishers at once where there is none.
+            publishers at once without one.
         load: reads settings and plan anew, for a reload; ``None``: there is nothing to read.
         announce: tell agents of all prefixes what it polls, and look for overlaps.
 

@@ -90,7 +90,7 @@ class Status:
 
 
 def read_status(path: Path) -> Status | None:
-    """Return the status in a file, or ``None`` where there is none (yet)."""
+    """Return the status in a file, or ``None`` before the first one is written."""
     try:
         found = json.loads(path.read_text())
         groups = {

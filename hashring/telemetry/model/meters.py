@@ -26,7 +26,7 @@ class MeterFilter:
         patterns: as in a source's ``meters``; wildcards are those of :mod:`fnmatch`.
 
     Raises:
-        BadDefinition: there is none, one is no name, or they contradict each other.
+        BadDefinition: none is given, a name is invalid, or they contradict each other.
 
     Example:
         >>> disks = MeterFilter(["disk.*", "cpu"])

@@ -36,7 +36,7 @@ class SinkURL:
         scheme: lower case.
         user: percent-decoded, or ``None``; password likewise.
         host: percent-decoded, without brackets; may be empty.
-        port: ``None`` where there is none.
+        port: ``None`` if the URL has no port.
         path: as it is spelled, with its leading slash, or empty.
         options: every option that the publisher knows, typed, by its name.
         shown: the whole, masked.

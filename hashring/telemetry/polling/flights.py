@@ -70,7 +70,7 @@ class Flights:
         _STAMP.pack_into(self.memory, 0, clock.boottime())
 
     def begin(self, group: str, id_: str) -> int:
-        """Note that a poll begins in this thread; return its place, 0 where there is none."""
+        """Note that a poll begins in this thread; return its place, 0 without one."""
         texts = group.encode("utf-8", "replace"), id_.encode("utf-8", "surrogatepass")
         if sum(map(len, texts)) > _LONGEST:
             return 0

@@ -100,16 +100,21 @@ def table(history: History, verdict: Verdict) -> str:
 
 _TOLD = 10  # violations in words
 
-_LEFT, _RIGHT, _TOP = 70.0, 20.0, 32.0
-_LEVELS = 5  # lines of labels
-_WIDTH = 1000.0
+# A page's column is about as wide, so that the letters are read in the size that they have here.
+_WIDTH = 760.0
+_LEFT, _RIGHT, _TOP = 72.0, 16.0, 34.0
+_LEVELS = 6  # lines of labels
+_LEVEL = 13.0
+_LETTER = 6.1  # the width of one in a label
+_ROWS = _TOP + _LEVELS * _LEVEL + 2.0  # where the first member's row begins
+_FOOT = 66.0
 _ROW, _BETWEEN = 26.0, 6.0
 _STRIP = 46.0
 _MOST = 1 / 3  # the share that fills a row
 
 _STYLE = """
-text { font: 11px sans-serif; fill: #333 }
-text.small { font-size: 9px; fill: #555 }
+text { font: 13px sans-serif; fill: #333 }
+text.small { font-size: 11.5px; fill: #444 }
 .paper { fill: #fff }
 .life { fill: #eef1f5 }
 .held { fill: #3b76b5 }
@@ -131,16 +136,16 @@ class _Drawing:
         self.seconds = max(
             1.0, max((end for _, _, end in history.lives), default=0) - history.begin
         )
-        self.bottom = _TOP + 42 + len(self.members) * (_ROW + _BETWEEN)
+        self.bottom = _ROWS + len(self.members) * (_ROW + _BETWEEN)
         self.root = ElementTree.Element(
             "svg",
             xmlns="http://www.w3.org/2000/svg",
-            viewBox=f"0 0 {_WIDTH:g} {self.bottom + 2 * _STRIP + 46:g}",
+            viewBox=f"0 0 {_WIDTH:g} {self.bottom + 2 * _STRIP + _FOOT:g}",
             role="img",
         )
         ElementTree.SubElement(self.root, "title").text = title
         ElementTree.SubElement(self.root, "style").text = _STYLE
-        self.rect("paper", 0, 0, _WIDTH, self.bottom + 2 * _STRIP + 46)
+        self.rect("paper", 0, 0, _WIDTH, self.bottom + 2 * _STRIP + _FOOT)
         self.text(title, _LEFT, 14)
 
     def _lives(self) -> list[tuple[str, float, float]]:
@@ -151,7 +156,7 @@ class _Drawing:
         return _LEFT + min(max(0.0, moment - self.history.begin), self.seconds) * scale
 
     def y(self, member: str) -> float:
-        return _TOP + 42 + self.rows[member] * (_ROW + _BETWEEN)
+        return _ROWS + self.rows[member] * (_ROW + _BETWEEN)
 
     def rect(self, kind: str, x: float, y: float, width: float, height: float) -> None:
         ElementTree.SubElement(
@@ -224,9 +229,9 @@ class _Drawing:
             words = _short(event)
             level = min(range(_LEVELS), key=lambda level: (free[level] > x, level))
             if free[level] <= x:
-                self.text(words, x + 2, _TOP + 9 * level, small=True)
-                free[level] = x + 4.9 * len(words) + 6
-            self.line("event", x, _TOP + 9 * level - 6, x, self.bottom + 2 * _STRIP)
+                self.text(words, x + 2, _TOP + _LEVEL * level, small=True)
+                free[level] = x + _LETTER * len(words) + 6
+            self.line("event", x, _TOP + _LEVEL * level - 9, x, self.bottom + 2 * _STRIP)
 
     def shade(self, event: Event) -> None:
         begin, end = self.x(event.begin), self.x(event.end)
@@ -237,7 +242,7 @@ class _Drawing:
                 if member in self.rows:
                     self.rect("lost", begin, self.y(member), end - begin, _ROW)
         elif event.kind not in PLANNED:
-            self.rect("store", begin, _TOP + 42, max(2.0, end - begin), self.bottom - _TOP - 42)
+            self.rect("store", begin, _ROWS, max(2.0, end - begin), self.bottom - _ROWS)
 
     def strips(self) -> None:
         for number, (kind, counts) in enumerate(
@@ -246,7 +251,7 @@ class _Drawing:
             base = self.bottom + (number + 1) * _STRIP
             self.line("axis", _LEFT, base, _WIDTH - _RIGHT, base)
             most = max(counts.values(), default=0)
-            self.text(kind, _LEFT - 8, base - 12, anchor="end")
+            self.text(kind, _LEFT - 8, base - 14, anchor="end")
             self.text(f"{sum(counts.values()):,}", _LEFT - 8, base, anchor="end", small=True)
             labelled = False
             for window, count in counts.items():
@@ -256,11 +261,9 @@ class _Drawing:
                 self.rect(kind, self.x(start), base - height, width - 0.4, height)
                 if count == most and not labelled:
                     labelled = True
-                    self.text(
-                        f"{count:,}", self.x(start) + width + 1, base - height + 7, small=True
-                    )
+                    self.text(f"{count:,}", self.x(start), base - height - 2, small=True)
         base = self.bottom + 2 * _STRIP
-        step = next(step for step in (1, 2, 5, 10, 30, 60, 120, 600) if self.seconds / step < 25)
+        step = next(step for step in (1, 2, 5, 10, 30, 60, 120, 600) if self.seconds / step < 16)
         for second in range(0, int(self.seconds) + 1, step):
             x = self.x(self.history.begin + second)
             self.line("axis", x, base, x, base + 4)
@@ -272,16 +275,16 @@ class _Drawing:
             ("lost", "killed (until the lease ends) or paused"),
             ("store", "fault of the store"),
         ]
-        x = _LEFT
-        for kind, words in legend:
+        if not self.history.slots:
+            legend = [(kind, words) for kind, words in legend if kind != "move"]
+        for number, (kind, words) in enumerate(legend):
+            x = _LEFT + (number % 2) * (_WIDTH - _LEFT - _RIGHT) / 2
+            y = base + 34 + (number // 2) * 18
             if kind == "move":
-                if not self.history.slots:
-                    continue
-                self.line("move", x + 5, base + 26, x + 5, base + 36, 2.0)
+                self.line("move", x + 5, y - 9, x + 5, y + 1, 2.0)
             else:
-                self.rect(kind, x, base + 27, 10, 9)
-            self.text(words, x + 14, base + 35, small=True)
-            x += 34 + 4.6 * len(words)
+                self.rect(kind, x, y - 8, 10, 9)
+            self.text(words, x + 16, y, small=True)
 
 
 def _short(event: Event) -> str:

@@ -76,7 +76,7 @@ class CPUHistory:
 
     @property
     def newest(self) -> Mapping[str, CPUTimes]:
-        """The newest reading; empty where there is none."""
+        """The newest reading; empty before the first one."""
         return self._readings[-1][1] if self._readings else {}
 
     def util(self, *names: str) -> float | None:

@@ -1,7 +1,7 @@
 """Locality: which resources are each host's own, because their address is another's on each host.
 
 Agents of several hosts share what all of them reach alike. What stands at a loopback or link-local
-address is none of that: each host's agents poll their own, under an id that has the host's name.
+address is not shared: each host's agents poll their own, under an id that has the host's name.
 """
 
 from __future__ import annotations

@@ -72,7 +72,7 @@ def static_resource(text: str) -> Resource:
 
     ``http://`` and ``https://`` are of kind :data:`HTTP`; ``prometheus+http://`` and
     ``prometheus+https://`` of kind :data:`EXPOSITION` (where there is no path, ``/metrics`` is
-    asked for); of any other text the kind is the scheme, or ``"static"`` where there is none.
+    asked for); of any other text the kind is the scheme, or ``"static"`` without a scheme.
 
     Args:
         text: the entry. The resource's id is the text itself, with secrets masked.
