@@ -951,9 +951,12 @@ class Partition:
                 return
             began = clock.boottime()
             source = self._sources[0]
+            was_away = self._outage.is_failing(source)
             try:
                 self._heartbeat()
                 self._outage.worked(source)
+                if was_away:
+                    self._wake.set()
                 self._defects.worked("heartbeat")
                 # From the start of the last one: its answer may have been long on the way.
                 pause = began + self._heartbeat_pause - clock.boottime()
@@ -1037,9 +1040,10 @@ class Partition:
         return now - self._refused_since > 2 * self.ttl
 
     def _pause(self, failures: int) -> None:
-        # Backoff with jitter: a store that comes back is not met by everybody at once.
+        # Backoff with jitter: a store that comes back is not met by everybody at once. A heartbeat
+        # that it answered ends the pause: it may have forgotten this member, whose fence comes.
         longest = min(self.ttl / 3, 1.0, 0.05 * 2 ** min(failures, 8))
-        self._ended.wait(longest * random.uniform(0.5, 1.0))  # noqa: S311
+        self._wake.wait(longest * random.uniform(0.5, 1.0))  # noqa: S311
 
     def _once(self) -> None:
         """Read the group, let the hand-off decide, and do what it says."""
