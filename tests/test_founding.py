@@ -29,6 +29,21 @@ def outage(store, *runners):
         runner.handoff.lease_lost()
 
 
+def overtaken(store, *names, **other):
+    """Members settle, all leases end, and a stranger that differs is first: in a group of its own.
+
+    Returns:
+        The members, and the stranger. Its id sorts before theirs.
+    """
+    members = [store.member(name) for name in names]
+    store.settle(*members)
+    outage(store, *members)
+    store.wall = 2000.0
+    stranger = store.member("0", **(other or {"ttl": 3.0}))
+    store.settle(stranger)
+    return *members, stranger
+
+
 def come_back(*runners):
     for runner in runners:
         assert isinstance(runner.step(), Join)
@@ -43,12 +58,7 @@ def steps(*runners, rounds=6):
 
 @pytest.mark.parametrize("other", [{"ttl": 3.0}, {"spec": OTHER}, {"mode": "eager"}])
 def test_who_settled_once_comes_back_though_a_stranger_was_first_after_an_outage(store, other):
-    a, b = store.member("a"), store.member("b")
-    store.settle(a, b)
-    outage(store, a, b)
-    store.wall = 2000.0
-    stranger = store.member("0", **other)  # its id sorts first, too
-    store.settle(stranger)
+    a, b, stranger = overtaken(store, "a", "b", **other)
     assert stranger.handoff.held(store.now)
 
     come_back(a, b)
@@ -64,12 +74,7 @@ def test_who_settled_once_comes_back_though_a_stranger_was_first_after_an_outage
 
 
 def test_nobody_gains_while_a_stranger_that_gives_way_still_works_its_cycle(store):
-    a = store.member("a")
-    store.settle(a)
-    outage(store, a)
-    store.wall = 2000.0
-    stranger = store.member("0", ttl=3.0)
-    store.settle(stranger)
+    a, stranger = overtaken(store, "a")
     stranger.handoff.pin(1, FULL)
 
     come_back(a)
@@ -87,12 +92,7 @@ def test_nobody_gains_while_a_stranger_that_gives_way_still_works_its_cycle(stor
 
 
 def test_the_one_that_stood_aside_takes_part_again_when_the_others_are_gone(store):
-    a = store.member("a")
-    store.settle(a)
-    outage(store, a)
-    store.wall = 2000.0
-    stranger = store.member("0", ttl=3.0)
-    store.settle(stranger)
+    a, stranger = overtaken(store, "a")
     come_back(a)
     steps(stranger, a)
     assert a.held == FULL
@@ -105,12 +105,7 @@ def test_the_one_that_stood_aside_takes_part_again_when_the_others_are_gone(stor
 
 
 def test_one_that_stands_aside_can_drain(store):
-    a = store.member("a")
-    store.settle(a)
-    outage(store, a)
-    store.wall = 2000.0
-    stranger = store.member("0", ttl=3.0)
-    store.settle(stranger)
+    a, stranger = overtaken(store, "a")
     come_back(a)
     steps(stranger, a)
 
@@ -236,12 +231,7 @@ def test_a_stranger_without_weight_is_waited_for_by_nobody(store):
 
 
 def test_a_stranger_that_drains_is_waited_for_while_it_may_hold_something(store):
-    a = store.member("a")
-    store.settle(a)
-    outage(store, a)
-    store.wall = 2000.0
-    stranger = store.member("0", ttl=3.0)
-    store.settle(stranger)
+    a, stranger = overtaken(store, "a")
     stranger.handoff.pin(1, FULL)
     stranger.handoff.drain()
 
@@ -330,12 +320,7 @@ def test_a_stranger_s_claims_and_slots_are_none_of_this_ring(store):
 
 
 def test_a_lease_that_ends_while_one_stands_aside_is_begun_anew(store):
-    a = store.member("a")
-    store.settle(a)
-    outage(store, a)
-    store.wall = 2000.0
-    stranger = store.member("0", ttl=3.0)
-    store.settle(stranger)
+    a, stranger = overtaken(store, "a")
     come_back(a)
     steps(stranger, a)
     before = stranger.handoff.incarnation

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 
 import pytest
 
 import hashring
-from hashring.driver import load
-from hashring.errors import StoreUnavailable
+from hashring.driver import Reading, load
+from hashring.errors import LeaseLost, StoreUnavailable
 from tests.servers.memcached import MemcachedServer
 from tests.servers.process import wait_until
 from tests.servers.redis import RedisServer
@@ -80,3 +81,38 @@ def test_a_fenced_member_tells_a_store_that_is_back_unnoticed_that_it_leaves(
         wait_until(lambda: partition.state == "fenced", what="the fence")
 
     assert told == [("group", "a")]
+
+
+@pytest.mark.parametrize("answer", ["forgotten", "renewed"])
+def test_a_heartbeat_that_the_store_answers_ends_the_pause_between_two_readings(
+    monkeypatch: pytest.MonkeyPatch, answer: str
+) -> None:
+    driver = load(f"memory://answers-{answer}", ttl=1.5)
+    beat, read = driver.heartbeat, driver.read
+    with hashring.join(driver, "group", "a") as partition:
+        assert partition.wait_settled(60)
+        failed, readings = threading.Event(), []
+
+        def away(*arguments: object) -> None:
+            failed.set()
+            raise StoreUnavailable("the server is down")
+
+        def back(group: str) -> Reading:
+            readings.append(group)
+            return read(group)
+
+        beats = iter([StoreUnavailable("down"), LeaseLost("forgotten")])
+
+        def answered() -> None:
+            if (error := next(beats, None)) and (answer == "forgotten" or "down" in str(error)):
+                raise error
+            beat()
+
+        # What is between two readings that failed would be minutes.
+        monkeypatch.setattr("hashring.partition.random.uniform", lambda least, most: 1000 * most)
+        monkeypatch.setattr(driver, "read", away)
+        assert failed.wait(60)
+        monkeypatch.setattr("hashring.partition.random.uniform", lambda least, most: most)
+        monkeypatch.setattr(driver, "read", back)
+        monkeypatch.setattr(driver, "heartbeat", answered)
+        wait_until(lambda: readings, what="a reading soon after the heartbeat")

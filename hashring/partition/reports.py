@@ -100,10 +100,12 @@ class Reports:
 
     # ---- heartbeats ------------------------------------------------------------------------
 
-    def heartbeat_worked(self) -> None:
-        """A heartbeat was confirmed."""
+    def heartbeat_worked(self) -> bool:
+        """A heartbeat was confirmed; return whether the one before it had failed."""
+        was_away = self._store.is_failing(self._heartbeats)
         self._store.worked(self._heartbeats)
         self._defects.worked("heartbeat")
+        return was_away
 
     def heartbeat_refused(self, error: BaseException) -> None:
         """The store has answered that the lease is lost."""

@@ -296,7 +296,8 @@ class Worker:
             began = clock.boottime()
             try:
                 self._heartbeat()
-                reports.heartbeat_worked()
+                if reports.heartbeat_worked():
+                    self._member.notes.wake.set()
                 # From the start of the last one: its answer may have been long on the way.
                 pause = began + self._pause - clock.boottime()
                 continue
@@ -336,7 +337,9 @@ class Worker:
             except Exception as error:
                 self._reports.step_broke(error)
             failures += 1
-            member.ended.wait(jittered(retry_pause(failures, member.ttl)))
+            # A heartbeat that the store answers ends the pause: it may have forgotten this member,
+            # whose fence comes.
+            member.notes.wake.wait(jittered(retry_pause(failures, member.ttl)))
         if self._drop_by is not None:
             self.finish()  # nobody else will
         if self._drop_warning is not None:

@@ -11,10 +11,11 @@ import dataclasses
 import json
 import logging
 import os
-import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
+
+from hashring.telemetry.polling.repeating import Repeating
 
 __all__ = ["GroupStatus", "Status", "StatusFile", "read_status"]
 
@@ -124,13 +125,12 @@ class StatusFile:
     def __init__(self, path: Path, status: Callable[[], Status], every: float = 0.2) -> None:
         self._path = path
         self._status = status
-        self._every = every
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="status", daemon=True)
+        self._looking = Repeating(self._look, every, name="status", once_more=True)
+        self._failed = False
         self._last: Status | None = None
 
     def __enter__(self) -> StatusFile:
-        self._thread.start()
+        self._looking.__enter__()
         return self
 
     def __exit__(
@@ -139,27 +139,18 @@ class StatusFile:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._ended.set()
-        self._thread.join()
+        self._looking.__exit__(kind, error, trace)
 
-    def _run(self) -> None:
-        failed = False
-        pause = 0.0
-        while True:
-            # The last words are written too: the end is looked at first, the status after it.
-            ended = self._ended.wait(pause)
-            pause = self._every
-            try:
-                status = self._status()
-                if status != self._last:
-                    self._replace(status)
-                    self._last = status
-            except Exception as error:
-                if not failed:
-                    log.warning("cannot keep the status file %s: %s", self._path, error)
-                failed = True
-            if ended:
-                return
+    def _look(self) -> None:
+        try:
+            status = self._status()
+            if status != self._last:
+                self._replace(status)
+                self._last = status
+        except Exception as error:
+            if not self._failed:
+                log.warning("cannot keep the status file %s: %s", self._path, error)
+            self._failed = True
 
     def _replace(self, status: Status) -> None:
         fresh = self._path.with_name(f".{self._path.name}.{os.getpid()}")

@@ -7,6 +7,7 @@ This module knows nothing of what it tells of.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import os
@@ -15,6 +16,8 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import Self
+
+from hashring.telemetry.polling.repeating import Repeating
 
 __all__ = ["Notifier", "Watchdog"]
 
@@ -105,38 +108,29 @@ class Watchdog:
     def __init__(self, notifier: Notifier, alive: Callable[[], bool]) -> None:
         self._notifier = notifier
         self._alive = alive
-        self._ended = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._petting = contextlib.ExitStack()
+        self._silent = False
 
     def __enter__(self) -> Self:
         timeout = self._notifier.watchdog_timeout
         if timeout is not None:
-            self._thread = threading.Thread(
-                target=self._run, args=(timeout / 2,), name="watchdog", daemon=True
-            )
-            self._thread.start()
+            self._petting.enter_context(Repeating(self._pet, timeout / 2, name="watchdog"))
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._ended.set()
-        if self._thread is not None:
-            self._thread.join()
+        self._petting.close()
 
-    def _run(self, pause: float) -> None:
-        silent = False
-        while True:
-            try:
-                is_alive = self._alive()
-            except Exception:
-                log.exception("the watchdog cannot tell whether the service is alive")
-                is_alive = False
-            if is_alive:
-                self._notifier.alive()
-            elif not silent:
-                log.error("the service hangs: the watchdog is not petted until it goes on")
-            silent = not is_alive
-            if self._ended.wait(pause):
-                return
+    def _pet(self) -> None:
+        try:
+            is_alive = self._alive()
+        except Exception:
+            log.exception("the watchdog cannot tell whether the service is alive")
+            is_alive = False
+        if is_alive:
+            self._notifier.alive()
+        elif not self._silent:
+            log.error("the service hangs: the watchdog is not petted until it goes on")
+        self._silent = not is_alive
 
 
 def _address(text: str) -> str | bytes | None:

@@ -34,6 +34,7 @@ from hashring.partition.partition import Partition, join
 from hashring.telemetry.model.settings import Settings
 from hashring.telemetry.polling.flights import Flight, Flights, open_flights, read_flights
 from hashring.telemetry.polling.judgement import Usage, holders, memory_takers
+from hashring.telemetry.polling.repeating import Repeating
 from hashring.telemetry.polling.set_aside import Case, to_meta
 
 __all__ = ["Guard"]
@@ -82,8 +83,7 @@ class Guard:
     def __init__(self, settings: Settings) -> None:
         self.flights = Flights()
         self._settings = settings
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._stamp, name="stamp", daemon=True)
+        self._stamping = contextlib.ExitStack()
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -98,10 +98,8 @@ class Guard:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._ended.set()
         process = self._process
-        if self._thread.ident is not None:
-            self._thread.join()
+        self._stamping.close()
         if process is not None:
             assert process.stdin is not None
             with contextlib.suppress(OSError):
@@ -115,8 +113,10 @@ class Guard:
         self.flights.close()
 
     def _start(self) -> None:
-        self._thread.start()
         settings = self._settings
+        self._stamping.enter_context(
+            Repeating(self.flights.stamp, _LOOK * settings.ttl, name="stamp")
+        )
         orders = _Orders(settings.backend_url, settings.member, settings.host, settings.ttl)
         fd = self.flights.fd
         command = [sys.executable, "-m", __name__, str(fd)]
@@ -137,11 +137,6 @@ class Guard:
                 "no witness runs beside this agent (%s): a poll that stops it will stop its heirs",
                 error.strerror or error,
             )
-
-    def _stamp(self) -> None:
-        pause = _LOOK * self._settings.ttl
-        while not self._ended.wait(pause):
-            self.flights.stamp()
 
 
 class _Witness:
