@@ -292,7 +292,7 @@ class Partition(Facts):
             timeout: seconds; ``None`` waits for as long as it takes.
 
         Returns:
-            Whether there was a change. After the end of the membership there is none.
+            Whether there was a change. After the end of the membership nothing changes.
 
         Raises:
             GroupMismatch, MemberExists: see :meth:`wait_settled`.

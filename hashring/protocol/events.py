@@ -159,7 +159,7 @@ class Events(State):
             self._turn_to(self._nobody if self._stands_aside else view, wall, worked)
 
     def _look_at_strangers(self, young: bool) -> None:
-        """Find out who defines the group; raise where that is none of ours and we never settled."""
+        """Find out who defines the group; raise where that is a stranger and we never settled."""
         verdict = self._roster.judge()
         self._stands_aside = ""
         first = verdict.first

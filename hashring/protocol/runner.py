@@ -55,7 +55,7 @@ class Beat:
     """Call ``driver.heartbeat``, then :meth:`Runner.confirm_beat`.
 
     Attributes:
-        token: the lease that it is for; negative where there is none to renew.
+        token: the lease that it is for; negative without a lease to renew.
         incarnation: of that lease.
         began: local time in seconds, before the call.
     """

@@ -100,7 +100,7 @@ class Answer:
         status: its number.
         reason: the words beside it; may be empty.
         headers: by name, in any case.
-        location: where a redirect leads; ``None`` where it is none.
+        location: where a redirect leads; ``None`` where it is no redirect.
     """
 
     def __init__(self, response: urllib3.BaseHTTPResponse) -> None:

@@ -385,7 +385,7 @@ def journal_of(path: Path) -> Path:
 
 
 def size_of(path: Path) -> int:
-    """Return a file's size in bytes; 0 where there is none."""
+    """Return a file's size in bytes; 0 where the file is missing."""
     try:
         return path.stat().st_size
     except FileNotFoundError:

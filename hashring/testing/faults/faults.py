@@ -205,7 +205,7 @@ def run_plan(
     Args:
         plan: the steps.
         store: entered as a context manager.
-        folder: for the logs; it is made where there is none, and must be empty.
+        folder: for the logs; it is made where it is missing, and must be empty.
         ttl: the lease in seconds.
         interval: seconds a window.
         keys: how many.

@@ -149,7 +149,7 @@ class History:
         """Read all logs in a folder.
 
         Raises:
-            ValueError: there is none, or a line in the middle of one is not JSON.
+            ValueError: no log is there, or a line in the middle of one is not JSON.
         """
         history = cls()
         logs = [lines_of(path) for path in sorted(folder.glob("*.jsonl"))]

@@ -176,7 +176,7 @@ class SQLiteStore(Store):
 
 
 def _call(*command: str) -> None:
-    """Run a tool of the system; ``OSError`` where there is none, or where it fails."""
+    """Run a tool of the system; ``OSError`` where it is missing or fails."""
     path = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
     program = shutil.which(command[0], path=path)
     if program is None:
