@@ -1,7 +1,17 @@
 """Samples between polling and publishing: the spool, and the couriers that empty it.
 
-``Delivery`` is the outlet with a spool, ``Direct`` the one without. This folder imports ``plugin``,
-``model`` and ``errors``, and no publisher.
+::
+
+    payload     a sample as bytes, and back
+    spool_file  SpoolFile: one SQLite file, and the lock on it
+    spool       Spool: samples on disk until their sinks have taken them
+    leftovers   samples for sinks that nobody wants any more
+    outlet      Outlet: where an agent puts its samples; Counts of what became of them
+    direct      Direct: the outlet without a spool
+    courier     Courier: the thread of one publisher
+    delivery    Delivery: the outlet with a spool
+
+Imports ``plugin``, ``model`` and ``errors``; no publisher.
 """
 
 from hashring.telemetry.delivery.delivery import Delivery

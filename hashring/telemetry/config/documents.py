@@ -1,5 +1,0 @@
-"""A former place of :mod:`hashring.telemetry.model.documents`."""
-
-from hashring.telemetry.model.documents import NoKeyTwice
-
-__all__ = ["NoKeyTwice"]
