@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import random
 import subprocess
 import sys
 import threading
+import types
 import uuid
 import warnings
 from collections.abc import Callable, Iterator
@@ -242,17 +244,16 @@ def in_a_change(partition: Partition) -> None:
         gc.collect()
 
 
-def in_the_set_of_an_event(partition: Partition) -> None:
-    class Collects:
-        def __enter__(self) -> None:
-            partition._membership.ended._cond.acquire()  # type: ignore[attr-defined]
-            gc.collect()
+def in_the_set_of_a_flag(partition: Partition) -> None:
+    def collecting(*_: object) -> None:
+        gc.collect()
 
-        def __exit__(self, *_: object) -> None:
-            partition._membership.ended._cond.release()  # type: ignore[attr-defined]
-
-    with Collects():  # what Event.set does before it lets the others run
-        pass
+    flag = partition._membership.gone  # nobody minds that it is set
+    sys.setprofile(collecting)  # at every call that set() makes
+    try:
+        flag.set()
+    finally:
+        sys.setprofile(None)
 
 
 def in_the_threads_wait(partition: Partition) -> None:
@@ -271,7 +272,7 @@ def in_the_threads_wait(partition: Partition) -> None:
 @pytest.mark.usefixtures("no_automatic_collection")
 @pytest.mark.parametrize("begin", [block, loop])
 @pytest.mark.parametrize(
-    "collect", [with_the_lock, in_a_change, in_the_set_of_an_event, in_the_threads_wait]
+    "collect", [with_the_lock, in_a_change, in_the_set_of_a_flag, in_the_threads_wait]
 )
 def test_a_cycle_that_is_collected_inside_a_lock_blocks_nobody(
     url: str, begin: Callable[[Partition], Iterator[None]], collect: Callable[[Partition], None]
@@ -369,6 +370,68 @@ def test_a_generator_with_a_partition_in_it_is_collected_without_waiting_for_its
         thread.join(20)
         assert not thread.is_alive()
         assert membership.gone.wait(20)
+
+
+# ---- Ctrl-C ----------------------------------------------------------------------------------
+
+
+class Interrupts:
+    """Raises KeyboardInterrupt where this thread enters a Python function for the n-th time.
+
+    That is one of the places where Python runs a signal's handler.
+    """
+
+    def __init__(self, at: int) -> None:
+        self.left = at
+        self.where = ""
+
+    def __call__(self, frame: types.FrameType, event: str, argument: object) -> None:
+        self.left -= 1
+        if self.left == 0:
+            self.where = f"{frame.f_code.co_filename}:{frame.f_lineno}"
+            sys.settrace(None)
+            raise KeyboardInterrupt
+
+
+def a_whole_life(url: str) -> None:
+    with hashring.join(url, "group", "a", ttl=TTL, wait=1) as partition:
+        partition.wait_settled(20)
+        with partition.cycle() as cycle:
+            list(cycle.owned(KEYS[:2]))
+        for cycle in partition.cycles(0.01):
+            list(cycle.owned(KEYS[:2]))
+            break
+        with partition.cycles(0.01) as loop:
+            next(loop)
+
+
+def interrupted(url: str, at: int) -> Interrupts:
+    trace = Interrupts(at)
+    sys.settrace(trace)
+    try:
+        a_whole_life(url)
+    except KeyboardInterrupt:
+        pass
+    finally:
+        sys.settrace(None)
+    return trace
+
+
+# One that comes upon a finaliser is lost in it, as Python has it; then all goes on.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_ctrl_c_at_any_moment_leaves_no_thread_and_no_member() -> None:
+    whole = 10**9 - interrupted(f"memory://{uuid.uuid4().hex}", at=10**9).left
+    assert whole > 300
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # of one that it came upon before `with`
+        for at in random.Random(1).sample(range(1, whole), 60):
+            url = f"memory://{uuid.uuid4().hex}"
+
+            where = interrupted(url, at).where
+
+            gc.collect()
+            wait_until(lambda: not threads_of_ours(), within=20, what=f"the end, from {where}")
+            wait_until(lambda url=url: not records(url), within=20, what=f"no member, from {where}")
 
 
 # ---- dropped ---------------------------------------------------------------------------------

@@ -284,9 +284,9 @@ class CycleBlock:
                 self._cycle._pin.end()
 
     def __del__(self) -> None:
-        # Entered, and never left.
+        # Entered, and never left; or a Ctrl-C came while it was.
         cycle = getattr(self, "_cycle", None)
-        if cycle is not None and not cycle._pin.over:
+        if cycle is not None and not cycle._pin.noted:
             cycle._pin.end()
 
 

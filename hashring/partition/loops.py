@@ -106,7 +106,7 @@ class Loop:
     def open(self) -> None:
         """Somebody begins to iterate."""
         if not self._member.is_child:
-            with self._member.changed:
+            with self._member.lock:
                 self.stream.open(clock.wall())
 
     def change_interval(self, interval: float) -> None:
@@ -248,7 +248,7 @@ class Loops:
         if member.is_child:
             return None
         beginning = _Beginning()
-        with member.changed:
+        with member.lock:
             while True:
                 member.check()
                 found = self._look(loop, beginning)
@@ -374,12 +374,11 @@ class Loops:
         """Act on what ended without the lock; the caller has it, and is no finaliser."""
         member, notes = self._member, self._member.notes
         ended = False
-        for _ in range(len(notes.pins)):
-            pin = notes.pins.popleft()
-            if pin.runs_calls:
-                notes.pins.append(pin)  # looked at again when the last of them has ended
-            else:
+        # What is noted is done first, and crossed out then: a Ctrl-C in between loses nothing.
+        for pin in list(notes.pins):
+            if not pin.runs_calls:  # else it is looked at again when the last of them has ended
                 self._unpin(pin.number)
+                notes.pins.remove(pin)
                 ended = True
         for number, found in list(self._running.items()):
             if found() is None:
@@ -387,7 +386,8 @@ class Loops:
                 self._unpin(number)
                 ended = True
         while notes.streams:
-            notes.streams.popleft().closed = True
+            notes.streams[0].closed = True
+            notes.streams.popleft()
             ended = True
         if ended:
             member.changed.notify_all()

@@ -13,7 +13,7 @@ import threading
 from hashring import clock
 from hashring.driver import Driver
 from hashring.errors import HashringError, LeaseLost
-from hashring.partition.notes import Notes
+from hashring.partition.notes import Flag, Notes
 from hashring.partition.reports import ClockWatch
 from hashring.partition.stats import Tally
 from hashring.protocol.handoff import Handoff
@@ -36,7 +36,8 @@ class Membership:
     Attributes:
         runner: the order of the member's steps; to be called with ``lock`` held.
         lock: over the hand-off and all streams of windows.
-        changed: a condition on ``lock``; notified when the hand-off may have changed.
+        changed: a condition on ``lock``; notified when the hand-off may have changed. It is not
+            entered itself, but the lock, which is C: a Ctrl-C in between leaves nothing locked.
         notes: what finalisers have left behind.
         stopping: the user has asked all loops to end.
         ended: the member's threads are to end.
@@ -58,8 +59,8 @@ class Membership:
         self.changed = threading.Condition(self.lock)
         self.notes = Notes()
         self.stopping = False
-        self.ended = threading.Event()
-        self.gone = threading.Event()
+        self.ended = Flag()
+        self.gone = Flag()
         self.failure: HashringError | None = None
         self.joined_at = math.inf
         self.clock_watch = ClockWatch(group, handoff.member, handoff.ttl)
@@ -118,7 +119,7 @@ class Membership:
 
     def begin_drain(self) -> None:
         """Let the hand-off drain, unless it has left."""
-        with self.changed:
+        with self.lock:
             if not self.handoff.has_left:
                 self.handoff.drain()
             self.changed.notify_all()

@@ -1,4 +1,4 @@
-"""What a finaliser leaves behind for a partition's threads: `Notes`, and the `Signal` they wait on.
+"""What a finaliser leaves behind for a partition's threads: `Notes`, and what they wait on.
 
 The garbage collector runs finalisers in any thread at any allocation, also in one that holds a lock
 or is about to wait. A finaliser that took a lock there could wait for its own thread for ever. So
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from hashring.partition.pins import Pin
     from hashring.protocol.windows import Stream
 
-__all__ = ["Notes", "Signal"]
+__all__ = ["Flag", "Notes", "Signal"]
 
 
 class Signal:
@@ -52,6 +52,35 @@ class Signal:
             return False
         self._queue.put(None)
         return True
+
+
+class Flag:
+    """A flag that is set once and stays so, for several waiting threads. It takes no lock.
+
+    ``threading.Event`` has one inside, and enters and leaves it in Python: a Ctrl-C between the two
+    leaves it locked, and who waits for the event then waits for ever.
+    """
+
+    def __init__(self) -> None:
+        self._is_set = False
+        self._queue: queue.SimpleQueue[None] = queue.SimpleQueue()
+
+    def set(self) -> None:
+        """Set it, for good."""
+        self._is_set = True
+        self._queue.put(None)
+
+    def is_set(self) -> bool:
+        """Whether it is set."""
+        return self._is_set
+
+    def wait(self, timeout: float) -> bool:
+        """Wait at most so many seconds until it is set; return whether it is."""
+        if not self._is_set:
+            with contextlib.suppress(queue.Empty):
+                self._queue.get(timeout=max(0.0, timeout))
+                self._queue.put(None)  # for the next who waits
+        return self._is_set
 
 
 class Notes:

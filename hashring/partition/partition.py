@@ -272,7 +272,7 @@ class Partition(Facts):
         if self._membership.is_child:
             return False
         deadline = math.inf if timeout is None else clock.boottime() + timeout
-        with self._membership.changed:
+        with self._membership.lock:
             while True:
                 self._membership.check()
                 if self.state == "settled":
@@ -300,7 +300,7 @@ class Partition(Facts):
         deadline = math.inf if timeout is None else clock.boottime() + timeout
         if self._membership.is_child:
             return False
-        with self._membership.changed:
+        with self._membership.lock:
             before = getattr(self._seen, "facts", None) or self._facts()
             while True:
                 self._membership.check()
@@ -414,10 +414,15 @@ class Partition(Facts):
         exc: BaseException | None,
         traceback: types.TracebackType | None,
     ) -> None:
-        if self._membership.failure is not None:
-            self.leave()
-        else:
-            self.drain()
+        try:
+            if self._membership.failure is not None:
+                self.leave()
+            else:
+                self.drain()
+        except BaseException:
+            # Ctrl-C, before anything was asked to end: its threads will see to it.
+            self._membership.notes.drop()
+            raise
 
     def __reduce__(self) -> NoReturn:
         raise BadArgument(

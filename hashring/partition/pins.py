@@ -34,6 +34,7 @@ class Pin:
     Attributes:
         thread: the one that began it, and is taken for the one that works it.
         over: its cycle has ended.
+        noted: that has been noted for the member's thread, too.
         maps: the calls that its cycle handed to threads.
     """
 
@@ -41,6 +42,7 @@ class Pin:
         self.number = number
         self.thread = threading.get_ident()
         self.over = False
+        self.noted = False
         self.maps: list[FencedMap[Any]] = []
         self._lease = lease
         self._fence = fence
@@ -63,10 +65,11 @@ class Pin:
         self._fence.notes.wake.set()
 
     def end(self) -> None:
-        """End it. A finaliser may call this, anywhere: no lock is taken."""
+        """End it. A finaliser may call this, anywhere: no lock is taken. May be called again."""
         self.over = True
         self.cancel_maps()
         self._fence.notes.end(self)
+        self.noted = True
 
     def cancel_maps(self) -> None:
         """Let no further call begin. Takes no lock and does not wait."""

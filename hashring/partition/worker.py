@@ -137,9 +137,7 @@ class Worker:
         try:
             with member.lock:
                 member.handoff.left()
-            self._end_threads()
-            if tried:  # The join may have landed though its answer was lost.
-                member.driver.leave(member.group, member.member)
+            self._end_threads_and_lease(tried)  # It may have landed though its answer was lost.
         except Exception as error:
             log.warning(
                 "%s: %s could not take back a join that failed, so its lease has to run out: %s",
@@ -203,12 +201,25 @@ class Worker:
         return self._reports.store_is_away and not self._member.handoff.in_hand(clock.boottime())
 
     def finish(self) -> None:
-        """Hold nothing, end both threads and the lease, close the connections. Idempotent."""
-        member = self._member
-        if member.is_child:
+        """Hold nothing, end both threads and the lease, close the connections. Idempotent.
+
+        A Ctrl-C that interrupts it is raised after all is done; another one then leaves the rest,
+        but for the threads, to a later call.
+        """
+        if self._member.is_child:
             return
-        member.ended.set()  # first: whatever interrupts this, the threads end
-        with member.changed:
+        self._member.ended.set()
+        try:
+            self._finish()
+        except BaseException as error:
+            self._finished = False
+            if not isinstance(error, Exception):
+                self._finish()
+            raise
+
+    def _finish(self) -> None:
+        member = self._member
+        with member.lock:
             if self._finished:
                 return
             self._finished = True
@@ -219,11 +230,7 @@ class Worker:
             member.handoff.left()
             member.changed.notify_all()
         try:
-            self._end_threads()
-            # Where the store seems to be away, too: it may be back by now, and a store whose clock
-            # stood still meanwhile keeps the lease for another ttl. One call, with its timeout.
-            if is_told:
-                member.driver.leave(member.group, member.member)
+            self._end_threads_and_lease(is_told)
         except HashringError as error:
             log.warning(
                 "%s: %s left without telling the store: %s", member.group, member.member, error
@@ -236,23 +243,31 @@ class Worker:
                 member.gone.set()
                 ending.forget(self)
 
-    def _end_threads(self) -> None:
-        self._member.ended.set()
-        self._member.notes.wake.set()
+    def _end_threads_and_lease(self, is_told: bool) -> None:
+        """End both threads; then, also where a Ctrl-C came meanwhile, tell the store."""
+        member = self._member
+        member.ended.set()
+        member.notes.wake.set()
         self._beat_now.set()
-        for thread in self._threads:
-            if thread is not threading.current_thread():
-                # One that could not be started cannot be joined. Should it begin yet, it ends.
-                with contextlib.suppress(RuntimeError):
-                    # Every call on the driver ends within its timeout, so this join does too.
-                    thread.join()
-        self._threads = []
+        try:
+            for thread in self._threads:
+                if thread is not threading.current_thread():
+                    # One that could not be started cannot be joined. Should it begin yet, it ends.
+                    with contextlib.suppress(RuntimeError):
+                        # Every call on the driver ends within its timeout, so this join does too.
+                        thread.join()
+            self._threads = []
+        finally:
+            # Where the store seems to be away, too: it may be back by now, and a store whose clock
+            # stood still meanwhile keeps the lease for another ttl. One call, with its timeout.
+            if is_told:
+                member.driver.leave(member.group, member.member)
 
     def _fail(self, error: HashringError) -> None:
         """This member can never take part: hold nothing, and let all who ask know why."""
         member = self._member
         log.error("%s: %s cannot take part: %s", member.group, member.member, error)
-        with member.changed:
+        with member.lock:
             member.failure = error
             member.count()
             member.tally.end(clock.boottime())
@@ -273,12 +288,12 @@ class Worker:
         try:
             member.driver.heartbeat()
         except LeaseLost as error:
-            with member.changed:
+            with member.lock:
                 member.runner.fail_beat(beat, error)
                 member.changed.notify_all()
             member.notes.wake.set()
             raise
-        with member.changed:
+        with member.lock:
             was_fenced = clock.boottime() >= member.handoff.deadline
             member.runner.confirm_beat(beat)
             member.count()
@@ -340,6 +355,7 @@ class Worker:
             # A heartbeat that the store answers ends the pause: it may have forgotten this member,
             # whose fence comes.
             member.notes.wake.wait(jittered(retry_pause(failures, member.ttl)))
+        self._beat_now.set()  # the other thread ends with this one
         if self._drop_by is not None:
             self.finish()  # nobody else will
         if self._drop_warning is not None:
@@ -383,7 +399,7 @@ class Worker:
                 step = self._next_step()
             self._perform(step)
         except Exception as error:
-            with member.changed:
+            with member.lock:
                 member.runner.fail(error)
                 member.changed.notify_all()
             raise
@@ -397,7 +413,7 @@ class Worker:
         member, loops = self._member, self._loops
         member.notes.wake.clear()
         reading = member.driver.read(member.group)
-        with member.changed:
+        with member.lock:
             if member.handoff.has_left:
                 return False
             loops.read_notes()
@@ -429,7 +445,7 @@ class Worker:
     def _confirm(self, now: float) -> None:
         """Note that the store has taken the write in hand."""
         member = self._member
-        with member.changed:
+        with member.lock:
             member.runner.confirm(now=now, wall=clock.wall(), streams=self._loops.streams)
             member.changed.notify_all()
 
