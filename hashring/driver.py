@@ -62,13 +62,16 @@ __all__ = [
     "check_names",
     "check_node_path",
     "check_record",
+    "count",
     "describe",
     "driver_class",
     "drivers",
+    "fraction",
     "incarnation_of",
     "load",
     "looks_secret",
     "masked",
+    "seconds",
 ]
 
 ENTRY_POINTS = plugins.DRIVERS
@@ -109,7 +112,7 @@ COMMON_OPTIONS: tuple[Option, ...] = (
 
 
 def incarnation_of(record: bytes) -> str | None:
-    """Return the ``incarnation`` in a record, or ``None`` where there is none to read.
+    """Return the ``incarnation`` in a record, or ``None`` where it has no readable one.
 
     For a driver's :meth:`Driver.join`, which must tell a member's own second try from another
     incarnation's.

@@ -2,7 +2,7 @@
 
 Each derives from :class:`HashringError`, and also from the built-in exception that a caller
 would guess (``ValueError``, ``TypeError``, ``KeyError`` ...). A message says what was wrong, which
-value it was (secrets masked) and what to do. This room knows nothing of the others.
+value it was (secrets masked) and what to do. This module knows nothing of the others.
 """
 
 from __future__ import annotations

@@ -136,9 +136,7 @@ def _ring_on_the_reference() -> ModuleType:
 def _twin(name: str) -> SimpleNamespace:
     ring = hashring.ring.ring if name == "compiled" else _ring_on_the_reference()
     # The compiled engine must be there: a run that silently lacked it would prove nothing.
-    engine = importlib.import_module(
-        f"hashring.ring.{'_engine' if name == 'compiled' else name}"
-    )
+    engine = importlib.import_module(f"hashring.ring.{'_engine' if name == 'compiled' else name}")
     assert ring.Table is engine.Table
     return SimpleNamespace(
         name=name,

@@ -78,7 +78,7 @@ class PlainRoute:
             raise NotVouched(
                 f"the replicas of {node} did not confirm the write: it lists {node.replicas}, and "
                 f"the most it ever listed is {node.most}. It may have been replaced. If replicas "
-                f"were removed on purpose, say how many must confirm: replicas=0 is none"
+                f"were removed on purpose, say how many must confirm: write replicas=0 for none"
             )
 
     def close(self) -> None:

@@ -39,6 +39,7 @@ from hashring.driver import (
     check_names,
     check_record,
     incarnation_of,
+    seconds,
 )
 from hashring.errors import HashringError, MemberExists, MissingDependency, StoreUnavailable
 
@@ -68,7 +69,7 @@ class ToozDriver(Driver):
 
     promise = "leases kept by watching a tooz backend's groups; forgets only if the backend does"
     options: ClassVar[tuple[Option, ...]] = (
-        Option("poll", float, 0.2, "seconds between two looks at the group while waiting"),
+        Option("poll", seconds, 0.2, "seconds between two looks at the group while waiting"),
         Option("api_version", str, None, "etcd: the gateway's version; default: ask the server"),
         Option("ca_cert", str, None, "etcd: file with the authorities to trust"),
         Option("cert_cert", str, None, "etcd: file with our own certificate"),
