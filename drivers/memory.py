@@ -14,7 +14,7 @@ import threading
 
 from hashring.clock import boottime
 from hashring.driver import Driver, DriverURL, Reading, check_names, check_record, incarnation_of
-from hashring.errors import BadURL, LeaseLost, MemberExists, StoreUnavailable, StoreUnusable
+from hashring.errors import BadURL, StoreUnusable
 
 __all__ = ["MemoryDriver"]
 
@@ -122,11 +122,8 @@ class MemoryDriver(Driver):
             state = store.group(group)
             lease = state.leases.get(member)
             if lease is not None and (lease.token, lease.incarnation) != (self.token, incarnation):
-                raise MemberExists(
-                    f"{self.url}: member {member!r} of group {group!r} is alive in another "
-                    f"incarnation ({lease.incarnation}); its lease runs for "
-                    f"{lease.expires - boottime():.1f} s more"
-                )
+                until = f"its lease runs for {lease.expires - boottime():.1f} s more"
+                raise self.member_exists(group, member, lease.incarnation, until)
             state.leases[member] = _Lease(
                 self.token, incarnation, bytes(record), boottime() + self.ttl
             )
@@ -145,7 +142,7 @@ class MemoryDriver(Driver):
                 self.token,
                 incarnation_of(record),
             ):
-                raise LeaseLost(f"{self.url}: {member!r} has no lease of ours in group {group!r}")
+                raise self.lease_lost((group, member))
             lease.record = bytes(record)
             store.touch(state)
 
@@ -157,11 +154,11 @@ class MemoryDriver(Driver):
             for (group, member), incarnation in self._own.items():
                 lease = store.group(group).leases.get(member)
                 if lease is None or (lease.token, lease.incarnation) != (self.token, incarnation):
-                    lost.append(f"{member!r} in group {group!r}")
+                    lost.append((group, member))
                 else:
                     lease.expires = boottime() + self.ttl
         if lost:
-            raise LeaseLost(f"{self.url}: the lease of {', '.join(lost)} is gone")
+            raise self.lease_lost(*lost)
 
     def read(self, group: str) -> Reading:
         """See :meth:`hashring.driver.Driver.read`."""
@@ -203,7 +200,7 @@ class MemoryDriver(Driver):
     def _attached(self) -> _Store:
         store = self._store
         if store is None:
-            raise StoreUnavailable(f"{self.url} is not open: call open() first")
+            raise self.not_open()
         if store.pid != os.getpid():
             raise StoreUnusable(
                 f"{self.url} lives in process {store.pid} and this is its fork {os.getpid()}: "

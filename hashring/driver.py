@@ -67,13 +67,16 @@ __all__ = [
     "check_names",
     "check_node_path",
     "check_record",
+    "count",
     "describe",
     "driver_class",
     "drivers",
+    "fraction",
     "incarnation_of",
     "load",
     "looks_secret",
     "masked",
+    "seconds",
 ]
 
 ENTRY_POINTS = plugins.DRIVERS

@@ -78,6 +78,7 @@ def test_the_sdist_has_every_source_and_nothing_built(sdist):
         files = {PurePosixPath(*PurePosixPath(name).parts[1:]) for name in archive.getnames()}
     for needed in ("Makefile", "LICENSE", "CHANGELOG.md", "docs/conf.py", "tests/conftest.py"):
         assert PurePosixPath(needed) in files
+    assert PurePosixPath("drivers/redis/script.lua") in files
     sources = {file for file in files if file.suffix == ".pyx"}
     assert PurePosixPath("hashring/ring/_engine.pyx") in sources
     assert not files & {source.with_suffix(".c") for source in sources}

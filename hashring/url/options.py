@@ -123,7 +123,7 @@ def seconds(text: str) -> float:
     """
     value = _number(text)
     if value <= 0:
-        raise ValueError("must be more than 0 seconds")
+        raise ValueError("must be a positive number of seconds")
     return value
 
 

@@ -598,9 +598,9 @@ def test_a_server_that_came_back_is_not_taken_for_one_that_lags(
             server.kill()
             server.start()
             waited: list[int] = []
-            ticked = driver._ticked
+            ticked = driver._time._ticked
             monkeypatch.setattr(
-                driver, "_ticked", lambda *given: waited.append(given[1]) or ticked(*given)
+                driver._time, "_ticked", lambda *given: waited.append(given[1]) or ticked(*given)
             )
 
             with pytest.raises(LeaseLost):

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import math
 import random
-import sys
 
 import pytest
 
-from hashring.driver import load
-
-ServerClock = sys.modules[type(load("redis://")).__module__].ServerClock
+from hashring.drivers.redis.clock import ServerClock
 
 TTL = 10.0
 

@@ -45,15 +45,16 @@ class TestSQLiteStore(DriverSuite):
 
 
 @pytest.fixture
-def driver_module():
-    return sys.modules[type(load("sqlite:///x", ttl=TTL)).__module__]
+def file_module():
+    load("sqlite:///x", ttl=TTL)
+    return sys.modules["hashring.drivers.sqlite.file"]
 
 
 @pytest.fixture(params=["inotify", "polling"])
-def notices(request, monkeypatch, driver_module):
+def notices(request, monkeypatch, file_module):
     """Where the kernel grants no more inotify watches, waiting polls; all else is the same."""
     if request.param == "polling":
-        monkeypatch.setattr(driver_module, "_watch", lambda path: None)
+        monkeypatch.setattr(file_module, "_watch", lambda path: None)
 
 
 @pytest.fixture
@@ -388,13 +389,13 @@ def test_a_fork_may_open_a_file_that_its_parent_had_closed(path, connect):
 # -- clocks
 
 
-def test_a_reboot_ends_every_lease(connect, driver_module, monkeypatch, tmp_path):
+def test_a_reboot_ends_every_lease(connect, file_module, monkeypatch, tmp_path):
     before = connect(ttl=1e6)
     before.join("g", "a", RECORD)
     before.close()
     other_boot = tmp_path / "boot_id"
     other_boot.write_text("01234567-89ab-cdef-0123-456789abcdef\n")
-    monkeypatch.setattr(driver_module, "_BOOT_ID", other_boot)
+    monkeypatch.setattr(file_module, "_BOOT_ID", other_boot)
     after = connect()
     assert after.read("g").records == {}
     assert after.read("g").memory_age == math.inf
@@ -794,14 +795,14 @@ def test_a_file_that_stays_locked_is_unavailable_within_the_timeout(path, connec
     driver.join("g", "a", RECORD)
 
 
-def test_a_network_file_system_is_refused(connect, driver_module, monkeypatch, tmp_path):
+def test_a_network_file_system_is_refused(connect, file_module, monkeypatch, tmp_path):
     device = tmp_path.stat().st_dev
     mounts = tmp_path / "mountinfo"
     mounts.write_text(
         "21 1 0:99 / /proc rw - proc proc rw\n"
         f"22 1 {os.major(device)}:{os.minor(device)} / / rw shared:1 - nfs4 server:/export rw\n"
     )
-    monkeypatch.setattr(driver_module, "_MOUNTS", mounts)
+    monkeypatch.setattr(file_module, "_MOUNTS", mounts)
     with pytest.raises(StoreUnusable, match="nfs4"):
         connect()
 

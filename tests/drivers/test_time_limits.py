@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from hashring.driver import Driver, load
-from hashring.drivers import _resolve
+from hashring.drivers import _net
 from hashring.errors import StoreUnavailable
 from tests.servers.process import LOOPBACK, SilentServer
 
@@ -98,4 +98,4 @@ def test_a_name_service_that_is_silent_holds_no_call(
     for _ in range(3):
         fails_by_itself(load(f"{scheme}://nobody.invalid:1?{STOCK}", ttl=TTL))
     assert silent_resolver == ["nobody.invalid"]  # one thread waits, and not one a call
-    assert ("nobody.invalid", 1) in _resolve._under_way
+    assert ("nobody.invalid", 1) in _net._under_way

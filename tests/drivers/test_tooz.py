@@ -286,3 +286,9 @@ def test_a_folder_that_cannot_be_written_is_an_error(tmp_path: Path, connect: Op
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreUnavailable, match="file"):
         connect(f"tooz+file://{tmp_path}/file/folder")
+
+
+@pytest.mark.parametrize("poll", ["0", "-1", "nan", "inf"])
+def test_a_poll_that_is_no_time_to_wait_is_refused(poll: str, tmp_path: Path) -> None:
+    with pytest.raises(BadURL, match="poll"):
+        load(f"tooz+file://{tmp_path}?poll={poll}")

@@ -95,7 +95,7 @@ def test_a_member_is_an_ephemeral_node_that_carries_its_record_and_nothing_else(
     with kazoo(server) as client:
         data, stat = client.get("/a/b/group/a")
         assert data == record("1")
-        assert stat.ephemeralOwner not in (0, driver._watcher.id)
+        assert stat.ephemeralOwner not in (0, driver._watching.session.id)
         driver.publish("group", "a", record("1", applied="v"))
         assert client.get("/a/b/group/a")[0] == record("1", applied="v")
         driver.leave("group", "a")
@@ -370,12 +370,12 @@ def test_a_reader_keeps_its_watches_through_a_long_wait(place: str, connect: Ope
     driver, observer = connect(place, ttl=20.0), connect(place, ttl=0.6)
     driver.join("group", "a", record("1"))
     members(observer)
-    session = observer._watcher.id
+    session = observer._watching.session.id
 
     observer.wait("group", 2.0)  # more than three times the watching session's timeout
 
     assert members(observer) == {"a"}
-    assert observer._watcher.id == session
+    assert observer._watching.session.id == session
 
 
 def test_a_process_with_a_thousand_open_files_waits_as_any_other(

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import hashring
 from hashring.driver import Driver, load
-from hashring.drivers._zookeeper_history import History, Life
+from hashring.drivers.zookeeper.history import History, Life
 from hashring.errors import LeaseLost
 from tests.drivers.patience import until_it_works
 from tests.servers.process import wait_until

@@ -106,3 +106,29 @@ def test_an_unknown_plugin_is_an_error_that_lists_the_known_ones():
     with pytest.raises(plugins.UnknownPlugin, match=r"installed: .*file, .*stdout"):
         plugins.load(plugins.PUBLISHERS, "carrier-pigeon", object)
     assert issubclass(plugins.UnknownPlugin, HashringError)
+
+
+def test_two_distributions_that_claim_one_name_are_both_named(installed, tmp_path):
+    installed("plant_tanks:Tanks")
+    info = tmp_path / "rival-2.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: rival\nVersion: 2.0\n")
+    (info / "entry_points.txt").write_text("[hashring.discoveries]\ntanks = plant_tanks:Moody\n")
+
+    with pytest.raises(plugins.BrokenPlugin, match="uninstall all but one") as failure:
+        plugins.load(plugins.DISCOVERIES, "tanks", Discovery)
+
+    assert "plant_tanks:Tanks of plant-tanks 1.0" in str(failure.value)
+    assert "plant_tanks:Moody of rival 2.0" in str(failure.value)
+
+
+def test_what_is_installed_is_described_the_plugin_that_cannot_be_used_among_it(installed):
+    installed("plant_tanks:Absent")
+
+    found = {found.name: found for found in plugins.describe(plugins.DISCOVERIES, Discovery)}
+
+    assert found["host"].problem is None
+    assert issubclass(found["host"].found, Discovery)
+    assert found["tanks"].found is None
+    assert "AttributeError" in found["tanks"].problem
+    assert found["tanks"].distribution == "plant-tanks 1.0"

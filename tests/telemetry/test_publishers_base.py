@@ -32,7 +32,7 @@ def test_options_are_typed_and_have_defaults():
         ("x://[::1", "an IPv6 address must stand in"),
         ("x://[::1]80", "an IPv6 address must stand in"),
         ("x://h?timeout=soon", "the option 'timeout' cannot be 'soon': not a number; it is: sec"),
-        ("x://h?timeout=0", "must be more than 0 seconds"),
+        ("x://h?timeout=0", "must be a positive number of seconds"),
         ("x://h?timeout=inf", "not a finite number"),
         ("x://h?retries=1.5", "not a whole number"),
         ("x://h?batch=0", "must be at least 1"),

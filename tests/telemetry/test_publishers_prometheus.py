@@ -302,7 +302,7 @@ def test_an_address_that_is_not_of_this_host_is_an_error(make):
         ("prometheus://gw:9091/metrics/job/ceilometer", "is the address of a Pushgateway"),
         ("prometheus://gw/metrics/job/ceilometer", "is the address of a Pushgateway"),
         ("prometheus://a:b@h:1", "there is no user or password"),
-        ("prometheus://:1?stale=0", "must be more than 0 seconds"),
+        ("prometheus://:1?stale=0", "must be a positive number of seconds"),
         ("prometheus://:1?labels=a.b,a_b", "two labels would have one name"),
         ("prometheus://:1?labels=user_id", "two labels would have one name"),
     ],

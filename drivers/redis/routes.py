@@ -1,270 +1,21 @@
-"""Redis servers as the driver sees them: connections on a deadline, and who serves a group now.
+"""Which Redis server serves a group now: one address, Sentinel's primary, or a cluster's node.
 
-This module knows addresses, Sentinel and Cluster. It knows nothing of groups, leases or records.
+This module knows Sentinel and Cluster. It knows nothing of groups, leases or records.
 """
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import os
-import socket
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol, cast
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 import redis
-from redis.connection import Connection, SSLConnection, UnixDomainSocketConnection
 from redis.crc import key_slot
 
-from hashring.clock import boottime
+from .nodes import Address, Deadline, Link, Node, NotVouched
 
-__all__ = [
-    "Address",
-    "ClusterRoute",
-    "Deadline",
-    "Link",
-    "Node",
-    "NotVouched",
-    "PlainRoute",
-    "Route",
-    "SentinelRoute",
-    "link",
-]
-
-Address = tuple[str, int]
-Command = tuple[Any, ...]
-
-
-class NotVouched(redis.RedisError):
-    """Nobody confirms that the server which took a write is still the primary."""
-
-
-class Deadline:
-    """The end of one call, on the clock that runs on in suspend."""
-
-    def __init__(self, seconds: float) -> None:
-        self._at = boottime() + seconds
-
-    def left(self) -> float:
-        """Return the seconds that are left.
-
-        Raises:
-            redis.TimeoutError: none are.
-        """
-        left = self._at - boottime()
-        if left <= 0:
-            raise redis.TimeoutError("the time for the call is over")
-        return left
-
-    def comes_within(self, seconds: float) -> bool:
-        """Return whether no time is left after so many seconds."""
-        return self._at - boottime() <= seconds
-
-    def share(self, parts: int) -> Deadline:
-        """Return the deadline of the first of so many parts of what is left."""
-        return Deadline(self.left() / parts)
-
-
-class Link(Protocol):
-    """What this module uses of a connection of redis-py's, whose waits end when the caller says."""
-
-    def bound(self, seconds: float, to_connect: float) -> None: ...
-    def wake(self) -> None: ...
-    def connect(self) -> None: ...
-    def disconnect(self) -> None: ...
-    def can_read(self, timeout: float = 0) -> bool: ...
-    def send_command(self, *arguments: Any) -> None: ...
-    def send_packed_command(self, command: Any) -> None: ...
-    def pack_commands(self, commands: Sequence[Command]) -> Any: ...
-    def read_response(self) -> Any: ...
-
-
-class _Timed:
-    """A socket whose receiving ends at one time, however many pieces an answer comes in."""
-
-    def __init__(self, raw: Any, end: float) -> None:
-        self._raw = raw
-        self.end = end
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._raw, name)
-
-    def recv(self, *arguments: Any) -> Any:
-        self._shorten()
-        return self._raw.recv(*arguments)
-
-    def recv_into(self, *arguments: Any) -> Any:  # by redis-py with hiredis
-        self._shorten()
-        return self._raw.recv_into(*arguments)
-
-    def _shorten(self) -> None:
-        left = self.end - boottime()
-        set_to = self._raw.gettimeout()
-        if set_to == 0:  # only a look, which does not wait
-            return
-        if left <= 0:
-            raise TimeoutError("the time for the answer is over")
-        if set_to is None or set_to > left:
-            self._raw.settimeout(left)
-
-
-class _Bounded:
-    """Mixed into redis-py's connections, whose timeout is otherwise the same for every call."""
-
-    _raw: Any = None
-    _end = 0.0
-
-    def _connect(self) -> Any:
-        self._raw = _Timed(super()._connect(), self._end)  # type: ignore[misc]
-        return self._raw
-
-    def bound(self, seconds: float, to_connect: float) -> None:
-        """Let all that is done from now on end after so many seconds."""
-        self._end = boottime() + seconds
-        self.socket_timeout = seconds
-        self.socket_connect_timeout = min(seconds, to_connect)
-        if self._raw is not None and self._raw.fileno() >= 0:
-            self._raw.end = self._end
-            self._raw.settimeout(seconds)
-
-    def wake(self) -> None:
-        """End a wait of another thread on this connection."""
-        if self._raw is not None:
-            # Where it is not connected any more, nobody waits.
-            with contextlib.suppress(OSError):
-                self._raw.shutdown(socket.SHUT_RDWR)
-
-
-# Made by call: to a type checker, redis-py's own classes have abstract parts.
-_Plain: Any = type("_Plain", (_Bounded, Connection), {})
-_TLS: Any = type("_TLS", (_Bounded, SSLConnection), {})
-_Unix: Any = type("_Unix", (_Bounded, UnixDomainSocketConnection), {})
-
-
-def link(options: Mapping[str, Any], *, tls: bool) -> Callable[[Address], Link]:
-    """Return a factory of connections: to ``(host, port)``, or to ``(path, 0)``.
-
-    Args:
-        options: keyword arguments of redis-py's connections.
-        tls: speak TLS to hosts.
-    """
-
-    def make(address: Address) -> Link:
-        host, port = address
-        if host.startswith("/"):
-            return cast(Link, _Unix(path=host, protocol=2, **options))
-        kind = _TLS if tls else _Plain
-        return cast(Link, kind(host=host, port=port, protocol=2, **options))
-
-    return make
-
-
-class Node:
-    """One server and its idle connections. Threads may share it."""
-
-    def __init__(
-        self, address: Address, make: Callable[[Address], Link], connect_timeout: float
-    ) -> None:
-        self.address = address
-        self.replicas = 0  # how many the server listed last
-        self.most = 0  # how many it, or one that it replaced, ever listed
-        self._make = make
-        self._connect_timeout = connect_timeout
-        self._lock = threading.Lock()
-        self._idle: list[Link] = []
-        self._closed = False
-        self._pid = os.getpid()
-
-    def __str__(self) -> str:
-        host, port = self.address
-        return f"{host}:{port}" if port else host
-
-    def connect(self, deadline: Deadline) -> Link:
-        """Return a new connection."""
-        made = self._make(self.address)
-        made.bound(deadline.left(), self._connect_timeout)
-        made.connect()
-        return made
-
-    def _pooled(self, deadline: Deadline) -> Link | None:
-        """Return an idle connection, unless the server is known to have closed it."""
-        with self._lock:
-            if self._pid != os.getpid():
-                # A parent's connections: the two would read each other's answers.
-                self._idle, self._pid = [], os.getpid()
-            found = self._idle.pop() if self._idle else None
-        if found is None:
-            return None
-        found.bound(deadline.left(), self._connect_timeout)
-        try:
-            # Nothing was asked, so what there is to read is the end of the connection.
-            if not found.can_read(0):
-                return found
-        except redis.RedisError:
-            pass
-        found.disconnect()
-        return None
-
-    def release(self, used: Link) -> None:
-        """Take a connection back whose answers were all read."""
-        with self._lock:
-            if not self._closed and len(self._idle) < 4:
-                self._idle.append(used)
-                return
-        used.disconnect()
-
-    def ask(self, commands: Sequence[Command], deadline: Deadline) -> list[Any]:
-        """Send commands at once, on one connection, and return the replies.
-
-        A reply that is an error of the server's stands in its place. The commands may be sent
-        twice: one connection that fell silent, as where a firewall forgot it, must not cost the
-        whole time.
-
-        Raises:
-            redis.ConnectionError, redis.TimeoutError: the outcome is unknown.
-        """
-        pooled = self._pooled(deadline)
-        if pooled is not None:
-            try:
-                return self._ask(pooled, commands, deadline.share(3), deadline)
-            except (redis.ConnectionError, redis.TimeoutError, OSError):
-                if deadline.comes_within(0):
-                    raise
-                self._drop_idle()  # they are as old
-        return self._ask(self.connect(deadline), commands, deadline, deadline)
-
-    def _ask(
-        self, used: Link, commands: Sequence[Command], first: Deadline, deadline: Deadline
-    ) -> list[Any]:
-        """Send and receive; the first reply, at least, must come before ``first``."""
-        replies: list[Any] = []
-        try:
-            used.bound(first.left(), self._connect_timeout)
-            used.send_packed_command(used.pack_commands(commands))
-            for _ in commands:
-                used.bound((deadline if replies else first).left(), self._connect_timeout)
-                try:
-                    replies.append(used.read_response())
-                except redis.ResponseError as error:
-                    replies.append(error)
-        except BaseException:
-            used.disconnect()
-            raise
-        self.release(used)
-        return replies
-
-    def _drop_idle(self) -> None:
-        with self._lock:
-            idle, self._idle = self._idle, []
-        for unused in idle:
-            unused.disconnect()
-
-    def close(self) -> None:
-        """Close the idle connections; those in use close when they are released."""
-        with self._lock:
-            self._closed = True
-        self._drop_idle()
+__all__ = ["ClusterRoute", "PlainRoute", "Route", "SentinelRoute"]
 
 
 class Route(Protocol):
@@ -307,26 +58,31 @@ class PlainRoute:
         self._node = node
 
     def find(self, key: bytes, deadline: Deadline) -> Node:
+        """See :meth:`Route.find`."""
         return self._node
 
     def moved(self, key: bytes, address: Address) -> None:
+        """See :meth:`Route.moved`."""
         raise redis.RedisError(
             f"the server says that {address[0]}:{address[1]} has this group: it is part of a "
             "cluster, write redis+cluster://"
         )
 
     def forget(self, key: bytes) -> None:
+        """See :meth:`Route.forget`."""
         pass
 
     def vouch(self, key: bytes, node: Node, acked: bool | None, deadline: Deadline) -> None:
+        """See :meth:`Route.vouch`."""
         if acked is False:
             raise NotVouched(
                 f"the replicas of {node} did not confirm the write: it lists {node.replicas}, and "
                 f"the most it ever listed is {node.most}. It may have been replaced. If replicas "
-                f"were removed on purpose, say how many must confirm: replicas=0 asks for none"
+                f"were removed on purpose, say how many must confirm: write replicas=0 for none"
             )
 
     def close(self) -> None:
+        """See :meth:`Route.close`."""
         self._node.close()
 
 
@@ -372,6 +128,7 @@ class SentinelRoute:
         self._primary: Node | None = None
 
     def find(self, key: bytes, deadline: Deadline) -> Node:
+        """See :meth:`Route.find`."""
         with self._lock:
             if self._primary is not None:
                 return self._primary
@@ -382,15 +139,18 @@ class SentinelRoute:
             return self._primary
 
     def moved(self, key: bytes, address: Address) -> None:
+        """See :meth:`Route.moved`."""
         self.forget(key)
 
     def forget(self, key: bytes) -> None:
+        """See :meth:`Route.forget`."""
         with self._lock:
             primary, self._primary = self._primary, None
         if primary is not None:
             primary.close()
 
     def vouch(self, key: bytes, node: Node, acked: bool | None, deadline: Deadline) -> None:
+        """See :meth:`Route.vouch`."""
         with self._lock:
             sentinels = list(self._sentinels)
         vouching = all_of_them = 0
@@ -424,6 +184,7 @@ class SentinelRoute:
         )
 
     def close(self) -> None:
+        """See :meth:`Route.close`."""
         self.forget(b"")
         for sentinel in self._sentinels:
             sentinel.close()
@@ -506,6 +267,7 @@ class ClusterRoute:
         self._said: dict[int, Address] = {}
 
     def find(self, key: bytes, deadline: Deadline) -> Node:
+        """See :meth:`Route.find`."""
         slot = key_slot(key)
         with self._lock:
             said = self._said.get(slot)
@@ -521,11 +283,13 @@ class ClusterRoute:
         raise redis.ConnectionError(f"no node of the cluster serves the hash slot {slot}")
 
     def moved(self, key: bytes, address: Address) -> None:
+        """See :meth:`Route.moved`."""
         with self._lock:
             self._said[key_slot(key)] = address
             self._primaries = []
 
     def forget(self, key: bytes) -> None:
+        """See :meth:`Route.forget`."""
         with self._lock:
             self._said.pop(key_slot(key), None)
             self._primaries = []
@@ -563,6 +327,7 @@ class ClusterRoute:
             )
 
     def close(self) -> None:
+        """See :meth:`Route.close`."""
         with self._lock:
             nodes = list(self._nodes.values())
         for node in nodes:

@@ -1,40 +1,3 @@
-"""The Redis driver's one Lua script: every operation on a group, on the server's own time.
-
-Pure text: it knows Redis and the keys of a group, but nothing of connections.
-
-The keys of a group share one hash slot:
-
-=========  ====================================================================================
-group      hash: which server this is, since when, the group's version (its name is the channel),
-           and for each of the last versions ``m<version>``, the time at which it was made
-leases     sorted set: member -> the time at which its lease runs out, in microseconds of ``TIME``
-owners     hash: member -> ``ttl sequence token incarnation`` of the lease
-records    hash: member -> record
-changes    sorted set: member -> the version that last changed it, removals included
-writers    hash: driver token -> ``sequence time`` of its last write, while it has a lease, and
-           for a while after
-=========  ====================================================================================
-
-Each but the first holds an entry for the empty name, which no member can have. So none of them
-is ever empty, and one that is missing was forgotten: by a flush, an eviction, or a restart. They
-all expire a day after the last member went, or after the first call where nobody ever joined.
-
-A call names the history that it knows: the epoch, a version, and that version's mark. Where the
-group has a lower version, or another mark for that one, it is an older copy that somebody put
-back: then it starts a new epoch, with a young memory. A join must know the present epoch, and a
-version since the last time that tokens without a lease were dropped from ``writers``. So a join
-that was held up on its way is refused although nothing is left of its driver.
-"""
-
-from __future__ import annotations
-
-import hashlib
-
-__all__ = ["PARTS", "SCRIPT", "SHA1"]
-
-PARTS = ("group", "leases", "owners", "records", "changes", "writers")
-
-SCRIPT = """\
 local group, leases, owners, records, changes, writers = unpack(KEYS)
 local operation, ttl = ARGV[1], tonumber(ARGV[2])
 local known_epoch, latest, most = ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
@@ -338,6 +301,3 @@ if operation == 'join' then
 end
 
 return redis.error_reply('ERR no such operation')
-"""
-
-SHA1 = hashlib.sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest()

@@ -1,0 +1,5 @@
+"""``memcached://``: groups on a cache; see :mod:`.driver`."""
+
+from .driver import MemcachedDriver
+
+__all__ = ["MemcachedDriver"]
