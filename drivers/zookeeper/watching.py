@@ -160,7 +160,7 @@ class Watching:
         """Begin a watching session, and find out what has become of the store meanwhile.
 
         Watches end with a connection, so what they kept is old. The session is a new one each time:
-        its number tells one life of a server from the next (see ``_zookeeper_history.py``).
+        its number tells one life of a server from the next (see ``history.py``).
         """
         watcher, history = self.session, self._history
         self.groups.clear()

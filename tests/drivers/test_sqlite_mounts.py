@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from hashring.driver import Driver, load
-from hashring.drivers import _sqlite_place
+from hashring.drivers.sqlite import place
 
 TTL = 30.0
 RECORD = b'{"incarnation": "1"}'
@@ -114,10 +114,10 @@ def test_what_the_kernel_says_of_mounts_decides_whether_a_file_is_refused(
         "22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw\n"
         f"99 22 8:1 /data/group.db {point.format(folder=octal)} rw - ext4 /dev/sda1 rw\n"
     )
-    monkeypatch.setattr(_sqlite_place, "MOUNTS", account)
-    place = folder / "group.db"
+    monkeypatch.setattr(place, "MOUNTS", account)
+    file = folder / "group.db"
     if refused:
-        with pytest.raises(_sqlite_place.Unusable, match="mounted by itself"):
-            _sqlite_place.refuse_a_mounted_file(place)
+        with pytest.raises(place.Unusable, match="mounted by itself"):
+            place.refuse_a_mounted_file(file)
     else:
-        _sqlite_place.refuse_a_mounted_file(place)
+        place.refuse_a_mounted_file(file)
