@@ -51,9 +51,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return error.exit_code
         except click.Abort:
             return 130
-        except (ModuleNotFoundError, MissingDependency):
+        except MissingDependency:
             check_platform()  # elsewhere it is the system that lacks the module
             raise
+        except ModuleNotFoundError as error:
+            check_platform()
+            found = front.missing(error)
+            if found is None:
+                raise
+            raise found from error
         return code if isinstance(code, int) else 0
     except KeyboardInterrupt:
         return 130

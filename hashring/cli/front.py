@@ -1,8 +1,8 @@
 """The front of the command: which commands there are, and where each one is.
 
-A command is imported when it is asked for, and not before: ``hashring --help`` and what needs the
-core alone work where the agents' packages are missing. Another command is one more line in
-:data:`COMMANDS`.
+A command is imported when it is asked for, and what it needs beside click when it runs. So help,
+and what needs the core alone, work where the agents' packages are missing. Another command is one
+more line in :data:`COMMANDS`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import click
 
 from hashring.errors import MissingDependency
 
-__all__ = ["COMMANDS", "Listed", "hashring"]
+__all__ = ["COMMANDS", "Listed", "hashring", "missing"]
 
 
 class Listed(NamedTuple):
@@ -24,12 +24,10 @@ class Listed(NamedTuple):
     Attributes:
         target: ``MODULE:NAME`` of its :class:`click.Command`.
         help: what it does, in a line.
-        extra: the extra of ``hashring-ha`` that brings what it needs beside click.
     """
 
     target: str
     help: str
-    extra: str = "telemetry"
 
 
 COMMANDS: Mapping[str, Listed] = {
@@ -42,17 +40,37 @@ COMMANDS: Mapping[str, Listed] = {
         "List the installed drivers: where they come from, what they promise, their options.",
     ),
     "show": Listed(
-        "hashring.telemetry.cli.show:show",
+        "hashring.telemetry.cli.commands:show",
         "See agents share this machine, die, join and leave, in under a minute.",
     ),
 }
 
-_DISTRIBUTIONS = {
+_PACKAGES: Mapping[str, str] = {
+    "certifi": "certifi",
+    "idna": "idna",
+    "msgpack": "msgpack",
     "oslo_config": "oslo.config",
+    "platformdirs": "platformdirs",
     "prometheus_client": "prometheus-client",
+    "psutil": "psutil",
+    "rich": "rich",
+    "urllib3": "urllib3",
     "yaml": "PyYAML",
 }
-"""Modules whose distribution has another name."""
+"""The modules that commands import when they run, and the packages that have them."""
+
+
+def missing(error: ModuleNotFoundError) -> MissingDependency | None:
+    """Return the error for whoever lacks a package of the extra; ``None``: it is another module.
+
+    Example:
+        >>> print(missing(ModuleNotFoundError(name="yaml.nodes")))
+        this command needs the package 'PyYAML', which is not installed: pip install ...
+        >>> missing(ModuleNotFoundError(name="hashring.no_such")) is None
+        True
+    """
+    package = _PACKAGES.get((error.name or "").partition(".")[0])
+    return None if package is None else MissingDependency("this command", package, "telemetry")
 
 
 class _Front(click.Group):
@@ -66,14 +84,7 @@ class _Front(click.Group):
         if listed is None:
             return None
         module, _, name = listed.target.partition(":")
-        try:
-            found = getattr(import_module(module), name)
-        except ModuleNotFoundError as error:
-            missing = (error.name or "").partition(".")[0]
-            if missing in ("", "hashring"):
-                raise
-            package = _DISTRIBUTIONS.get(missing, missing)
-            raise MissingDependency(f"hashring {cmd_name}", package, listed.extra) from error
+        found = getattr(import_module(module), name)
         assert isinstance(found, click.Command)
         return found
 

@@ -10,8 +10,8 @@ import pytest
 
 from hashring.testing import ServerStore, check, fault_plan, run_plan
 from hashring.testing.faults.calls import Call, CallWatch, longest_call, outlasting
-from hashring.testing.faults.store import FROZEN
 from hashring.testing.faults.log import Log
+from hashring.testing.faults.store import FROZEN
 from tests.authors.installing import correct, install
 from tests.authors.mistakes import MISTAKES
 from tests.faults.story import Story, both_work

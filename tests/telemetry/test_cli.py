@@ -224,8 +224,8 @@ BESIDE_CLICK = (
     "platformdirs",
     "prometheus_client",
     "psutil",
-    "requests",
     "rich",
+    "urllib3",
     "yaml",
 )
 
@@ -243,12 +243,28 @@ sys.exit(main({list(arguments)!r}))
     )
 
 
-@pytest.mark.parametrize("command", [["--help"], ["drivers"], ["drivers", "--help"], ["--version"]])
+@pytest.mark.parametrize(
+    "command",
+    [["--help"], ["--version"], ["drivers"], ["agent", "poll", "--help"], ["show", "--help"]],
+    ids=" ".join,
+)
 def test_what_needs_the_core_alone_works_with_click_and_nothing_else_installed(command):
     done = run_without(BESIDE_CLICK, *command)
 
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines()[:5] == run(*command).stdout.splitlines()[:5]
+
+
+@pytest.mark.parametrize(
+    "command", [["agent"], ["agent", "check"], ["agent", "spool", "list"], ["show"]], ids=" ".join
+)
+def test_what_needs_more_says_so_in_a_line(command):
+    done = run_without(BESIDE_CLICK, *command)
+
+    assert done.returncode == 2
+    [line] = done.stderr.splitlines()
+    assert line.startswith("hashring: this command needs the package ")
+    assert "pip install 'hashring-ha[telemetry]'" in line
 
 
 def test_what_the_front_says_of_a_command_is_what_that_says_of_itself():

@@ -1,12 +1,10 @@
-"""``hashring agent`` and its commands: their options and help, and what they print.
+"""``hashring agent`` and its commands, and ``hashring show``: their options and help.
 
-Turns options into the values that the rest of the package takes; nothing is decided here.
+What they do is in ``running``, and each imports it when it runs: help needs click alone.
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,22 +12,10 @@ import click
 from click.core import ParameterSource
 
 from hashring.exit_codes import FAILED
-from hashring.telemetry.agent.launch import Launch
-from hashring.telemetry.agent.signals import Signals, hold_reloads
-from hashring.telemetry.agent.supervisor import Supervisor, configure_logging
-from hashring.telemetry.cli.check import problems, report
 from hashring.telemetry.cli.flags import log_level_option, with_agent_options, with_files
 from hashring.telemetry.cli.spool import spool
-from hashring.telemetry.config import options
-from hashring.telemetry.config.command_line import agent_settings
-from hashring.telemetry.config.plan import make_plan
-from hashring.telemetry.config.rehearsal import rehearse
-from hashring.telemetry.errors import BadConfig
-from hashring.telemetry.model.settings import Settings
 
-__all__ = ["agent"]
-
-log = logging.getLogger(__name__)
+__all__ = ["agent", "show"]
 
 
 @click.group(invoke_without_command=True)
@@ -113,8 +99,9 @@ def agent(context: click.Context, /, workers: int, log_level: str, **options: An
                 f"see hashring agent {context.invoked_subcommand} --help"
             )
         return 0
-    configure_logging(log_level)
-    return _run(Launch(_settings(**options)), workers, log_level)
+    from hashring.telemetry.cli import running
+
+    return running.run_unconfigured(workers, log_level, **options)
 
 
 @agent.command()
@@ -124,7 +111,9 @@ def central(**options: Any) -> int:
 
     SIGTERM hands over, then ends; SIGHUP reads the configuration anew.
     """
-    return _run_configured(("central",), **options)
+    from hashring.telemetry.cli import running
+
+    return running.run_configured(("central",), **options)
 
 
 @agent.command()
@@ -134,7 +123,9 @@ def compute(**options: Any) -> int:
 
     SIGTERM hands over, then ends; SIGHUP reads the configuration anew.
     """
-    return _run_configured(("compute",), **options)
+    from hashring.telemetry.cli import running
+
+    return running.run_configured(("compute",), **options)
 
 
 @agent.command()
@@ -146,7 +137,9 @@ def compute(**options: Any) -> int:
 @with_agent_options
 def poll(polling_namespaces: str | None, **options: Any) -> int:
     """Poll the namespaces that the configuration names, both in one process."""
-    return _run_configured(_namespaces(polling_namespaces), **options)
+    from hashring.telemetry.cli import running
+
+    return running.run_configured(running.namespaces_of(polling_namespaces), **options)
 
 
 @agent.command()
@@ -173,109 +166,24 @@ def check(
 
     The exit code is 1 where an agent would refuse to start.
     """
-    configure_logging("warning")
-    launch = _launch(_namespaces(polling_namespaces), config_files, config_dirs)
-    plan = make_plan(launch.settings)
-    tried = rehearse(launch.settings, plan, while_agents_run=True) if sinks else ()
-    findings = tuple(tried)
-    for line in report(launch.settings, plan, look=look, findings=findings):
+    from hashring.telemetry.cli import running
+
+    namespaces = running.namespaces_of(polling_namespaces)
+    lines, starts = running.check(namespaces, config_files, config_dirs, look=look, sinks=sinks)
+    for line in lines:
         click.echo(line)
-    return FAILED if problems(plan, findings) else 0
+    return 0 if starts else FAILED
 
 
 agent.add_command(spool)
 
 
-def _namespaces(text: str | None) -> tuple[str, ...] | None:
-    if text is None:
-        return None
-    names = tuple(dict.fromkeys(name.strip() for name in text.split(",")))
-    for name in names:
-        if name not in ("central", "compute"):
-            raise BadConfig(f"--polling-namespaces knows central and compute, not {name!r}")
-    return names
+@click.command()
+def show() -> int:
+    """See agents share this machine, die, join and leave, in under a minute."""
+    from hashring.telemetry.cli.show import Interrupted, Show
 
-
-def _launch(
-    namespaces: tuple[str, ...] | None,
-    config_files: Sequence[Path],
-    config_dirs: Sequence[Path],
-    **overrides: Any,
-) -> Launch:
-    """Return the agent that the configuration and the command line describe."""
-    overrides = {name: value for name, value in overrides.items() if value is not None}
-    if namespaces is not None:
-        overrides["namespaces"] = namespaces
-    settings = options.load(config_files, config_dirs, **overrides)
-    # A reload is to find the same member, though its name was made up.
-    overrides["member"] = settings.member
-    return Launch(settings, is_configured=True, overrides=overrides)
-
-
-def _run_configured(
-    namespaces: tuple[str, ...] | None,
-    *,
-    config_files: tuple[Path, ...],
-    config_dirs: tuple[Path, ...],
-    workers: int,
-    log_level: str,
-    allow_overlap: bool,
-    **overrides: Any,
-) -> int:
-    configure_logging(log_level)
-    launch = _launch(
-        namespaces, config_files, config_dirs, allow_overlap=allow_overlap or None, **overrides
-    )
-    if options.is_embedded(launch.settings.backend_url):
-        log.warning(
-            "no [coordination] backend_url: the store is %s; agents of other hosts are not seen",
-            launch.settings.backend_url,
-        )
-    return _run(launch, workers, log_level)
-
-
-def _run(launch: Launch, workers: int, log_level: str) -> int:
-    if workers > 1:
-        return _supervise(launch, workers, log_level)
-    if launch.is_configured:
-        hold_reloads()
-    running = launch.agent()
-    with Signals(running.stop, reload=running.reload if launch.is_configured else None):
-        running.run()
-    return 0
-
-
-def _supervise(launch: Launch, workers: int, log_level: str) -> int:
-    settings = launch.settings
-    if settings.backend_url.partition(":")[0].lower() == "memory":
-        raise BadConfig(
-            "--workers cannot share memory://, which exists within one process: "
-            "give another --backend-url"
-        )
-    if settings.status_file is not None:
-        raise BadConfig("--status-file is of one agent: it cannot be used with --workers")
-    supervisor = Supervisor(
-        (launch.replace(member=f"{settings.member}.{number}") for number in range(1, workers + 1)),
-        log_level=log_level,
-    )
-    with Signals(
-        supervisor.stop,
-        abort=supervisor.abort,
-        reload=supervisor.reload if launch.is_configured else None,
-    ):
-        return supervisor.run()
-
-
-def _settings(resources: Path | None, **options: Any) -> Settings:
-    return agent_settings(resources=None if resources is None else _ids(resources), **options)
-
-
-def _ids(path: Path) -> tuple[str, ...]:
     try:
-        lines = path.read_text().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadConfig(f"--resources {str(path)!r} cannot be read: {error}") from None
-    ids = tuple(line.strip() for line in lines if line.strip() and not line.startswith("#"))
-    if not ids:
-        raise BadConfig(f"--resources {str(path)!r} lists no resource")
-    return ids
+        return Show().run()
+    except Interrupted:
+        return 130

@@ -22,8 +22,6 @@ from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from urllib.parse import quote
 
-import click
-
 from hashring import clock
 from hashring.errors import HashringError, MissingDependency
 from hashring.telemetry.agent.launch import Launch
@@ -52,7 +50,7 @@ try:
 except ImportError as error:  # pragma: no cover - the tests of the wheel run without rich
     raise MissingDependency("the guided show", "rich", "telemetry") from error
 
-__all__ = ["Interrupted", "Show", "show", "verdict"]
+__all__ = ["Interrupted", "Show", "verdict"]
 
 INTERVAL = 2.0
 TTL = 3.0
@@ -138,15 +136,6 @@ class _Stage:
                 actor.process.join()
                 actor.process.close()
         shutil.rmtree(self.folder, ignore_errors=True)
-
-
-@click.command()
-def show() -> int:
-    """See agents share this machine, die, join and leave, in under a minute."""
-    try:
-        return Show().run()
-    except Interrupted:
-        return 130
 
 
 class Show:

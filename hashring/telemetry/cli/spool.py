@@ -1,4 +1,7 @@
-"""``hashring agent spool``: see what waits for sinks that are away, and let go of it."""
+"""``hashring agent spool``: see what waits for sinks that are away, and let go of it.
+
+Each command imports what it needs when it runs: help needs click alone.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,6 @@ import click
 
 from hashring.exit_codes import FAILED
 from hashring.telemetry.cli.flags import with_files
-from hashring.telemetry.config import options
-from hashring.telemetry.config.definitions import load_pipeline
-from hashring.telemetry.delivery import leftovers
 from hashring.telemetry.errors import BadConfig
 from hashring.url import masked
 
@@ -28,6 +28,8 @@ def spool() -> None:
 def list_(config_files: tuple[Path, ...], config_dirs: tuple[Path, ...]) -> int:
     """Print how many samples wait for which sink, and whether it is still configured."""
     folder, configured = _spool(config_files, config_dirs)
+    from hashring.telemetry.delivery import leftovers
+
     found = leftovers.routes(folder)
     click.echo(f"spool: {folder}")
     for url in sorted({route.url for route in found}):
@@ -65,6 +67,8 @@ def drop_(
     The samples are lost. Those for other sinks stay.
     """
     folder, wanted = _spool(config_files, config_dirs)
+    from hashring.telemetry.delivery import leftovers
+
     urls = leftovers.matching(leftovers.routes(folder), url)
     if not urls:
         raise BadConfig(
@@ -87,6 +91,9 @@ def drop_(
 
 def _spool(config_files: Sequence[Path], config_dirs: Sequence[Path]) -> tuple[Path, set[str]]:
     """Return the folder of the spools, and the sinks of the configuration."""
+    from hashring.telemetry.config import options
+    from hashring.telemetry.config.definitions import load_pipeline
+
     settings = options.load(config_files, config_dirs)
     if settings.state_dir is None:
         raise BadConfig("there is no spool: [hashring] state_dir names no folder")
