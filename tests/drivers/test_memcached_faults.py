@@ -334,12 +334,12 @@ class TestLeases:
         a, b = opened(server.url, ttl=0.5), opened(server.url, ttl=0.5)
         revived = 0
         for turn in range(8):
-            a.join("g", "a", record(f"{turn}"))
-            while "a" in b.read("g").records:
+            until_it_works(lambda n=turn: a.join("g", "a", record(f"{n}")))
+            while "a" in until_it_works(lambda: b.read("g")).records:
                 pass
             with pytest.raises(LeaseLost):
-                a.heartbeat()
-            revived += "a" in b.read("g").records
+                until_it_works(a.heartbeat)
+            revived += "a" in until_it_works(lambda: b.read("g")).records
         assert revived == 0
 
     def test_a_reading_after_many_deaths_costs_a_few_readings_and_not_one_for_each(
