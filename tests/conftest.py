@@ -8,6 +8,7 @@ import importlib.util
 import os
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -29,10 +30,42 @@ hypothesis.settings.load_profile("suite")
 
 TREE = Path(__file__).resolve().parent.parent
 
+# Few tests, but long ones: those that install, those that wait for many leases, those that search.
+# What starts last should be short, so that no worker is left alone with it.
+LONGEST = (
+    "tests/test_packaging.py",
+    "tests/test_simulation.py",
+    "tests/telemetry/test_guide.py",
+    "tests/drivers/test_zookeeper_ensemble.py",
+    "tests/telemetry/test_exactly_once.py",
+    "tests/telemetry/test_set_aside.py",
+    "tests/telemetry/test_agent.py",
+    "tests/drivers/test_redis_faults.py",
+    "tests/drivers/test_memcached_faults.py",
+    "tests/test_driver_mistakes.py",
+    "tests/test_exhaustive.py",
+    "tests/test_plugin.py",  # after the first: both use the wheel, which one of them builds
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start the long files first, then by their number of tests, where several workers share them.
+
+    xdist alone goes by the number (``--no-loadscope-reorder`` keeps the order of this function).
+    """
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        by_file = Counter(item.location[0] for item in items)
+        first = {name: place for place, name in enumerate(LONGEST)}
+        items.sort(
+            key=lambda item: (first.get(item.location[0], len(first)), -by_file[item.location[0]])
+        )
+
 
 def run(*command: str | Path, cwd: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run a command without input, free of what the developer's shell says about Python."""
     inherited = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    # Of what pip installs, little is imported: it needs not all be compiled to byte code.
+    inherited["PIP_COMPILE"] = "false"
     return subprocess.run(
         command,
         cwd=cwd,

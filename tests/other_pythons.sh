@@ -4,11 +4,28 @@
 #   tests/other_pythons.sh [VERSION-OF-OURS]      from the tree's root; nothing where there is no other
 #
 # A minor version counts once, however many of it there are: pyenv's come first, then the PATH's. Each
-# gets an environment of its own, .venv-pyX.Y, that is kept.
+# gets an environment of its own, .venv-pyX.Y, that is kept. These tests mostly wait for leases to end,
+# so the next environment is made while they run, and all versions' tests run beside each other. Only
+# one environment is made at a time: each builds the extensions, and their C sources are in the tree.
 set -eu
 
 ours=${1:-}
 seen=" $ours "
+versions=
+work=$(mktemp -d)
+# Nobody's tests go on where one version could not be set up, or somebody pressed Ctrl-C.
+trap 'for pid in "$work"/*.pid; do test ! -e "$pid" || kill "$(cat "$pid")"; done; rm -rf "$work"' EXIT
+trap 'exit 130' INT TERM
+
+# Without the plain-Python engine's slow tests: it has no part that knows a Python's version.
+run_tests() {
+    exec "$1/bin/python" -m pytest --quiet --numprocesses=2 -p no:cacheprovider -k 'not reference' \
+        tests/test_ring.py tests/test_ring_golden.py tests/test_view.py tests/test_windows.py \
+        tests/test_handoff.py tests/drivers/test_memory.py tests/drivers/test_sqlite.py \
+        tests/drivers/test_redis.py::TestOneServer \
+        --deselect tests/drivers/test_sqlite.py::test_a_file_survives_writers_killed_at_any_moment
+}
+
 for python in "${PYENV_ROOT:-$HOME/.pyenv}"/versions/3.*/bin/python \
     python3.11 python3.12 python3.13 python3.14; do
     version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) || continue
@@ -23,11 +40,16 @@ for python in "${PYENV_ROOT:-$HOME/.pyenv}"/versions/3.*/bin/python \
             pytest pytest-timeout pytest-xdist hypothesis filelock trustme
         touch "$folder/.ready"
     fi
-    echo "Python $("$python" -c 'import platform; print(platform.python_version())')"
-    # Without the plain-Python engine's slow tests: it has no part that knows a Python's version.
-    "$folder/bin/python" -m pytest --quiet --numprocesses=2 -p no:cacheprovider -k 'not reference' \
-        tests/test_ring.py tests/test_ring_golden.py tests/test_view.py tests/test_windows.py \
-        tests/test_handoff.py tests/drivers/test_memory.py tests/drivers/test_sqlite.py \
-        tests/drivers/test_redis.py::TestOneServer \
-        --deselect tests/drivers/test_sqlite.py::test_a_file_survives_writers_killed_at_any_moment
+    run_tests "$folder" >"$work/$version.log" 2>&1 &
+    echo $! >"$work/$version.pid"
+    versions="$versions $version"
 done
+
+failed=
+for version in $versions; do
+    wait "$(cat "$work/$version.pid")" || failed="$failed $version"
+    rm "$work/$version.pid"
+    echo "Python $(".venv-py$version/bin/python" -c 'import platform; print(platform.python_version())')"
+    cat "$work/$version.log"
+done
+test -z "$failed" || { echo "the tests failed on Python$failed" >&2; exit 1; }
