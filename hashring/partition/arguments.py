@@ -6,6 +6,8 @@ import os
 import socket
 import uuid
 from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+from typing import Any
 
 from hashring.driver import Driver, DriverURL, load
 from hashring.errors import BadArgument, BadURL
@@ -14,10 +16,9 @@ from hashring.ring.ring import HashRing
 __all__ = [
     "check_names",
     "checked_number",
-    "default_member",
     "incarnations",
     "loaded",
-    "ring_spec",
+    "rules",
 ]
 
 _MOST = 1e9
@@ -46,7 +47,7 @@ def check_names(group: str, member: str | None, handoff: str, meta: object) -> N
         raise BadArgument(f"meta must be a mapping, not {meta!r:.200}")
 
 
-def default_member() -> str:
+def _default_member() -> str:
     """Return an id for a member that was given none: host, process and a random part."""
     return f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
 
@@ -92,7 +93,26 @@ def _lease(url: DriverURL, ttl: float | None) -> float | None:
     return in_url
 
 
-def ring_spec(ring: HashRing | str | None) -> str:
+def rules(
+    member: str | None,
+    weight: float,
+    ttl: float,
+    handoff: str,
+    meta: Mapping[str, Any] | None,
+    ring: HashRing | str | None,
+) -> dict[str, Any]:
+    """Return the arguments of a :class:`Handoff` but for its incarnations, which no two share."""
+    return {
+        "member": member if member is not None else _default_member(),
+        "spec": _spec(ring),
+        "ttl": ttl,
+        "weight": checked_number("weight", weight),
+        "mode": handoff,
+        "meta": MappingProxyType(dict(meta or {})),
+    }
+
+
+def _spec(ring: HashRing | str | None) -> str:
     """Return the parameters of a ring, of the spec of one, or the default ones."""
     if ring is None:
         return HashRing({}).spec

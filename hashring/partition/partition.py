@@ -7,6 +7,7 @@ user has dropped it, and its finaliser leaves a note for the threads.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import logging
 import math
@@ -94,28 +95,25 @@ def join(
     """
     driver = arguments.loaded(url, ttl)
     arguments.check_names(group, member, handoff, meta)
-    weight = arguments.checked_number("weight", weight)
     if heartbeat is not None:
         heartbeat = arguments.checked_number("heartbeat", heartbeat, least=0.001)
-    wait = arguments.checked_number("wait", wait)
-    member = member if member is not None else arguments.default_member()
-    spec = arguments.ring_spec(ring)
+    rules = arguments.rules(member, weight, driver.ttl, handoff, meta, ring)
+    return _tried(
+        functools.partial(_joined, driver, group, heartbeat, rules),
+        wait=arguments.checked_number("wait", wait),
+        ttl=driver.ttl,
+        name=f"{group}: {rules['member']}",
+    )
 
-    def attempt() -> Partition:
-        rules = Handoff(
-            member,
-            incarnations=arguments.incarnations(),
-            spec=spec,
-            ttl=driver.ttl,
-            weight=weight,
-            mode=handoff,
-            meta=MappingProxyType(dict(meta or {})),
-        )
-        partition = Partition(driver, group, rules, heartbeat=heartbeat)
-        partition._worker.begin()
-        return partition
 
-    return _tried(attempt, wait=wait, ttl=driver.ttl, name=f"{group}: {member}")
+def _joined(
+    driver: Driver, group: str, heartbeat: float | None, rules: Mapping[str, Any]
+) -> Partition:
+    """Try to join once."""
+    handoff = Handoff(incarnations=arguments.incarnations(), **rules)
+    partition = Partition(driver, group, handoff, heartbeat=heartbeat)
+    partition._worker.begin()
+    return partition
 
 
 def _tried(attempt: Callable[[], Partition], *, wait: float, ttl: float, name: str) -> Partition:
