@@ -98,7 +98,8 @@ def distributions(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if not folder.exists():
             outdir = folder.with_name("dist-unfinished")
             outdir.mkdir(exist_ok=True)
-            done = run(sys.executable, "-m", "build", "--outdir", outdir, TREE, cwd=outdir)
+            build = [sys.executable, "-m", "build", "--outdir", outdir, TREE]
+            done = run(*build, cwd=outdir, HASHRING_REQUIRE_EXTENSION="1")
             assert done.returncode == 0, done.stdout + done.stderr
             outdir.rename(folder)
     return folder
@@ -136,9 +137,7 @@ def _ring_on_the_reference() -> ModuleType:
 def _twin(name: str) -> SimpleNamespace:
     ring = hashring.ring.ring if name == "compiled" else _ring_on_the_reference()
     # The compiled engine must be there: a run that silently lacked it would prove nothing.
-    engine = importlib.import_module(
-        f"hashring.ring.{'_engine' if name == 'compiled' else name}"
-    )
+    engine = importlib.import_module(f"hashring.ring.{'_engine' if name == 'compiled' else name}")
     assert ring.Table is engine.Table
     return SimpleNamespace(
         name=name,

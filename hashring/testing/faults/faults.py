@@ -71,6 +71,12 @@ BACK_IN_TIME = "store goes back in time"
 """The fault of a :class:`Store` that can do it: a copy is kept, and some seconds later restored."""
 
 
+FROZEN = "store paused"
+"""The fault of a server that is there and silent: calls without a time limit hang."""
+
+_FROZEN_FOR = 2.5
+"""The least seconds for which a fault plan freezes a store: more than 0.57 of a ttl of 3 s."""
+
 _FARTHEST_STEP = 8.0
 """Seconds: the most by which a random plan steps a clock. A step of more excuses more windows."""
 
@@ -246,7 +252,7 @@ class ServerStore(Store):
         return {
             "store restarted": Fault(self.restart),
             "store stopped": Fault(server.stop, server.start, (0.5, 6.0)),
-            "store paused": Fault(server.pause, server.resume, (0.5, 6.0)),
+            FROZEN: Fault(server.pause, server.resume, (0.5, 6.0)),
             "connections cut": Fault(proxy.cut),
             "connections refused": Fault(proxy.refuse, proxy.restore, (0.5, 5.0)),
             "half-open": Fault(proxy.half_open, proxy.restore, (0.5, 5.0)),
@@ -711,13 +717,17 @@ def reference_plan(
 
 
 def fault_plan(faults: Sequence[str], *, seconds: float = 1.2) -> list[Step]:
-    """Return a plan that has each of these faults of a store once, and two joins among them."""
+    """Return a plan that has each of these faults of a store once, and two joins among them.
+
+    Each lasts so many seconds; ``store paused`` long enough to tell a call without a time limit.
+    """
     plan = [Step("start", ("m0", "m1", "m2"))]
     joining = {len(faults) // 3: "m3", 2 * len(faults) // 3: "m4"}
     for number, fault in enumerate(faults):
         if number in joining:
             plan.append(Step("join", (joining[number],), wait=0.2))
-        plan.append(Step(fault, wait=0.6, seconds=seconds))
+        lasts = max(seconds, _FROZEN_FOR) if fault == FROZEN else seconds
+        plan.append(Step(fault, wait=0.6, seconds=lasts))
     return [*plan, Step("rest", wait=6.0)]
 
 

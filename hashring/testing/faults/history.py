@@ -26,6 +26,10 @@ the event may cost, and if the key's slot was held by nobody for a while around 
 cut short by the fence, or it was held by a member that had been told to leave and could not hand
 over. A miss for which its own member was too late, because it got no processor, is counted apart,
 as *late*.
+
+*A call that outlasted the lease*: a call on the driver that lasted, while its process ran, for
+longer than the lease leaves (:func:`hashring.testing.faults.calls.longest_call`). Always an error.
+
 Everything else is an error.
 """
 
@@ -49,6 +53,7 @@ from typing import Any, Self
 from hashring.clock import boottime
 from hashring.protocol.windows import SKEW
 from hashring.ring.ring import HashRing, SlotSet
+from hashring.testing.faults.calls import Call, longest_call, outlasting
 
 __all__ = [
     "Cost",
@@ -259,6 +264,7 @@ class History:
         self.errors: list[tuple[float, str, str]] = []
         self.lives: list[tuple[str, float, float]] = []  # member, from, until
         self.strays: list[str] = []
+        self.calls: list[Call] = []  # on a driver, that a worker saw to last too long
         self.slot_of: list[int] = []
 
     @classmethod
@@ -353,6 +359,8 @@ class History:
                 states.append((line["t"], line["state"]))
             elif kind == "error":
                 self.errors.append((line["t"], member, line["text"]))
+            elif kind == "call":
+                self.calls.append(Call.of(member, line))
         if cycle is not None and self.slots:
             close(cycle)  # the process was killed in the middle of it
         until = max(map(_last_moment, lines))
@@ -500,6 +508,12 @@ def check(history: History, *, on_crash: str = "skip") -> Verdict:
         for overlap in verdict.overlaps
     ]
     verdict.violations += history.strays
+    verdict.violations += [
+        f"a call outlasted the lease: {call.name}() of {call.member} lasted {call.seconds:.1f} s "
+        f"at {call.begin - history.begin:.1f} s, and a ttl of {history.ttl:g} s leaves "
+        f"{longest_call(history.ttl):.1f} s for a call"
+        for call in outlasting(history.calls, history.ttl)
+    ]
     gaps, covered = _gaps(history, verdict)
     verdict.windows = _counted(history, covered)
     judge = _Judge(history, verdict, gaps, on_crash)
