@@ -68,6 +68,6 @@ def addresses(host: tuple[str, int], deadline: float) -> list[Any]:
         raise TimeoutError(f"the name {host[0]} was not resolved in time")
     if lookup.failure is not None:
         if isinstance(lookup.failure, UnicodeError):
-            raise OSError(f"{host[0]!r} is no host name") from lookup.failure
+            raise OSError(f"{host[0]!r} is not a host name") from lookup.failure
         raise OSError(*lookup.failure.args) from lookup.failure
     return list(lookup.found)

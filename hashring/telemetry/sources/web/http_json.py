@@ -132,7 +132,7 @@ class HTTPDefinition:
         user_id, project_id, resource_id: where entries have these; ``None``: nowhere.
         value_mapping: value -> volume; ``None``: the value is the volume.
         default_value: the volume of a value that is not mapped.
-        skip_sample_values: values that are no samples.
+        skip_sample_values: values that are not samples.
     """
 
     place: str
@@ -436,7 +436,7 @@ class _Reader:
                 raise self.secret("headers", "a mapping of names and values, or a list of such")
             for name, value in mapping.items():
                 if isinstance(value, bool) or not isinstance(value, str | int | float):
-                    raise self.secret("headers", f"a mapping; the value of {name!r} is no text")
+                    raise self.secret("headers", f"a mapping; the value of {name!r} is not a text")
                 found[str(name).lower()] = self.header("headers", name, self.filled(str(value)))
         authentication = self.fields.get("authentication")
         if authentication is not None:
@@ -892,7 +892,7 @@ def _items(definition: HTTPDefinition, entry: Any) -> Iterator[tuple[Meter, Any]
     assert definition.items is not None
     items = definition.items.of(entry)
     if not isinstance(items, list):
-        raise Unusable(f"{definition.items.text!r} is no list")
+        raise Unusable(f"{definition.items.text!r} is not a list")
     prefix = definition.meter.name.partition("{")[0]
     for item in items:
         name = item.get(definition.item_name) if isinstance(item, dict) else None
@@ -932,7 +932,7 @@ def _number(value: Any) -> float | int:
     >>> _number("0x10")
     Traceback (most recent call last):
     ...
-    hashring.telemetry.errors.Unusable: '0x10' is no number
+    hashring.telemetry.errors.Unusable: '0x10' is not a number
     >>> _number("17"), _number(" 1.5 "), _number(True)
     (17, 1.5, 1)
     """
@@ -942,14 +942,14 @@ def _number(value: Any) -> float | int:
     if isinstance(found, int):
         found = _narrow(found)
     if not isinstance(found, int | float) or not math.isfinite(found):
-        raise Unusable(f"{value!r:.100} is no number")
+        raise Unusable(f"{value!r:.100} is not a number")
     return found
 
 
 def _from_text(text: str) -> float | int | None:
     for type_ in (int, float):
         try:
-            # Python's own spelling 1_000 is no number elsewhere.
+            # Python's own spelling 1_000 is not a number elsewhere.
             return type_(text) if "_" not in text else None
         except ValueError:
             continue
