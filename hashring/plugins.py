@@ -176,7 +176,7 @@ def _class(point: metadata.EntryPoint, base: type[_Base]) -> type[_Base]:
     except Exception as error:
         raise BrokenPlugin(f"{where} failed to import: {_why(error)}") from error
     if not (isinstance(found, type) and issubclass(found, base)):
-        raise BrokenPlugin(f"{where} is no subclass of {base.__module__}.{base.__qualname__}")
+        raise BrokenPlugin(f"{where} is not a subclass of {base.__module__}.{base.__qualname__}")
     if missing := getattr(found, "__abstractmethods__", None):
         raise BrokenPlugin(f"{where} lacks: {', '.join(sorted(missing))}")
     return found

@@ -60,6 +60,13 @@ def test_a_ring_loads_no_partition_and_no_store():
     assert loaded & unwanted == set()
 
 
+def test_a_partition_loads_no_pool_of_processes():
+    loaded = loaded_by("import hashring; hashring.join; hashring.Partition; hashring.Cycle")
+
+    assert "hashring.partition.partition" in loaded
+    assert loaded & {"multiprocessing", "concurrent.futures.process", "subprocess"} == set()
+
+
 def test_every_public_name_is_found_by_getattr_by_import_and_by_star():
     told = python(
         "import hashring\n"

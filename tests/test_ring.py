@@ -331,7 +331,7 @@ def test_every_legal_bound_survives_the_spec(twin, bound):
     ],
 )
 def test_a_spec_that_is_none_is_an_error(twin, spec):
-    with pytest.raises(BadRing, match="is no ring spec"):
+    with pytest.raises(BadRing, match="is not a ring spec"):
         twin.HashRing.from_spec(["a"], spec)
 
 

@@ -324,7 +324,7 @@ class Partitioner:
         partitions: points on the ring for each unit of weight.
 
     Raises:
-        BadRing: a member's weight is no whole number.
+        BadRing: a member's weight is not a whole number.
 
     Attributes:
         ring: the :class:`HashRing`.

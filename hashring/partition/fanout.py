@@ -8,10 +8,11 @@ store and no view.
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures import Executor, Future
 from typing import Any, Generic, Protocol, TypeVar
 
 from hashring.errors import BadArgument
@@ -32,6 +33,12 @@ class _Fence(Protocol):
     @property
     def valid(self) -> bool: ...
     def _sleep_until(self, moment: float) -> bool: ...
+
+
+def _is_of_processes(executor: Executor) -> bool:
+    # Who has such an executor has imported it; imported here, it would slow down every program.
+    processes = sys.modules.get("concurrent.futures.process")
+    return processes is not None and isinstance(executor, processes.ProcessPoolExecutor)
 
 
 class FencedMap(Iterator[R], Generic[R]):
@@ -60,7 +67,7 @@ class FencedMap(Iterator[R], Generic[R]):
         ordered: bool,
         over: Callable[[], None],
     ) -> None:
-        if isinstance(executor, ProcessPoolExecutor):
+        if _is_of_processes(executor):
             raise BadArgument(
                 "cycle.map needs an executor of threads: another process cannot see the fence, so "
                 "let the threads talk to the processes"

@@ -236,7 +236,9 @@ class HashRing(Table):
         """
         match = _SPEC.fullmatch(spec) if isinstance(spec, str) else None
         if match is None:
-            raise BadRing(f"{ascii(spec)[:120]} is no ring spec: it reads like {HashRing().spec!r}")
+            raise BadRing(
+                f"{ascii(spec)[:120]} is not a ring spec: it reads like {HashRing().spec!r}"
+            )
         slots, vnodes, bound, seed, layout = match.groups()
         if int(layout) != LAYOUT:
             raise BadRing(f"this version computes ring layout {LAYOUT}, not {layout}")

@@ -88,7 +88,7 @@ class Sink:
 
         class Server(http.server.ThreadingHTTPServer):
             def handle_error(self, *args: Any) -> None:
-                """A client that refuses the certificate, or has gone, is no fault of ours."""
+                """A client that refuses the certificate, or has gone, is not a fault of ours."""
 
         self._server = Server(("127.0.0.1", 0), Handler)
         if tls is not None:

@@ -134,7 +134,7 @@ def test_a_folder_that_is_not_there_holds_no_definitions(tmp_path):
         ("timeout: 0", "'timeout' must be a positive number of seconds, not 0"),
         ("timeout: soon", "'timeout' must be a number"),
         ("headers: 7", "'headers' must be a mapping of names and values"),
-        ("headers: {a: [1]}", "'headers' must be a mapping; the value of 'a' is no text"),
+        ("headers: {a: [1]}", "'headers' must be a mapping; the value of 'a' is not a text"),
         ("headers: {'a b': c}", "'headers' must be headers whose names are legal"),
         ('headers: {a: "b\\nc: d"}', "'headers' must be headers without control characters"),
         ("headers: {a: '${1}'}", "texts in which variables read"),

@@ -69,7 +69,7 @@ def test_a_third_partys_discovery_is_found_beside_ours(installed):
     [
         (
             "plant_tanks:Stranger",
-            "is no subclass of hashring.telemetry.plugin.discovery.Discovery",
+            "is not a subclass of hashring.telemetry.plugin.discovery.Discovery",
         ),
         ("plant_tanks:Absent", "failed to import: AttributeError"),
         ("plant_sheds:Sheds", "failed to import: ModuleNotFoundError"),

@@ -291,7 +291,7 @@ def test_each_cause_is_logged_once_and_every_failure_counted(caplog):
     assert "pollster Levels of north failed: OSError: no route" in caplog.text
     assert failures.counts["pollster Levels", "OSError"] == 3
     assert failures.counts["pollster Levels", "Gone"] == 1
-    assert failures.total == 5  # that things end is no failure
+    assert failures.total == 5  # that things end is not a failure
 
 
 def test_a_backoff_grows_and_ends_with_a_success():

@@ -123,7 +123,7 @@ def test_a_host_that_is_not_known_is_a_failure():
 
 @pytest.mark.parametrize("url", ["udp://", "udp://:4952", "udp://h:0", "udp://h:1/path"])
 def test_what_is_no_address_is_an_error(url):
-    with pytest.raises(BadURL, match="is no address: write udp://host:port"):
+    with pytest.raises(BadURL, match="is not an address: write udp://host:port"):
         UDPPublisher(url, SETTINGS)
 
 

@@ -80,7 +80,7 @@ NEVER = {
     "no host": ("https:///in", "names no host"),
     "no port": ("prometheus://", "names no port"),
     "certificates that are none": ("https://sink/?ca={folder}/a_file", "for TLS cannot be used"),
-    "no address": ("udp://sink/path", "is no address"),
+    "no address": ("udp://sink/path", "is not an address"),
     "an unknown scheme": ("pigeon://coop", "no publisher pigeon:// is installed"),
 }
 

@@ -75,7 +75,7 @@ class Fields:
         spelled: how a message names a field.
 
     Raises:
-        BadDefinition: it is no mapping, or has a field that looks like a typo.
+        BadDefinition: it is not a mapping, or has a field that looks like a typo.
 
     Example:
         >>> source = Fields({"name": "disks", "interval": "60"}, "a.yaml", "source")

@@ -209,7 +209,7 @@ class _Values(Collector):
 
 
 def _text(value: Any) -> str:
-    """Return a label's value; what is no valid Unicode, as a file's name may be, as ``?``."""
+    """Return a label's value; what is not valid Unicode, as a file's name may be, as ``?``."""
     text = str(value).lower() if isinstance(value, bool) else str(value)
     return text.encode("utf-8", "replace").decode()
 

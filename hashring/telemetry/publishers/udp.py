@@ -95,7 +95,7 @@ class UDPPublisher(Publisher):
         super().__init__(url, settings)
         found = SinkURL.parse(url, self.options)
         if not found.host or found.port == 0 or found.path not in ("", "/"):
-            raise BadURL(f"{found.shown!r} is no address: write udp://host:port")
+            raise BadURL(f"{found.shown!r} is not an address: write udp://host:port")
         self._host, self._port = found.host, found.port or _PORT
         self._timeout: float = found.options["timeout"]
         self._socket: socket.socket | None = None
@@ -139,7 +139,7 @@ class UDPPublisher(Publisher):
     def _send(self, sink: socket.socket, sample: Sample) -> tuple[str, str] | None:
         """Send a sample, or return why it can never be sent: a cause, and details."""
         try:
-            # A name that is no valid Unicode, as a file's may be, is sent with question marks.
+            # A name that is not valid Unicode, as a file's may be, is sent with question marks.
             datagram = msgpack.packb(message(sample), unicode_errors="replace")
         except (OverflowError, TypeError, ValueError) as error:
             return "it cannot be written as msgpack", str(error)

@@ -324,7 +324,7 @@ class Hypervisor:
                 self._link.learned.add(what)
             elif code == libvirt.VIR_ERR_INVALID_ARG and id_ is not None:
                 self._descriptions.pop(id_, None)  # a device that is there no longer
-            # What a driver cannot do, or not while an instance is in this state, is no fault.
+            # What a driver cannot do, or not while an instance is in this state, is not a fault.
             harmless = unknown_flag or code in (
                 libvirt.VIR_ERR_NO_SUPPORT,
                 libvirt.VIR_ERR_OPERATION_INVALID,

@@ -262,7 +262,7 @@ class InstanceInterfacePollster(_LibvirtPollster):
         description = self._hypervisor.description(resource.id)
         for interface in description.interfaces:
             # Ceilometer's ids: the network filter's name, else instance, UUID and device. A filter
-            # that does not bear the instance's name may be that of others too, so it is no id.
+            # that does not bear the instance's name may be that of others too, so it is not an id.
             own = interface.filter if description.name in (interface.filter or "") else None
             id_ = own or f"{description.name}-{resource.id}-{interface.name}"
             measured = self._measurement(

@@ -65,7 +65,7 @@ class ExpositionPollster(Pollster):
     """Asks a target for its metrics, and tells all of them.
 
     Attributes:
-        skipped: samples that are no measurement, by why: ``"not finite"``, ``"repeated"``.
+        skipped: samples that are not measurements, by why: ``"not finite"``, ``"repeated"``.
     """
 
     kinds = frozenset({EXPOSITION})

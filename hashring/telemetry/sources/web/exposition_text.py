@@ -124,7 +124,7 @@ def metrics_of(text: str, look: Callable[[], None] = lambda: None) -> Metrics:
         if match["what"] == "UNIT":
             units[name] = value
         elif value not in _TYPES:
-            raise BadExposition(f"{value[:100]!r} is no type of a metric")
+            raise BadExposition(f"{value[:100]!r} is not a type of a metric")
         else:
             types[name] = value
     return Metrics(types, units)

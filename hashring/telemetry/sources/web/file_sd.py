@@ -167,7 +167,7 @@ _DECODER = json.JSONDecoder()
 
 
 def _from_json(path: str, content: bytes) -> tuple[Any, Iterator[int]]:
-    # As Go does: what is no UTF-8 becomes the replacement character.
+    # As Go does: what is not UTF-8 becomes the replacement character.
     text = content.decode(errors="replace")
     if sum(map(text.count, ",[{")) > _MAX_VALUES:
         raise BadTargets(

@@ -78,7 +78,7 @@ def static_resource(text: str) -> Resource:
         text: the entry. The resource's id is the text itself, with secrets masked.
 
     Raises:
-        BadTargets: it is no text, empty, has blanks or control characters, or is a URL of these
+        BadTargets: it is not a text, empty, has blanks or control characters, or is a URL of these
             schemes without a host or with an illegal port.
 
     Example:
