@@ -93,7 +93,7 @@ class Worker:
             record = step.record
             driver.open()
             # Look before joining: a member that differs need not disturb the group.
-            self._refuse_mismatch(driver.read(member.group), record)
+            _refuse_mismatch(member, driver.read(member.group), record)
             tried = True
             try:
                 driver.join(member.group, member.member, record)
@@ -108,18 +108,6 @@ class Worker:
         except BaseException:
             self._undo(tried)
             raise
-
-    def _refuse_mismatch(self, reading: Reading, own: bytes) -> None:
-        id, handoff = self._member.member, self._member.handoff
-        members = {id: Member.from_json(id, own)}
-        for other, record in reading.records.items():
-            with contextlib.suppress(BadRecord):
-                members.setdefault(other, Member.from_json(other, record))
-        parameters = Parameters(handoff.spec, handoff.ttl, handoff.mode)
-        verdict = judge(members.values(), parameters)
-        first = verdict.first
-        if first is not None and (verdict.is_founded or first.applied is not None):
-            raise mismatch(first.id, verdict.differences[first.id])
 
     def _start_threads(self) -> None:
         member = self._member
@@ -440,7 +428,7 @@ class Worker:
             self._handed_over = step.handed_over
             member.ended.set()
         elif isinstance(step, Wait):
-            self._wait(step)
+            _wait(member, step)
 
     def _confirm(self, now: float) -> None:
         """Note that the store has taken the write in hand."""
@@ -457,27 +445,40 @@ class Worker:
         reports.waits_for = step.reason if isinstance(step, Wait) else "the store is being told"
         reports.memory(reading.memory_age, gains=bool(handoff.weight))
 
-    def _wait(self, action: Wait) -> None:
-        """Wait until the group may have changed, or something here has."""
-        member = self._member
-        handoff, wake = member.handoff, member.notes.wake
-        settles = not handoff.is_settled and not handoff.stands_aside
-        plan = plan_wait(
-            local=action.local,
-            most=action.seconds,
-            ttl=member.ttl,
-            members=len(handoff.members),
-            changing=settles or member.state == "draining",
-        )
-        if plan.gather:
-            wake.wait(plan.gather)
-        deadline = clock.boottime() + plan.listen
-        while True:
-            left = deadline - clock.boottime()
-            if left <= 0 or wake.is_set() or member.ended.is_set():
-                return
-            slice_ = min(left, _SLICE)
-            began = clock.boottime()
-            member.driver.wait(member.group, slice_)
-            if clock.boottime() - began < _RETURNED_EARLY * slice_:
-                return
+
+def _refuse_mismatch(member: Membership, reading: Reading, own: bytes) -> None:
+    id, handoff = member.member, member.handoff
+    members = {id: Member.from_json(id, own)}
+    for other, record in reading.records.items():
+        with contextlib.suppress(BadRecord):
+            members.setdefault(other, Member.from_json(other, record))
+    parameters = Parameters(handoff.spec, handoff.ttl, handoff.mode)
+    verdict = judge(members.values(), parameters)
+    first = verdict.first
+    if first is not None and (verdict.is_founded or first.applied is not None):
+        raise mismatch(first.id, verdict.differences[first.id])
+
+
+def _wait(member: Membership, action: Wait) -> None:
+    """Wait until the group may have changed, or something here has."""
+    handoff, wake = member.handoff, member.notes.wake
+    settles = not handoff.is_settled and not handoff.stands_aside
+    plan = plan_wait(
+        local=action.local,
+        most=action.seconds,
+        ttl=member.ttl,
+        members=len(handoff.members),
+        changing=settles or member.state == "draining",
+    )
+    if plan.gather:
+        wake.wait(plan.gather)
+    deadline = clock.boottime() + plan.listen
+    while True:
+        left = deadline - clock.boottime()
+        if left <= 0 or wake.is_set() or member.ended.is_set():
+            return
+        slice_ = min(left, _SLICE)
+        began = clock.boottime()
+        member.driver.wait(member.group, slice_)
+        if clock.boottime() - began < _RETURNED_EARLY * slice_:
+            return

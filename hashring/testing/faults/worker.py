@@ -158,8 +158,8 @@ def join(
     return None
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one member; return the exit status."""
+def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Return what the command line says."""
     parser = argparse.ArgumentParser(
         prog="python -m hashring.testing.faults.worker", description=__doc__
     )
@@ -175,7 +175,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--on-crash", default="skip", choices=["skip", "repeat"])
     parser.add_argument("--handoff", default="exclusive", choices=["exclusive", "eager"])
-    options = parser.parse_args(arguments)
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one member; return the exit status."""
+    options = read_options(arguments)
 
     if host_clock.VARIABLE in os.environ:
         host_clock.follow(Path(os.environ[host_clock.VARIABLE]))
