@@ -16,7 +16,7 @@ TTL = 3.0
 GOOD = 30
 MEMORY = 512 * 1024
 """KiB that an agent may take at most: some 60 MiB at rest, 256 MiB that are read at once, and what
-the allocator keeps. One agent that had all of this poison took 300 to 418 MiB in seven runs."""
+the allocator keeps. One agent that had all of this poison took 376 to 418 MiB in three runs."""
 
 LISTS = b"[" + b"[]," * 20_000_000 + b"[]]"
 POISONS = {
