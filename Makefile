@@ -19,7 +19,7 @@ SOURCES := pyproject.toml setup.py $(CYTHON) $(filter-out $(GENERATED), \
 INSTALLED := $(VENV)/.installed
 TOOLS := $(VENV)/.tools
 
-.PHONY: setup run servers test test-long faults check other-pythons bench bench-full clean
+.PHONY: setup run servers test test-long coverage faults check other-pythons bench bench-full clean
 .NOTPARALLEL:
 
 setup: $(TOOLS)
@@ -75,6 +75,16 @@ test: $(TOOLS) servers $(OPENSTACK)
 test-long: $(TOOLS) servers
 	$(BIN)/python -m pytest --numprocesses=4 -m long
 
+# Which lines and branches the suite runs, also in the processes that tests start. What is compiled
+# from Cython is not counted. make coverage TESTS=tests/test_ring.py takes less time than all.
+TESTS ?= -m 'not faults and not long'
+coverage: $(TOOLS) servers $(OPENSTACK)
+	rm -rf .coverage
+	mkdir .coverage
+	$(BIN)/python -m coverage run -m pytest --numprocesses=2 --dist=loadscope $(TESTS)
+	$(BIN)/python -m coverage combine --quiet
+	$(BIN)/python -m coverage report
+
 # Random faults, for ten minutes on the embedded store: make faults STORE=redis SECONDS=60 SEED=1
 STORE ?= sqlite
 SECONDS ?= 600
@@ -119,5 +129,5 @@ bench-full: $(BENCHES)/.ready
 	$(BIN)/python -m bench.report $(BENCHES)/full.json --docs
 
 clean:
-	rm -rf $(VENV) .venv-py* $(BENCHES) .openstack build dist docs/_build *.egg-info
+	rm -rf $(VENV) .venv-py* $(BENCHES) .coverage .openstack build dist docs/_build *.egg-info
 	rm -f $(GENERATED) bench/_floors.c $(wildcard bench/*.so hashring/*.so hashring/*/*.so)

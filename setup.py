@@ -2,7 +2,8 @@
 
 ``optional=True``: a machine without a C compiler still installs, and runs on
 ``hashring.ring.reference`` and ``hashring.compat._toozring_reference``.
-``HASHRING_NO_EXTENSION=1`` leaves the extensions out on purpose.
+``HASHRING_NO_EXTENSION=1`` leaves the extensions out on purpose. ``HASHRING_REQUIRE_EXTENSION=1``
+makes a build fail that would lack one, so that no slow wheel is published by mistake.
 """
 
 import os
@@ -10,8 +11,13 @@ from pathlib import Path
 
 from setuptools import Extension, find_packages, setup
 
+excluded = bool(os.environ.get("HASHRING_NO_EXTENSION"))
+required = bool(os.environ.get("HASHRING_REQUIRE_EXTENSION"))
+if excluded and required:
+    raise SystemExit("HASHRING_NO_EXTENSION and HASHRING_REQUIRE_EXTENSION contradict: unset one")
+
 extensions: list[Extension] = []
-if not os.environ.get("HASHRING_NO_EXTENSION"):
+if not excluded:
     extensions.append(
         Extension(
             "hashring.ring._engine",
@@ -22,7 +28,7 @@ if not os.environ.get("HASHRING_NO_EXTENSION"):
             ],
             # Debian builds extensions with -O2, which leaves the batch loops without vectors.
             extra_compile_args=[] if os.name == "nt" else ["-O3"],
-            optional=True,
+            optional=not required,
         )
     )
     extensions.append(
@@ -30,7 +36,7 @@ if not os.environ.get("HASHRING_NO_EXTENSION"):
             "hashring.compat._toozring",
             ["hashring/compat/_toozring.pyx"],
             depends=["hashring/compat/_md5_lanes.h", "hashring/compat/_md5_lanes_body.h"],
-            optional=True,
+            optional=not required,
         )
     )
 

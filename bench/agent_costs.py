@@ -23,8 +23,9 @@ from hashring.telemetry.agent.agent import Agent
 from hashring.telemetry.config.plan import Plugins, make_plan
 from hashring.telemetry.model.sample import Measurement, Meter, MeterType
 from hashring.telemetry.model.settings import Settings
-from hashring.telemetry.polling.runner import Shared, _Catalogue
-from hashring.telemetry.sources.host.pollsters import Pollster
+from hashring.telemetry.plugin import Pollster
+from hashring.telemetry.polling.catalogue import Catalogue
+from hashring.telemetry.polling.shared import Shared
 from hashring.telemetry.sources.web.targets import HTTPTargets
 
 LOAD = Meter("web.load", MeterType.GAUGE, "")
@@ -108,7 +109,7 @@ def main():
         settings, Plugins({"http-targets": HTTPTargets(settings)}, [Nothing(settings)])
     )
     shared = Shared(settings, plan, Counter(), print)
-    catalogue = _Catalogue(plan.groups[0], shared)
+    catalogue = Catalogue(plan.groups[0], shared)
 
     rows = []
 

@@ -21,7 +21,7 @@ from hashring.telemetry.delivery.delivery import Delivery
 from hashring.telemetry.delivery.spool import Spool
 from hashring.telemetry.model.sample import Meter, MeterType, Sample
 from hashring.telemetry.model.settings import Settings
-from hashring.telemetry.publishers import Publisher
+from hashring.telemetry.plugin import Publisher
 
 METER = Meter("hardware.network.incoming.bytes", MeterType.CUMULATIVE, "B")
 TOKEN = ("3f1c0a9b7d24e658", "9a61c0de-5d0e-4c55-9c55-3b8f5a1d2e64", 29_640_000)

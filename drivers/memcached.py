@@ -73,6 +73,9 @@ _Result = TypeVar("_Result")
 _PORT = 11211
 _PREFIX = "hashring"
 _DAY = 86_400  # seconds after which a key that nobody renews may go
+# Seconds for which the key of a dead lease stays after it was taken off its group's list: longer
+# than a join that was delayed on its way can take to arrive, which the key then refuses.
+_BURIED = 300
 _DATE = 30 * _DAY  # memcached takes a longer time for a date, long past, and drops the key at once
 _DRIFT = 1e-3  # by how much two clocks' rates may differ: twice what NTP slews at most
 # Seconds by which the uptime that a driver reads may lag behind the server's time: one since it
@@ -667,7 +670,26 @@ class MemcachedDriver(Driver):
                 _pause()
             else:
                 connection.count(_version_key(group))
+                self._bury(connection, group, still, leases)
                 return
+
+    def _bury(
+        self,
+        connection: _Connection,
+        group: str,
+        struck: set[str],
+        leases: dict[str, tuple[bytes, bytes]],
+    ) -> None:
+        """Let the keys of members that were struck off go soon, and not in a day only.
+
+        Members come and go under new ids. A key that is on no list may be missing.
+        """
+        for member in struck:
+            key = _member_key(group, member)
+            value, number = leases[key]
+            keeps = _BURIED + 2 * math.ceil(_Lease.decoded(value).ttl)
+            with contextlib.suppress(_Beaten):  # by one that joins under this id again
+                connection.swap(key, value, number, keeps)
 
     def _seen_of(self, group: str) -> _Seen:
         with self._lock:

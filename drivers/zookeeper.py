@@ -109,6 +109,10 @@ _PORT = 2181
 _ROOT = "/hashring"
 _PERSISTENT, _EPHEMERAL, _CONTAINER = 0, 1, 4
 _ANY_VERSION = -1
+_MARK_AGAIN = 1 / 20
+"""Part of the ttl between two readings of a mark that says too little: a newcomer waits for no
+longer than those who were there before."""
+
 _MARK = "+history"  # below the path; no group's node has this name, since "+" is escaped there
 _LINGER = 0.25  # seconds for which a burst of changes is gathered at most
 
@@ -261,6 +265,7 @@ class ZooKeeperDriver(Driver):
         self._watcher = session(self._on_event)
         self._groups: dict[str, _Group] = {}
         self._history = History()
+        self._mark_again = 0.0  # when a mark that says too little is read again
         self._mark_version: int | None = None
         self._may_mark = True
         self._told = -math.inf
@@ -576,8 +581,16 @@ class ZooKeeperDriver(Driver):
         return bytes(data or b"")
 
     def _remember(self, deadline: float) -> None:
-        """Write into the store since when it has forgotten nothing, for those who come later."""
-        data = self._history.due(boottime(), self.ttl)
+        """Write into the store since when it has forgotten nothing, for those who come later.
+
+        Who came later reads what the others have written since, until it is enough.
+        """
+        now = boottime()
+        data = self._history.due(now, self.ttl)
+        if data is None and self._history.age(now) < self.ttl and now >= self._mark_again:
+            self._mark_again = now + _MARK_AGAIN * self.ttl
+            (mark,) = self._watcher.call(GetData(self._mark_path, None), deadline=deadline)
+            self._history.adopt(self._mark(mark))
         if data is None or not self._may_mark:
             return
         if self._mark_version is None:

@@ -1,7 +1,7 @@
 """Split keys among processes with a consistent-hash ring, and hand them over safely.
 
-This page has the public names and nothing else. ``hashring.testing`` is imported when it is first
-asked for.
+This page has the public names and nothing else. Each is imported when it is first asked for: a
+program that only owns keys loads no partition, and none loads the test kit without asking.
 
 >>> import hashring
 >>> ring = hashring.HashRing(["a", "b", "c"])
@@ -12,9 +12,8 @@ True
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
 
-from hashring.driver import drivers
+from hashring._installation import check_files as _check_files
 from hashring.errors import (
     BadArgument,
     BadKey,
@@ -33,13 +32,20 @@ from hashring.errors import (
     StoreUnusable,
     UnknownDriver,
     UnknownMember,
+    UnsupportedPlatform,
 )
-from hashring.partition.cycle import Cycle
-from hashring.partition.partition import Partition, join
-from hashring.ring.ring import HashRing, Keys, SlotSet
+
+# A checker takes this name for true. The import of typing would take longer than all the rest.
+TYPE_CHECKING = False
 
 if TYPE_CHECKING:
     from hashring import testing as testing
+    from hashring.driver import drivers
+    from hashring.partition.cycle import Cycle
+    from hashring.partition.partition import Partition, join
+    from hashring.ring.ring import HashRing, Keys, SlotSet
+
+    __version__: str
 
 __all__ = [
     "BadArgument",
@@ -64,18 +70,38 @@ __all__ = [
     "StoreUnusable",
     "UnknownDriver",
     "UnknownMember",
+    "UnsupportedPlatform",
     "drivers",
     "join",
 ]
 
+_check_files()
 
 if not TYPE_CHECKING:  # a checker that saw this would accept any name
+    _WHERE = {
+        "Cycle": "hashring.partition.cycle",
+        "HashRing": "hashring.ring.ring",
+        "Keys": "hashring.ring.ring",
+        "Partition": "hashring.partition.partition",
+        "SlotSet": "hashring.ring.ring",
+        "drivers": "hashring.driver",
+        "join": "hashring.partition.partition",
+    }
+    _MODULES = frozenset({"driver", "ring", "testing"})
 
-    def __getattr__(name: str) -> Any:
-        # The test kit brings its own dependencies; a program that only owns keys never loads it.
-        if name == "testing":
-            return importlib.import_module("hashring.testing")
-        raise AttributeError(f"module 'hashring' has no attribute {name!r}")
+    def __getattr__(name: str) -> object:
+        if name in _WHERE:
+            value = getattr(importlib.import_module(_WHERE[name]), name)
+        elif name in _MODULES:
+            return importlib.import_module(f"hashring.{name}")
+        elif name == "__version__":
+            from importlib import metadata  # takes as long to import as all the rest
+
+            value = metadata.version("hashring-ha")
+        else:
+            raise AttributeError(f"module 'hashring' has no attribute {name!r}")
+        # `import hashring.drivers` puts the package here, which can be called in its place.
+        return globals().setdefault(name, value)
 
     def __dir__() -> list[str]:
-        return [*__all__, "testing"]
+        return [*__all__, "__version__", "testing"]

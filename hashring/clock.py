@@ -16,7 +16,7 @@ if hasattr(time, "CLOCK_BOOTTIME"):
         """Return seconds on a clock that never steps and runs on while the machine is suspended."""
         return time.clock_gettime(time.CLOCK_BOOTTIME)
 
-else:  # pragma: no cover - macOS and Windows
+else:  # pragma: no cover - macOS and Windows, where no group can be joined
 
     def boottime() -> float:
         """Return seconds on a clock that never steps (this platform may stop it in suspend)."""

@@ -1,35 +1,55 @@
 """The driver interface: what a store must do for a group, and how a URL finds its driver.
 
 A driver knows one store and nothing of rings, views or hand-offs: records are bytes to it. This
-module has the interface (:class:`Driver`, :class:`Reading`) and the lookup of drivers by the
-entry-point group ``hashring.drivers``. URLs, their options and their secrets are the business of
-:mod:`hashring.url`; what a driver's author needs of it can be imported from here. It imports no
-driver: ours and third parties' are found in the same way.
+module has the interface (:class:`Driver`, :class:`Reading`), the words of its errors, the checks of
+names and records, and which driver a URL names. URLs, their options and their secrets are the
+business of :mod:`hashring.url`, entry points of :mod:`hashring.plugins`, pauses of
+:mod:`hashring.backoff`; what a driver's author needs of the first can be imported from here. It
+imports no driver: ours and third parties' are found in the same way.
 """
 
 from __future__ import annotations
 
 import abc
 import dataclasses
+import itertools
 import json
 import os
-import random
 import uuid
 from collections.abc import Iterator, Mapping
-from importlib import metadata
 from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple
 
+from hashring import plugins
+from hashring._installation import check_files, check_platform
+from hashring.backoff import Backoff
 from hashring.errors import (
     BadName,
     BadRecord,
     BadURL,
     BrokenDriver,
-    HashringError,
+    BrokenPlugin,
+    LeaseLost,
+    MemberExists,
     StoreUnavailable,
+    StoreUnusable,
     UnknownDriver,
 )
-from hashring.url import DriverURL, Option, boolean, check_node_path, looks_secret, masked
+from hashring.url import (
+    DriverURL,
+    Option,
+    boolean,
+    check_node_path,
+    count,
+    fraction,
+    looks_secret,
+    masked,
+    read_options,
+    seconds,
+)
+
+# Here too: another distribution may have overwritten hashring/__init__.py.
+check_files()
 
 __all__ = [
     "COMMON_OPTIONS",
@@ -55,7 +75,7 @@ __all__ = [
     "masked",
 ]
 
-ENTRY_POINTS = "hashring.drivers"
+ENTRY_POINTS = plugins.DRIVERS
 
 DEFAULT_TTL = 10.0
 """The lease in seconds where neither the caller nor the URL's ``ttl`` option names one."""
@@ -80,35 +100,14 @@ class Reading(NamedTuple):
     memory_age: float
 
 
-def _positive(text: str) -> float:
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise ValueError("must be a positive number of seconds")
-    return value
-
-
-def _fraction(text: str) -> float:
-    value = float(text)
-    if not 0 <= value <= 1:
-        raise ValueError("must lie between 0 and 1")
-    return value
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise ValueError("must not be negative")
-    return value
-
-
 COMMON_OPTIONS: tuple[Option, ...] = (
-    Option("ttl", _positive, None, "lease in seconds, where the program names none"),
-    Option("connect_timeout", _positive, 3.0, "seconds to wait for a connection"),
-    Option("timeout", _positive, 3.0, "seconds to wait for an answer"),
-    Option("retries", _count, 2, "further tries of a request that is safe to repeat"),
-    Option("backoff", _positive, 0.05, "seconds before the first further try; doubles each time"),
-    Option("backoff_max", _positive, 2.0, "the longest wait in seconds between two tries"),
-    Option("jitter", _fraction, 0.5, "the random part of each wait, 0 to 1"),
+    Option("ttl", seconds, None, "lease in seconds, where the program names none"),
+    Option("connect_timeout", seconds, 3.0, "seconds to wait for a connection"),
+    Option("timeout", seconds, 3.0, "seconds to wait for an answer"),
+    Option("retries", count, 2, "further tries of a request that is safe to repeat"),
+    Option("backoff", seconds, 0.05, "seconds before the first further try; doubles each time"),
+    Option("backoff_max", seconds, 2.0, "the longest wait in seconds between two tries"),
+    Option("jitter", fraction, 0.5, "the random part of each wait, 0 to 1"),
 )
 """Options that every driver accepts."""
 
@@ -229,13 +228,20 @@ class Driver(abc.ABC):
         secrets = {option.name for option in self.options if option.secret}
         self.url = dataclasses.replace(url, masked=url.masked | secrets)
         try:
-            self.ttl = _positive(str(ttl))
+            self.ttl = seconds(str(ttl))
         except ValueError:
             raise BadURL(
                 f"{self.url}: ttl must be a positive number of seconds, not {ttl!r}"
             ) from None
         self._token, self._pid = uuid.uuid4().hex, os.getpid()
-        self.settings: Mapping[str, Any] = MappingProxyType(self._typed(self.url))
+        self.settings: Mapping[str, Any] = MappingProxyType(
+            read_options(
+                self.url.options.items(),
+                (*COMMON_OPTIONS, *self.options),
+                str(self.url),
+                self.url.masked,
+            )
+        )
 
     @property
     def token(self) -> str:
@@ -247,40 +253,68 @@ class Driver(abc.ABC):
             self._token, self._pid = uuid.uuid4().hex, os.getpid()
         return self._token
 
-    @classmethod
-    def _typed(cls, url: DriverURL) -> dict[str, Any]:
-        known = {option.name: option for option in (*COMMON_OPTIONS, *cls.options)}
-        settings = {name: option.default for name, option in known.items()}
-        for name, text in url.options.items():
-            if name not in known:
-                raise BadURL(
-                    f"{url.scheme}:// has no option {name!r}; it knows: {', '.join(sorted(known))}"
-                )
-            try:
-                settings[name] = known[name].convert(text)
-            except ValueError as error:
-                secret = url._hides(name, text)
-                shown = "***" if secret else repr(text)
-                reason = "" if secret else f" ({error})"
-                raise BadURL(
-                    f"{url.scheme}:// option {name}={shown} is not valid{reason}"
-                ) from None
-        return settings
+    # -- what goes wrong: the errors of every store in the same words, secrets masked
 
     def unavailable(self, doing: str, error: BaseException) -> StoreUnavailable:
         """Return the error to raise where the store failed: what was tried, where, and why."""
         why = self.url.hide(f"{type(error).__name__}: {error}")
         return StoreUnavailable(f"{self.url}: {doing} failed: {why}")
 
+    def not_open(self) -> StoreUnavailable:
+        """Return the error to raise where a method is called before :meth:`open`."""
+        return StoreUnavailable(f"{self.url} is not open: call open() first")
+
+    def forked(self, process: int) -> StoreUnusable:
+        """Return the error to raise where a fork uses what its parent opened.
+
+        Args:
+            process: the id of the process that did.
+        """
+        return StoreUnusable(
+            f"{self.url} was opened in process {process}, and this is its fork {os.getpid()}: "
+            "open a driver of its own there"
+        )
+
+    def member_exists(
+        self, group: str, member: str, incarnation: str | None = None, until: str = ""
+    ) -> MemberExists:
+        """Return the error to raise by :meth:`join` while another incarnation's lease lives.
+
+        Args:
+            group: the group's id.
+            member: the member's id.
+            incarnation: the other's, where its record shows one.
+            until: what is known of its lease, as in ``"its lease runs for 2.5 s more"``.
+        """
+        other = f" ({incarnation})" if incarnation is not None else ""
+        return MemberExists(
+            f"{self.url}: member {member!r} of group {group!r} is alive in another "
+            f"incarnation{other}{'; ' if until else ''}{until}"
+        )
+
+    def lease_lost(self, *members: tuple[str, str]) -> LeaseLost:
+        """Return the error to raise where leases are gone, or are another incarnation's.
+
+        Args:
+            members: for each, the ids of its group and of the member.
+        """
+        who = ", ".join(f"{member!r} in group {group!r}" for group, member in members)
+        return LeaseLost(f"{self.url}: the lease of {who} is gone")
+
+    # -- pauses
+
     def delays(self) -> Iterator[float]:
         """Yield the wait in seconds before each further try of a request that is safe to repeat.
 
         There are ``retries`` of them, from ``backoff`` on doubling up to ``backoff_max``; the
-        random part of each, ``jitter``, keeps the members of a group from retrying in step.
+        random part of each, ``jitter``, keeps the members of a group from retrying in step. See
+        :class:`hashring.backoff.Backoff` for a wait that has no end.
         """
-        for attempt in range(self.settings["retries"]):
-            longest = min(self.settings["backoff"] * 2.0**attempt, self.settings["backoff_max"])
-            yield longest * (1 - self.settings["jitter"] * random.random())  # noqa: S311
+        settings = self.settings
+        pauses = Backoff(settings["backoff"], settings["backoff_max"], jitter=settings["jitter"])
+        return itertools.islice(pauses, settings["retries"])
+
+    # -- what a store must do
 
     @abc.abstractmethod
     def open(self) -> None:
@@ -355,20 +389,13 @@ class Driver(abc.ABC):
         """End this driver's own lease at once. Idempotent; never removes another incarnation's."""
 
 
-def _entry_points() -> dict[str, list[metadata.EntryPoint]]:
-    points: dict[str, list[metadata.EntryPoint]] = {}
-    for point in metadata.entry_points(group=ENTRY_POINTS):
-        points.setdefault(point.name.lower(), []).append(point)
-    return points
-
-
 def drivers() -> list[str]:
     """Return the URL schemes of the installed drivers, sorted; a plugin's among them.
 
     >>> "sqlite" in drivers()
     True
     """
-    return sorted(_entry_points())
+    return plugins.names(ENTRY_POINTS)
 
 
 def driver_class(scheme: str) -> type[Driver]:
@@ -382,44 +409,18 @@ def driver_class(scheme: str) -> type[Driver]:
         BrokenDriver: the entry point failed to import, is no :class:`Driver`, or two
             distributions claim the scheme.
     """
-    points = _entry_points()
     scheme = scheme.lower()
-    found = points.get(scheme) or points.get(scheme.partition("+")[0])
-    if found is None:
+    installed = drivers()
+    name = scheme if scheme in installed else scheme.partition("+")[0]
+    if name not in installed:
         raise UnknownDriver(
-            f"no driver serves {scheme}://; installed: {', '.join(sorted(points)) or 'none'}. "
+            f"no driver serves {scheme}://; installed: {', '.join(installed) or 'none'}. "
             f"A plugin registers one under the entry-point group {ENTRY_POINTS!r}"
         )
-    if len({point.value for point in found}) > 1:
-        claims = " and ".join(f"{point.value} of {_distribution(point)}" for point in found)
-        raise BrokenDriver(f"{scheme}:// is claimed by {claims}: uninstall all but one")
-    return _imported(found[0])
-
-
-def _imported(point: metadata.EntryPoint) -> type[Driver]:
-    where = f"{point.value} of {_distribution(point)}"
     try:
-        found = point.load()
-    except HashringError:
-        raise
-    except Exception as error:
-        raise BrokenDriver(
-            f"the driver for {point.name}:// ({where}) failed to import: "
-            f"{type(error).__name__}: {error}"
-        ) from error
-    if not (isinstance(found, type) and issubclass(found, Driver)):
-        raise BrokenDriver(
-            f"the entry point for {point.name}:// ({where}) is no subclass of "
-            "hashring.driver.Driver"
-        )
-    if found.__abstractmethods__:
-        missing = ", ".join(sorted(found.__abstractmethods__))
-        raise BrokenDriver(f"the driver for {point.name}:// ({where}) lacks: {missing}")
-    return found
-
-
-def _distribution(point: metadata.EntryPoint) -> str:
-    return f"{point.dist.name} {point.dist.version}" if point.dist is not None else "?"
+        return plugins.load(ENTRY_POINTS, name, Driver)  # type: ignore[type-abstract]
+    except BrokenPlugin as error:
+        raise BrokenDriver(f"no driver for {scheme}://: {error}") from error.__cause__
 
 
 def load(url: str | DriverURL, *, ttl: float | None = None) -> Driver:
@@ -432,10 +433,12 @@ def load(url: str | DriverURL, *, ttl: float | None = None) -> Driver:
     Raises:
         BadURL: the URL cannot be parsed, or an option in it is unknown or ill-typed.
         UnknownDriver, MissingDependency, BrokenDriver: see :func:`driver_class`.
+        UnsupportedPlatform: this is not Linux.
 
     >>> load("memory://?ttl=5").ttl, load("memory://?ttl=5", ttl=3).ttl, load("memory://").ttl
     (5.0, 3.0, 10.0)
     """
+    check_platform()
     parsed = url if isinstance(url, DriverURL) else DriverURL.parse(url)
     found = driver_class(parsed.scheme)
     if ttl is None:
@@ -471,20 +474,14 @@ def describe() -> list[DriverDescription]:
     >>> [found.promise for found in describe() if found.scheme == "memory"]
     ['threads of one process; never forgets while the process lives']
     """
-    descriptions = []
-    for scheme, points in sorted(_entry_points().items()):
-        for point in points:
-            promise, problem = "", None
-            options: tuple[Option, ...] = ()
-            try:
-                driver_class(scheme)
-                found = _imported(point)
-                promise, options = found.promise, found.options
-            except HashringError as error:
-                problem = str(error)
-            descriptions.append(
-                DriverDescription(
-                    scheme, _distribution(point), point.value, promise, options, problem
-                )
-            )
-    return descriptions
+    return [
+        DriverDescription(
+            scheme=plugin.name,
+            distribution=plugin.distribution,
+            target=plugin.target,
+            promise=plugin.found.promise if plugin.found is not None else "",
+            options=plugin.found.options if plugin.found is not None else (),
+            problem=plugin.problem,
+        )
+        for plugin in plugins.describe(ENTRY_POINTS, Driver)  # type: ignore[type-abstract]
+    ]

@@ -25,6 +25,7 @@ __all__ = [
     "StoreUnusable",
     "UnknownDriver",
     "UnknownMember",
+    "UnsupportedPlatform",
 ]
 
 
@@ -68,12 +69,24 @@ class BadURL(HashringError, ValueError):
     """A store's or a sink's URL cannot be parsed, or an option in it is unknown or ill-typed."""
 
 
-class UnknownDriver(HashringError, LookupError):
+class UnsupportedPlatform(HashringError, OSError):
+    """A group cannot be joined on this operating system."""
+
+
+class UnknownPlugin(HashringError, LookupError):
+    """No plug-in of this name is installed."""
+
+
+class BrokenPlugin(HashringError, ImportError):
+    """A plug-in's entry point is installed but cannot be used; its own error is the cause."""
+
+
+class UnknownDriver(UnknownPlugin):
     """No installed driver serves this URL's scheme."""
 
 
-class BrokenDriver(HashringError, ImportError):
-    """A driver's entry point is installed but failed to import; its own error is the cause."""
+class BrokenDriver(BrokenPlugin):
+    """A driver's entry point is installed but cannot be used; its own error is the cause."""
 
 
 class MissingDependency(HashringError, ImportError):

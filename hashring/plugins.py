@@ -1,44 +1,72 @@
-"""Finding discoveries, pollsters and publishers: by entry point alone, ours and others' alike.
+"""Plug-ins: found by entry point alone, ours and others' alike.
 
-Knows the three entry-point groups and how to say what is wrong with a plug-in; not what any
-plug-in does.
+The one loader of drivers, discoveries, pollsters and publishers: their names, their classes, what
+is installed, and how to say what is wrong with one. It does not know what any plug-in does.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from importlib import metadata
-from typing import TypeVar
+from typing import Generic, TypeVar
 
-from hashring.errors import HashringError
+from hashring.errors import BrokenPlugin, HashringError, UnknownPlugin
 from hashring.url import masked_prose
 
 __all__ = [
     "DISCOVERIES",
+    "DRIVERS",
     "POLLSTERS",
     "PUBLISHERS",
     "BrokenPlugin",
+    "Description",
     "UnknownPlugin",
+    "describe",
     "load",
     "load_all",
     "made",
     "names",
 ]
 
+DRIVERS = "hashring.drivers"
 DISCOVERIES = "hashring.discoveries"
 POLLSTERS = "hashring.pollsters"
 PUBLISHERS = "hashring.publishers"
+
+_BY_SCHEME = frozenset({DRIVERS})
+"""Groups whose names are schemes of URLs, which have no case."""
 
 _Base = TypeVar("_Base")
 _Made = TypeVar("_Made")
 
 
-class BrokenPlugin(HashringError, ImportError):
-    """A plug-in's entry point is installed but failed to import, or is of another kind."""
+@dataclasses.dataclass(frozen=True)
+class Description(Generic[_Base]):
+    """One installed plug-in.
+
+    Attributes:
+        name: the entry point's.
+        distribution: name and version of the distribution that brings it.
+        target: the entry point's ``module:class``.
+        found: its class, or ``None`` where it cannot be used.
+        problem: why it cannot be used, or ``None``.
+    """
+
+    name: str
+    distribution: str
+    target: str
+    found: type[_Base] | None
+    problem: str | None
 
 
-class UnknownPlugin(HashringError, LookupError):
-    """No plug-in of this name is installed."""
+def names(group: str) -> list[str]:
+    """Return the names of the plug-ins of a group, sorted, whether or not they can be imported.
+
+    >>> "stdout" in names(PUBLISHERS)
+    True
+    """
+    return sorted(_points(group))
 
 
 def load(group: str, name: str, base: type[_Base]) -> type[_Base]:
@@ -51,34 +79,49 @@ def load(group: str, name: str, base: type[_Base]) -> type[_Base]:
 
     Raises:
         UnknownPlugin: no entry point has this name; the message lists those installed.
-        BrokenPlugin: it failed to import, or is no subclass of ``base``.
+        BrokenPlugin: it failed to import, is not a subclass of ``base``, lacks a method of it, or
+            two distributions claim the name.
     """
-    points = {point.name: point for point in metadata.entry_points(group=group)}
+    points = _points(group)
     if name not in points:
         raise UnknownPlugin(
             f"no plug-in {name!r} under the entry-point group {group!r}; "
             f"installed: {', '.join(sorted(points)) or 'none'}"
         )
-    return _class(points[name], base)
-
-
-def names(group: str) -> list[str]:
-    """Return the names of the plug-ins of a group, whether or not they can be imported.
-
-    >>> "stdout" in names(PUBLISHERS)
-    True
-    """
-    return sorted({point.name for point in metadata.entry_points(group=group)})
+    return _the_one(points[name], base)
 
 
 def load_all(group: str, base: type[_Base]) -> dict[str, type[_Base]]:
     """Return the classes of every plug-in of a group by name, ordered by it.
 
     Raises:
-        BrokenPlugin: one failed to import, or is no subclass of ``base``.
+        BrokenPlugin: as of :func:`load`.
     """
-    points = sorted(metadata.entry_points(group=group), key=lambda point: point.name)
-    return {point.name: _class(point, base) for point in points}
+    return {name: _the_one(found, base) for name, found in sorted(_points(group).items())}
+
+
+def describe(group: str, base: type[_Base]) -> list[Description[_Base]]:
+    """Return what is installed in a group, sorted by name, what cannot be used among it.
+
+    Args:
+        group: the entry-point group.
+        base: what each class must be a subclass of.
+
+    >>> [found.target for found in describe(PUBLISHERS, object) if found.name == "stdout"]
+    ['hashring.telemetry.publishers:StdoutPublisher']
+    """
+    descriptions = []
+    for name, points in sorted(_points(group).items()):
+        for point in points:
+            found, problem = None, None
+            try:
+                _refuse_rivals(points)
+                found = _class(point, base)
+            except HashringError as error:
+                problem = str(error)
+            origin = _distribution(point)
+            descriptions.append(Description(name, origin, point.value, found, problem))
+    return descriptions
 
 
 def made(name: str, make: Callable[[], _Made]) -> _Made:
@@ -100,18 +143,32 @@ def made(name: str, make: Callable[[], _Made]) -> _Made:
         raise BrokenPlugin(f"the plug-in {name!r} could not be made: {_why(error)}") from error
 
 
-def _why(error: Exception) -> str:
-    # What a plug-in, or a library under it, says may show the URL that it was given.
-    return f"{type(error).__name__}: {masked_prose(str(error))}"
+def _points(group: str) -> dict[str, list[metadata.EntryPoint]]:
+    points: dict[str, list[metadata.EntryPoint]] = {}
+    for point in metadata.entry_points(group=group):
+        name = point.name.lower() if group in _BY_SCHEME else point.name
+        points.setdefault(name, []).append(point)
+    return points
 
 
-def _where(point: metadata.EntryPoint) -> str:
-    origin = f" of {point.dist.name}" if point.dist is not None else ""
-    return f"the plug-in {point.name!r} ({point.group}: {point.value}{origin})"
+def _the_one(points: list[metadata.EntryPoint], base: type[_Base]) -> type[_Base]:
+    _refuse_rivals(points)
+    return _class(points[0], base)
+
+
+def _refuse_rivals(points: list[metadata.EntryPoint]) -> None:
+    # One distribution may be found twice on the path: that is one claim.
+    if len({point.value for point in points}) > 1:
+        claims = " and ".join(f"{point.value} of {_distribution(point)}" for point in points)
+        raise BrokenPlugin(
+            f"the plug-in {points[0].name!r} ({points[0].group}) is claimed by {claims}: "
+            "uninstall all but one"
+        )
 
 
 def _class(point: metadata.EntryPoint, base: type[_Base]) -> type[_Base]:
-    where = _where(point)
+    origin = f"{point.group}: {point.value} of {_distribution(point)}"
+    where = f"the plug-in {point.name!r} ({origin})"
     try:
         found = point.load()
     except HashringError:
@@ -120,4 +177,15 @@ def _class(point: metadata.EntryPoint, base: type[_Base]) -> type[_Base]:
         raise BrokenPlugin(f"{where} failed to import: {_why(error)}") from error
     if not (isinstance(found, type) and issubclass(found, base)):
         raise BrokenPlugin(f"{where} is no subclass of {base.__module__}.{base.__qualname__}")
+    if missing := getattr(found, "__abstractmethods__", None):
+        raise BrokenPlugin(f"{where} lacks: {', '.join(sorted(missing))}")
     return found
+
+
+def _distribution(point: metadata.EntryPoint) -> str:
+    return f"{point.dist.name} {point.dist.version}" if point.dist is not None else "?"
+
+
+def _why(error: Exception) -> str:
+    # What a plug-in, or a library under it, says may show the URL that it was given.
+    return f"{type(error).__name__}: {masked_prose(str(error))}"

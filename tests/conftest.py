@@ -131,7 +131,8 @@ def distributions(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if not folder.exists():
             outdir = folder.with_name("dist-unfinished")
             outdir.mkdir(exist_ok=True)
-            done = run(sys.executable, "-m", "build", "--outdir", outdir, TREE, cwd=outdir)
+            build = [sys.executable, "-m", "build", "--outdir", outdir, TREE]
+            done = run(*build, cwd=outdir, HASHRING_REQUIRE_EXTENSION="1")
             assert done.returncode == 0, done.stdout + done.stderr
             outdir.rename(folder)
     return folder

@@ -15,12 +15,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.authors.installing import SUITE, correct, install
 from tests.authors.mistakes import MISTAKES, Mistake
 from tests.conftest import TREE
 from tests.servers.postgresql import PostgreSQLServer
-
-AUTHORS = TREE / "tests" / "authors"
-SUITE = "suite_postgresql.py"
 
 AT_ONCE = 4
 """Runs of the suite beside each other: most of the time they wait for leases to end."""
@@ -52,20 +50,6 @@ PARTS = {
 """The suite in parts, so that those run beside each other as well."""
 
 
-def install(folder: Path, source: str) -> None:
-    """Lay out what an installed driver is: a module, and a distribution with its entry point."""
-    (folder / "hashring_postgresql.py").write_text(source)
-    (folder / SUITE).write_text((AUTHORS / SUITE).read_text())
-    distribution = folder / "hashring_postgresql-1.0.dist-info"
-    distribution.mkdir()
-    (distribution / "METADATA").write_text(
-        "Metadata-Version: 2.1\nName: hashring-postgresql\nVersion: 1.0\n"
-    )
-    (distribution / "entry_points.txt").write_text(
-        "[hashring.drivers]\npostgresql = hashring_postgresql:PostgreSQLDriver\n"
-    )
-
-
 def run_suite(folder: Path, select: str, **variables: str) -> subprocess.CompletedProcess[str]:
     inherited = {
         name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")
@@ -93,7 +77,6 @@ def runs(tmp_path_factory, request):
     """Every run that was asked for, all begun at once."""
     calls = [getattr(item, "callspec", None) for item in request.session.items]
     asked = {call.params["mistake"] for call in calls if call and "mistake" in call.params}
-    correct = (AUTHORS / "hashring_postgresql.py").read_text()
 
     def begin(source: str, select: str, *, own: bool, tries: int = 1, **variables: str):
         folder = tmp_path_factory.mktemp("author")
@@ -112,10 +95,10 @@ def runs(tmp_path_factory, request):
     begun: dict[str, Future[subprocess.CompletedProcess[str]]] = {}
     with PostgreSQLServer() as server, ThreadPoolExecutor(AT_ONCE) as pool:
         for part, select in PARTS.items():
-            begun[part] = begin(correct, select, own=select == "test_server_", PATIENCE="60")
+            begun[part] = begin(correct(), select, own=select == "test_server_", PATIENCE="60")
         for mistake in sorted(asked, key=lambda each: not each.needs_a_server):
             begun[mistake.name] = begin(
-                mistake.planted(correct),
+                mistake.planted(correct()),
                 mistake.test,
                 own=mistake.needs_a_server,
                 tries=TRIES,

@@ -105,21 +105,56 @@ def test_a_machine_without_a_compiler_installs_and_works(sdist, new_environment)
     environment.run("-m", "doctest", "-o", "ELLIPSIS", TREE / "README.md")
 
 
-def test_the_command_needs_its_extra_and_says_so(installed, wheel, new_environment):
-    def command(environment, *arguments):
-        return subprocess.run(
-            [environment.folder / "bin" / "hashring", *arguments],
-            cwd=environment.work,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+def command(environment, *arguments):
+    return subprocess.run(
+        [environment.folder / "bin" / "hashring", *arguments],
+        cwd=environment.work,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_the_core_alone_imports_and_says_what_the_command_needs(installed):
+    installed.run("-c", "import hashring, hashring.testing, hashring.compat.tooz")
 
     without = command(installed, "--help")
-    assert without.returncode != 0
+
+    assert without.returncode == 2
+    assert without.stderr.count("\n") == 1
     assert "pip install 'hashring-ha[telemetry]'" in without.stderr
+
+
+def test_with_click_added_the_help_and_the_drivers_are_shown(wheel, new_environment):
     environment = new_environment()
+    environment.install(wheel, "click>=8.1")
+
+    for arguments in (["--help"], ["--version"], ["agent", "--help"], ["agent", "poll", "--help"]):
+        told = command(environment, *arguments)
+        assert told.returncode == 0, told.stderr
+    listed = command(environment, "drivers")
+    assert listed.returncode == 0, listed.stderr
+    assert "sqlite://" in listed.stdout
+    assert "cannot be used: the redis:// driver needs the package 'redis'" in listed.stdout
+    for arguments in (["agent"], ["agent", "check"], ["agent", "spool", "list"], ["show"]):
+        refused = command(environment, *arguments)
+        assert refused.returncode == 2, refused.stderr
+        assert refused.stderr.startswith("hashring: this command needs the package "), arguments
+        assert "pip install 'hashring-ha[telemetry]'" in refused.stderr
+
+
+def test_with_its_extra_the_command_has_agents_and_drivers(wheel, new_environment):
+    environment = new_environment()
+    environment.install(wheel)
+    environment.install("click")
+    assert command(environment, "--help").returncode == 0
+    listed = command(environment, "drivers")
+    assert listed.returncode == 0, listed.stderr
+    assert "sqlite" in listed.stdout
+    refused = command(environment, "agent")
+    assert refused.returncode == 2
+    assert "pip install 'hashring-ha[telemetry]'" in refused.stderr
     environment.install(f"{wheel}[telemetry]")
     told = command(environment, "--help")
     assert told.returncode == 0, told.stderr

@@ -8,6 +8,8 @@ import time
 import pytest
 
 import hashring
+from hashring.driver import load
+from hashring.errors import StoreUnavailable
 from tests.servers.memcached import MemcachedServer
 from tests.servers.process import wait_until
 from tests.servers.redis import RedisServer
@@ -57,3 +59,24 @@ def test_a_drain_before_the_fence_waits_for_no_longer_than_the_lease(
         began = time.monotonic()
         assert not partition.drain(60)
         assert time.monotonic() - began < 30
+
+
+def test_a_fenced_member_tells_a_store_that_is_back_unnoticed_that_it_leaves(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # A store whose clock stood still while it was down keeps the lease for another ttl.
+    driver = load("memory://unnoticed", ttl=0.5)
+    told = []
+    leave = driver.leave
+    with hashring.join(driver, "group", "a") as partition:
+        assert partition.wait_settled(60)
+
+        def away(*arguments: object) -> None:
+            raise StoreUnavailable("the server is down")
+
+        monkeypatch.setattr(driver, "heartbeat", away)
+        monkeypatch.setattr(driver, "read", away)
+        monkeypatch.setattr(driver, "leave", lambda *names: (told.append(names), leave(*names)))
+        wait_until(lambda: partition.state == "fenced", what="the fence")
+
+    assert told == [("group", "a")]

@@ -139,6 +139,8 @@ def test_a_secret_at_any_place_of_a_url_is_shown_by_nothing_that_prints_one(
             told += [str(error), repr(error)]
     # The noise may end one option and begin another, which is none of the secret's business.
     pieces = ["xyzzy", "plugh"] if encoded or not set(noise) & set("&;") else ["xyzzy"]
+    if "//{}@" in template and ":" in noise and not encoded:
+        pieces.remove("xyzzy")  # what stands before a colon is the name of a user, and is shown
     for found in told:
         for piece in pieces:
             assert piece not in found, (text, found)

@@ -23,6 +23,7 @@ from types import MappingProxyType
 from typing import Any, Self, TypeVar
 
 from hashring import clock
+from hashring.backoff import grown, jittered
 from hashring.driver import Driver, DriverURL, Reading, load
 from hashring.errors import (
     BadArgument,
@@ -789,8 +790,8 @@ class Partition:
             if self._finished:
                 return
             self._finished = True
-            # Past the fence the lease has run out by the time that the store is back.
-            is_told = not (self._store_is_away() and clock.boottime() >= self._handoff.deadline)
+            # For who holds nothing in any case nobody waits.
+            is_told = bool(self._handoff.weight) or not self._has_nothing_to_drain()
             self._handoff.left()
             self._ended.set()
             self._changed.notify_all()
@@ -798,6 +799,8 @@ class Partition:
             self._finalizer.detach()
         try:
             self._end_threads()
+            # Where the store seems to be away, too: it may be back by now, and a store whose clock
+            # stood still meanwhile keeps the lease for another ttl. One call, with its timeout.
             if is_told:
                 self._driver.leave(self.group, self.member)
         except HashringError as error:
@@ -965,7 +968,7 @@ class Partition:
             except Exception as error:
                 # A defect of the driver: without heartbeats the fence passes, which is safe.
                 self._defects.failed("heartbeat", error, trace=True)
-            pause = min(1.0, self.ttl / 10, self._heartbeat_pause) * random.uniform(0.5, 1.0)  # noqa: S311
+            pause = jittered(min(1.0, self.ttl / 10, self._heartbeat_pause))
 
     def _reconcile(self) -> None:
         failures = 0
@@ -1037,8 +1040,7 @@ class Partition:
 
     def _pause(self, failures: int) -> None:
         # Backoff with jitter: a store that comes back is not met by everybody at once.
-        longest = min(self.ttl / 3, 1.0, 0.05 * 2 ** min(failures, 8))
-        self._ended.wait(longest * random.uniform(0.5, 1.0))  # noqa: S311
+        self._ended.wait(jittered(grown(0.05, min(self.ttl / 3, 1.0), failures + 1)))
 
     def _once(self) -> None:
         """Read the group, let the hand-off decide, and do what it says."""

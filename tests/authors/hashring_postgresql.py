@@ -21,7 +21,7 @@ import pg8000.exceptions
 import pg8000.native
 
 from hashring.driver import Driver, Option, Reading, check_names, check_record, incarnation_of
-from hashring.errors import LeaseLost, MemberExists, StoreUnavailable
+from hashring.errors import LeaseLost, MemberExists
 
 TABLES = """
 CREATE TABLE IF NOT EXISTS hashring_lease (
@@ -99,10 +99,7 @@ class PostgreSQLDriver(Driver):
                 **key,
             )
             if found and found != [[key["token"], key["inc"]]]:
-                raise MemberExists(
-                    f"{self.url}: member {member!r} of group {group!r} is alive in another "
-                    "incarnation"
-                )
+                raise self.member_exists(group, member)
             run(
                 "INSERT INTO hashring_lease"
                 f" VALUES (:g, :id, :member, :token, :inc, :record, {NOW} + :ttl)"
@@ -136,7 +133,7 @@ class PostgreSQLDriver(Driver):
             # What the other thread left or joined anew meanwhile is not lost.
             lost = [key for key in lost if key in self._own and self._own[key] == own[key]]
         if lost:
-            raise LeaseLost(f"{self.url}: the lease of {lost} is gone")
+            raise self.lease_lost(*lost)
 
     def leave(self, group, member):
         check_names(group, member)
@@ -160,7 +157,7 @@ class PostgreSQLDriver(Driver):
         with self._changing("rest", group) as run:
             change = f"UPDATE hashring_lease SET record = :record WHERE {MINE} RETURNING 1"
             if not run(change, record=record, **key):
-                raise LeaseLost(f"{self.url}: {member!r} has no lease of ours in group {group!r}")
+                raise self.lease_lost((group, member))
 
     def read(self, group):
         check_names(group)
@@ -201,7 +198,7 @@ class PostgreSQLDriver(Driver):
 
     def _check_open(self):
         if self._closed.is_set():
-            raise StoreUnavailable(f"{self.url} is not open")
+            raise self.not_open()
 
     @contextlib.contextmanager
     def _changing(self, use, group):

@@ -153,13 +153,13 @@ MISTAKES = (
     _mistake(
         "a heartbeat that swallows every error",
         "test_a_lease_that_ran_out_is_reported_and_does_not_come_back",
-        ('raise LeaseLost(f"{self.url}: the lease of {lost} is gone")', "pass"),
+        ("raise self.lease_lost(*lost)", "pass"),
     ),
     _mistake(
         "a lost lease that is reported once",
         "test_a_lease_that_ran_out_is_reported_and_does_not_come_back",
         (
-            'raise LeaseLost(f"{self.url}: the lease of {lost} is gone")',
+            "raise self.lease_lost(*lost)",
             "[self._own.pop(key) for key in lost]\n            raise LeaseLost(str(lost))",
         ),
     ),

@@ -538,34 +538,6 @@ def test_a_member_whose_file_gets_a_second_name_is_told_at_its_next_heartbeat(pa
     here.heartbeat()  # it passes by itself
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount")
-def test_a_file_that_is_mounted_by_itself_is_refused_and_a_mounted_folder_is_not(path, connect):
-    here = connect(ttl=PATIENCE)
-    here.join("g", "a", RECORD)
-    container = path.parent.parent / "a container"
-    container.mkdir()
-    inside = container / "group.db"
-    inside.touch()
-    mounted = subprocess.run(["mount", "--bind", path, inside], capture_output=True, check=False)
-    if mounted.returncode:
-        pytest.skip(f"no mounts here: {mounted.stderr!r}")
-    try:
-        with pytest.raises(StoreUnusable, match="mount the folder"):
-            load(f"sqlite://{container}/group.db".replace(" ", "%20"), ttl=TTL).open()
-    finally:
-        subprocess.run(["umount", "--lazy", inside], check=True)
-    subprocess.run(["mount", "--bind", path.parent, container], check=True)
-    try:
-        other = load(f"sqlite://{container}/group.db".replace(" ", "%20"), ttl=PATIENCE)
-        other.open()
-        other.join("g", "b", RECORD)
-        assert here.read("g").records.keys() == {"a", "b"}
-    finally:
-        other.close()
-        here.close()  # SQLite may have the shared files open by either path
-        subprocess.run(["umount", "--lazy", container], check=True)
-
-
 def test_a_symbolic_link_leads_to_the_same_group(path, connect):
     here = connect(ttl=PATIENCE)
     here.join("g", "a", RECORD)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import math
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -90,6 +91,24 @@ def test_members_of_a_store_that_went_back_join_anew_without_a_restart(
             what="a group that is whole again",
         )
         assert_told_once_a_driver(caplog, drivers=2)
+
+
+def test_a_newcomer_waits_no_longer_than_those_who_were_there_before(
+    server: ZooKeeperServer, connect: Open
+) -> None:
+    first, newcomer = connect(server.url), connect(server.url)
+    first.join("group", "a", record("1"))
+    assert first.read("group").memory_age < TTL
+    newcomer.join("group", "b", record("2"))
+    assert newcomer.read("group").memory_age < TTL
+    # As one who has only just come: by its own count it would know the store for ever less.
+    newcomer._history._since = math.inf  # type: ignore[attr-defined]
+
+    wait_until(lambda: first.read("group").memory_age >= TTL, what="a memory of a whole lease")
+
+    wait_until(
+        lambda: newcomer.read("group").memory_age >= TTL, what="what the first knows, at another"
+    )
 
 
 def test_a_newcomer_to_a_store_that_was_rebuilt_knows_that_it_may_have_forgotten(

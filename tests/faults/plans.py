@@ -11,9 +11,11 @@ from hashring.testing.faults.report import figures, table
 from hashring.testing.faults.verdict import Verdict, check
 
 
-def judged(plan: Sequence[Step], store: Store, folder: Path) -> tuple[History, Verdict]:
+def judged(
+    plan: Sequence[Step], store: Store, folder: Path, *, ttl: float = 3.0
+) -> tuple[History, Verdict]:
     """Carry the plan out and judge it; where something is wrong, fail with all that is known."""
-    history = run_plan(plan, store, folder)
+    history = run_plan(plan, store, folder, ttl=ttl)
     verdict = check(history)
     told = f"{figures(history, verdict)}\n\n{table(history, verdict)}\n\nlogs: {folder}"
     assert not verdict.violations, told

@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 from hashring.driver import Driver, Option, Reading, check_names, check_record, incarnation_of
-from hashring.errors import BadURL, LeaseLost, MemberExists, StoreUnavailable
+from hashring.errors import BadURL
 
 
 def _seconds(text):
@@ -70,10 +70,7 @@ class FolderDriver(Driver):
         with self._changing(group) as leases:
             lease = leases.get(member)
             if lease and (lease["token"], lease["incarnation"]) != (self.token, incarnation):
-                raise MemberExists(
-                    f"{self.url}: member {member!r} of group {group!r} is alive in another "
-                    f"incarnation for {lease['expires'] - _now():.1f} s more"
-                )
+                raise self.member_exists(group, member)
             leases[member] = {
                 "token": self.token,
                 "incarnation": incarnation,
@@ -85,7 +82,7 @@ class FolderDriver(Driver):
 
     def heartbeat(self):
         if self._closed.is_set():
-            raise StoreUnavailable(f"{self.url} is not open")
+            raise self.not_open()
         with self._guard:
             own = dict(self._own)
         lost = []
@@ -102,7 +99,7 @@ class FolderDriver(Driver):
             # What the other thread left or joined anew meanwhile is not lost.
             lost = [key for key in lost if key in self._own and self._own[key] == own[key]]
         if lost:
-            raise LeaseLost(f"{self.url}: the lease of {lost} is gone")
+            raise self.lease_lost(*lost)
 
     def leave(self, group, member):
         check_names(group, member)
@@ -119,7 +116,7 @@ class FolderDriver(Driver):
         check_record(record)
         with self._changing(group) as leases:
             if not self._is_mine(leases.get(member), incarnation_of(record)):
-                raise LeaseLost(f"{self.url}: {member!r} has no lease of ours in group {group!r}")
+                raise self.lease_lost((group, member))
             leases[member]["record"] = base64.b85encode(record).decode()
 
     def read(self, group):
@@ -136,7 +133,7 @@ class FolderDriver(Driver):
     def wait(self, group, timeout):
         check_names(group)
         if self._closed.is_set():
-            raise StoreUnavailable(f"{self.url} is not open")
+            raise self.not_open()
         deadline = _now() + timeout
         while self._seen.get(group) == self._stamp(group):
             left = deadline - _now()
@@ -149,7 +146,7 @@ class FolderDriver(Driver):
     def _changing(self, group):
         """Lock a group's file, hand out its living leases, and write them back if they changed."""
         if self._closed.is_set():
-            raise StoreUnavailable(f"{self.url} is not open")
+            raise self.not_open()
         path = self._path(group)
         try:
             with path.with_suffix(".lock").open("a") as lock:

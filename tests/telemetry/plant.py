@@ -7,12 +7,11 @@ from collections import Counter
 from typing import Any
 
 from hashring.telemetry.config.plan import Plan, Plugins, make_plan
+from hashring.telemetry.errors import OutputClosed, OutputFailed
 from hashring.telemetry.model.resource import Resource, on_host
 from hashring.telemetry.model.sample import Measurement, Meter, MeterType
 from hashring.telemetry.model.settings import Settings
-from hashring.telemetry.publishers import OutputClosed, OutputFailed, Publisher
-from hashring.telemetry.sources.host.discovery import Discovery
-from hashring.telemetry.sources.host.pollsters import Pollster
+from hashring.telemetry.plugin import Discovery, Pollster, Publisher
 
 LEVEL = Meter("tank.level", MeterType.GAUGE, "l")
 HEAT = Meter("tank.heat", MeterType.GAUGE, "C")

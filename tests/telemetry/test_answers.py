@@ -8,12 +8,12 @@ import tracemalloc
 import pytest
 
 from hashring import clock
+from hashring.telemetry.errors import BadExposition, BadResponse, FetchFailed
 from hashring.telemetry.model.settings import Settings
 from hashring.telemetry.sources.web import answers
 from hashring.telemetry.sources.web.answers import Budget, Reading, TooMuch
-from hashring.telemetry.sources.web.exposition import BadExposition, ExpositionPollster
-from hashring.telemetry.sources.web.fetch import FetchFailed
-from hashring.telemetry.sources.web.http_json import BadResponse, HTTPPollster
+from hashring.telemetry.sources.web.exposition import ExpositionPollster
+from hashring.telemetry.sources.web.http_json import HTTPPollster
 from hashring.telemetry.sources.web.targets import static_resource
 from tests.servers.http import HTTPServer
 from tests.telemetry.conftest import until

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hashring.telemetry.sources.web.attributes import Attribute, BadAttribute, Missing, Unusable
+from hashring.telemetry.errors import BadAttribute, Missing, Unusable
+from hashring.telemetry.sources.web.attributes import Attribute
 
 SERVER = {
     "id": "s1",

@@ -157,7 +157,7 @@ def test_a_timeout_that_does_not_exceed_the_heartbeat_is_refused_with_both(url: 
         ("redis://a?timeut=3", "unknown option 'timeut' (did you mean 'timeout'?)"),
         ("redis://a?lok_timeout=3", "did you mean 'lock_timeout'?"),
         ("sqlite:///x?timeot=3", "did you mean 'timeout'?"),
-        ("redis://a?db=one", "db='one' is not valid"),
+        ("redis://a?db=one", "the option 'db' cannot be 'one': must be the number of a database"),
         ("redis://a?timeout=soon", "timeout must be a positive number of seconds, not 'soon'"),
         ("redis://a?timeout=0", "timeout must be a positive number of seconds"),
         ("redis://a?timeout=inf", "timeout must be a positive number of seconds"),

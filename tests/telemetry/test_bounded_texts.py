@@ -3,13 +3,14 @@
 import pytest
 import yaml
 
-from hashring.telemetry.config import bounded_yaml
-from hashring.telemetry.config.definitions import BadDefinition, load_polling
+from hashring.telemetry.config.definitions import load_polling
+from hashring.telemetry.errors import BadDefinition, BadTargets
+from hashring.telemetry.model import bounded_yaml
 from hashring.telemetry.model.settings import Settings
 from hashring.telemetry.sources.libvirt import bounded_xml
 from hashring.telemetry.sources.libvirt.domain import describe
 from hashring.telemetry.sources.web import http_json
-from hashring.telemetry.sources.web.targets import BadTargets, HTTPTargets
+from hashring.telemetry.sources.web.targets import HTTPTargets
 
 
 def bomb(first, form):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from hashring.telemetry.config import ceilometer, definitions, options
+from hashring.telemetry.config import ceilometer, declared, definitions
 from hashring.telemetry.sources.web import http_json
 from tests.servers import openstack
 
@@ -19,7 +19,7 @@ def test_our_list_of_options_and_fields_is_that_of_the_present_release():
     sorted((section, name) for section, names in ceilometer.OPTIONS.items() for name in names),
 )
 def test_each_option_of_the_release_is_read_or_has_no_effect_for_a_reason(section, option):
-    assert option in options._known(section) or (section, option) in options._WITHOUT_EFFECT
+    assert option in declared.known_options(section) or (section, option) in declared.WITHOUT_EFFECT
 
 
 def test_no_option_is_said_to_be_ceilometers_that_is_not():
@@ -27,7 +27,7 @@ def test_no_option_is_said_to_be_ceilometers_that_is_not():
 
     assert {
         (section, option)
-        for section, option in options._WITHOUT_EFFECT.keys() - former
+        for section, option in declared.WITHOUT_EFFECT.keys() - former
         if option not in ceilometer.OPTIONS[section]
     } == set()
 

@@ -7,7 +7,10 @@ import socket
 import subprocess
 import sys
 
+import click
 import pytest
+
+from hashring.cli import front
 
 
 def run(*arguments, **variables):
@@ -212,25 +215,69 @@ def test_a_reader_that_leaves_early_is_met_with_silence():
     process.stderr.close()
 
 
+MODULES = {"oslo.config": "oslo_config", "PyYAML": "yaml"}  # where they are called otherwise
+
+BESIDE_CLICK = (
+    "msgpack",
+    "oslo_config",
+    "platformdirs",
+    "prometheus_client",
+    "psutil",
+    "requests",
+    "rich",
+    "yaml",
+)
+
+
+def run_without(modules, *arguments):
+    """Run the command where these modules are not installed."""
+    script = f"""
+import sys
+sys.modules.update(dict.fromkeys({list(modules)!r}))  # None is "not there" to the import system
+from hashring.cli import main
+sys.exit(main({list(arguments)!r}))
+"""
+    return subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=60
+    )
+
+
+@pytest.mark.parametrize("command", [["--help"], ["drivers"], ["drivers", "--help"], ["--version"]])
+def test_what_needs_the_core_alone_works_with_click_and_nothing_else_installed(command):
+    done = run_without(BESIDE_CLICK, *command)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[:5] == run(*command).stdout.splitlines()[:5]
+
+
+def test_what_the_front_says_of_a_command_is_what_that_says_of_itself():
+    context = click.Context(front.hashring)
+    for name, listed in front.COMMANDS.items():
+        command = front.hashring.get_command(context, name)
+        assert command.name == name
+        assert command.get_short_help_str(limit=1000) == listed.help.rstrip(".")
+
+
+def test_a_command_that_there_is_not_is_a_usage_error():
+    done = run("serve")
+
+    assert done.returncode == 2
+    assert "No such command 'serve'" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("package", "command"),
     [
         ("click", ["drivers"]),
         ("psutil", ["agent"]),
         ("rich", ["show"]),
+        ("oslo.config", ["agent"]),
+        ("PyYAML", ["agent"]),
         ("platformdirs", ["agent"]),
     ],
 )
 def test_a_missing_extra_is_named_with_the_pip_command(package, command):
-    script = f"""
-import sys
-sys.modules[{package!r}] = None  # what the import system takes for "not there"
-from hashring.cli import main
-sys.exit(main({command!r}))
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=60
-    )
+    done = run_without([MODULES.get(package, package)], *command)
 
     assert done.returncode == 2
     [line] = done.stderr.splitlines()

@@ -14,8 +14,6 @@ from hypothesis import strategies as st
 
 from hashring.errors import HashringError
 from hashring.telemetry.config.definitions import (
-    BadDefinition,
-    MeterFilter,
     Pipeline,
     Polling,
     load_pipeline,
@@ -23,6 +21,8 @@ from hashring.telemetry.config.definitions import (
     polling_of,
     split_discovery,
 )
+from hashring.telemetry.errors import BadDefinition
+from hashring.telemetry.model.meters import MeterFilter
 
 CEILOMETER = Path(__file__).with_name("ceilometer")
 

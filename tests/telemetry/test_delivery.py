@@ -11,10 +11,12 @@ import pytest
 
 from hashring.errors import BadArgument, BadURL
 from hashring.telemetry.delivery.delivery import Counts, Delivery, Direct, Outlet
-from hashring.telemetry.delivery.spool import Spool, SpoolBroken, SpoolFull
+from hashring.telemetry.delivery.spool import Spool
+from hashring.telemetry.errors import OutputClosed, OutputFailed, SpoolBroken, SpoolFull
 from hashring.telemetry.model.sample import Meter, MeterType, Sample
 from hashring.telemetry.model.settings import Settings
-from hashring.telemetry.publishers import FilePublisher, OutputClosed, OutputFailed, Publisher
+from hashring.telemetry.plugin import Publisher
+from hashring.telemetry.publishers import FilePublisher
 from tests.servers.process import free_port
 
 METER = Meter("tank.level", MeterType.GAUGE, "l")
@@ -623,7 +625,8 @@ AGENT = """
 import sys, time, urllib.request
 from pathlib import Path
 from hashring.telemetry.delivery.delivery import Delivery
-from hashring.telemetry.publishers import OutputFailed, Publisher
+from hashring.telemetry.errors import OutputFailed
+from hashring.telemetry.plugin import Publisher
 from hashring.telemetry.model.sample import Meter, MeterType, Sample
 from hashring.telemetry.model.settings import Settings
 from hashring.telemetry.delivery.spool import Spool

@@ -14,8 +14,9 @@ import trustme
 import urllib3
 
 from hashring import clock
+from hashring.telemetry.errors import FetchFailed
 from hashring.telemetry.sources.web import exchange
-from hashring.telemetry.sources.web.fetch import Fetcher, FetchFailed
+from hashring.telemetry.sources.web.fetch import Fetcher
 from tests.servers.http import HTTPServer
 from tests.servers.process import SilentServer
 

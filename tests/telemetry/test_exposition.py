@@ -17,14 +17,10 @@ from prometheus_client import Counter as PrometheusCounter
 from prometheus_client.openmetrics import exposition as openmetrics
 
 from hashring.telemetry.config.definitions import load_polling
+from hashring.telemetry.errors import BadExposition, FetchFailed
 from hashring.telemetry.model.resource import Resource
 from hashring.telemetry.model.settings import Settings
-from hashring.telemetry.sources.web.exposition import (
-    BadExposition,
-    ExpositionPollster,
-    measurements,
-)
-from hashring.telemetry.sources.web.fetch import FetchFailed
+from hashring.telemetry.sources.web.exposition import ExpositionPollster, measurements
 from hashring.telemetry.sources.web.targets import ExpositionTargets, HTTPTargets, static_resource
 from tests.servers.http import Answer, HTTPServer
 

@@ -7,16 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hashring.telemetry.errors import BadExposition
 from hashring.telemetry.model.resource import Resource
 from hashring.telemetry.model.sample import Sample
 from hashring.telemetry.publishers.prometheus import PrometheusPublisher
 from hashring.telemetry.sources.web.exposition import measurements
-from hashring.telemetry.sources.web.exposition_text import (
-    MAX_LINE,
-    BadExposition,
-    metrics_of,
-    samples_of,
-)
+from hashring.telemetry.sources.web.exposition_text import MAX_LINE, metrics_of, samples_of
 from tests.servers.http import HTTPServer
 from tests.servers.prometheus import PrometheusServer
 from tests.telemetry.conftest import until

@@ -5,8 +5,9 @@ from collections import Counter
 
 import pytest
 
+from hashring.telemetry.errors import FetchFailed
 from hashring.telemetry.sources.web import fetch
-from hashring.telemetry.sources.web.fetch import Fetcher, FetchFailed
+from hashring.telemetry.sources.web.fetch import Fetcher
 from tests.servers.certificates import Certificates
 from tests.servers.http import HTTPServer
 from tests.servers.process import SilentServer

@@ -4,8 +4,9 @@ import os
 
 import pytest
 
+from hashring.telemetry.errors import BadTargets
 from hashring.telemetry.model.settings import Settings
-from hashring.telemetry.sources.web.targets import BadTargets, ExpositionTargets, url_of
+from hashring.telemetry.sources.web.targets import ExpositionTargets, url_of
 from tests.servers.process import wait_until
 from tests.servers.prometheus import PrometheusServer
 

@@ -10,7 +10,7 @@ from hashring.errors import HashringError
 from hashring.telemetry.cli.check import problems, report
 from hashring.telemetry.config import options
 from hashring.telemetry.config.plan import make_plan
-from hashring.telemetry.publishers.base import Publisher
+from hashring.telemetry.plugin import Publisher
 
 FLEETS = Path(__file__).with_name("fleets")
 

@@ -8,18 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from hashring.telemetry.config.definitions import BadDefinition
+from hashring.telemetry.errors import BadDefinition, BadResponse, FetchFailed
 from hashring.telemetry.model.resource import Resource
 from hashring.telemetry.model.sample import Meter, MeterType
 from hashring.telemetry.model.settings import Settings
 from hashring.telemetry.sources.web import answers, http_json
-from hashring.telemetry.sources.web.fetch import FetchFailed
-from hashring.telemetry.sources.web.http_json import (
-    BadResponse,
-    HTTPDefinitions,
-    HTTPPollster,
-    load_definitions,
-)
+from hashring.telemetry.sources.web.http_json import HTTPDefinitions, HTTPPollster, load_definitions
 from hashring.telemetry.sources.web.targets import static_resource
 from tests.servers.certificates import Certificates
 from tests.servers.http import Answer, HTTPServer

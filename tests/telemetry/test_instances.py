@@ -12,10 +12,10 @@ import libvirt
 import pytest
 
 from hashring.errors import BadArgument, HashringError, MissingDependency
+from hashring.telemetry.errors import Gone, HypervisorUnavailable
 from hashring.telemetry.model.resource import Resource
 from hashring.telemetry.model.sample import MeterType
 from hashring.telemetry.model.settings import Settings
-from hashring.telemetry.sources.host.machine import Gone
 from hashring.telemetry.sources.libvirt import domain as domain_room
 from hashring.telemetry.sources.libvirt import hypervisor as hypervisor_room
 from hashring.telemetry.sources.libvirt.hypervisor import Hypervisor, devices
@@ -25,7 +25,7 @@ from hashring.telemetry.sources.libvirt.instances import (
     InstancePollster,
     LibvirtDiscovery,
 )
-from hashring.telemetry.sources.libvirt.link import HypervisorUnavailable, Link
+from hashring.telemetry.sources.libvirt.link import Link
 from hashring.url import masked
 from tests.servers.libvirt import (
     DEFAULT_ID,

@@ -9,8 +9,8 @@ import pytest
 from hashring.plugins import UnknownPlugin
 from hashring.telemetry.agent.launch import Launch
 from hashring.telemetry.config import options
-from hashring.telemetry.config.config import agent_settings
-from hashring.telemetry.config.definitions import BadDefinition
+from hashring.telemetry.config.command_line import agent_settings
+from hashring.telemetry.errors import BadDefinition
 
 
 @pytest.fixture

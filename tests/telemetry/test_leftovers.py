@@ -5,12 +5,12 @@ import json
 import pytest
 from click.testing import CliRunner
 
-from hashring.telemetry.cli.commands import hashring
-from hashring.telemetry.config.config import BadConfig
+from hashring.cli.front import hashring
+from hashring.telemetry.config.command_line import BadConfig
 from hashring.telemetry.delivery import leftovers
 from hashring.telemetry.delivery.delivery import Delivery
 from hashring.telemetry.delivery.spool import Spool
-from hashring.telemetry.publishers.base import OutputFailed
+from hashring.telemetry.errors import OutputFailed
 from tests.telemetry.publishing import sample, samples
 
 GONE, KEPT = "http://me:s3cret@gone/in", "http://kept/in"

@@ -11,7 +11,7 @@ from hashring.errors import HashringError
 from hashring.plugins import UnknownPlugin
 from hashring.telemetry.config.plan import NothingToPoll, Plugins, make_plan
 from hashring.telemetry.overlap.overlap import Announcement, compare
-from hashring.telemetry.sources.host.pollsters import Pollster
+from hashring.telemetry.plugin import Pollster
 from tests.telemetry.plant import Heats, Levels, LocalTanks, Tanks, plan, plugins, settings
 
 

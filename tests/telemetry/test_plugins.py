@@ -6,12 +6,12 @@ from hashring import plugins
 from hashring.errors import HashringError
 from hashring.telemetry.config.plan import Plugins
 from hashring.telemetry.model.settings import Settings
-from hashring.telemetry.sources.host.discovery import Discovery
+from hashring.telemetry.plugin import Discovery
 
 SETTINGS = Settings(backend_url="memory://", member="a", host="web1")
 
 PLUGIN = """
-from hashring.telemetry.sources.host.discovery import Discovery
+from hashring.telemetry.plugin import Discovery
 from hashring.errors import HashringError
 from hashring.telemetry.model.resource import Resource
 
@@ -69,7 +69,7 @@ def test_a_third_partys_discovery_is_found_beside_ours(installed):
     [
         (
             "plant_tanks:Stranger",
-            "is no subclass of hashring.telemetry.sources.host.discovery.Discovery",
+            "is no subclass of hashring.telemetry.plugin.discovery.Discovery",
         ),
         ("plant_tanks:Absent", "failed to import: AttributeError"),
         ("plant_sheds:Sheds", "failed to import: ModuleNotFoundError"),

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hashring.telemetry.config.plan import Plugins
+from hashring.telemetry.errors import Gone
 from hashring.telemetry.model.resource import on_host
 from hashring.telemetry.model.sample import MeterType
 from hashring.telemetry.model.settings import Settings
@@ -17,7 +18,7 @@ from hashring.telemetry.sources.host.discovery import (
     ProcessDiscovery,
     ProcessorDiscovery,
 )
-from hashring.telemetry.sources.host.machine import CPUTimes, Gone
+from hashring.telemetry.sources.host.machine import CPUTimes
 from hashring.telemetry.sources.host.pollsters import (
     CPUHistory,
     DiskPollster,

@@ -3,16 +3,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hashring.errors import BadURL
-from hashring.telemetry.publishers.base import (
-    Option,
-    Publisher,
-    SinkURL,
-    count,
-    flag,
-    masked,
-    positive,
-    seconds,
-)
+from hashring.telemetry.plugin import Option, Publisher, SinkURL, count, flag, positive, seconds
+from hashring.url import masked
 from tests.telemetry.publishing import SETTINGS, sample
 
 KNOWN = (

@@ -11,8 +11,8 @@ import pytest
 import trustme
 
 from hashring.errors import BadURL
+from hashring.telemetry.errors import OutputFailed
 from hashring.telemetry.model.sample import Sample
-from hashring.telemetry.publishers import OutputFailed
 from hashring.telemetry.publishers.http import HTTPPublisher
 from hashring.telemetry.publishers.otlp import OTLPPublisher
 from tests.servers.http import HTTPServer

@@ -8,13 +8,9 @@ import pytest
 
 from hashring import plugins
 from hashring.errors import BadURL
-from hashring.telemetry.publishers import (
-    FilePublisher,
-    OutputClosed,
-    OutputFailed,
-    Publisher,
-    StdoutPublisher,
-)
+from hashring.telemetry.errors import OutputClosed, OutputFailed
+from hashring.telemetry.plugin import Publisher
+from hashring.telemetry.publishers import FilePublisher, StdoutPublisher
 from tests.telemetry.publishing import SETTINGS, sample, samples
 
 
@@ -118,7 +114,8 @@ def test_a_full_disk_cuts_no_line_in_two(output):
     limit_then_write = f"""
 import resource, signal, sys
 sys.path[:0] = {sys.path!r}
-from hashring.telemetry.publishers import FilePublisher, OutputFailed
+from hashring.telemetry.publishers import FilePublisher
+from hashring.telemetry.errors import OutputFailed
 from hashring.telemetry.model.sample import Meter, MeterType, Sample
 from hashring.telemetry.model.settings import Settings
 samples = [

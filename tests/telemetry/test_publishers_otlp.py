@@ -17,8 +17,8 @@ from opentelemetry.proto.metrics.v1.metrics_pb2 import (
 )
 
 from hashring.errors import BadURL
+from hashring.telemetry.errors import OutputFailed
 from hashring.telemetry.model.sample import Meter, MeterType
-from hashring.telemetry.publishers import OutputFailed
 from hashring.telemetry.publishers.otlp import OTLPPublisher
 from tests.servers.process import free_port
 from tests.telemetry.publishing import SETTINGS, Answer, Sink, sample, samples

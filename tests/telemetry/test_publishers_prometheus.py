@@ -13,8 +13,8 @@ from prometheus_client.openmetrics.parser import (
 from prometheus_client.parser import text_string_to_metric_families as parse
 
 from hashring.errors import BadURL
+from hashring.telemetry.errors import OutputFailed
 from hashring.telemetry.model.sample import Meter, MeterType
-from hashring.telemetry.publishers import OutputFailed
 from hashring.telemetry.publishers.prometheus import PrometheusPublisher, family_name, label_name
 from tests.telemetry.publishing import SETTINGS, sample
 

@@ -4,8 +4,8 @@ import msgpack
 import pytest
 
 from hashring.errors import BadURL
+from hashring.telemetry.errors import OutputFailed
 from hashring.telemetry.model.sample import Meter, MeterType
-from hashring.telemetry.publishers import OutputFailed
 from hashring.telemetry.publishers.udp import UDPPublisher
 from tests.servers.process import free_port
 from tests.telemetry.publishing import SETTINGS, sample, samples

@@ -19,7 +19,8 @@ from hashring.telemetry.config.plan import make_plan
 from hashring.telemetry.config.rehearsal import check_sinks, rehearse
 from hashring.telemetry.delivery.delivery import Delivery
 from hashring.telemetry.delivery.spool import Spool
-from hashring.telemetry.publishers.base import OutputFailed, Publisher, SinkUnusable
+from hashring.telemetry.errors import OutputFailed, SinkUnusable
+from hashring.telemetry.plugin import Publisher
 from hashring.telemetry.publishers.lines import FilePublisher
 from hashring.telemetry.publishers.prometheus import PrometheusPublisher
 from tests.telemetry.publishing import SETTINGS, sample

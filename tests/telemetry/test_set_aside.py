@@ -187,8 +187,8 @@ PLUGIN = f'''
 """A pollster whose poll of one resource does to its agent what a file names."""
 import ctypes, os, time
 from pathlib import Path
-from hashring.telemetry.sources.host.discovery import Discovery
-from hashring.telemetry.sources.host.pollsters import Pollster
+from hashring.telemetry.plugin import Discovery
+from hashring.telemetry.plugin import Pollster
 from hashring.telemetry.model.resource import Resource
 from hashring.telemetry.model.sample import Measurement, Meter, MeterType
 

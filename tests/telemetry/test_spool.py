@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from hashring.errors import BadArgument
-from hashring.telemetry.delivery.spool import Spool, SpoolBroken, SpoolFull
+from hashring.telemetry.delivery.spool import Spool
+from hashring.telemetry.errors import SpoolBroken, SpoolFull
 from hashring.telemetry.model.sample import Meter, MeterType, Sample
 
 METER = Meter("tank.level", MeterType.GAUGE, "l")
@@ -438,7 +439,8 @@ FULL_DISK = """
 import resource, sys
 from pathlib import Path
 from hashring.telemetry.model.sample import Meter, MeterType, Sample
-from hashring.telemetry.delivery.spool import Spool, SpoolBroken
+from hashring.telemetry.delivery.spool import Spool
+from hashring.telemetry.errors import SpoolBroken
 meter = Meter("tank.level", MeterType.GAUGE, "l")
 def put(window):
     sample = Sample(meter, 1, "plant:north", 0.0, window, 1.0, "a", (), {"filler": "x" * 1000})

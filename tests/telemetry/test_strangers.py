@@ -12,7 +12,7 @@ from hashring.telemetry.agent.status import read_status
 from hashring.telemetry.cli.audit import read_samples
 from hashring.telemetry.cli.check import _members
 from hashring.telemetry.model.settings import Settings
-from hashring.telemetry.overlap.directory import AGENTS, TTL, Directory
+from hashring.telemetry.overlap.announcements import AGENTS, TTL, Announcements
 from hashring.telemetry.overlap.overlap import Announcement, BadAnnouncement, compare
 from hashring.telemetry.overlap.patterns import Budget, Pattern, TooMuchWork
 from hashring.telemetry.overlap.peer import Peer
@@ -52,9 +52,9 @@ def test_patterns_made_to_take_long_are_cut_by_name_and_the_agent_goes_on(caplog
     with hashring.join(url, AGENTS, "evil", weight=0.0, ttl=TTL, meta=evil.to_meta()) as stranger:
         assert stranger.wait_settled(10)
 
-        with Directory(Settings(backend_url=url, member="a", host="web1"), mine) as directory:
-            assert directory.look() == []
-            assert directory.look() == []
+        with Announcements(Settings(backend_url=url, member="a", host="web1"), mine) as found:
+            assert found.look() == []
+            assert found.look() == []
 
     assert caplog.text.count("the announcement of 'evil' cannot be read: to compare its 180") == 1
 

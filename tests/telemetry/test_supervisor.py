@@ -13,7 +13,7 @@ import pytest
 
 from hashring.telemetry.agent.launch import Launch
 from hashring.telemetry.agent.supervisor import start_worker
-from hashring.telemetry.config.config import agent_settings
+from hashring.telemetry.config.command_line import agent_settings
 
 pytestmark = pytest.mark.timeout(120)
 

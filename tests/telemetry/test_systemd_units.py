@@ -11,8 +11,8 @@ from pathlib import Path
 import click
 import pytest
 
-from hashring.telemetry.agent.exit_codes import USAGE
-from hashring.telemetry.cli.commands import hashring
+from hashring.cli.front import hashring
+from hashring.exit_codes import USAGE
 from hashring.telemetry.model.settings import Settings
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "agents"

@@ -4,10 +4,10 @@ import re
 
 import pytest
 
+from hashring.telemetry.errors import BadTargets
 from hashring.telemetry.model.settings import Settings
 from hashring.telemetry.sources.web import targets
 from hashring.telemetry.sources.web.targets import (
-    BadTargets,
     ExpositionTargets,
     HTTPTargets,
     masked,

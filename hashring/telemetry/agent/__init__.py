@@ -1,1 +1,5 @@
 """A running agent: begun, stopped and started again; its signals, its status, systemd."""
+
+from hashring.telemetry.agent.agent import Agent
+
+__all__ = ["Agent"]

@@ -1,7 +1,8 @@
 """Agent: runs a plan: a runner for each group, one outlet for all, and a watch over both.
 
-This room keeps the order of beginning and ending: announce, join, poll; stop, hand over, send what
-is left. What a member does in its group is the runner's; what samples go through, the outlet's.
+This module keeps the order of beginning and ending: announce, join, poll; stop, hand over, send
+what is left. What a member does in its group is the runner's; what samples go through, the
+outlet's.
 """
 
 from __future__ import annotations
@@ -21,9 +22,11 @@ from hashring.telemetry.config.plan import Plan, make_plan
 from hashring.telemetry.delivery.delivery import Delivery, Direct, Outlet
 from hashring.telemetry.delivery.spool import Spool
 from hashring.telemetry.model.settings import Settings
-from hashring.telemetry.overlap.directory import Directory
+from hashring.telemetry.overlap.announcements import Announcements
 from hashring.telemetry.overlap.overlap import Announcement
-from hashring.telemetry.polling.runner import Runner, Shared, Tally
+from hashring.telemetry.polling.runner import Runner
+from hashring.telemetry.polling.shared import Shared
+from hashring.telemetry.polling.tally import Tally
 from hashring.telemetry.polling.witness import Guard
 from hashring.telemetry.publishers import Publisher
 
@@ -97,7 +100,7 @@ class Agent:
         self._left: list[Tally] = []  # of groups that a reload has left
         self._missed = 0  # in these
         self._old: list[tuple[float, Plan]] = []  # when to close which pollsters
-        self._directory: Directory | None = None
+        self._announcements: Announcements | None = None
         self._ended = False
         self._error: HashringError | None = None
         self._told: float | None = None  # when it was told to stop
@@ -112,9 +115,9 @@ class Agent:
             self._told = clock.boottime()
         self._stopping.set()
         self._wake.set()
-        directory = self._directory
-        if directory is not None:
-            directory.stop()
+        announcements = self._announcements
+        if announcements is not None:
+            announcements.stop()
 
     def reload(self) -> None:
         """Let :meth:`run` read the configuration anew. From any thread; returns at once."""
@@ -191,29 +194,29 @@ class Agent:
             stack.callback(self._has_ended)
             if self._stopping.is_set():
                 return
-            directory = self._announce(stack)
+            announcements = self._announce(stack)
             if self._stopping.is_set():
                 return
             stack.callback(self._stop_runners)
             self._apply(self._plan)
             stack.enter_context(Watchdog(self._notifier, self._is_alive))
-            self._watch(directory)
+            self._watch(announcements)
             self._notifier.stopping()
         if self._error is not None:
             raise self._error
 
-    def _announce(self, stack: ExitStack) -> Directory | None:
+    def _announce(self, stack: ExitStack) -> Announcements | None:
         if not self._announces:
             return None
-        directory = Directory(self.settings, self._announcement(self.settings, self._plan))
-        stack.callback(directory.close)
-        self._directory = directory
-        # A stop that came before there was a directory to tell.
+        announcements = Announcements(self.settings, self._announcement(self.settings, self._plan))
+        stack.callback(announcements.close)
+        self._announcements = announcements
+        # A stop that came before there was anything to tell.
         if self._stopping.is_set():
-            directory.stop()
-        if directory.start():
-            directory.check()
-        return directory
+            announcements.stop()
+        if announcements.start():
+            announcements.check()
+        return announcements
 
     @staticmethod
     def _announcement(settings: Settings, plan: Plan) -> Announcement:
@@ -226,18 +229,18 @@ class Agent:
             local=plan.meters(local=True),
         )
 
-    def _watch(self, directory: Directory | None) -> None:
+    def _watch(self, announcements: Announcements | None) -> None:
         is_ready = False
         while not self._stopping.is_set():
             self._turn = clock.boottime()
             if self._reloading.is_set():
                 self._reloading.clear()
-                self._reread(directory)
+                self._reread(announcements)
             if not is_ready and all(runner.is_joined for runner in self._runners.values()):
                 is_ready = True
                 self._notifier.ready()
-            if directory is not None:
-                directory.look()
+            if announcements is not None:
+                announcements.look()
             if self._outlet.finished:
                 self._closed("nobody takes samples any more")
             self._take_leave()
@@ -284,7 +287,7 @@ class Agent:
                 )
                 runner.start()
 
-    def _reread(self, directory: Directory | None) -> None:
+    def _reread(self, announcements: Announcements | None) -> None:
         if self._load is None:
             log.warning("there is no configuration to read anew")
             return
@@ -292,25 +295,25 @@ class Agent:
         try:
             settings, plan = self._load()
             try:
-                self._replace(settings, plan, directory)
+                self._replace(settings, plan, announcements)
             except BaseException:
                 _close(plan)
                 raise
         except HashringError as error:
             log.error("the configuration is not usable, so nothing changes: %s", error)  # noqa: TRY400
         except Exception:
-            # A plug-in, or a file that no room foresaw: no reason to stop what works.
+            # A plug-in, or a file that no module foresaw: no reason to stop what works.
             log.exception("the configuration could not be read anew, so nothing changes")
         else:
             log.info("the configuration has been read anew")
         self._notifier.ready()
 
-    def _replace(self, settings: Settings, plan: Plan, directory: Directory | None) -> None:
+    def _replace(self, settings: Settings, plan: Plan, announcements: Announcements | None) -> None:
         kept = {name: getattr(self.settings, name) for name in _RESTART}
         changed = [name for name in _RESTART if getattr(settings, name) != kept[name]]
         settings = dataclasses.replace(settings, **kept)
-        if directory is not None:  # refuses what is too large, before anything has changed
-            directory.update(self._announcement(settings, plan))
+        if announcements is not None:  # refuses what is too large, before anything has changed
+            announcements.update(self._announcement(settings, plan))
         if changed:
             log.warning("%s: a change takes a restart", ", ".join(changed))
         # Polls that run are finished by the pollsters that they began with.

@@ -2,7 +2,7 @@
 
 A Python signal handler runs between two steps of the main thread, perhaps while that holds the
 very lock that stopping needs. So the handler does nothing, and a thread that the signal wakes
-through a socket does the work. This room knows nothing of what is stopped.
+through a socket does the work. This module knows nothing of what is stopped.
 """
 
 from __future__ import annotations

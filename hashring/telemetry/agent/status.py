@@ -1,6 +1,6 @@
 """Status: what an agent says of itself while it runs, and the file that it keeps it in.
 
-The file is replaced as a whole, so that a reader always finds a complete one. This room knows
+The file is replaced as a whole, so that a reader always finds a complete one. This module knows
 nothing of how an agent works: it is told.
 """
 
@@ -54,7 +54,7 @@ class Status:
         last_poll: when it last published polls: wall-clock seconds since the epoch.
         polls: how many polls it has made; samples: how many samples it has published.
         failures: how many polls or publications have failed.
-        causes: how many for each cause, and beside them what is no failure: resources that were
+        causes: how many for each cause, and beside them what is not a failure: resources that were
             gone, and turns that were left out.
         missed: how many windows it has skipped because it was late itself.
         clock_steps: how often the host's wall clock has stepped by more than ``ttl``.

@@ -22,9 +22,10 @@ from collections.abc import Iterable
 from multiprocessing.context import SpawnProcess
 
 from hashring import clock
+from hashring.backoff import grown
 from hashring.errors import HashringError
+from hashring.exit_codes import FAILED, USAGE, exit_code
 from hashring.telemetry.agent.agent import Agent
-from hashring.telemetry.agent.exit_codes import FAILED, USAGE, exit_code
 from hashring.telemetry.agent.launch import Launch
 from hashring.telemetry.agent.signals import Signals
 from hashring.telemetry.agent.systemd import Notifier, Watchdog
@@ -280,7 +281,7 @@ class Supervisor:
                 self._stopping = True
             else:
                 slot.failures = 1 if now - slot.started > self._backoff_max else slot.failures + 1
-                pause = min(self._backoff * 2 ** (slot.failures - 1), self._backoff_max)
+                pause = grown(self._backoff, self._backoff_max, slot.failures)
                 slot.due = now + pause
                 how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
                 log.warning(

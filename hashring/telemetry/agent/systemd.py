@@ -2,7 +2,7 @@
 
 Each message is one datagram to the socket that ``NOTIFY_SOCKET`` names (sd_notify(3)). Where it
 names none, nothing happens: the same agent runs under systemd, in a container and in a terminal.
-This room knows nothing of what it tells of.
+This module knows nothing of what it tells of.
 """
 
 from __future__ import annotations
@@ -159,7 +159,7 @@ def _watchdog_timeout(environment: Mapping[str, str]) -> float | None:
     except (ValueError, OverflowError):
         seconds = math.nan
     if not 0 < seconds <= threading.TIMEOUT_MAX:
-        log.warning("WATCHDOG_USEC=%r is no positive number of microseconds: ignored", text)
+        log.warning("WATCHDOG_USEC=%r is not a positive number of microseconds: ignored", text)
         return None
     return seconds
 

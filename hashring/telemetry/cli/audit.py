@@ -59,7 +59,7 @@ class Period:
 
 
 def read_samples(path: Path) -> Iterator[Mapping[str, Any]]:
-    """Iterate over the samples in a file of JSON lines; what is no sample is passed over.
+    """Iterate over the samples in a file of JSON lines; lines that are not samples are skipped.
 
     A line can be torn: by a full disk, or because it is being written right now.
     """
@@ -120,35 +120,44 @@ def audit(
     times, firsts_made = _polls(samples, set(wanted))
     firsts = [math.floor(event.at / interval) for event in events]
     ends = [*firsts[1:], math.floor(until / interval)]
-    periods = []
-    for event, first, end in zip(events, firsts, ends, strict=True):
-        windows = range(first, max(first, end))
-        missed: dict[str, list[int]] = defaultdict(list)
-        repeated = late = 0
-        for resource in wanted:
-            for window in windows:
-                made = times[resource, window]
-                if made == 0:
-                    missed[resource].append(window)
-                else:
-                    repeated += made - 1
-                    late += firsts_made[resource, window] >= (window + 1) * interval
-        gaps = [window for found in missed.values() for window in found]
-        due = len(wanted) * len(windows)
-        periods.append(
-            Period(
-                event=event,
-                windows=len(windows),
-                due=due,
-                made=due - len(gaps),
-                missed=len(gaps),
-                repeated=repeated,
-                late=late,
-                last_missed_end=(max(gaps) + 1) * interval - event.at if gaps else 0.0,
-                longest_gap=max((_longest_run(found) for found in missed.values()), default=0),
-            )
-        )
-    return periods
+    return [
+        _period(event, range(first, max(first, end)), wanted, interval, times, firsts_made)
+        for event, first, end in zip(events, firsts, ends, strict=True)
+    ]
+
+
+def _period(
+    event: Event,
+    windows: range,
+    wanted: Sequence[str],
+    interval: float,
+    times: Mapping[tuple[str, int], int],
+    firsts_made: Mapping[tuple[str, int], float],
+) -> Period:
+    """Return the account of the windows from an event to the next."""
+    missed: dict[str, list[int]] = defaultdict(list)
+    repeated = late = 0
+    for resource in wanted:
+        for window in windows:
+            made = times.get((resource, window), 0)
+            if made == 0:
+                missed[resource].append(window)
+            else:
+                repeated += made - 1
+                late += firsts_made[resource, window] >= (window + 1) * interval
+    gaps = [window for found in missed.values() for window in found]
+    due = len(wanted) * len(windows)
+    return Period(
+        event=event,
+        windows=len(windows),
+        due=due,
+        made=due - len(gaps),
+        missed=len(gaps),
+        repeated=repeated,
+        late=late,
+        last_missed_end=(max(gaps) + 1) * interval - event.at if gaps else 0.0,
+        longest_gap=max((_longest_run(found) for found in missed.values()), default=0),
+    )
 
 
 def _polls(

@@ -1,4 +1,4 @@
-"""The commands of ``hashring``: their options and help, and what they print.
+"""``hashring agent`` and its commands: their options and help, and what they print.
 
 Turns options into the values that the rest of the package takes; nothing is decided here.
 """
@@ -6,53 +6,32 @@ Turns options into the values that the rest of the package takes; nothing is dec
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 from click.core import ParameterSource
 
-from hashring import driver
-from hashring.telemetry.agent.exit_codes import FAILED
+from hashring.exit_codes import FAILED
 from hashring.telemetry.agent.launch import Launch
 from hashring.telemetry.agent.signals import Signals, hold_reloads
 from hashring.telemetry.agent.supervisor import Supervisor, configure_logging
 from hashring.telemetry.cli.check import problems, report
+from hashring.telemetry.cli.flags import log_level_option, with_agent_options, with_files
+from hashring.telemetry.cli.spool import spool
 from hashring.telemetry.config import options
-from hashring.telemetry.config.config import BadConfig, agent_settings
-from hashring.telemetry.config.definitions import load_pipeline
+from hashring.telemetry.config.command_line import BadConfig, agent_settings
 from hashring.telemetry.config.plan import make_plan
 from hashring.telemetry.config.rehearsal import rehearse
-from hashring.telemetry.delivery import leftovers
 from hashring.telemetry.model.settings import Settings
-from hashring.url import masked
 
-__all__ = ["hashring"]
+__all__ = ["agent"]
 
 log = logging.getLogger(__name__)
 
-_LEVELS = ("debug", "info", "warning", "error")
 
-
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(
-    package_name="hashring-ha", prog_name="hashring", message="%(prog)s %(version)s"
-)
-def hashring() -> None:
-    """Split keys among processes, and hand them over so that no two ever hold one."""
-
-
-_log_level = click.option(
-    "--log-level",
-    type=click.Choice(_LEVELS, case_sensitive=False),
-    default="warning",
-    show_default=True,
-    help="What to log to the standard error.",
-)
-
-
-@hashring.group(invoke_without_command=True)
+@click.group(invoke_without_command=True)
 @click.option(
     "--backend-url",
     metavar="URL",
@@ -108,7 +87,7 @@ _log_level = click.option(
     metavar="FILE",
     help="Keep this agent's status in FILE, as JSON.",
 )
-@_log_level
+@log_level_option
 @click.pass_context
 def agent(context: click.Context, /, workers: int, log_level: str, **options: Any) -> int:
     """Poll this machine's resources, sharing them with the group's other agents.
@@ -137,66 +116,8 @@ def agent(context: click.Context, /, workers: int, log_level: str, **options: An
     return _run(Launch(_settings(**options)), workers, log_level)
 
 
-def _configured(command: Callable[..., int]) -> Callable[..., int]:
-    """Add the options of every command that reads configuration files."""
-    for option in reversed(
-        (
-            click.option(
-                "--config-file",
-                "config_files",
-                multiple=True,
-                type=click.Path(dir_okay=False, path_type=Path),
-                metavar="FILE",
-                help="Read FILE, e.g. /etc/ceilometer/ceilometer.conf; later ones win.",
-            ),
-            click.option(
-                "--config-dir",
-                "config_dirs",
-                multiple=True,
-                type=click.Path(file_okay=False, path_type=Path),
-                metavar="DIR",
-                help="Read every *.conf in DIR, after the files.",
-            ),
-        )
-    ):
-        command = option(command)
-    return command
-
-
-def _running(command: Callable[..., int]) -> Callable[..., int]:
-    """Add the options of every agent that is configured by files."""
-    for option in reversed(
-        (
-            click.option("--member", help="This agent's id.  [default: HOST and a random part]"),
-            click.option(
-                "--workers",
-                type=click.IntRange(min=1),
-                default=1,
-                show_default=True,
-                help="Run this many agents, each as a process; one that dies is started again.",
-            ),
-            click.option(
-                "--cycles", type=click.IntRange(min=1), metavar="N", help="End after N windows."
-            ),
-            click.option(
-                "--allow-overlap",
-                is_flag=True,
-                help="Start although another agent's meters overlap with this one's.",
-            ),
-            click.option(
-                "--status-file",
-                type=click.Path(dir_okay=False, path_type=Path),
-                metavar="FILE",
-                help="Keep this agent's status in FILE, as JSON.",
-            ),
-        )
-    ):
-        command = option(command)
-    return _configured(_log_level(command))
-
-
 @agent.command()
-@_running
+@with_agent_options
 def central(**options: Any) -> int:
     """Poll what is reached over the network, and the hosts: the namespace `central`.
 
@@ -206,7 +127,7 @@ def central(**options: Any) -> int:
 
 
 @agent.command()
-@_running
+@with_agent_options
 def compute(**options: Any) -> int:
     """Poll the instances of the hypervisor: the namespace `compute`.
 
@@ -221,7 +142,7 @@ def compute(**options: Any) -> int:
     metavar="NAMES",
     help="central, compute, or both with a comma between.  [default: polling_namespaces]",
 )
-@_running
+@with_agent_options
 def poll(polling_namespaces: str | None, **options: Any) -> int:
     """Poll the namespaces that the configuration names, both in one process."""
     return _run_configured(_namespaces(polling_namespaces), **options)
@@ -239,7 +160,7 @@ def poll(polling_namespaces: str | None, **options: Any) -> int:
     default=True,
     help="Open the sinks and the spool as an agent would, and let go of them.",
 )
-@_configured
+@with_files
 def check(
     polling_namespaces: str | None,
     look: bool,
@@ -261,114 +182,7 @@ def check(
     return FAILED if problems(plan, findings) else 0
 
 
-@agent.group()
-def spool() -> None:
-    """See what waits for sinks that are away, and let go of what nobody wants."""
-
-
-@spool.command("list")
-@_configured
-def list_(config_files: tuple[Path, ...], config_dirs: tuple[Path, ...]) -> int:
-    """Print how many samples wait for which sink, and whether it is still configured."""
-    folder, configured = _spool(config_files, config_dirs)
-    found = leftovers.routes(folder)
-    click.echo(f"spool: {folder}")
-    for url in sorted({route.url for route in found}):
-        mine = [route for route in found if route.url == url]
-        samples = sum(route.samples for route in mine)
-        held = sum(route.is_held for route in mine)
-        gone = "" if url in configured else "; not in the configuration"
-        click.echo(
-            f"{masked(url)}: {samples} samples in {len(mine)} files, {held} of them of agents "
-            f"that run{gone}"
-        )
-    return 0
-
-
-@spool.command("drop")
-@click.argument("url")
-@click.option("--configured", is_flag=True, help="Drop them although the sink is configured.")
-@click.option(
-    "--timeout",
-    type=float,
-    default=20.0,
-    show_default=True,
-    help="Seconds to wait for agents that run.",
-)
-@_configured
-def drop_(
-    url: str,
-    configured: bool,
-    timeout: float,
-    config_files: tuple[Path, ...],
-    config_dirs: tuple[Path, ...],
-) -> int:
-    """Give up the samples that wait for the sink URL, as `list` shows it or whole.
-
-    The samples are lost. Those for other sinks stay.
-    """
-    folder, wanted = _spool(config_files, config_dirs)
-    urls = leftovers.matching(leftovers.routes(folder), url)
-    if not urls:
-        raise BadConfig(
-            f"nothing waits for {masked(url)} in {folder}: see hashring agent spool list"
-        )
-    if wanted & set(urls) and not configured:
-        raise BadConfig(
-            f"{masked(url)} is in the configuration, so agents would deliver these samples: take "
-            "it out there first, or say --configured"
-        )
-    code = 0
-    for one in urls:
-        done = leftovers.drop(folder, one, timeout)
-        click.echo(f"{masked(one)}: {done.samples} samples dropped")
-        for path in done.asked:
-            click.echo(f"    {path}: its agent has not answered yet", err=True)
-            code = FAILED
-    return code
-
-
-def _spool(config_files: Sequence[Path], config_dirs: Sequence[Path]) -> tuple[Path, set[str]]:
-    """Return the folder of the spools, and the sinks of the configuration."""
-    settings = options.load(config_files, config_dirs)
-    if settings.state_dir is None:
-        raise BadConfig("there is no spool: [hashring] state_dir names no folder")
-    if settings.pipeline_file is None:
-        return settings.state_dir / "spool", {settings.output}
-    sinks = load_pipeline(settings.pipeline_file).sinks
-    return settings.state_dir / "spool", {url for sink in sinks for url in sink.publishers}
-
-
-@hashring.command()
-def show() -> int:
-    """See agents share this machine, die, join and leave, in under a minute."""
-    # Imported here: rich takes longer to import than an agent to start.
-    from hashring.telemetry.cli.show import Interrupted, Show
-
-    try:
-        return Show().run()
-    except Interrupted:
-        return 130
-
-
-@hashring.command()
-def drivers() -> None:
-    """List the installed drivers: where they come from, what they promise, their options."""
-    for found in driver.describe():
-        click.echo(f"{found.scheme}://  from {found.distribution} ({found.target})")
-        if found.problem is not None:
-            click.echo(f"    cannot be used: {found.problem}")
-            continue
-        click.echo(f"    {found.promise}")
-        _echo_options(found.options)
-    click.echo("every driver")
-    _echo_options(driver.COMMON_OPTIONS)
-
-
-def _echo_options(options: Sequence[driver.Option]) -> None:
-    for option in options:
-        default = "" if option.default is None else f"  [default: {option.default}]"
-        click.echo(f"    ?{option.name}=  {option.help}{default}")
+agent.add_command(spool)
 
 
 def _namespaces(text: str | None) -> tuple[str, ...] | None:

@@ -22,6 +22,8 @@ from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from urllib.parse import quote
 
+import click
+
 from hashring import clock
 from hashring.errors import HashringError, MissingDependency
 from hashring.telemetry.agent.launch import Launch
@@ -29,7 +31,7 @@ from hashring.telemetry.agent.signals import Signals
 from hashring.telemetry.agent.status import Status, read_status
 from hashring.telemetry.agent.supervisor import start_worker
 from hashring.telemetry.cli.audit import Event, Period, audit, read_samples
-from hashring.telemetry.config.config import agent_settings
+from hashring.telemetry.config.command_line import agent_settings
 from hashring.telemetry.model.resource import Resource
 from hashring.telemetry.model.settings import Settings
 from hashring.telemetry.sources.host import machine
@@ -50,7 +52,7 @@ try:
 except ImportError as error:  # pragma: no cover - the tests of the wheel run without rich
     raise MissingDependency("the guided show", "rich", "telemetry") from error
 
-__all__ = ["Interrupted", "Show", "verdict"]
+__all__ = ["Interrupted", "Show", "show", "verdict"]
 
 INTERVAL = 2.0
 TTL = 3.0
@@ -136,6 +138,15 @@ class _Stage:
                 actor.process.join()
                 actor.process.close()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+@click.command()
+def show() -> int:
+    """See agents share this machine, die, join and leave, in under a minute."""
+    try:
+        return Show().run()
+    except Interrupted:
+        return 130
 
 
 class Show:

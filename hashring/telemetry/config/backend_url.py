@@ -2,7 +2,7 @@
 
 An operator's URL keeps its meaning: in tooz's own schemes ``timeout`` is the time after which a
 silent member counts as dead, so it is the lease here, and what the client libraries are told is
-told to our drivers under their names. This room knows the options of tooz's backends; what our
+told to our drivers under their names. This module knows the options of tooz's backends; what our
 drivers accept it asks them.
 """
 

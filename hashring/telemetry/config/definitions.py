@@ -5,7 +5,7 @@ processing and pipelines") and its own checks. Three things are stricter and err
 a typo of a field, a key that is given twice, and transformers, which Ceilometer
 removed. Any other field that nobody reads is ignored, as by Ceilometer, and is named in the log.
 
-This room reads one file and knows neither options nor plug-ins: whether a
+This module reads one file and knows neither options nor plug-ins: whether a
 discovery or a publisher of some name is installed is checked by those who look for it.
 """
 
@@ -15,18 +15,18 @@ import dataclasses
 import logging
 import math
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from fnmatch import fnmatchcase
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 import yaml
 
-from hashring.errors import HashringError
-from hashring.telemetry.config import bounded_yaml
 from hashring.telemetry.config.coordination import names_this_host
-from hashring.telemetry.config.documents import NoKeyTwice
-from hashring.telemetry.config.suggestions import closest, meant
+from hashring.telemetry.errors import BadDefinition
+from hashring.telemetry.model import bounded_yaml
+from hashring.telemetry.model.documents import NoKeyTwice
+from hashring.telemetry.model.meters import MeterFilter
+from hashring.telemetry.model.suggestions import closest, meant
 from hashring.url import shown
 
 __all__ = [
@@ -46,100 +46,6 @@ __all__ = [
 log = logging.getLogger(__name__)
 
 _Entry = TypeVar("_Entry", "Source", "PipelineSource", "Sink")
-
-
-class BadDefinition(HashringError, ValueError):
-    """A definition is illegal; the message names the file, the source or sink, field and value."""
-
-
-class MeterFilter:
-    """Which meters a source asks for: names and wildcards, or exclusions (``!name``).
-
-    Legal are included names alone, excluded names alone, ``*`` alone, and ``*`` with excluded
-    names; as in Ceilometer, any pattern that begins with ``*`` counts as a wildcard, not as a name.
-    An exclusion wins over an inclusion, and exclusions alone allow all the rest.
-
-    Args:
-        patterns: as in a source's ``meters``; wildcards are those of :mod:`fnmatch`.
-
-    Raises:
-        BadDefinition: there is none, one is no name, or they contradict each other.
-
-    Example:
-        >>> disks = MeterFilter(["disk.*", "cpu"])
-        >>> disks.allows("disk.read.bytes"), disks.allows("memory")
-        (True, False)
-        >>> MeterFilter(["!disk.*"]).allows("memory")
-        True
-        >>> MeterFilter(["cpu", "!disk.*"])
-        Traceback (most recent call last):
-        hashring.telemetry.config.definitions.BadDefinition: meters has both included ...
-    """
-
-    def __init__(self, patterns: Iterable[str]) -> None:
-        self.patterns: Final = tuple(patterns)
-        if not self.patterns:
-            raise BadDefinition(
-                'meters is empty: name the meters to poll, or write "*" for all of them'
-            )
-        for pattern in self.patterns:
-            if pattern in {"", "!"}:
-                raise BadDefinition(f"meters has an entry without a name: {pattern!r}")
-        included = [pattern for pattern in self.patterns if pattern[0] not in "!*"]
-        excluded = [pattern for pattern in self.patterns if pattern[0] == "!"]
-        if included and excluded:
-            raise BadDefinition(
-                f"meters has both included ({included[0]!r}) and excluded ({excluded[0]!r}) names: "
-                "use one kind, or make two sources of it"
-            )
-        if included and "*" in self.patterns:
-            raise BadDefinition(
-                f"meters has '*', which is every meter, and beside it {included[0]!r}: "
-                "leave one of them out"
-            )
-        self._denied = [pattern[1:] for pattern in excluded]
-        self._allowed = [pattern for pattern in self.patterns if pattern[0] != "!"] or ["*"]
-
-    def __repr__(self) -> str:
-        return f"MeterFilter({list(self.patterns)!r})"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, MeterFilter) and self.patterns == other.patterns
-
-    def __hash__(self) -> int:
-        return hash(self.patterns)
-
-    def allows(self, name: str) -> bool:
-        """Return whether the source asks for the meter of this name."""
-        return not _any_matches(name, self._denied) and _any_matches(name, self._allowed)
-
-    def may_allow_prefix(self, prefix: str) -> bool:
-        """Return whether a name that begins so could be allowed; ``False`` is certain.
-
-        >>> MeterFilter(["snmp.load", "*.bytes"]).may_allow_prefix("snmp.")
-        True
-        >>> MeterFilter(["*", "!snmp.*"]).may_allow_prefix("snmp.")
-        False
-        """
-        # What matches a pattern that ends in a star matches it with any more text, too.
-        denied = [pattern for pattern in self._denied if pattern.endswith("*")]
-        if _any_matches(prefix, denied):
-            return False
-        return any(_may_begin_with(prefix, pattern) for pattern in self._allowed)
-
-
-def _any_matches(name: str, patterns: Iterable[str]) -> bool:
-    return any(fnmatchcase(name, pattern) for pattern in patterns)
-
-
-# The parts that fnmatch knows: a set, where its bracket is closed, or a single character.
-_PATTERN_PART = re.compile(r"\[!?\]?[^\]]*\]|.", re.DOTALL)
-
-
-def _may_begin_with(prefix: str, pattern: str) -> bool:
-    """Return whether some text with this prefix matches: its parts up to somewhere match it."""
-    parts = _PATTERN_PART.findall(pattern)
-    return any(fnmatchcase(prefix, "".join(parts[:end])) for end in range(len(parts) + 1))
 
 
 @dataclasses.dataclass(frozen=True)

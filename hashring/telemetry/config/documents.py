@@ -1,44 +1,5 @@
-"""Documents: what all readers of YAML files here have in common. Knows no file's meaning."""
+"""A former place of :mod:`hashring.telemetry.model.documents`."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
-
-import yaml
+from hashring.telemetry.model.documents import NoKeyTwice
 
 __all__ = ["NoKeyTwice"]
-
-_MERGE = "tag:yaml.org,2002:merge"
-
-if TYPE_CHECKING:
-    _Base = yaml.SafeLoader
-else:
-    _Base = object
-
-
-class NoKeyTwice(_Base):
-    """A part of a loader: refuses a key that stands twice in one mapping.
-
-    YAML forbids it; PyYAML silently drops the first of the two values.
-    """
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        """Return the mapping.
-
-        Raises:
-            yaml.constructor.ConstructorError: a key stands twice; the mark is the second one's.
-        """
-        seen: dict[Any, Any] = {}
-        for key, _ in getattr(node, "value", ()):
-            if key.tag == _MERGE or not isinstance(key, yaml.ScalarNode):
-                continue
-            if key.value in seen:
-                raise yaml.constructor.ConstructorError(
-                    None,
-                    None,
-                    f"the key {key.value!r} stands twice in one mapping (first in line "
-                    f"{seen[key.value].line + 1})",
-                    key.start_mark,
-                )
-            seen[key.value] = key.start_mark
-        return super().construct_mapping(node, deep)

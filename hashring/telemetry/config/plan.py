@@ -1,7 +1,7 @@
 """Plan: which groups an agent joins, and what it polls in each, how often, with what.
 
 Made of the settings, the definitions and the plug-ins, before anything is polled; everything here
-can be looked at (`hashring agent check` prints it). This room knows no store, thread or clock.
+can be looked at (`hashring agent check` prints it). This module knows no store, thread or clock.
 
 A source asks for meters. Where it names discoveries or static resources, it wants them of those;
 where it names neither, of what each pollster's default discovery finds. Each discovery and each
@@ -12,9 +12,8 @@ polled at several intervals, it is one group for each.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from hashring import plugins
 from hashring.errors import BadURL, HashringError
@@ -26,15 +25,13 @@ from hashring.telemetry.config.definitions import (
     load_pipeline,
     load_polling,
     polling_of,
-    split_discovery,
 )
-from hashring.telemetry.model.resource import Resource
+from hashring.telemetry.config.finders import Finder, finders_of
+from hashring.telemetry.config.installed import Plugins
 from hashring.telemetry.model.settings import Settings
 from hashring.telemetry.overlap.overlap import open_meters
 from hashring.telemetry.publishers.base import Publisher
-from hashring.telemetry.sources.host.discovery import Discovery
 from hashring.telemetry.sources.host.pollsters import Pollster
-from hashring.telemetry.sources.web.locality import Halves, localized
 from hashring.telemetry.sources.web.targets import static_resource
 from hashring.url import masked
 
@@ -43,80 +40,6 @@ __all__ = ["Finder", "Group", "Loop", "NothingToPoll", "Plan", "Plugins", "Task"
 
 class NothingToPoll(HashringError, ValueError):
     """The definitions leave this agent nothing to do; the message says why."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Plugins:
-    """The plug-ins of one agent, made.
-
-    Attributes:
-        discoveries: by the name under which a source asks for them.
-        pollsters: all of the agent's namespaces.
-    """
-
-    discoveries: Mapping[str, Discovery]
-    pollsters: Sequence[Pollster]
-
-    @classmethod
-    def installed(cls, settings: Settings) -> Plugins:
-        """Make every plug-in that is installed and serves the agent's namespaces.
-
-        Raises:
-            HashringError: one cannot be imported or made.
-        """
-        discoveries = plugins.load_all(plugins.DISCOVERIES, Discovery)  # type: ignore[type-abstract]
-        pollsters = plugins.load_all(plugins.POLLSTERS, Pollster)  # type: ignore[type-abstract]
-        namespaces = set(settings.namespaces)
-        chosen = {name: found for name, found in pollsters.items() if namespaces & found.namespaces}
-        made = [
-            pollster
-            for name, found in chosen.items()
-            for pollster in plugins.made(name, lambda found=found: list(found.make(settings)))  # type: ignore[misc]
-        ]
-        return cls(_Made(discoveries, settings), made)
-
-
-class _Made(Mapping[str, Discovery]):
-    """Discoveries by name, each made when it is first asked for: most agents need few of them."""
-
-    def __init__(self, classes: Mapping[str, type[Discovery]], settings: Settings) -> None:
-        self._classes = classes
-        self._settings = settings
-        self._made: dict[str, Discovery] = {}
-
-    def __getitem__(self, name: str) -> Discovery:
-        if name not in self._made:
-            found = self._classes[name]
-            self._made[name] = plugins.made(name, lambda: found(self._settings))
-        return self._made[name]
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._classes  # which makes nothing
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._classes)
-
-    def __len__(self) -> int:
-        return len(self._classes)
-
-
-@dataclasses.dataclass(frozen=True)
-class Finder:
-    """What finds the resources of a group.
-
-    Attributes:
-        name: the group's name without the prefix.
-        description: for people.
-        discover: finds them; see :meth:`Discovery.discover`.
-        is_local: they belong to this host.
-        known: the ids of those that are known beforehand: static resources.
-    """
-
-    name: str
-    description: str
-    discover: Callable[[], Iterable[Resource]]
-    is_local: bool
-    known: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -311,7 +234,7 @@ def _planned(
             unpolled[source.name] = left
         if missing_resources := _homeless(source, chosen):
             homeless[source.name] = missing_resources
-        for finder, pollsters in _finders(source, chosen, plugins, settings.host):
+        for finder, pollsters in finders_of(source, chosen, plugins, settings.host):
             finder = finders.setdefault(finder.name, finder)
             tasks[finder.name][source.interval].append(
                 Task(source.name, source.meters, tuple(pollsters))
@@ -435,95 +358,3 @@ def _patterns(meters: MeterFilter, prefix: str) -> set[str]:
         for pattern in included or [f"{prefix}*"]
         if MeterFilter([pattern]).may_allow_prefix(prefix)
     }
-
-
-def _finders(
-    source: Source, chosen: Sequence[Pollster], plugins: Plugins, host: str
-) -> list[tuple[Finder, list[Pollster]]]:
-    """Return what finds a source's resources, and which pollsters are for these."""
-    for name, _ in map(split_discovery, source.discovery):
-        _check_installed(name, source, plugins)
-    # Of what another agent's namespace polls, not even the discovery is made here.
-    if not chosen:
-        return []
-    found: list[tuple[Finder, list[Pollster]]] = []
-    if source.resources:
-        found.extend(_static(source, chosen, host))
-    for text in dict.fromkeys(source.discovery):
-        found.extend((finder, list(chosen)) for finder in _discovery(text, source, plugins, host))
-    if not source.resources and not source.discovery:
-        by_default: dict[str, list[Pollster]] = defaultdict(list)
-        for pollster in chosen:
-            if pollster.default_discovery:
-                _check_installed(split_discovery(pollster.default_discovery)[0], source, plugins)
-                by_default[pollster.default_discovery].append(pollster)
-        for text, pollsters in by_default.items():
-            found.extend((finder, pollsters) for finder in _discovery(text, source, plugins, host))
-    return found
-
-
-def _check_installed(name: str, source: Source, plugins_: Plugins) -> None:
-    if name not in plugins_.discoveries:
-        raise plugins.UnknownPlugin(
-            f"source {source.name!r}: no discovery {name!r} is installed; "
-            f"installed: {', '.join(sorted(plugins_.discoveries)) or 'none'}"
-        )
-
-
-_LOCAL = "#local"  # ends the names of finders of what is each host's own
-
-
-def _static(
-    source: Source, chosen: Sequence[Pollster], host: str
-) -> Iterator[tuple[Finder, list[Pollster]]]:
-    """Yield what finds a source's static resources: those that are shared, those of this host."""
-    texts = sorted(set(source.resources))
-    whole = [static_resource(text) for text in texts]
-    halves = Halves(lambda: whole, host, f"source {source.name!r}", source.local)
-    for own in sorted(halves.present()):
-        resources = halves.half(own)
-        # What these are is known now, and so is which pollsters have nothing to do with them.
-        kinds = {resource.kind for resource in resources}
-        able = [pollster for pollster in chosen if kinds & pollster.kinds]
-        if not able:
-            continue
-        # Named by content, alike in every process: Python's hash() of a string is not.
-        ids = {resource.id for resource in resources}
-        named = [
-            text
-            for text, resource in zip(texts, whole, strict=True)
-            if (localized(resource, host) if own else resource).id in ids
-        ]
-        digest = hashlib.sha256("\n".join(named).encode()).hexdigest()[:16]
-        finder = Finder(
-            f"resources:{digest}{_LOCAL if own else ''}",
-            f"{len(resources)} static resources",
-            lambda resources=resources: resources,  # type: ignore[misc]
-            own,
-            tuple(resource.id for resource in resources),
-        )
-        yield finder, able
-
-
-def _discovery(text: str, source: Source, plugins_: Plugins, host: str) -> Iterator[Finder]:
-    """Yield what finds a discovery's resources: those that are shared, those of this host."""
-    name, parameter = split_discovery(text)
-    discovery = plugins_.discoveries[name]
-    # The name is seen in the store, in logs and in status files.
-    shown = masked(text)
-    if shown != text:
-        shown += f"#{hashlib.sha256(text.encode()).hexdigest()[:8]}"
-    called = f"discovery:{shown}#{discovery.scope}" if discovery.scope else f"discovery:{shown}"
-    description = f"discovery {masked(text)}"
-    is_split = not discovery.is_local and (source.local or discovery.finds_addresses)
-    if not is_split:
-        yield Finder(called, description, lambda: discovery.discover(parameter), discovery.is_local)
-        return
-    halves = Halves(lambda: discovery.discover(parameter), host, description, source.local)
-    for own in sorted(halves.present()):
-        yield Finder(
-            f"{called}{_LOCAL}" if own else called,
-            f"{description}, this host's own" if own else description,
-            lambda own=own: halves.half(own),  # type: ignore[misc]
-            own,
-        )

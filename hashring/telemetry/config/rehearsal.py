@@ -1,7 +1,7 @@
 """Rehearsal: makes what an agent makes of its sinks and its spool, and lets go of it at once.
 
 What can never work is found before an agent polls anything: by `hashring agent check`, at the start
-and at a reload. A sink that is merely away is no error: its samples wait for it. This module
+and at a reload. A sink that is merely away is not an error: its samples wait for it. This module
 publishes nothing; that a sink takes samples it cannot tell.
 """
 
@@ -49,7 +49,7 @@ def rehearse(
     Args:
         settings: of the agent.
         plan: of the agent.
-        while_agents_run: what a running agent of this host holds is no error: it may be the one
+        while_agents_run: what a running agent of this host holds is not an error: it may be the one
             that is to be replaced.
     """
     wrong = plan.publisher_problems()

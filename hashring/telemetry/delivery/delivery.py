@@ -13,20 +13,26 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import random
 import threading
 import traceback
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Protocol, Self
 
+from hashring.backoff import Backoff, jittered
 from hashring.clock import boottime
 from hashring.errors import BadArgument, HashringError
 from hashring.telemetry.delivery import leftovers
-from hashring.telemetry.delivery.spool import Batch, Item, Spool, SpoolBroken, SpoolFull
+from hashring.telemetry.delivery.spool import Batch, Item, Spool
+from hashring.telemetry.errors import (
+    OutputClosed,
+    OutputFailed,
+    SinkUnusable,
+    SpoolBroken,
+    SpoolFull,
+)
 from hashring.telemetry.model.sample import Sample
-from hashring.telemetry.publishers import OutputClosed, OutputFailed, Publisher
-from hashring.telemetry.publishers.base import SinkUnusable
+from hashring.telemetry.plugin import Publisher
 from hashring.url import masked, secrets_in, without_secrets
 
 __all__ = ["Counts", "Delivery", "Direct", "Outlet"]
@@ -304,10 +310,10 @@ class Delivery:
 
 @dataclasses.dataclass
 class _Outage:
-    """A publisher fails: since when, and what the next pause is."""
+    """A publisher fails: since when, and what the next pauses are."""
 
     since: float
-    pause: float
+    pauses: Backoff
 
 
 class _Courier:
@@ -469,7 +475,9 @@ class _Courier:
         outage = self._outage
         expected = isinstance(error, HashringError)
         if outage is None:
-            outage = self._outage = _Outage(boottime(), delivery._first_pause)
+            outage = self._outage = _Outage(
+                boottime(), Backoff(delivery._first_pause, delivery._longest_pause)
+            )
             log.error(
                 "%s fails: %s; %d samples wait in the spool, and are tried again",
                 self.name,
@@ -482,14 +490,13 @@ class _Courier:
             log.error(
                 "%s: not an error that a publisher should raise: %s", self.name, self._hide(found)
             )
-        pause = max(delivery._first_pause, _jittered(outage.pause))
-        outage.pause = min(outage.pause * 2, delivery._longest_pause)
+        pause = max(delivery._first_pause, next(outage.pauses))
         if least is None:
             self._rest(pause)
         elif asked:
             self._rest(max(pause, min(least, _LONGEST_ASKED)), hurry=False)
         else:
-            self._rest(_jittered(least))
+            self._rest(jittered(least))
 
     def _recover(self) -> None:
         if self._outage is not None:
@@ -666,11 +673,6 @@ class Direct:
         with self._lock:
             tallies = list(self._tallies.values())
         return bool(tallies) and all(tally.is_closed for tally in tallies)
-
-
-def _jittered(pause: float) -> float:
-    """Return a pause between half and whole, lest all agents call a sink at one moment."""
-    return random.uniform(pause / 2, pause)  # noqa: S311 - no secret depends on it
 
 
 def _close(publisher: Publisher, name: str) -> None:

@@ -17,7 +17,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from hashring import clock
-from hashring.telemetry.delivery.spool import Spool, SpoolBroken, _File, _lock_orphan
+from hashring.telemetry.delivery.spool import Spool, _File, _lock_orphan
+from hashring.telemetry.errors import SpoolBroken
 from hashring.url import masked
 
 __all__ = ["Dropped", "Route", "drop", "matching", "requested", "routes", "tell"]

@@ -38,7 +38,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from hashring import clock
-from hashring.errors import BadArgument, HashringError
+from hashring.errors import BadArgument
+from hashring.telemetry.errors import SpoolBroken, SpoolFull
 from hashring.telemetry.model.sample import Meter, MeterType, Sample
 
 __all__ = ["Batch", "Item", "Spool", "SpoolBroken", "SpoolFull"]
@@ -74,14 +75,6 @@ _NOTES = (".waiting", ".drop")
 
 _FULL = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR})
 _CORRUPT = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
-
-
-class SpoolFull(HashringError):
-    """The bound is reached: none of these samples was kept."""
-
-
-class SpoolBroken(HashringError, OSError):
-    """A spool cannot be written or read; the message says which, why, and what became of it."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 Agents with one ``partitioning_group_prefix`` share their work, so they must poll the same meters;
 agents with different ones share nothing, so they must not poll the same. Else samples are missing
-or come twice. Pure values: this room knows no store, clock, thread or definition file. What
+or come twice. Pure values: this module knows no store, clock, thread or definition file. What
 another agent announces is data from a stranger: checked and bounded, never trusted.
 """
 
@@ -156,7 +156,7 @@ class Announcement:
         if not isinstance(namespaces, list) or not all(
             is_text(name) and len(name) <= _MAX_NAME for name in namespaces[:17]
         ):
-            raise BadAnnouncement("its 'namespaces' are no list of names")
+            raise BadAnnouncement("its 'namespaces' are not a list of names")
         if len(namespaces) > 16:
             raise BadAnnouncement(f"it has {len(namespaces)} namespaces; 16 are the most")
         return cls(
@@ -278,7 +278,7 @@ def compare(mine: Announcement, other: Announcement) -> Overlap | None:
     only_theirs: set[str] = set()
     for ours, theirs in scopes:
         if ours and theirs:
-            # What a namespace that only one of them runs adds to its meters is no difference.
+            # What a namespace that only one of them runs adds to its meters is not a difference.
             if mine.namespaces <= other.namespaces:
                 only_mine |= ours - theirs
             if other.namespaces <= mine.namespaces:
@@ -399,7 +399,7 @@ def _unpack(packed: Any, scope: str) -> frozenset[str]:
         if not inflate.eof:
             raise BadAnnouncement(f"its {scope!r} is cut off or larger than {_MAX_INFLATED} bytes")
     if not isinstance(packed, list) or not all(isinstance(name, str) for name in packed):
-        raise BadAnnouncement(f"its {scope!r} is no list of names")
+        raise BadAnnouncement(f"its {scope!r} is not a list of names")
     try:
         found = frozenset(packed)
         _check(found)

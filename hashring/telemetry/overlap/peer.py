@@ -43,7 +43,7 @@ class Peer:
 
     Attributes:
         host: its host's id; ``None`` where it names none, or none that can be one.
-        accepted: it says in so many words that it was let in (see ``directory.py``).
+        accepted: it says in so many words that it was let in (see ``announcements.py``).
     """
 
     host: str | None = None

@@ -1,7 +1,7 @@
 """DoneWindows: which window of a group was worked whole, kept on disk for whoever joins next.
 
 A group whose last member has left remembers nothing: the agent that comes next, which on most hosts
-is the same one after a restart, would poll the present window again. This room knows numbers of
+is the same one after a restart, would poll the present window again. This module knows numbers of
 windows and a folder; not what a window is, nor who may say that it is done.
 """
 

@@ -15,7 +15,7 @@ import requests
 
 from hashring.telemetry.model.sample import Sample
 from hashring.telemetry.model.settings import Settings
-from hashring.telemetry.publishers.base import Option, SinkURL, boolean, positive
+from hashring.telemetry.plugin import Option, SinkURL, boolean, positive
 from hashring.telemetry.publishers.web import Session, WebPublisher, judge
 
 __all__ = ["HTTPPublisher"]

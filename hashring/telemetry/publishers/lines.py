@@ -20,19 +20,10 @@ from typing import ClassVar
 
 from hashring import clock
 from hashring.errors import BadURL
+from hashring.telemetry.errors import OutputClosed, OutputFailed, SinkUnusable
 from hashring.telemetry.model.sample import Sample
 from hashring.telemetry.model.settings import Settings
-from hashring.telemetry.publishers.base import (
-    Option,
-    OutputClosed,
-    OutputFailed,
-    Publisher,
-    SinkUnusable,
-    SinkURL,
-    count,
-    flag,
-    unopened,
-)
+from hashring.telemetry.plugin import Option, Publisher, SinkURL, count, flag, unopened
 
 __all__ = ["FilePublisher", "StdoutPublisher"]
 

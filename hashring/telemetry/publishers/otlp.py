@@ -15,9 +15,11 @@ from importlib import metadata
 from typing import Any, ClassVar
 
 from hashring.errors import MissingDependency
+from hashring.telemetry.errors import OutputFailed
 from hashring.telemetry.model.sample import Meter, MeterType, Sample
 from hashring.telemetry.model.settings import Settings
-from hashring.telemetry.publishers.base import Option, OutputFailed, log
+from hashring.telemetry.plugin import Option
+from hashring.telemetry.publishers.base import log
 from hashring.telemetry.publishers.web import Refused, WebPublisher, judge
 from hashring.url import without_secrets
 

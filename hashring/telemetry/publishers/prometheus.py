@@ -28,14 +28,7 @@ from hashring import clock
 from hashring.errors import BadURL
 from hashring.telemetry.model.sample import Meter, MeterType, Sample
 from hashring.telemetry.model.settings import Settings
-from hashring.telemetry.publishers.base import (
-    Option,
-    Publisher,
-    SinkURL,
-    positive,
-    seconds,
-    unopened,
-)
+from hashring.telemetry.plugin import Option, Publisher, SinkURL, positive, seconds, unopened
 from hashring.telemetry.publishers.serving import BoundedServer, bind
 
 __all__ = ["PrometheusPublisher", "family_name", "label_name"]

@@ -16,9 +16,10 @@ from typing import Any, ClassVar
 import msgpack
 
 from hashring.errors import BadURL
+from hashring.telemetry.errors import OutputFailed
 from hashring.telemetry.model.sample import Sample
 from hashring.telemetry.model.settings import Settings
-from hashring.telemetry.publishers.base import Option, OutputFailed, Publisher, SinkURL, seconds
+from hashring.telemetry.plugin import Option, Publisher, SinkURL, seconds
 
 __all__ = ["UDPPublisher", "message"]
 

@@ -29,19 +29,11 @@ from urllib3.util import Retry
 
 from hashring import clock
 from hashring.errors import BadURL
+from hashring.telemetry.errors import OutputFailed
 from hashring.telemetry.model.sample import Sample
 from hashring.telemetry.model.settings import Settings
-from hashring.telemetry.publishers.base import (
-    Option,
-    OutputFailed,
-    Publisher,
-    SinkURL,
-    boolean,
-    count,
-    log,
-    positive,
-    seconds,
-)
+from hashring.telemetry.plugin import Option, Publisher, SinkURL, boolean, count, positive, seconds
+from hashring.telemetry.publishers.base import log
 from hashring.telemetry.sources.web import exchange
 from hashring.url import masked, secrets_in, without_secrets
 

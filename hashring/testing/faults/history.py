@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from hashring.ring.ring import HashRing, SlotSet
+from hashring.testing.faults.calls import Call
 from hashring.testing.faults.log import Log, key_names, lines_of
 
 __all__ = [
@@ -140,6 +141,7 @@ class History:
         self.errors: list[tuple[float, str, str]] = []
         self.lives: list[tuple[str, float, float]] = []  # member, from, until
         self.strays: list[str] = []
+        self.calls: list[Call] = []  # on a driver, that a worker saw to last too long
         self.slot_of: list[int] = []
 
     @classmethod
@@ -234,6 +236,8 @@ class History:
                 states.append((line["t"], line["state"]))
             elif kind == "error":
                 self.errors.append((line["t"], member, line["text"]))
+            elif kind == "call":
+                self.calls.append(Call.of(member, line))
         if cycle is not None and self.slots:
             close(cycle)  # the process was killed in the middle of it
         until = max(map(_last_moment, lines))

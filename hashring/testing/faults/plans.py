@@ -12,9 +12,12 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 
 from hashring.testing.faults.history import CLOCK_STEPS
-from hashring.testing.faults.store import Fault
+from hashring.testing.faults.store import FROZEN, Fault
 
 __all__ = ["Step", "fault_plan", "random_plan", "reference_plan"]
+
+_FROZEN_FOR = 2.5
+"""The least seconds for which a fault plan freezes a store: more than 0.57 of a ttl of 3 s."""
 
 _FARTHEST_STEP = 8.0
 """Seconds: the most by which a random plan steps a clock. A step of more excuses more windows."""
@@ -93,13 +96,17 @@ def reference_plan(
 
 
 def fault_plan(faults: Sequence[str], *, seconds: float = 1.2) -> list[Step]:
-    """Return a plan that has each of these faults of a store once, and two joins among them."""
+    """Return a plan that has each of these faults of a store once, and two joins among them.
+
+    Each lasts so many seconds; ``store paused`` long enough to tell a call without a time limit.
+    """
     plan = [Step("start", ("m0", "m1", "m2"))]
     joining = {len(faults) // 3: "m3", 2 * len(faults) // 3: "m4"}
     for number, fault in enumerate(faults):
         if number in joining:
             plan.append(Step("join", (joining[number],), wait=0.2))
-        plan.append(Step(fault, wait=0.6, seconds=seconds))
+        lasts = max(seconds, _FROZEN_FOR) if fault == FROZEN else seconds
+        plan.append(Step(fault, wait=0.6, seconds=lasts))
     return [*plan, Step("rest", wait=6.0)]
 
 

@@ -13,10 +13,14 @@ from typing import Protocol, Self
 
 from hashring.testing.proxy import FaultProxy
 
-__all__ = ["BACK_IN_TIME", "Fault", "Server", "ServerStore", "Store", "nothing"]
+__all__ = ["BACK_IN_TIME", "FROZEN", "Fault", "Server", "ServerStore", "Store", "nothing"]
 
 BACK_IN_TIME = "store goes back in time"
 """The fault of a :class:`Store` that can do it: a copy is kept, and some seconds later restored."""
+
+
+FROZEN = "store paused"
+"""The fault of a server that is there and silent: calls without a time limit hang."""
 
 
 def nothing() -> None:
@@ -190,7 +194,7 @@ class ServerStore(Store):
         return {
             "store restarted": Fault(self.restart),
             "store stopped": Fault(server.stop, server.start, (0.5, 6.0)),
-            "store paused": Fault(server.pause, server.resume, (0.5, 6.0)),
+            FROZEN: Fault(server.pause, server.resume, (0.5, 6.0)),
             "connections cut": Fault(proxy.cut),
             "connections refused": Fault(proxy.refuse, proxy.restore, (0.5, 5.0)),
             "half-open": Fault(proxy.half_open, proxy.restore, (0.5, 5.0)),

@@ -19,6 +19,10 @@ the event may cost, and if the key's slot was held by nobody for a while around 
 cut short by the fence, or it was held by a member that had been told to leave and could not hand
 over. A miss for which its own member was too late, because it got no processor, is counted apart,
 as *late*.
+
+*A call that outlasted the lease*: a call on the driver that lasted, while its process ran, for
+longer than the lease leaves (:func:`hashring.testing.faults.calls.longest_call`). Always an error.
+
 Everything else is an error.
 """
 
@@ -31,6 +35,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from hashring.protocol.windows import SKEW
+from hashring.testing.faults.calls import longest_call, outlasting
 from hashring.testing.faults.history import CLOCK_STEPS, LOSSES, PLANNED, Event, History, Hold
 
 __all__ = ["Cost", "Handover", "Overlap", "Verdict", "check"]
@@ -148,6 +153,12 @@ def check(history: History, *, on_crash: str = "skip") -> Verdict:
         for overlap in verdict.overlaps
     ]
     verdict.violations += history.strays
+    verdict.violations += [
+        f"a call outlasted the lease: {call.name}() of {call.member} lasted {call.seconds:.1f} s "
+        f"at {call.begin - history.begin:.1f} s, and a ttl of {history.ttl:g} s leaves "
+        f"{longest_call(history.ttl):.1f} s for a call"
+        for call in outlasting(history.calls, history.ttl)
+    ]
     gaps, covered = _gaps(history, verdict)
     verdict.windows = _counted(history, covered)
     judge = _Judge(history, verdict, gaps, on_crash)

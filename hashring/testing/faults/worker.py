@@ -17,9 +17,11 @@ from pathlib import Path
 
 import hashring
 from hashring import clock
+from hashring.driver import load
 from hashring.errors import HashringError, MemberExists, StoreUnavailable, StoreUnusable
 from hashring.partition.cycle import Cycles
 from hashring.testing.faults import host_clock
+from hashring.testing.faults.calls import CallWatch
 from hashring.testing.faults.history import Log, key_names
 
 _LOOK = 0.02
@@ -135,12 +137,16 @@ def work(cycles: Cycles, keys: hashring.Keys[str], log: Log, seconds: float) -> 
         log.write("end", t=now, valid=cycle.valid)
 
 
-def join(options: argparse.Namespace, log: Log, stop: threading.Event) -> hashring.Partition | None:
+def join(
+    options: argparse.Namespace, log: Log, stop: threading.Event, calls: CallWatch
+) -> hashring.Partition | None:
     """Join as a supervised agent would: try again where the store is away."""
     while not stop.is_set():
         try:
+            driver = load(options.url, ttl=options.ttl)
+            calls.watch(driver)
             return hashring.join(
-                options.url,
+                driver,
                 options.group,
                 options.member,
                 ttl=options.ttl,
@@ -152,8 +158,7 @@ def join(options: argparse.Namespace, log: Log, stop: threading.Event) -> hashri
     return None
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one member; return the exit status."""
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m hashring.testing.faults.worker", description=__doc__
     )
@@ -169,7 +174,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--on-crash", default="skip", choices=["skip", "repeat"])
     parser.add_argument("--handoff", default="exclusive", choices=["exclusive", "eager"])
-    options = parser.parse_args(arguments)
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one member; return the exit status."""
+    options = _options(arguments)
 
     if host_clock.VARIABLE in os.environ:
         host_clock.follow(Path(os.environ[host_clock.VARIABLE]))
@@ -189,8 +199,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with Log(options.log) as log:
         log.write("start", member=options.member, url=str(options.url))
         threading.Thread(target=wait_for_the_signal, name="signals", daemon=True).start()
+        calls = CallWatch(log, options.ttl)
+        calls.start()
         try:
-            partition = join(options, log, stop)
+            partition = join(options, log, stop, calls)
             if partition is None:
                 return 0
             log.write("joined", incarnation=partition.incarnation)
@@ -209,6 +221,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except HashringError as error:
             log.write("error", text=f"{type(error).__name__}: {error}")
             return 3
+        finally:
+            calls.stop()
         return 0
 
 

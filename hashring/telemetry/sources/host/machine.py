@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hashring.errors import MissingDependency
+from hashring.telemetry.errors import Gone
 
 try:
     import psutil
@@ -41,10 +42,6 @@ __all__ = [
 
 _PSEUDO_DISKS = ("loop", "ram", "fd")
 """Linux makes these whether or not there is anything behind them."""
-
-
-class Gone(Exception):
-    """What was to be polled is no longer there."""
 
 
 class CPUTimes(NamedTuple):

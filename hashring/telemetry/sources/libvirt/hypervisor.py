@@ -17,10 +17,9 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 from hashring import clock
-from hashring.errors import HashringError
-from hashring.telemetry.sources.host.machine import Gone
+from hashring.telemetry.errors import Gone, HypervisorRefused, HypervisorUnavailable
 from hashring.telemetry.sources.libvirt.domain import SHUT_OFF, Description, describe
-from hashring.telemetry.sources.libvirt.link import HypervisorUnavailable, Link, library
+from hashring.telemetry.sources.libvirt.link import Link, library
 
 __all__ = [
     "Hypervisor",
@@ -67,10 +66,6 @@ _NET = (
 
 _Answer = TypeVar("_Answer")
 Statistics = Mapping[str, Any]
-
-
-class HypervisorRefused(HashringError):
-    """The hypervisor answered a question with an error of its own."""
 
 
 class Hypervisor:

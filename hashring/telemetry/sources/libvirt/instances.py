@@ -21,8 +21,7 @@ from hashring.errors import BadArgument
 from hashring.telemetry.model.resource import Resource
 from hashring.telemetry.model.sample import Measurement, Meter, MeterType
 from hashring.telemetry.model.settings import Settings
-from hashring.telemetry.sources.host.discovery import Discovery
-from hashring.telemetry.sources.host.pollsters import Pollster
+from hashring.telemetry.plugin import Discovery, Pollster
 from hashring.telemetry.sources.libvirt import domain, hypervisor
 from hashring.telemetry.sources.libvirt.domain import Description
 from hashring.telemetry.sources.libvirt.hypervisor import Statistics

@@ -24,7 +24,8 @@ from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from hashring import clock
-from hashring.errors import HashringError, MissingDependency
+from hashring.errors import MissingDependency
+from hashring.telemetry.errors import HypervisorUnavailable
 from hashring.url import masked, secrets_in, without_secrets
 
 __all__ = ["HypervisorUnavailable", "Link", "MissingLibvirt", "library"]
@@ -48,10 +49,6 @@ class MissingLibvirt(MissingDependency):
             f"{self.args[0]} (it is built on this machine; on Debian first: "
             "apt install libvirt-dev pkg-config gcc python3-dev)"
         )
-
-
-class HypervisorUnavailable(HashringError, ConnectionError):
-    """The hypervisor cannot be reached, or does not answer in time. Asking later may help."""
 
 
 def library() -> Any:

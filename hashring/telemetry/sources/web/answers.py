@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 from hashring import clock
-from hashring.telemetry.sources.web.fetch import FetchFailed
+from hashring.telemetry.errors import FetchFailed
 
 __all__ = [
     "MAX_ANSWER",

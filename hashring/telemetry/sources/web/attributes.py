@@ -15,23 +15,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from hashring.errors import HashringError
+from hashring.telemetry.errors import BadAttribute, Missing, Unusable
 
 __all__ = ["Attribute", "BadAttribute", "Missing", "Unusable"]
 
 _MAX_LENGTH = 1000
 """Characters of an attribute: enough for any that a person writes, and it bounds the recursion."""
-
-
-class BadAttribute(HashringError, ValueError):
-    """An attribute's text is not one, or uses an operation that is not supported."""
-
-
-class Missing(HashringError, LookupError):
-    """A document does not have the attribute."""
-
-
-class Unusable(HashringError, ValueError):
-    """A document has the attribute, but an operation cannot be done on its value."""
 
 
 class Attribute:
@@ -62,7 +51,7 @@ class Attribute:
         >>> Attribute("id | open('/etc/passwd')")
         Traceback (most recent call last):
         ...
-        hashring.telemetry.sources.web.attributes.BadAttribute: the operation ...
+        hashring.telemetry.errors.BadAttribute: the operation ...
     """
 
     def __init__(self, text: str) -> None:

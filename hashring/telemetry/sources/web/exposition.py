@@ -14,17 +14,13 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 
+from hashring.telemetry.errors import BadExposition
 from hashring.telemetry.model.resource import Resource
 from hashring.telemetry.model.sample import Measurement, Meter, MeterType
 from hashring.telemetry.model.settings import Settings
-from hashring.telemetry.sources.host.pollsters import Pollster
+from hashring.telemetry.plugin import Pollster
 from hashring.telemetry.sources.web import answers
-from hashring.telemetry.sources.web.exposition_text import (
-    BadExposition,
-    Metric,
-    metrics_of,
-    samples_of,
-)
+from hashring.telemetry.sources.web.exposition_text import Metric, metrics_of, samples_of
 from hashring.telemetry.sources.web.fetch import Fetcher
 from hashring.telemetry.sources.web.targets import EXPOSITION, url_of
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from hashring.errors import HashringError, MissingDependency
+from hashring.telemetry.errors import BadExposition
 
 try:
     from prometheus_client import parser as _parser
@@ -50,10 +51,6 @@ _TYPES = frozenset(_MEMBERS) | {"gauge", "stateset", "unknown", "untyped"}
 _SUFFIXES = tuple(sorted({suffix for suffixes in _MEMBERS.values() for suffix in suffixes}))
 
 _fd: Callable[[Any], Iterable[Any]] = _parser.text_fd_to_metric_families
-
-
-class BadExposition(HashringError, ValueError):
-    """A target answered, but not in a format that can be read."""
 
 
 class Metric(NamedTuple):

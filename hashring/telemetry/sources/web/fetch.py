@@ -16,7 +16,8 @@ from typing import NamedTuple
 from urllib.parse import urljoin, urlsplit
 
 from hashring import clock
-from hashring.errors import HashringError, MissingDependency
+from hashring.errors import MissingDependency
+from hashring.telemetry.errors import FetchFailed
 from hashring.url import masked
 
 try:
@@ -39,10 +40,6 @@ _DISTRIBUTION = "hashring-ha"
 
 
 _FAILURES = (requests.RequestException, urllib3.exceptions.HTTPError, OSError, UnicodeError)
-
-
-class FetchFailed(HashringError, ConnectionError):
-    """A URL was not answered, not in time, or not as it should be."""
 
 
 class Fetched(NamedTuple):
@@ -73,7 +70,7 @@ class Fetcher:
         >>> fetcher.get("http://127.0.0.1:1/status?token=abc", deadline=fetcher.deadline())
         Traceback (most recent call last):
         ...
-        hashring.telemetry.sources.web.fetch.FetchFailed: http://127.0.0.1:1/status?token=***: ...
+        hashring.telemetry.errors.FetchFailed: http://127.0.0.1:1/status?token=***: ...
         >>> fetcher.close()
     """
 

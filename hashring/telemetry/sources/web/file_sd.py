@@ -12,15 +12,16 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple, NoReturn
 
-from hashring.errors import HashringError, MissingDependency
+from hashring.errors import MissingDependency
 
 try:
     import yaml
 except ImportError as error:  # pragma: no cover - the tests of the wheel run without PyYAML
     raise MissingDependency("the telemetry agent", "PyYAML", "telemetry") from error
 
-from hashring.telemetry.config import bounded_yaml
-from hashring.telemetry.config.documents import NoKeyTwice
+from hashring.telemetry.errors import BadTargets
+from hashring.telemetry.model import bounded_yaml
+from hashring.telemetry.model.documents import NoKeyTwice
 
 __all__ = ["MAX_BYTES", "BadTargets", "TargetGroup", "read"]
 
@@ -30,10 +31,6 @@ MAX_BYTES = 64 * 1024 * 1024
 _MAX_VALUES = 1_000_000
 """Values in a file of JSON, about. Parsing is one call that no other thread runs beside, the
 heartbeat neither: 0.5 s for so many of the dearest, 0.05 s where they are texts."""
-
-
-class BadTargets(HashringError, ValueError):
-    """A file of targets, or a single one, is not usable; the message says where and what."""
 
 
 class TargetGroup(NamedTuple):

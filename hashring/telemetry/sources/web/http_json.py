@@ -29,18 +29,16 @@ from urllib.parse import urljoin, urlsplit
 import urllib3
 import yaml
 
-from hashring.errors import HashringError
-from hashring.telemetry.config import bounded_yaml
-from hashring.telemetry.config.definitions import BadDefinition
-from hashring.telemetry.config.documents import NoKeyTwice
-from hashring.telemetry.config.suggestions import closest
+from hashring.telemetry.errors import BadAttribute, BadDefinition, BadResponse, Missing, Unusable
+from hashring.telemetry.model import bounded_yaml
+from hashring.telemetry.model.documents import NoKeyTwice
 from hashring.telemetry.model.resource import Resource
 from hashring.telemetry.model.sample import Measurement, Meter, MeterType
 from hashring.telemetry.model.settings import Settings
-from hashring.telemetry.sources.host.discovery import Discovery
-from hashring.telemetry.sources.host.pollsters import Pollster
+from hashring.telemetry.model.suggestions import closest
+from hashring.telemetry.plugin import Discovery, Pollster
 from hashring.telemetry.sources.web import answers
-from hashring.telemetry.sources.web.attributes import Attribute, BadAttribute, Missing, Unusable
+from hashring.telemetry.sources.web.attributes import Attribute
 from hashring.telemetry.sources.web.fetch import Fetcher, joined, same_origin
 from hashring.telemetry.sources.web.targets import HTTP, url_of
 from hashring.url import masked, shown
@@ -58,10 +56,6 @@ log = logging.getLogger(__name__)
 
 _MAX_PAGES = 1000
 _NAMESPACES = ("central", "compute")
-
-
-class BadResponse(HashringError, ValueError):
-    """An endpoint answered, but not what the definitions need."""
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -938,7 +932,7 @@ def _number(value: Any) -> float | int:
     >>> _number("0x10")
     Traceback (most recent call last):
     ...
-    hashring.telemetry.sources.web.attributes.Unusable: '0x10' is no number
+    hashring.telemetry.errors.Unusable: '0x10' is no number
     >>> _number("17"), _number(" 1.5 "), _number(True)
     (17, 1.5, 1)
     """

@@ -20,11 +20,11 @@ from typing import Any, NamedTuple
 from urllib.parse import urlencode, urlsplit
 
 from hashring import clock
+from hashring.telemetry.errors import BadTargets
 from hashring.telemetry.model.resource import Resource
 from hashring.telemetry.model.settings import Settings
-from hashring.telemetry.sources.host.discovery import Discovery
+from hashring.telemetry.plugin import Discovery
 from hashring.telemetry.sources.web import file_sd
-from hashring.telemetry.sources.web.file_sd import BadTargets
 from hashring.url import masked, shown
 
 __all__ = [

@@ -2,13 +2,12 @@
 
 A thread cannot be ended from outside. So a call that does not come back in time is given up: what
 it may still return is refused, another thread takes its place, and the same call is not made again
-before the first one has returned. This room knows nothing of what is called.
+before the first one has returned. This module knows nothing of what is called.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import logging
 import math
 import queue
 import threading
@@ -19,9 +18,7 @@ from typing import Any, Generic, Self, TypeVar
 
 from hashring import clock
 
-__all__ = ["Backoff", "Call", "Failures", "Hangs", "Pool", "TimedOut"]
-
-log = logging.getLogger(__name__)
+__all__ = ["Call", "Hangs", "Pool", "TimedOut"]
 
 T = TypeVar("T")
 
@@ -39,115 +36,6 @@ class TimedOut(Exception):
 
 class Hangs(Exception):
     """The same call was made before, and has not come back yet."""
-
-
-class Failures:
-    """What failed, how often; each cause is logged once. For several threads.
-
-    Example:
-        >>> failures = Failures()
-        >>> for _ in range(3):
-        ...     failures.add("pollster Levels", OSError("no answer"))
-        >>> failures.total
-        3
-
-    What is no failure (a resource that ended, a turn that was left out) is counted beside them.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._counts: Counter[tuple[str, str]] = Counter()
-        self._others: Counter[tuple[str, str]] = Counter()
-
-    def add(self, what: str, error: BaseException, *, of: str = "") -> None:
-        """Count a failure, and log it if it is the first of its cause.
-
-        Args:
-            what: what failed.
-            error: how; its type is the cause.
-            of: where it failed now.
-        """
-        cause = (what, type(error).__name__)
-        with self._lock:
-            is_new = cause not in self._counts
-            self._counts[cause] += 1
-        if is_new:
-            log.warning(
-                "%s%s failed: %s: %s (further ones of this kind are counted, not logged)",
-                what,
-                f" of {of}" if of else "",
-                type(error).__name__,
-                error,
-                exc_info=error if log.isEnabledFor(logging.DEBUG) else None,
-            )
-
-    def count(self, what: str, kind: str) -> None:
-        """Count what is no failure, and no reason for a line in the log."""
-        with self._lock:
-            self._others[what, kind] += 1
-
-    @property
-    def counts(self) -> Counter[tuple[str, str]]:
-        """How often, by what failed and the type of the error; and what is no failure."""
-        with self._lock:
-            return self._counts + self._others
-
-    @property
-    def total(self) -> int:
-        """How many failures in all."""
-        with self._lock:
-            return self._counts.total()
-
-
-class Backoff:
-    """Which calls are to be left out for a while, because they failed several times in a row.
-
-    After n failures in a row 2^(n-1) - 1 turns are left out, 7 at most. For several threads.
-
-    Example:
-        >>> backoff = Backoff()
-        >>> tries = []
-        >>> for turn in range(12):
-        ...     if backoff.is_due("web1", turn):
-        ...         tries.append(turn)
-        ...         backoff.failed("web1", turn)
-        >>> tries
-        [0, 1, 3, 7]
-        >>> backoff.worked("web1")
-        >>> backoff.is_due("web1", 8)
-        True
-    """
-
-    _MOST = 7
-
-    def __init__(self) -> None:
-        self._failed: dict[Hashable, tuple[int, int]] = {}  # failures in a row, next turn due
-
-    def is_due(self, key: Hashable, turn: int) -> bool:
-        """Whether the call is to be made in this turn: a number that grows, e.g. a window's."""
-        found = self._failed.get(key)
-        if found is None or turn >= found[1]:
-            return True
-        # The numbers have gone back: they are a clock's, which may step.
-        return found[1] - turn > self._MOST + 1
-
-    def failed(self, key: Hashable, turn: int) -> None:
-        """Take note of a failure."""
-        times = self._failed.get(key, (0, 0))[0] + 1
-        self._failed[key] = (times, turn + 1 + min(2 ** min(times - 1, 8) - 1, self._MOST))
-
-    def worked(self, key: Hashable) -> None:
-        """Take note of a success."""
-        if key in self._failed:
-            self._failed.pop(key, None)
-
-    def keep_only(self, keys: Callable[[Any], bool]) -> None:
-        """Forget the calls that are not made any more."""
-        for key in [key for key in self._failed if not keys(key)]:
-            self._failed.pop(key, None)
-
-    def __len__(self) -> int:
-        return len(self._failed)
 
 
 @dataclasses.dataclass(eq=False, slots=True)

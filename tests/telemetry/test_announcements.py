@@ -1,6 +1,7 @@
-"""The agents' directory: who sees whom, who is refused, and what is reported on both sides."""
+"""The agents' announcements: who sees whom, who is refused, and what is reported on both sides."""
 
 import contextlib
+import re
 import threading
 import uuid
 
@@ -10,8 +11,8 @@ import hashring
 from hashring.drivers.memory import MemoryDriver
 from hashring.errors import HashringError
 from hashring.telemetry.model.settings import Settings
-from hashring.telemetry.overlap import directory as room
-from hashring.telemetry.overlap.directory import AGENTS, TTL, Directory, OverlapRefused
+from hashring.telemetry.overlap import announcements as module
+from hashring.telemetry.overlap.announcements import AGENTS, TTL, Announcements, OverlapRefused
 from hashring.telemetry.overlap.overlap import Announcement, BadAnnouncement
 
 
@@ -27,7 +28,7 @@ def _no_thread_is_left(until):
 
 @pytest.fixture(autouse=True)
 def _refused_agents_leave_at_once(monkeypatch):
-    monkeypatch.setattr(room, "LINGER", 0.0)
+    monkeypatch.setattr(module, "LINGER", 0.0)
 
 
 @pytest.fixture(params=["memory", "sqlite"])
@@ -39,7 +40,7 @@ def url(request, tmp_path):
 
 @pytest.fixture
 def new(url):
-    """Make the directory of an agent that polls these shared meters; nothing is started."""
+    """Make the announcements of an agent that polls these shared meters; nothing is started."""
     with contextlib.ExitStack() as stack:
 
         def made(member, *shared, prefix="", host="web1", local=(), **settings):
@@ -47,7 +48,7 @@ def new(url):
                 member, host, prefix, shared=frozenset(shared), local=frozenset(local)
             )
             settings = {"backend_url": url, "member": member, "host": host, **settings}
-            found = Directory(Settings(**settings), announcement)
+            found = Announcements(Settings(**settings), announcement)
             stack.callback(found.close)
             return found
 
@@ -84,13 +85,13 @@ def test_agents_that_poll_the_same_under_one_prefix_go_on(accepted):
 def test_an_agent_that_is_refused_stays_until_the_others_have_told_of_it(
     accepted, new, monkeypatch, until, caplog
 ):
-    monkeypatch.setattr(room, "LINGER", 3600.0)
+    monkeypatch.setattr(module, "LINGER", 3600.0)
     a = accepted("a", "cpu", prefix="one")
     b = new("b", "cpu", prefix="two")
     lingers, wait = threading.Event(), b._stopping.wait
 
     def spy(seconds):
-        if seconds == room.LINGER:
+        if seconds == module.LINGER:
             lingers.set()
         return wait(seconds)
 
@@ -359,7 +360,7 @@ class Cut(MemoryDriver):
 def cut(monkeypatch):
     """Cut the agents off from the store, and let them back."""
     monkeypatch.setattr(
-        room,
+        module,
         "join",
         lambda url, *arguments, **options: hashring.join(
             Cut(url, ttl=options.pop("ttl")), *arguments, ttl=TTL, **options
@@ -383,7 +384,7 @@ def test_a_store_that_is_away_at_the_start_is_tried_again(cut, new, memory, capl
     a = new("a", "cpu", backend_url=memory, retry_backoff=0.02, max_retry_interval=0.02)
     thread = threading.Thread(target=a.start)
     thread.start()
-    until(lambda: "trying again" in caplog.text, "it has tried")
+    until(lambda: "tried again" in caplog.text, "it has tried")
 
     cut(False)
     thread.join(20)
@@ -392,12 +393,33 @@ def test_a_store_that_is_away_at_the_start_is_tried_again(cut, new, memory, capl
     a.check()
 
 
+def test_a_store_that_is_away_is_named_once_and_not_at_each_try(
+    cut, new, memory, caplog, until, monkeypatch
+):
+    tries = []
+    joins = module.join
+    monkeypatch.setattr(module, "join", lambda *a, **o: (tries.append(1), joins(*a, **o))[1])
+    cut(True)
+    a = new("a", "cpu", backend_url=memory, retry_backoff=0.001, max_retry_interval=0.001)
+    thread = threading.Thread(target=a.start)
+    thread.start()
+    until(lambda: len(tries) > 100, "it has tried a hundred times")
+
+    cut(False)
+    thread.join(20)
+
+    told = [text for text in caplog.messages if "overlaps are" in text]
+    assert len(told) == 2
+    assert "overlaps are not seen, and it is tried again: joining 'hashring/agents'" in told[0]
+    assert re.search(r"overlaps are seen again after .* s: \d+ calls had failed", told[1])
+
+
 def test_stopping_ends_the_wait_for_a_store(cut, new, memory, until, caplog):
     cut(True)
     a = new("a", "cpu", backend_url=memory, retry_backoff=3600.0, max_retry_interval=3600.0)
     thread = threading.Thread(target=a.start)
     thread.start()
-    until(lambda: "trying again" in caplog.text, "it has tried")
+    until(lambda: "tried again" in caplog.text, "it has tried")
 
     a.stop()
     thread.join(20)

@@ -1,21 +1,25 @@
-"""The settings of an agent that is configured by its command line alone: defaults and limits.
+"""Settings of an agent that is configured by its command line alone: defaults and limits.
 
-Those of one that is configured by files are made by `options`. Knows the user's state folder; not
-how anything is done.
+Those of one that is configured by files are made by `options`.
 """
 
 from __future__ import annotations
 
 import math
-import uuid
 from pathlib import Path
 from urllib.parse import quote
 
-from hashring.errors import HashringError, MissingDependency
+from hashring.errors import HashringError
+from hashring.telemetry.config.defaults import (
+    default_group,
+    default_member,
+    embedded_url,
+    user_state_folder,
+)
 from hashring.telemetry.model.settings import Settings
 from hashring.telemetry.sources.host import machine
 
-__all__ = ["BadConfig", "agent_settings", "default_group", "default_member", "default_url"]
+__all__ = ["BadConfig", "agent_settings", "default_url"]
 
 
 class BadConfig(HashringError, ValueError):
@@ -29,35 +33,14 @@ def default_url() -> str:
         MissingDependency: platformdirs is not installed.
         BadConfig: the folder cannot be made.
     """
-    try:
-        import platformdirs
-    except ImportError as error:  # pragma: no cover - the tests of the wheel run without it
-        raise MissingDependency("the default --backend-url", "platformdirs", "telemetry") from error
-    folder = Path(platformdirs.user_state_path("hashring", appauthor=False))
+    folder = user_state_folder("the default --backend-url")
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise BadConfig(
             f"cannot make the state folder {str(folder)!r}: {error.strerror}; give --backend-url"
         ) from None
-    return f"sqlite://{quote(str(folder / 'agents.db'))}"
-
-
-def default_group() -> str:
-    """Return the group of this host's agents.
-
-    It bears the host's name: agents share what they discover, which here is this machine, and
-    those of another one cannot poll it.
-
-    >>> default_group().startswith("agents/")
-    True
-    """
-    return f"agents/{machine.host_id()}"
-
-
-def default_member() -> str:
-    """Return a member id that no other agent has: the host's name and a random part."""
-    return f"{machine.host_id()}-{uuid.uuid4().hex[:8]}"
+    return embedded_url(folder)
 
 
 def agent_settings(
@@ -79,7 +62,8 @@ def agent_settings(
 
     Args:
         backend_url: the store of the group; by default :func:`default_url`.
-        group: agents of one group share their resources; by default :func:`default_group`.
+        group: agents of one group share their resources; by default
+            :func:`~hashring.telemetry.config.defaults.default_group`.
         member: this agent's id in the group; another each time where none is given.
         interval: seconds between polls of a resource: the length of a window.
         ttl: seconds after which the others may take over from an agent that is silent.
@@ -97,16 +81,10 @@ def agent_settings(
         >>> agent_settings(backend_url="memory://", interval=0)
         Traceback (most recent call last):
         ...
-        hashring.telemetry.config.BadConfig: --interval must be a positive number of seconds, not 0
+        hashring.telemetry.config.command_line.BadConfig: --interval must be ...
     """
-    for name, value in (("interval", interval), ("ttl", ttl)):
-        if not (value > 0 and math.isfinite(value)):
-            raise BadConfig(f"--{name} must be a positive number of seconds, not {value!r}")
-    if cycles is not None and cycles < 1:
-        raise BadConfig(f"--cycles must be at least 1, not {cycles!r}")
-    for name, text in (("group", group), ("member", member), ("output", output)):
-        if text == "":
-            raise BadConfig(f"--{name} must not be empty")
+    _check_numbers(interval=interval, ttl=ttl, cycles=cycles)
+    _check_texts(group=group, member=member, output=output)
     if on_crash not in ("repeat", "skip"):
         raise BadConfig(f"--on-crash must be 'repeat' or 'skip', not {on_crash!r}")
     return Settings(
@@ -124,6 +102,20 @@ def agent_settings(
         retry_backoff=0.0,
         poll_timeout=interval,
     )
+
+
+def _check_numbers(*, interval: float, ttl: float, cycles: int | None) -> None:
+    for name, value in (("interval", interval), ("ttl", ttl)):
+        if not (value > 0 and math.isfinite(value)):
+            raise BadConfig(f"--{name} must be a positive number of seconds, not {value!r}")
+    if cycles is not None and cycles < 1:
+        raise BadConfig(f"--cycles must be at least 1, not {cycles!r}")
+
+
+def _check_texts(**texts: str | None) -> None:
+    for name, text in texts.items():
+        if text == "":
+            raise BadConfig(f"--{name} must not be empty")
 
 
 def _publisher_url(output: str) -> str:

@@ -1,8 +1,8 @@
-"""Directory: the groups in which agents announce what they poll, so that overlaps are seen.
+"""Announcements: the groups in which agents announce what they poll, so that overlaps are seen.
 
 All agents of a store announce themselves in groups of their own, as members of weight 0: those
-watch and hold nothing. Which announcements are at odds is ``overlap.py``'s to say; this room joins,
-reads, refuses and reports. It knows nothing of how anything is polled.
+watch and hold nothing. Which announcements are at odds is ``overlap.py``'s to say; this module
+joins, reads, refuses and reports. It knows nothing of how anything is polled.
 
 There are two kinds of groups. ``hashring/agents`` has every agent that polls something shared;
 ``hashring/agents/HOST`` those that poll a host's own resources: no agent of another host can
@@ -31,15 +31,17 @@ from collections.abc import Iterator
 from typing import Any, Self
 
 from hashring import clock
+from hashring.backoff import Backoff
 from hashring.driver import DriverURL
 from hashring.errors import HashringError, StoreUnavailable
+from hashring.partition import outage
 from hashring.partition.partition import Partition, join
 from hashring.protocol.view import Member
 from hashring.telemetry.model.settings import Settings
 from hashring.telemetry.overlap.overlap import Announcement, BadAnnouncement, Overlap, compare
 from hashring.telemetry.overlap.peer import Peer
 
-__all__ = ["AGENTS", "TTL", "Directory", "OverlapRefused"]
+__all__ = ["AGENTS", "TTL", "Announcements", "OverlapRefused"]
 
 log = logging.getLogger(__name__)
 
@@ -82,27 +84,27 @@ class _Seen:
     accepted: bool
 
 
-class Directory:
+class Announcements:
     """An agent's place among all agents of the store.
 
     The loop, all of it in one thread but :meth:`stop`::
 
-        with Directory(settings, announcement) as directory:   # start(), and check()
+        with Announcements(settings, announcement) as announcements:  # start(), and check()
             while polling:
-                directory.look()                               # each few seconds
-                ...                                            # on a reload: directory.update(new)
+                announcements.look()           # each few seconds
+                ...                            # on a reload: announcements.update(new)
 
     Args:
         settings: what the agent is told to do.
         announcement: what it polls.
 
     Example:
-        >>> settings = Settings(backend_url="memory://doc-directory", member="a", host="web1")
+        >>> settings = Settings(backend_url="memory://doc-announcements", member="a", host="web1")
         >>> mine = Announcement("a", "web1", "one", shared=frozenset({"cpu"}))
         >>> other = Announcement("b", "web1", "two", shared=frozenset({"cpu"}))
-        >>> with Directory(settings, mine) as directory:
+        >>> with Announcements(settings, mine) as announcements:
         ...     try:
-        ...         with Directory(dataclasses.replace(settings, member="b"), other):
+        ...         with Announcements(dataclasses.replace(settings, member="b"), other):
         ...             pass
         ...     except OverlapRefused as error:
         ...         print(error.overlaps[0].in_common)
@@ -124,7 +126,11 @@ class Directory:
         self._read: dict[tuple[str, str], tuple[Member, _Seen | None]] = {}
         self._compared: dict[tuple[str, str], tuple[Member, Announcement, Overlap | None]] = {}
         self._unreadable: dict[tuple[str, str], str] = {}
-        self._unjoined: dict[str, str] = {}  # by group: why
+        self._joining = outage.Outage(
+            f"the agents at {DriverURL.parse(settings.backend_url)}",
+            "overlaps are not seen, and it is tried again",
+            "overlaps are seen again",
+        )
 
     @property
     def announcement(self) -> Announcement:
@@ -287,16 +293,18 @@ class Directory:
         )
 
     def _join(self, group: str, part: Announcement) -> Partition | None:
-        pause = self._settings.retry_backoff
+        pauses = Backoff(self._settings.retry_backoff, self._settings.max_retry_interval)
         while not self._stopping.is_set():
             try:
-                return self._join_now(group, part)
+                partition = self._join_now(group, part)
             except StoreUnavailable as error:
                 if not self._settings.retry_backoff:
                     raise
-                log.warning("%s; trying again in %.1f s", error, pause)
-                self._stopping.wait(pause)
-                pause = min(2 * pause, self._settings.max_retry_interval)
+                self._joining.failed(f"joining {group!r}", error)
+                self._stopping.wait(next(pauses))
+            else:
+                self._joining.worked(f"joining {group!r}")
+                return partition
         return None
 
     def _join_missing(self) -> None:
@@ -309,11 +317,9 @@ class Directory:
                 joined = self._join_now(group, part)
             except HashringError as error:
                 # The agent goes on: it polls what it polled. The next look tries again.
-                if self._unjoined.get(group) != str(error):
-                    log.warning("overlaps in %r are not seen: %s", group, error)
-                self._unjoined[group] = str(error)
+                self._joining.failed(f"joining {group!r}", error)
                 continue
-            self._unjoined.pop(group, None)
+            self._joining.worked(f"joining {group!r}")
             if partition is not None:
                 partition.leave()
             self._groups[group] = joined

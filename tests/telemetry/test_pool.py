@@ -6,7 +6,9 @@ import time
 
 import pytest
 
-from hashring.telemetry.polling.poller import Backoff, Failures, Hangs, Pool, TimedOut
+from hashring.telemetry.polling.failures import Failures
+from hashring.telemetry.polling.pool import Hangs, Pool, TimedOut
+from hashring.telemetry.polling.turns import Backoff
 
 SOON = 0.1  # the deadline, in seconds, of a call that is to miss it
 LONG = 60.0

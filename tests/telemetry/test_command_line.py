@@ -3,7 +3,8 @@ import stat
 import pytest
 
 from hashring.driver import DriverURL
-from hashring.telemetry.config.config import BadConfig, agent_settings, default_member, default_url
+from hashring.telemetry.config.command_line import BadConfig, agent_settings, default_url
+from hashring.telemetry.config.defaults import default_member
 from hashring.telemetry.sources.host import machine
 
 

@@ -1,0 +1,241 @@
+"""Polls: the polls of one cycle: begun as soon as there is room, and all over at its end.
+
+A poll's samples go out only while the member's lease holds. What a failure costs (a turn left out,
+a count, a line in the log) is decided here; which resources are due, and until when, is not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from hashring import clock
+from hashring.partition.cycle import Cycle
+from hashring.telemetry.model.resource import Resource
+from hashring.telemetry.model.sample import Sample
+from hashring.telemetry.polling.pool import Call, Hangs, Pool, TimedOut
+from hashring.telemetry.polling.wants import Want
+from hashring.telemetry.publishers import OutputClosed
+from hashring.telemetry.sources.host.machine import Gone
+from hashring.telemetry.sources.host.pollsters import Pollster
+
+if TYPE_CHECKING:
+    from hashring.telemetry.polling.loops import PollingLoop
+
+__all__ = ["Polls"]
+
+_LOOK = 0.05
+"""Seconds between two looks for room that others may have made."""
+
+
+class Polls:
+    """The polls of one cycle: begun as soon as there is room, and all over at its end."""
+
+    def __init__(
+        self, loop: PollingLoop, cycle: Cycle, window: int, seconds: Callable[[], float]
+    ) -> None:
+        self._runner = loop.runner
+        self._shared = loop.shared
+        self._backoff = loop.backoff
+        self._interval = loop.interval
+        self._tally = loop.runner.tally
+        self._member = loop.runner.member
+        self._cycle = cycle
+        self._window = window
+        self._seconds = seconds
+        self._token = tuple(cycle.token)
+        self._begun = 0
+        self._over: queue.SimpleQueue[Call[Any]] = queue.SimpleQueue()
+        # What one pollster has no room for, or has not read the whole for, waits here, and keeps
+        # no other pollster waiting.
+        self._later: dict[Want, deque[Resource]] = {}
+        self._readings: dict[Pollster, Call[None]] = {}  # that are not over
+        self._broken: set[Pollster] = set()  # whose readings are not of this cycle
+
+    def read(self, want: Want) -> None:
+        """Let a pollster read the whole; its polls wait for that, others' do not."""
+        pollster = want.pollster
+        if type(pollster).observe is Pollster.observe:
+            return
+        try:
+            self._readings[pollster] = self._pool(want).submit(
+                ("observe", pollster),
+                lambda _: pollster.observe(),
+                self._seconds,
+                share=pollster,
+                over=self._over.put,
+                owner=self._runner,
+            )
+        except Hangs as error:
+            self._broken.add(pollster)
+            self._shared.failures.add(f"reading of {_name(pollster)}", error)
+
+    def add(self, want: Want, resource: Resource) -> None:
+        """Poll a resource, at once or later in this cycle."""
+        self._collect()
+        if want.pollster in self._broken:
+            return
+        if not self._runner.aside.is_due(resource.id, clock.boottime()):
+            self._shared.failures.count(f"pollster {_name(want.pollster)}", "set aside")
+        elif not self._backoff.is_due((want.pollster, resource.id), self._window):
+            self._shared.failures.count(f"pollster {_name(want.pollster)}", "left out")
+        elif want in self._later or not self._has_room(want):
+            self._later.setdefault(want, deque()).append(resource)
+        else:
+            self._begin(want, resource)
+
+    def finish(self) -> None:
+        """Wait until all have been polled, or the agent must end."""
+        while self._begun or self._later or self._readings:
+            # What waits for room may get it from another loop's polls, of which nobody tells.
+            with contextlib.suppress(queue.Empty):
+                self._end(self._over.get(timeout=_LOOK))
+            self._collect()
+            if self._later and self._runner.seconds_to_end() <= 0:
+                self._give_up()
+
+    def _collect(self) -> None:
+        """Take note of the polls that are over, and begin those that there is room for now."""
+        while not self._over.empty():
+            self._end(self._over.get())
+        for want in list(self._later):
+            waiting = self._later[want]
+            if want.pollster in self._broken:
+                waiting.clear()
+            while waiting and self._has_room(want):
+                # What waited until the fence has passed is another member's to poll.
+                if self._cycle.valid:
+                    self._begin(want, waiting.popleft())
+                else:
+                    waiting.clear()
+            if not waiting:
+                del self._later[want]
+
+    def _give_up(self) -> None:
+        """Poll no more: the time in which an agent is to end is over."""
+        count = sum(map(len, self._later.values()))
+        self._later.clear()
+        error = TimedOut(f"{count} polls of window {self._window} are left out")
+        self._shared.failures.add("ending in time", error)
+
+    def _has_room(self, want: Want) -> bool:
+        return want.pollster not in self._readings and self._pool(want).has_room(want.pollster)
+
+    def _pool(self, want: Want) -> Pool:
+        return self._shared.pool(want.tasks[0].source)
+
+    def _begin(self, want: Want, resource: Resource) -> None:
+        try:
+            self._pool(want).submit(
+                (want.pollster, resource.id),
+                lambda call: self._poll(call, want, resource),
+                self._seconds,
+                share=want.pollster,
+                over=self._over.put,
+                owner=self._runner,
+            )
+        except Hangs as error:
+            self._shared.failures.add(f"pollster {_name(want.pollster)}", error)
+        else:
+            self._begun += 1
+
+    def _poll(self, call: Call[int], want: Want, resource: Resource) -> int:
+        """Poll one resource and put its samples; in a thread of the pool."""
+        shared, runner, flights = self._shared, self._runner, self._shared.flights
+        if flights is None:
+            measured = list(want.pollster.poll(resource))
+        else:
+            began = clock.boottime()
+            place = flights.begin(runner.group.name, resource.id)
+            try:
+                measured = list(want.pollster.poll(resource))
+            finally:
+                flights.end(place)
+            runner.aside.worked(resource.id, began)
+        if not call.claim():
+            return 0
+        now = clock.wall()
+        items = []
+        for found in measured:
+            source = want.source_of(found.meter.name)
+            if source is None:
+                continue
+            sample = Sample(
+                meter=found.meter,
+                volume=found.volume,
+                resource_id=resource.id if found.resource_id is None else found.resource_id,
+                timestamp=now,
+                window=self._window,
+                interval=self._interval,
+                member=self._member,
+                token=self._token,
+                metadata=found.metadata,
+                project_id=found.project_id,
+                user_id=found.user_id,
+                source=source,
+            )
+            items.append((sample, shared.targets(found.meter.name)))
+        if not items:
+            return 0
+        # The last look before the samples go out. If the fence has passed since they were taken,
+        # another member may have polled the same resource: better a gap than a repeat.
+        if not self._cycle.valid:
+            raise _Fenced(
+                f"the lease ran out within window {self._window}: "
+                f"{len(items)} samples of {resource.id} are dropped"
+            )
+        try:
+            shared.outlet.put(items)
+        except Exception as error:
+            raise _NotTaken(error) from error
+        self._tally.add(self._window, resource.id, len(items))
+        return len(items)
+
+    def _end(self, call: Call[Any]) -> None:
+        """Take note of how a poll ended, or a reading."""
+        shared = self._shared
+        for pollster in [one for one, reading in self._readings.items() if reading is call]:
+            del self._readings[pollster]
+            if call.error is not None:
+                self._broken.add(pollster)
+                shared.failures.add(f"reading of {_name(pollster)}", call.error)
+            return
+        self._begun -= 1
+        key: tuple[Pollster, str] = call.key  # type: ignore[assignment]
+        name = f"pollster {_name(key[0])}"
+        try:
+            call.result()
+        except Gone:
+            shared.failures.count(name, "Gone")
+        except _Fenced as error:
+            shared.failures.add("the lease", error)
+        except _NotTaken as error:
+            # No reason to leave the resource out.
+            if isinstance(error.cause, OutputClosed):
+                shared.closed(str(error.cause))
+            else:
+                shared.failures.add("publishing", error.cause)
+        except Exception as error:
+            shared.failures.add(name, error, of=key[1])
+            self._backoff.failed(key, self._window)
+        else:
+            self._backoff.worked(key)
+
+
+class _Fenced(Exception):
+    """The lease ran out between a poll and its samples' way out."""
+
+
+class _NotTaken(Exception):
+    """The outlet did not take samples; `cause` says why."""
+
+    def __init__(self, cause: Exception) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
+
+
+def _name(pollster: Pollster) -> str:
+    return type(pollster).__name__

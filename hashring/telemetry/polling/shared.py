@@ -1,0 +1,96 @@
+"""Shared: what all runners of an agent have in common: pools, outlet, failures, routes."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Collection
+
+from hashring.telemetry.config.plan import Plan
+from hashring.telemetry.delivery.delivery import Outlet
+from hashring.telemetry.model.settings import Settings
+from hashring.telemetry.polling.done import DoneWindows
+from hashring.telemetry.polling.failures import Failures
+from hashring.telemetry.polling.flights import Flights
+from hashring.telemetry.polling.pool import Pool
+
+__all__ = ["Shared"]
+
+
+class Shared:
+    """What all runners of an agent have in common.
+
+    Args:
+        settings: what the agent is told to do.
+        plan: for where a meter's samples go; :meth:`replace` takes a newer one.
+        outlet: takes samples.
+        closed: called when nobody will take samples any more.
+        flights: where polls in hand are noted for this agent's witness; ``None``: nowhere.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        plan: Plan,
+        outlet: Outlet,
+        closed: Callable[[str], None],
+        flights: Flights | None = None,
+    ) -> None:
+        self.flights = flights
+        self.settings = settings
+        self.outlet = outlet
+        self.closed = closed
+        self.done = (
+            None if settings.state_dir is None else DoneWindows(settings.state_dir / "windows")
+        )
+        self.failures = Failures()
+        self._lock = threading.Lock()
+        self._pools: dict[str, Pool] = {}
+        self.replace(settings, plan)
+
+    def replace(self, settings: Settings, plan: Plan) -> None:
+        """Take what a reload has read; polls that run are finished by what was before."""
+        self.settings = settings
+        # One value, so that no thread notes what the plan of before said as the new one's word.
+        self._routes: tuple[Plan, dict[str, tuple[str, ...]]] = (plan, {})
+
+    def pool(self, source: str) -> Pool:
+        """Return the pool of a source's polls."""
+        with self._lock:
+            if source not in self._pools:
+                self._pools[source] = Pool(self.settings.threads, f"polls-{source}")
+            return self._pools[source]
+
+    def targets(self, meter: str) -> tuple[str, ...]:
+        """Return the URLs of the publishers that a meter's samples go to."""
+        plan, known = self._routes
+        found = known.get(meter)
+        if found is None:
+            found = known[meter] = plan.publishers_for(meter)
+        return found
+
+    def keep_pools(self, sources: Collection[str]) -> None:
+        """End the pools of sources that are no more."""
+        with self._lock:
+            ended = [self._pools.pop(name) for name in set(self._pools) - set(sources)]
+        for pool in ended:
+            pool.close()
+
+    def give_up(self, owner: object) -> None:
+        """Give up the calls that are made for somebody now."""
+        with self._lock:
+            pools = list(self._pools.values())
+        for pool in pools:
+            pool.give_up(owner)
+
+    @property
+    def hanging(self) -> int:
+        """How many calls have been given up and are not back."""
+        with self._lock:
+            return sum(pool.hanging for pool in self._pools.values())
+
+    def close(self) -> None:
+        """End the pools' threads."""
+        with self._lock:
+            pools = list(self._pools.values())
+        for pool in pools:
+            pool.close()
