@@ -30,10 +30,18 @@ from hashring.testing.faults.group import WORKER, Group
 from hashring.testing.faults.history import CLOCK_STEPS, History
 from hashring.testing.faults.plans import Step, fault_plan, random_plan, reference_plan
 from hashring.testing.faults.sqlite_store import SQLiteStore
-from hashring.testing.faults.store import BACK_IN_TIME, Fault, Server, ServerStore, Store
+from hashring.testing.faults.store import (
+    BACK_IN_TIME,
+    FROZEN,
+    Fault,
+    Server,
+    ServerStore,
+    Store,
+)
 
 __all__ = [
     "BACK_IN_TIME",
+    "FROZEN",
     "WORKER",
     "Fault",
     "Group",

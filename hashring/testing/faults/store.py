@@ -13,13 +13,17 @@ from typing import Protocol, Self
 
 from hashring.testing.proxy import FaultProxy
 
-__all__ = ["BACK_IN_TIME", "Fault", "Server", "ServerStore", "Store", "nothing"]
+__all__ = ["BACK_IN_TIME", "FROZEN", "Fault", "Server", "ServerStore", "Store", "nothing"]
 
 FROZEN = "store paused"
 """The fault of a server that is there and silent: calls without a time limit hang."""
 
 BACK_IN_TIME = "store goes back in time"
 """The fault of a :class:`Store` that can do it: a copy is kept, and some seconds later restored."""
+
+
+FROZEN = "store paused"
+"""The fault of a server that is there and silent: calls without a time limit hang."""
 
 
 def nothing() -> None:
