@@ -74,6 +74,7 @@ class Worker:
         self._caller = caller
         self._threads: list[threading.Thread] = []
         self._beat_now = Signal()
+        self._try_now = Signal()  # the store has answered again: no need to pause
         self._finished = False
         self._drop_by: float | None = None  # dropped: when to end, handed over or not
         self._drop_warning: Warning | None = None
@@ -237,6 +238,7 @@ class Worker:
         member.ended.set()
         member.notes.wake.set()
         self._beat_now.set()
+        self._try_now.set()
         try:
             for thread in self._threads:
                 if thread is not threading.current_thread():
@@ -300,7 +302,7 @@ class Worker:
             try:
                 self._heartbeat()
                 if reports.heartbeat_worked():
-                    self._member.notes.wake.set()
+                    self._try_now.set()
                 # From the start of the last one: its answer may have been long on the way.
                 pause = began + self._pause - clock.boottime()
                 continue
@@ -342,7 +344,8 @@ class Worker:
             failures += 1
             # A heartbeat that the store answers ends the pause: it may have forgotten this member,
             # whose fence comes.
-            member.notes.wake.wait(jittered(retry_pause(failures, member.ttl)))
+            if self._try_now.wait(jittered(retry_pause(failures, member.ttl))):
+                self._try_now.clear()
         self._beat_now.set()  # the other thread ends with this one
         if self._drop_by is not None:
             self.finish()  # nobody else will
