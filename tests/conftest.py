@@ -30,6 +30,9 @@ hypothesis.settings.load_profile("suite")
 
 TREE = Path(__file__).resolve().parent.parent
 
+BUILDS = 900
+"""Seconds for one command of pip or of a compiler: on a busy machine a wheel takes minutes."""
+
 # Few tests, but long ones: those that install, those that wait for many leases, those that search.
 # What starts last should be short, so that no worker is left alone with it.
 LONGEST = (
@@ -49,10 +52,14 @@ LONGEST = (
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Start the long files first, then by their number of tests, where several workers share them.
+    """Give time to builds. Start the long files first, then those of many tests, among workers.
 
     xdist alone goes by the number (``--no-loadscope-reorder`` keeps the order of this function).
     """
+    for item in items:
+        building = {"distributions", "new_environment"} & {*getattr(item, "fixturenames", ())}
+        if building and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(3 * BUILDS))
     if "PYTEST_XDIST_WORKER" in os.environ:
         by_file = Counter(item.location[0] for item in items)
         first = {name: place for place, name in enumerate(LONGEST)}
@@ -73,7 +80,7 @@ def run(*command: str | Path, cwd: Path, **variables: str) -> subprocess.Complet
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=BUILDS,
         check=False,
     )
 
