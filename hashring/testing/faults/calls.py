@@ -27,7 +27,7 @@ _FENCE, _PAUSE = 0.9, 1 / 3
 _LOOK = 0.05
 """Seconds between two looks at the calls under way."""
 
-_MOST = 3 * _LOOK
+_MOST = 1.5 * _LOOK
 """The most seconds that one look adds to a call: a process that was paused, or got no processor, is
 not to blame for the rest."""
 
