@@ -6,6 +6,7 @@ import dataclasses
 import importlib
 import importlib.util
 import os
+import signal
 import subprocess
 import sys
 from collections import Counter
@@ -27,6 +28,10 @@ hypothesis.settings.register_profile(
     "suite", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
 hypothesis.settings.load_profile("suite")
+
+# A shell starts what runs in its background with Ctrl-C ignored, which a test's processes inherit.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 TREE = Path(__file__).resolve().parent.parent
 

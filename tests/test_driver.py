@@ -382,7 +382,7 @@ def test_a_missing_extra_is_an_error_with_the_pip_command(install):
 
 def test_what_is_no_driver_is_refused(install):
     install("plug", {"none": "plug_none:Plug"}, plug_none="class Plug: pass")
-    with pytest.raises(BrokenDriver, match=r"no subclass of hashring\.driver\.Driver"):
+    with pytest.raises(BrokenDriver, match=r"is not a subclass of hashring\.driver\.Driver"):
         load("none://h")
 
 

@@ -78,7 +78,8 @@ def run_suite(folder: Path, select: str, **variables: str) -> subprocess.Complet
 def runs(tmp_path_factory, request):
     """Every run that was asked for, all begun at once."""
     calls = [getattr(item, "callspec", None) for item in request.session.items]
-    asked = {call.params["mistake"] for call in calls if call and "mistake" in call.params}
+    params = {call.params.get("mistake") for call in calls if call}
+    asked = {mistake for mistake in params if isinstance(mistake, Mistake)}
 
     def begin(source: str, select: str, *, own: bool, tries: int = 1, **variables: str):
         folder = tmp_path_factory.mktemp("author")

@@ -109,10 +109,10 @@ def test_a_heartbeat_that_the_store_answers_ends_the_pause_between_two_readings(
             beat()
 
         # What is between two readings that failed would be minutes.
-        monkeypatch.setattr("hashring.partition.random.uniform", lambda least, most: 1000 * most)
+        monkeypatch.setattr("hashring.partition.worker.jittered", lambda pause: 1000 * pause)
         monkeypatch.setattr(driver, "read", away)
         assert failed.wait(60)
-        monkeypatch.setattr("hashring.partition.random.uniform", lambda least, most: most)
+        monkeypatch.setattr("hashring.partition.worker.jittered", lambda pause: pause)
         monkeypatch.setattr(driver, "read", back)
         monkeypatch.setattr(driver, "heartbeat", answered)
         wait_until(lambda: readings, what="a reading soon after the heartbeat")

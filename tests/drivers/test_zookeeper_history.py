@@ -102,7 +102,7 @@ def test_a_newcomer_waits_no_longer_than_those_who_were_there_before(
     newcomer.join("group", "b", record("2"))
     assert newcomer.read("group").memory_age < TTL
     # As one who has only just come: by its own count it would know the store for ever less.
-    newcomer._history._since = math.inf  # type: ignore[attr-defined]
+    newcomer._watching._history._since = math.inf  # type: ignore[attr-defined]
 
     wait_until(lambda: first.read("group").memory_age >= TTL, what="a memory of a whole lease")
 

@@ -378,7 +378,7 @@ def test_a_sink_may_demand_a_certificate_of_ours(authority, files):
     [
         ("http:///in", "names no host"),
         ("http://h:0/in", "names no host"),
-        ("http://h?timeout=0", "the option 'timeout' cannot be '0': must be more than 0"),
+        ("http://h?timeout=0", "the option 'timeout' cannot be '0': must be a positive number"),
         ("http://h?raw_only=1", "unknown option 'raw_only'; known: batch, batch_size, ca, "),
         ("https://h?ca=/nowhere.pem", "the option 'ca' cannot be '/nowhere.pem': there is no such"),
         ("https://h?verify_ssl=maybe", "the option 'verify_ssl' cannot be 'maybe'"),

@@ -297,7 +297,7 @@ class DefinitionReader(Fields):
                 raise self.hidden("headers", "a mapping of names and values, or a list of such")
             for name, value in mapping.items():
                 if isinstance(value, bool) or not isinstance(value, str | int | float):
-                    raise self.hidden("headers", f"a mapping; the value of {name!r} is no text")
+                    raise self.hidden("headers", f"a mapping; the value of {name!r} is not a text")
                 found[str(name).lower()] = self.header("headers", name, self.filled(str(value)))
         authentication = self.get("authentication")
         if authentication is not None:
