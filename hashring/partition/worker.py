@@ -282,6 +282,7 @@ class Worker:
                 member.runner.fail_beat(beat, error)
                 member.changed.notify_all()
             member.notes.wake.set()
+            self._try_now.set()
             raise
         with member.lock:
             was_fenced = clock.boottime() >= member.handoff.deadline
