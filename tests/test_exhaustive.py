@@ -22,7 +22,7 @@ def limits(**found):
     ("settled", "allowed"),
     [
         (0, limits(drains=1)),
-        (1, limits(pins=1, drains=1)),
+        pytest.param(1, limits(pins=1, drains=1), marks=pytest.mark.long),
         (1, limits(losses=1)),
         (2, limits(crashes=1, ticks=3)),
         (2, limits(forgets=1, ticks=1)),

@@ -419,12 +419,13 @@ def interrupted(url: str, at: int) -> Interrupts:
 
 # One that comes upon a finaliser is lost in it, as Python has it; then all goes on.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_ctrl_c_at_any_moment_leaves_no_thread_and_no_member() -> None:
+@pytest.mark.parametrize("moments", [15, pytest.param(200, marks=pytest.mark.long)])
+def test_ctrl_c_at_any_moment_leaves_no_thread_and_no_member(moments: int) -> None:
     whole = 10**9 - interrupted(f"memory://{uuid.uuid4().hex}", at=10**9).left
     assert whole > 300
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)  # of one that it came upon before `with`
-        for at in random.Random(1).sample(range(1, whole), 60):
+        for at in random.Random(1).sample(range(1, whole), moments):
             url = f"memory://{uuid.uuid4().hex}"
 
             where = interrupted(url, at).where

@@ -173,6 +173,14 @@ def test_the_command_says_what_it_ran_and_fails_on_a_violation(capsys):
     assert "0 violations" in printed
 
 
-@pytest.mark.parametrize("profile", sorted(PROFILES))
+@pytest.mark.parametrize(
+    "profile",
+    [
+        pytest.param(
+            profile, marks=() if profile in ("planned", "crash-skip", "slow") else pytest.mark.long
+        )
+        for profile in sorted(PROFILES)
+    ],
+)
 def test_nothing_goes_wrong_where_members_change_their_meta_at_any_moment(profile):
     assert seeds_that_fail(profile, planted.ChangesItsMetaAllTheTime, range(10)) == []

@@ -354,8 +354,8 @@ MISTAKES = (
         "an error that shows the password",
         "test_a_secret_is_shown_nowhere",
         (
-            'f"{self.url}: member {member!r}',
-            'f"{self.url.secret}@{self.url.hosts}: member {member!r}',
+            "raise self.member_exists(group, member)",
+            'raise type(self.member_exists(group, member))(f"{self.url.secret}@{self.url.hosts}")',
         ),
     ),
 )
