@@ -66,10 +66,10 @@ $(OPENSTACK): pyproject.toml tests/servers/openstack.py | $(TOOLS)
 	touch $@
 
 # Most tests wait for leases to end, so several run beside each other; those that measure what a
-# fault costs run after them, three at a time: they have processes enough of their own.
+# fault costs run after them, two at a time: they have processes enough of their own.
 test: $(TOOLS) servers $(OPENSTACK)
 	$(BIN)/python -m pytest --numprocesses=6 --dist=loadscope --no-loadscope-reorder -m 'not faults and not long'
-	$(BIN)/python -m pytest --numprocesses=3 --dist=worksteal -m 'faults and not long'
+	$(BIN)/python -m pytest --numprocesses=2 --dist=worksteal -m 'faults and not long'
 
 # More of what `make test` has in a short form.
 test-long: $(TOOLS) servers

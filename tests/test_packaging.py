@@ -96,6 +96,7 @@ def test_the_readme_holds_for_the_installed_wheel(installed):
     installed.run("-m", "doctest", "-o", "ELLIPSIS", TREE / "README.md")
 
 
+@pytest.mark.long
 def test_a_machine_without_a_compiler_installs_and_works(sdist, new_environment):
     environment = new_environment()
     log = environment.install("--no-cache-dir", sdist, CC="/bin/false")

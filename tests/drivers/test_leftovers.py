@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from hashring.driver import Driver, load
 from tests.drivers.patience import until_it_works
 from tests.servers.memcached import MemcachedServer
@@ -89,6 +91,7 @@ def nodes_of(server: ZooKeeperServer, path: str) -> list[str]:
         return found
 
 
+@pytest.mark.long
 def test_members_that_come_and_go_leave_no_nodes_in_zookeeper() -> None:
     with ZooKeeperServer() as server:
         come_and_go(server.url, 200, ttl=2.0)
@@ -108,6 +111,7 @@ def test_members_that_come_and_go_through_tooz_leave_no_files(tmp_path: Path) ->
     watch_until(url, 1.0, lambda one: not one.read("g").records and len(files()) < 10, "few files")
 
 
+@pytest.mark.long
 def test_members_that_come_and_go_through_tooz_leave_no_nodes_in_zookeeper() -> None:
     with ZooKeeperServer() as server:
         url = f"tooz+zookeeper://{server.address}?poll=0.05"

@@ -22,7 +22,10 @@ def test_planned_changes_cost_nothing_and_a_loss_only_its_lease(tmp_path: Path) 
     assert_exact(history, verdict)
 
 
-@pytest.mark.parametrize(("name", "seconds"), [("redis", 1.2), ("redis-sentinel", 2.5)])
+@pytest.mark.parametrize(
+    ("name", "seconds"),
+    [("redis", 1.2), pytest.param("redis-sentinel", 2.5, marks=pytest.mark.long)],
+)
 def test_whatever_happens_to_the_store_no_slot_is_held_twice(
     tmp_path: Path, name: str, seconds: float
 ) -> None:

@@ -70,7 +70,12 @@ def asked(web):
     return [(f"{web.url}{asked.path}", asked.at) for asked in web.log]
 
 
-@pytest.fixture(params=sorted(STORES))
+@pytest.fixture(
+    params=[
+        pytest.param(name, marks=pytest.mark.long if name == "memcached" else ())
+        for name in sorted(STORES)
+    ]
+)
 def store(request):
     make, url, ttl = STORES[request.param]
     with make() as server:
