@@ -6,6 +6,7 @@ import dataclasses
 import importlib
 import importlib.util
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -143,11 +144,27 @@ def distributions(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if not folder.exists():
             outdir = folder.with_name("dist-unfinished")
             outdir.mkdir(exist_ok=True)
-            build = [sys.executable, "-m", "build", "--outdir", outdir, TREE]
+            tree = _copied(outdir / "tree")
+            build = [sys.executable, "-m", "build", "--outdir", outdir, tree]
             done = run(*build, cwd=outdir, HASHRING_REQUIRE_EXTENSION="1")
             assert done.returncode == 0, done.stdout + done.stderr
+            shutil.rmtree(tree)
             outdir.rename(folder)
     return folder
+
+
+def _copied(to: Path) -> Path:
+    # A build writes its folder *.egg-info anew, and the tests beside it would find no entry point:
+    # this folder, in the tree, comes before the installed one. What was built in the tree comes
+    # along: an sdist must leave it out.
+    def left_out(folder: str, names: list[str]) -> list[str]:
+        kept = {".ci", ".gitignore"}
+        hidden = {name for name in names if name.startswith(".")} - kept
+        return [*hidden, *{"__pycache__", "_build", "build"}.intersection(names)] + [
+            name for name in names if name.endswith(".egg-info")
+        ]
+
+    return Path(shutil.copytree(TREE, to, ignore=left_out))
 
 
 @pytest.fixture(scope="session")

@@ -5,15 +5,15 @@
 #
 # A minor version counts once, however many of it there are: pyenv's come first, then the PATH's. Each
 # gets an environment of its own, .venv-pyX.Y, that is kept. These tests mostly wait for leases to end,
-# so the next environment is made while they run, and all versions' tests run beside each other. Only
-# one environment is made at a time: each builds the extensions, and their C sources are in the tree.
+# so all versions' tests run beside each other, once every environment is made: what makes one writes
+# the extensions' C sources and the list of entry points into the tree, where the tests read them.
 set -eu
 
 ours=${1:-}
 seen=" $ours "
 versions=
 work=$(mktemp -d)
-# Nobody's tests go on where one version could not be set up, or somebody pressed Ctrl-C.
+# Nobody's tests go on where somebody pressed Ctrl-C.
 trap 'for pid in "$work"/*.pid; do test ! -e "$pid" || kill "$(cat "$pid")"; done; rm -rf "$work"' EXIT
 trap 'exit 130' INT TERM
 
@@ -40,9 +40,12 @@ for python in "${PYENV_ROOT:-$HOME/.pyenv}"/versions/3.*/bin/python \
             pytest pytest-timeout pytest-xdist hypothesis filelock trustme
         touch "$folder/.ready"
     fi
-    run_tests "$folder" >"$work/$version.log" 2>&1 &
-    echo $! >"$work/$version.pid"
     versions="$versions $version"
+done
+
+for version in $versions; do
+    run_tests ".venv-py$version" >"$work/$version.log" 2>&1 &
+    echo $! >"$work/$version.pid"
 done
 
 failed=
