@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from hashring.partition.cycle import Cycle, Cycles, OwnedKeys, Token
     from hashring.partition.partition import Partition, join
     from hashring.partition.stats import Stats
-    from hashring.protocol.view import Member
+    from hashring.protocol.record import Member
     from hashring.ring.ring import HashRing, Keys, SlotSet
 
     __version__: str
@@ -90,7 +90,7 @@ if not TYPE_CHECKING:  # a checker that saw this would accept any name
         "Cycles": "hashring.partition.cycle",
         "HashRing": "hashring.ring.ring",
         "Keys": "hashring.ring.ring",
-        "Member": "hashring.protocol.view",
+        "Member": "hashring.protocol.record",
         "OwnedKeys": "hashring.partition.cycle",
         "Partition": "hashring.partition.partition",
         "SlotSet": "hashring.ring.ring",

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hashring.protocol.claims import merged, oldest_pair
+from hashring.protocol.claims import Claim, merged, oldest_pair
 from hashring.protocol.handoff import Handoff
-from hashring.protocol.view import Claim, Member
+from hashring.protocol.record import Member
 from hashring.ring.ring import HashRing, SlotSet
 
 THROUGHS = st.lists(st.one_of(st.just(-math.inf), st.floats(0, 1e9)), min_size=1, max_size=40)

@@ -8,7 +8,7 @@ import pytest
 from hashring.errors import BadRecord, GroupMismatch
 from hashring.protocol.founding import Parameters, judge
 from hashring.protocol.handoff import Join, Leave, Publish, Wait
-from hashring.protocol.view import Member
+from hashring.protocol.record import Member
 from hashring.ring.ring import HashRing
 from tests.test_handoff import FULL, NOTHING, SPEC, TTL, Store
 

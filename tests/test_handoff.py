@@ -9,8 +9,9 @@ import pytest
 
 from hashring.driver import Reading
 from hashring.errors import BadRecord, GroupMismatch
+from hashring.protocol.claims import Claim
 from hashring.protocol.handoff import Handoff, Join, Leave, Publish, Wait
-from hashring.protocol.view import Claim, Member
+from hashring.protocol.record import Member
 from hashring.ring.ring import HashRing, SlotSet
 
 SPEC = HashRing(slots=64, vnodes=16).spec

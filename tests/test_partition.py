@@ -23,7 +23,7 @@ from hashring.errors import (
     MemberExists,
     StoreUnavailable,
 )
-from hashring.protocol.view import Member
+from hashring.protocol.record import Member
 
 KEYS = [f"resource-{number}" for number in range(500)]
 

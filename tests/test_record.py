@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 
 from hashring.driver import Reading
 from hashring.errors import BadRecord
-from hashring.protocol import view
+from hashring.protocol import record as record_module
+from hashring.protocol.claims import Claim
 from hashring.protocol.handoff import Handoff, Publish
-from hashring.protocol.record import MAX_DEPTH, parse
-from hashring.protocol.view import Claim, Member, check_meta
+from hashring.protocol.record import Member, check_meta
+from hashring.protocol.strict_json import MAX_DEPTH, parse
 from hashring.ring.ring import HashRing, SlotSet
 from tests.fuzz.fuzz_records import fuzz
 
@@ -43,7 +44,7 @@ def test_the_record_that_the_others_are_made_of_is_a_good_one():
 
 @pytest.mark.parametrize("through", ["1" + "0" * 400, "1e400", "1e300", "-1e13", "NaN", "true"])
 def test_a_claim_through_a_moment_that_is_none_is_a_bad_record(through):
-    packed = view._pack(SlotSet.empty(256))
+    packed = record_module._pack(SlotSet.empty(256))
     ours = f'{{"handoff":"exclusive","settled":null,"claims":[[{through},"{packed}"]]}}'
 
     with pytest.raises(BadRecord, match="member 'x'"):
@@ -138,7 +139,7 @@ def test_a_meta_that_holds_itself_is_refused():
 
 
 def test_an_error_that_nobody_foresaw_is_one_members_problem(monkeypatch):
-    monkeypatch.setattr(view, "_ours", lambda *_: 1 / 0)
+    monkeypatch.setattr(record_module, "_ours", lambda *_: 1 / 0)
 
     with pytest.raises(BadRecord, match="member 'x' cannot be read: ZeroDivisionError"):
         Member.from_json("x", member().to_json())

@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 
 from hashring.driver import MAX_RECORD
 from hashring.errors import BadRecord
-from hashring.protocol.view import Claim, Member, View, slot_count
+from hashring.protocol.claims import Claim
+from hashring.protocol.record import Member, slot_count
+from hashring.protocol.view import View
 from hashring.ring.ring import HashRing, SlotSet
 
 SPEC = HashRing(slots=256).spec

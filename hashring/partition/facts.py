@@ -14,7 +14,7 @@ from hashring.partition.loops import Loops
 from hashring.partition.membership import Membership
 from hashring.partition.reports import Reports
 from hashring.partition.stats import Stats
-from hashring.protocol.view import Member
+from hashring.protocol.record import Member
 from hashring.ring.ring import HashRing, SlotSet
 
 __all__ = ["Facts"]

@@ -24,8 +24,8 @@ from hashring.partition.reports import Reports
 from hashring.partition.waiting import heartbeat_retry, plan_wait, retry_pause
 from hashring.protocol.founding import Parameters, judge
 from hashring.protocol.handoff import Join, Leave, Publish, Wait, mismatch
+from hashring.protocol.record import Member
 from hashring.protocol.runner import Read, Step
-from hashring.protocol.view import Member
 
 __all__ = ["Worker"]
 

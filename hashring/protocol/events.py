@@ -14,9 +14,10 @@ from hashring.protocol import gate
 from hashring.protocol.actions import Join, Publish, Wait
 from hashring.protocol.founding import mismatch
 from hashring.protocol.reading import Reading, is_young
+from hashring.protocol.record import Member, check_meta
 from hashring.protocol.state import State
 from hashring.protocol.statement import Statement
-from hashring.protocol.view import Member, View, check_meta
+from hashring.protocol.view import View
 
 __all__ = ["Events"]
 

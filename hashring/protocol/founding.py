@@ -24,7 +24,7 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
 from hashring.errors import GroupMismatch
-from hashring.protocol.view import Member
+from hashring.protocol.record import Member
 
 __all__ = ["Parameters", "Verdict", "earliest", "judge", "mismatch"]
 

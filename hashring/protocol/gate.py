@@ -11,8 +11,9 @@ from collections.abc import Iterable, Iterator
 
 from hashring.protocol.claims import Claim
 from hashring.protocol.custody import Gain
+from hashring.protocol.record import Member
 from hashring.protocol.roster import Roster
-from hashring.protocol.view import Member, View
+from hashring.protocol.view import View
 from hashring.ring.ring import SlotSet
 
 __all__ = ["gains", "marked_by", "may_hold"]

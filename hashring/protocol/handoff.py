@@ -23,7 +23,7 @@ from hashring.protocol.events import Events
 from hashring.protocol.founding import earliest, mismatch
 from hashring.protocol.lease import FENCE
 from hashring.protocol.reading import Reading, is_young
-from hashring.protocol.view import Member
+from hashring.protocol.record import Member
 from hashring.ring.ring import SlotSet
 
 __all__ = [

@@ -1,183 +1,297 @@
-"""The JSON of a record, as strangers write it: parsed, typed and bounded before anybody looks.
+"""What a member says of itself: its record, parsed from and written as JSON.
 
-Every member parses every other one's record, so whatever stands there must end as checked values
-or as :class:`~hashring.errors.BadRecord`, never as another error, here or in whoever shows or
-passes on what was read. The same bounds hold for what this process publishes. This module knows
-JSON and no field of a record.
+Pure values. This module knows the record's fields and nothing of stores, clocks or the hand-off's
+rules; what stands in a record is data from strangers, so every field is checked and bounded.
 """
 
 from __future__ import annotations
 
-import json
+import base64
+import binascii
+import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+import re
+import zlib
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
-__all__ = [
-    "MAX_DEPTH",
-    "MAX_INTEGER_DIGITS",
-    "MAX_META",
-    "Malformed",
-    "check_size",
-    "check_value",
-    "dumped",
-    "parse",
-]
+from hashring.errors import BadRecord
+from hashring.protocol import strict_json
+from hashring.protocol.claims import MAX_CLAIMS, Claim
+from hashring.protocol.reading import MAX_RECORD
+from hashring.protocol.strict_json import MAX_META, Malformed
+from hashring.ring.ring import SlotSet
 
-MAX_META = 64 * 1024
-"""The largest ``meta`` in bytes of JSON that a member may publish."""
+__all__ = ["Member", "check_meta", "slot_count"]
 
-MAX_DEPTH = 32
-"""The most objects and lists within one another. Far below any recursion limit: whoever shows,
-copies or dumps what was read need not think of it."""
+RECORD_VERSION = 1
+_OURS = "hashring"
+"""The key in ``meta`` under which the hand-off keeps its own fields."""
 
-MAX_INTEGER_DIGITS = 308
-"""The most digits of an integer: each such one fits into a float."""
+_MAX_ID = 4096
 
-_MAX_VALUES = 128 * 1024
-"""The most values in one record: more than its bytes can spell."""
+_MAX_MOMENT = 1e12
+"""Seconds: the latest and, negative, the earliest moment that ``through`` may name. It becomes a
+number of windows, which must be no infinity."""
 
 
-class Malformed(ValueError):
-    """What is wrong with a record, as words that follow its name."""
-
-
-def parse(data: bytes) -> Any:
-    """Return what a record's bytes say: JSON types, checked by :func:`check_value`.
+def check_meta(meta: Mapping[str, Any]) -> None:
+    """Refuse what a member may not publish of its own.
 
     Raises:
-        Malformed: it is not JSON; names a key twice in one object; has a number that is not
-            finite or has too many digits, text that no UTF-8 can carry, or too many levels.
+        BadRecord: it is not a JSON object that every reader can take (see
+            :mod:`hashring.protocol.strict_json`), is larger than 64 KiB, or has the hand-off's own
+            key.
 
-    Example:
-        >>> parse(b'{"v": 1, "v": 2}')
-        Traceback (most recent call last):
-        hashring.protocol.record.Malformed: names the key 'v' twice
+    >>> check_meta({"host": "web1"})
     """
     try:
-        # UTF-8 alone: the parser itself would guess an encoding, and let surrogates through.
-        text = bytes(data).decode()
-        value = _decoder.decode(text)
-    except RecursionError:
-        raise Malformed(f"has more than {MAX_DEPTH} levels") from None
-    except Malformed:
-        raise
-    except ValueError as error:
-        raise Malformed(f"is not JSON: {type(error).__name__}") from error
-    check_value(value)
-    return value
+        strict_json.check_value({"meta": meta})  # as deep as it will stand in the record
+        strict_json.check_size(meta)
+    except Malformed as error:
+        raise BadRecord(f"what meta is to publish {error}") from None
+    if _OURS in meta:
+        raise BadRecord(f"meta: the key {_OURS!r} is the hand-off's own; choose another name")
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    made = dict(pairs)
-    if len(made) < len(pairs):
-        seen = set()
-        for key, _ in pairs:
-            if key in seen:
-                raise Malformed(f"names the key {key!r:.60} twice")
-            seen.add(key)
-    return made
+def _pack(slots: SlotSet) -> str:
+    return base64.b64encode(zlib.compress(slots.tobytes(), 6)).decode("ascii")
 
 
-def _integer(text: str) -> int:
-    if len(text) > MAX_INTEGER_DIGITS:
-        raise Malformed(f"has an integer of {len(text)} digits; {MAX_INTEGER_DIGITS} are the most")
-    return int(text)
+def _unpack(text: str, slots: int) -> SlotSet:
+    size = max(1, slots // 8)
+    inflate = zlib.decompressobj()
+    # Bounded: a stranger's few bytes must not inflate to gigabytes.
+    data = inflate.decompress(base64.b64decode(text, validate=True), size + 1)
+    if len(data) != size:
+        raise ValueError(f"{len(data)} bytes where {size} belong")
+    return SlotSet.frombytes(data, slots)
 
 
-def _float(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise Malformed(f"has the number {text:.20}, which is out of range")
-    return value
+@dataclasses.dataclass(frozen=True, slots=True)
+class Member:
+    """One member's record, parsed ("What is shared" in ``docs/protocol.md``).
 
-
-def _constant(text: str) -> Any:
-    raise Malformed(f"has {text}, which is not valid JSON")
-
-
-_decoder = json.JSONDecoder(
-    object_pairs_hook=_object, parse_int=_integer, parse_float=_float, parse_constant=_constant
-)
-
-
-def check_value(value: Any) -> None:
-    """Refuse what is not JSON value that every reader can take.
-
-    Raises:
-        Malformed: saying what it is: another type, a key that is not a text, a number that is not
-            finite or has too many digits, text that no UTF-8 can carry, too many levels.
-
-    Example:
-        >>> check_value({"host": ["web1", 2.5, None]})
-        >>> check_value({1: "one"})
-        Traceback (most recent call last):
-        hashring.protocol.record.Malformed: has a key that is not a text: 1
+    Attributes:
+        id: the member's id.
+        incarnation: one unbroken membership; a member that was expired comes back with a new one.
+        weight: its share relative to the others', 0 or more.
+        ring: the ring's parameters (:attr:`HashRing.spec`).
+        ttl: the lease in seconds.
+        applied: the id of the view it has acked; ``None``: it holds nothing.
+        through: every window that starts before this wall-clock second is its own; or ``None``.
+        draining: it is leaving with hand-over.
+        handoff: ``"exclusive"`` or ``"eager"``.
+        settled: the id of the view, if it has taken over all that it gives it; else ``None``.
+        took: the slots of :attr:`applied` that it has taken over so far, where it waits for
+            others; else ``None``.
+        claims: what it has lost and nobody is known to have taken over yet.
+        founded: the wall-clock second at which somebody first took slots over under its ring,
+            ttl and mode; ``None``: nobody has yet; ``-inf``: it has acked a view and cannot say.
+        speaks_claims: the record carries ``settled`` and ``claims`` at all.
+        meta: what the user published.
     """
-    seen = 0
-    # A stack of our own: the depth of a stranger's value must not become ours.
-    rest: list[tuple[Any, int]] = [(value, 0)]
-    while rest:
-        found, depth = rest.pop()
-        seen += 1
-        if seen > _MAX_VALUES:
-            raise Malformed(f"has more than {_MAX_VALUES} values")
-        if isinstance(found, Mapping):
-            inner: Sequence[Any] = list(found.values())
-            for key in found:
-                if not isinstance(key, str):
-                    raise Malformed(f"has a key that is not a text: {key!r:.60}")
-                _check_text(key)
-        elif isinstance(found, list | tuple):
-            inner = found
-        else:
-            _check_scalar(found)
-            continue
-        if depth == MAX_DEPTH:
-            raise Malformed(f"has more than {MAX_DEPTH} levels")
-        rest.extend((item, depth + 1) for item in inner)
+
+    id: str
+    incarnation: str
+    weight: float
+    ring: str
+    ttl: float
+    applied: str | None = None
+    through: float | None = None
+    draining: bool = False
+    handoff: str = "exclusive"
+    settled: str | None = None
+    took: SlotSet | None = None
+    claims: tuple[Claim, ...] = ()
+    founded: float | None = None
+    speaks_claims: bool = True
+    meta: Mapping[str, Any] = dataclasses.field(default_factory=lambda: MappingProxyType({}))
+
+    def to_json(self) -> bytes:
+        """Return the record as the store keeps it.
+
+        Raises:
+            BadRecord: ``meta`` is not a JSON object, or the record is too large.
+        """
+        ours: dict[str, Any] = {
+            "handoff": self.handoff,
+            "settled": self.settled,
+            "took": None if self.took is None else _pack(self.took),
+            "claims": [
+                [claim.through if claim.through > -math.inf else None, _pack(claim.slots)]
+                for claim in self.claims
+            ],
+        }
+        if self.founded != -math.inf:
+            ours["founded"] = self.founded
+        check_meta(self.meta)
+        record = strict_json.dumped(
+            {
+                "v": RECORD_VERSION,
+                "incarnation": self.incarnation,
+                "weight": self.weight,
+                "ring": self.ring,
+                "ttl": self.ttl,
+                "applied": self.applied,
+                "through": self.through,
+                "draining": self.draining,
+                "meta": {**self.meta, _OURS: ours},
+            }
+        )
+        if len(record) > MAX_RECORD:
+            raise BadRecord(
+                f"a record of {len(record)} bytes; {MAX_RECORD} is the most: use less meta"
+            )
+        return record
+
+    @classmethod
+    def from_json(cls, id: str, record: bytes) -> Member:
+        """Parse a record, trusting nothing in it.
+
+        Raises:
+            BadRecord: naming the member and the first field that is wrong. Whatever the bytes,
+                no other error.
+        """
+        try:
+            return cls._from_json(id, record)
+        except BadRecord:
+            raise
+        except Malformed as error:
+            raise BadRecord(f"the record of member {id!r:.200} {error}") from error
+        except Exception as error:
+            # Nothing is known that leads here. Should a stranger find it, one record is a problem
+            # with a name, and not the end of everybody's reconciling.
+            raise BadRecord(
+                f"the record of member {id!r:.200} cannot be read: {type(error).__name__}"
+            ) from error
+
+    @classmethod
+    def _from_json(cls, id: str, record: bytes) -> Member:
+        strict_json.check_value(id)  # a name that is not valid text has no place on a ring
+        if not isinstance(record, bytes | bytearray):
+            raise Malformed(f"is {type(record).__name__}, not bytes")
+        if len(record) > MAX_RECORD:
+            raise Malformed(f"has {len(record)} bytes; {MAX_RECORD} is the most")
+        found = strict_json.parse(record)
+        if not isinstance(found, dict):
+            raise Malformed("is not a JSON object")
+        if found.get("v") != RECORD_VERSION or isinstance(found["v"], bool):
+            raise Malformed(f"has version {found.get('v')!r:.40}; this is version {RECORD_VERSION}")
+        fields = _Fields(found)
+        meta = found.get("meta", {})
+        if not isinstance(meta, dict):
+            raise Malformed("has no object for 'meta'")
+        ring = fields.text("ring")
+        ours = meta.pop(_OURS, None)
+        if 3 * len(record) > MAX_META:  # escapes take up to three times what they stand for
+            strict_json.check_size(meta)
+        handoff: str = "exclusive"
+        settled: str | None = None
+        took: SlotSet | None = None
+        claims: tuple[Claim, ...] = ()
+        applied = fields.optional_text("applied")
+        founded = None if applied is None else -math.inf
+        if ours is not None:
+            try:
+                handoff, settled, took, claims = _ours(ours, slot_count(ring))
+                if "founded" in ours:
+                    founded = _Fields(ours).moment("founded")
+            except (ValueError, TypeError, KeyError, zlib.error, binascii.Error) as error:
+                kind = type(error).__name__
+                raise Malformed(f"has a malformed meta.{_OURS}: {kind}: {error!s:.100}") from error
+        ttl = fields.number("ttl", least=0.0)
+        if ttl == 0:
+            raise Malformed("has 'ttl' out of range")
+        return cls(
+            id=id,
+            incarnation=fields.text("incarnation"),
+            weight=fields.number("weight", least=0.0),
+            ring=ring,
+            ttl=ttl,
+            applied=applied,
+            through=fields.moment("through"),
+            draining=fields.boolean("draining"),
+            handoff=handoff,
+            settled=settled,
+            took=took,
+            claims=claims,
+            founded=founded,
+            speaks_claims=ours is not None,
+            meta=MappingProxyType(meta),
+        )
 
 
-def _check_scalar(value: Any) -> None:
-    if value is None or isinstance(value, bool):
-        return
-    if isinstance(value, str):
-        _check_text(value)
-    elif isinstance(value, int):
-        if abs(value) >= 10**MAX_INTEGER_DIGITS:
-            raise Malformed(f"has an integer of more than {MAX_INTEGER_DIGITS} digits")
-    elif isinstance(value, float):
-        if not math.isfinite(value):
-            raise Malformed(f"has the number {value}, which is not valid JSON")
-    else:
-        raise Malformed(f"has a {type(value).__name__}, which is not valid JSON")
+class _Fields:
+    """The fields of an object that a stranger wrote, each typed and bounded or a ``ValueError``."""
+
+    def __init__(self, found: Mapping[str, Any]) -> None:
+        self._found = found
+
+    def text(self, name: str, *, most: int = _MAX_ID) -> str:
+        value = self._found.get(name)
+        if not isinstance(value, str) or not value or len(value) > most:
+            raise Malformed(f"has no usable {name!r}")
+        return value
+
+    def optional_text(self, name: str, *, most: int = _MAX_ID) -> str | None:
+        return None if self._found.get(name) is None else self.text(name, most=most)
+
+    def number(self, name: str, *, least: float, most: float = math.inf) -> float:
+        value = self._found.get(name)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise Malformed(f"has no number for {name!r}")
+        if not least <= value <= most or not math.isfinite(value):
+            raise Malformed(f"has {name!r} out of range")
+        return float(value)
+
+    def moment(self, name: str) -> float | None:
+        if self._found.get(name) is None:
+            return None
+        return self.number(name, least=-_MAX_MOMENT, most=_MAX_MOMENT)
+
+    def boolean(self, name: str) -> bool:
+        value = self._found.get(name, False)
+        if not isinstance(value, bool):
+            raise Malformed(f"has no boolean for {name!r}")
+        return value
 
 
-def _check_text(text: str) -> None:
-    if text.isascii():
-        return
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise Malformed(f"has half of a surrogate pair: {text!r:.60}") from None
+def slot_count(spec: str) -> int | None:
+    """Return the number of slots that a ring's parameters name; ``None`` for another format's.
 
-
-def check_size(meta: Mapping[str, Any]) -> None:
-    """Refuse what is larger than a member may publish.
-
-    Args:
-        meta: checked by :func:`check_value`.
-
-    Raises:
-        Malformed: with the size, and what is allowed.
+    >>> from hashring import HashRing
+    >>> slot_count(HashRing(slots=256).spec)
+    256
     """
-    size = len(dumped(meta))
-    if size > MAX_META:
-        raise Malformed(f"has a meta of {size} bytes; {MAX_META} is the most")
+    match = re.search(r"/slots=(\d{1,8})/", spec)
+    count = int(match[1]) if match is not None else 0
+    return count if 1 < count <= 1 << 24 and count & (count - 1) == 0 else None
 
 
-def dumped(value: Mapping[str, Any]) -> bytes:
-    """Return a checked value as it is published: keys in order, ASCII, no spaces."""
-    return json.dumps(
-        {**value}, separators=(",", ":"), sort_keys=True, allow_nan=False, default=dict
-    ).encode()
+def _ours(
+    ours: Any, slots: int | None
+) -> tuple[str, str | None, SlotSet | None, tuple[Claim, ...]]:
+    if not isinstance(ours, dict):
+        raise TypeError("it is no object")
+    fields = _Fields(ours)
+    handoff, settled, packed = fields.text("handoff"), ours["settled"], ours["claims"]
+    took = fields.optional_text("took", most=MAX_RECORD)  # the first protocol has no such field
+    if handoff not in {"exclusive", "eager"}:
+        raise ValueError("handoff")
+    if not isinstance(packed, list) or len(packed) > MAX_CLAIMS:
+        raise ValueError("claims")
+    claims = []
+    for through, encoded in packed:
+        moment = _Fields({"through": through}).moment("through")
+        if not isinstance(encoded, str):
+            raise TypeError("claims")
+        if slots is not None:
+            claims.append(Claim(-math.inf if moment is None else moment, _unpack(encoded, slots)))
+    return (
+        handoff,
+        None if settled is None else fields.text("settled"),
+        None if took is None or slots is None else _unpack(took, slots),
+        tuple(claims),
+    )

@@ -13,7 +13,8 @@ from collections.abc import Mapping
 from hashring.errors import BadRecord
 from hashring.protocol.founding import Parameters, Verdict, judge
 from hashring.protocol.reading import Reading
-from hashring.protocol.view import Member, View
+from hashring.protocol.record import Member
+from hashring.protocol.view import View
 
 __all__ = ["Roster"]
 

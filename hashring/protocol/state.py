@@ -11,9 +11,10 @@ from hashring.protocol.custody import DEFAULT_CLAIMS, Custody, Gain
 from hashring.protocol.founding import Parameters
 from hashring.protocol.lease import Lease
 from hashring.protocol.reading import Reading
+from hashring.protocol.record import Member
 from hashring.protocol.roster import Roster
 from hashring.protocol.statement import Statement
-from hashring.protocol.view import Member, View
+from hashring.protocol.view import View
 from hashring.ring.ring import HashRing, SlotSet
 
 __all__ = ["State"]

@@ -9,10 +9,15 @@ lands after a later one has been confirmed.
 A primary that confirms a commit before a replica has it may fail, and the replica that takes over
 lacks what was confirmed. Its timeline is another then: the table of timelines has the server's time
 at which each was first seen, and that is for how long the store has surely forgotten nothing.
+
+A call asks the server several things. They share one deadline, with the wait for a lock and for a
+connection: a limit for each answer would let a slow server make the whole call outlast the lease.
+The system's resolver alone knows no limit: name the server by an address. Without TLS.
 """
 
 import contextlib
 import hashlib
+import socket
 import struct
 import threading
 import time
@@ -45,6 +50,47 @@ def _seconds(text):
     return value
 
 
+class _Socket(socket.socket):
+    """Whose every read and write ends at one deadline, however many pieces an answer has."""
+
+    deadline = 0.0
+
+    def connect(self, address):
+        self.settimeout(_left(self.deadline))
+        super().connect(address)
+
+    def recv_into(self, *arguments):
+        self.settimeout(_left(self.deadline))
+        return super().recv_into(*arguments)
+
+    def send(self, *arguments):
+        self.settimeout(_left(self.deadline))
+        return super().send(*arguments)
+
+
+def _dialled(host, port, deadline):
+    for family, kind, protocol, _, address in socket.getaddrinfo(
+        host, port, type=socket.SOCK_STREAM
+    ):
+        made = _Socket(family, kind, protocol)
+        made.deadline = deadline
+        try:
+            made.connect(address)
+        except OSError as error:
+            made.close()
+            failure = error
+        else:
+            return made
+    raise failure
+
+
+def _left(deadline):
+    seconds = deadline - time.monotonic()
+    if seconds <= 0:
+        raise TimeoutError("no answer in time")
+    return seconds
+
+
 def _digest(name):
     # An id may be longer than an index takes.
     return hashlib.sha256(name.encode()).digest()
@@ -58,12 +104,14 @@ class PostgreSQLDriver(Driver):
 
     def __init__(self, url, *, ttl):
         super().__init__(url, ttl=ttl)
+        # Seconds for a whole call. A third of the lease: one that failed can be made again in time.
+        self._limit = min(self.settings["timeout"], self.ttl / 3)
         self._own = {}  # (group, member) -> incarnation: what heartbeat() renews
         self._guard = threading.Lock()  # of the above, as heartbeat() has a thread of its own
         self._seen = {}  # group -> what was read last
         # The heartbeat has a connection of its own: nothing that the other thread does holds it up.
         self._locks = {"heart": threading.RLock(), "rest": threading.RLock()}
-        self._connections = {}
+        self._connections = {}  # use -> connection and its socket
         self._closed = threading.Event()
         self._closed.set()
 
@@ -74,7 +122,7 @@ class PostgreSQLDriver(Driver):
             return
         self._closed.clear()
         try:
-            with self._transaction("rest", "open", b"hashring tables") as run:
+            with self._transaction("rest", "open", b"hashring tables", self._deadline()) as run:
                 for statement in TABLES.split(";")[:-1]:
                     run(statement)
         except BaseException:
@@ -84,7 +132,7 @@ class PostgreSQLDriver(Driver):
     def close(self):
         self._closed.set()  # wakes up wait()
         for use, lock in self._locks.items():
-            with lock:
+            with lock:  # whoever has it began before, and ends by his deadline
                 self._drop(use)
 
     # -- the lease
@@ -93,7 +141,7 @@ class PostgreSQLDriver(Driver):
         check_names(group, member)
         check_record(record)
         key = self._key(group, member, incarnation_of(record))
-        with self._changing("rest", group) as run:
+        with self._changing("rest", group, self._deadline()) as run:
             found = run(
                 "SELECT token, incarnation FROM hashring_lease WHERE in_group = :g AND id = :id",
                 **key,
@@ -117,9 +165,10 @@ class PostgreSQLDriver(Driver):
         self._check_open()
         with self._guard:
             own = dict(self._own)
+        deadline = self._deadline()
         lost = []
         for group in {group for group, _ in own}:
-            with self._changing("heart", group) as run:
+            with self._changing("heart", group, deadline) as run:
                 for (of, member), incarnation in own.items():
                     if of != group:
                         continue
@@ -140,7 +189,7 @@ class PostgreSQLDriver(Driver):
         self._check_open()
         with self._guard:
             self._own.pop((group, member), None)
-        with self._changing("rest", group) as run:
+        with self._changing("rest", group, self._deadline()) as run:
             run(
                 "DELETE FROM hashring_lease WHERE in_group = :g AND id = :id AND token = :token",
                 g=_digest(group),
@@ -154,7 +203,7 @@ class PostgreSQLDriver(Driver):
         check_names(group, member)
         check_record(record)
         key = self._key(group, member, incarnation_of(record))
-        with self._changing("rest", group) as run:
+        with self._changing("rest", group, self._deadline()) as run:
             change = f"UPDATE hashring_lease SET record = :record WHERE {MINE} RETURNING 1"
             if not run(change, record=record, **key):
                 raise self.lease_lost((group, member))
@@ -166,7 +215,7 @@ class PostgreSQLDriver(Driver):
         return reading
 
     def _read(self, group):
-        with self._changing("rest", group) as run:
+        with self._changing("rest", group, self._deadline()) as run:
             rows = run(
                 "SELECT member, record FROM hashring_lease WHERE in_group = :g", g=_digest(group)
             )
@@ -186,6 +235,7 @@ class PostgreSQLDriver(Driver):
         deadline = time.monotonic() + timeout
         seen = self._seen.get(group)
         while (left := deadline - time.monotonic()) > 0:
+            # Each look is a call for itself: this one outlasts its timeout by no more than that.
             if self._read(group).records != seen:
                 return
             if self._closed.wait(min(left, self.settings["poll"])):
@@ -200,10 +250,13 @@ class PostgreSQLDriver(Driver):
         if self._closed.is_set():
             raise self.not_open()
 
+    def _deadline(self):
+        return time.monotonic() + self._limit
+
     @contextlib.contextmanager
-    def _changing(self, use, group):
+    def _changing(self, use, group, deadline):
         """Lock a group and remove what ran out: what follows sees living leases alone."""
-        with self._transaction(use, f"group {group!r}", _digest(group)) as run:
+        with self._transaction(use, f"group {group!r}", _digest(group), deadline) as run:
             run(
                 f"DELETE FROM hashring_lease WHERE in_group = :g AND expires <= {NOW}",
                 g=_digest(group),
@@ -211,11 +264,11 @@ class PostgreSQLDriver(Driver):
             yield run
 
     @contextlib.contextmanager
-    def _transaction(self, use, doing, lock):
+    def _transaction(self, use, doing, lock, deadline):
         self._check_open()
-        with self._locks[use]:
+        with self._turn(use, doing, deadline):
             try:
-                run = self._connected(use).run
+                run = self._connected(use, deadline).run
                 run("START TRANSACTION")
                 run("SELECT pg_advisory_xact_lock(:n)", n=struct.unpack_from(">q", lock)[0])
                 yield run
@@ -231,28 +284,56 @@ class PostgreSQLDriver(Driver):
                 self._drop(use)
                 raise
 
+    @contextlib.contextmanager
+    def _turn(self, use, doing, deadline):
+        """Wait for another thread's call on the same connection, but not past the deadline."""
+        lock = self._locks[use]
+        if not lock.acquire(timeout=max(0.0, deadline - time.monotonic())):
+            error = TimeoutError("another thread's call took all the time there was")
+            raise self.unavailable(doing, error)
+        try:
+            yield
+        finally:
+            lock.release()
+
     def _end(self, use, doing):
         try:
-            self._connections[use].run("COMMIT")
+            self._connections[use][0].run("COMMIT")
         except FAILURES as error:
             self._drop(use)
             raise self.unavailable(doing, error) from error
 
-    def _connected(self, use):
-        if use not in self._connections:
-            host, port = self.url.hosts[0]
-            self._connections[use] = pg8000.native.Connection(
+    def _connected(self, use, deadline):
+        if use in self._connections:
+            connection, made = self._connections[use]
+            made.deadline = deadline
+            return connection
+        host, port = self.url.hosts[0]
+        made = _dialled(host, port or 5432, deadline)
+        try:
+            connection = pg8000.native.Connection(
                 self.url.user,
-                host,
-                port=port or 5432,
                 database=self.url.path.strip("/") or None,
                 password=self.url.secret,
-                timeout=min(self.settings["timeout"], self.ttl / 3),
+                sock=made,
+                ssl_context=False,
+                # The server ends what its client has given up, and a client that is paused in the
+                # middle of a transaction keeps the group's lock from the others no longer than so.
+                startup_params=dict.fromkeys(
+                    ("statement_timeout", "idle_in_transaction_session_timeout"),
+                    f"{self._limit * 1000:.0f}",
+                ),
             )
-        return self._connections[use]
+        except BaseException:
+            made.close()
+            raise
+        self._connections[use] = connection, made
+        return connection
 
     def _drop(self, use):
-        connection = self._connections.pop(use, None)
+        connection, made = self._connections.pop(use, (None, None))
         if connection is not None:
+            # To say goodbye, which nobody answers, takes no time: it may, though none is left.
+            made.deadline = time.monotonic() + 0.05
             with contextlib.suppress(*FAILURES):
                 connection.close()

@@ -95,14 +95,14 @@ MISTAKES = (
     _mistake(
         "no time limits at all",
         "test_server_frozen_keeps_no_call_for_ever",
-        ('timeout=min(self.settings["timeout"], self.ttl / 3),', "timeout=None,"),
+        ("return time.monotonic() + self._limit", "return time.monotonic() + 3600"),
     ),
     _mistake(
         "a heartbeat without a time limit",
         "test_server_frozen_keeps_no_call_for_ever",
         (
-            'timeout=min(self.settings["timeout"], self.ttl / 3),',
-            'timeout=None if use == "heart" else self.settings["timeout"],',
+            "        deadline = self._deadline()\n        lost = []\n",
+            "        deadline = time.monotonic() + 3600\n        lost = []\n",
         ),
     ),
     _mistake(
@@ -171,7 +171,7 @@ MISTAKES = (
     _mistake(
         "a wait that holds the heartbeat up",
         "test_a_long_wait_does_not_hold_up_heartbeats",
-        ('self._changing("heart", group)', 'self._changing("rest", group)'),
+        ('self._changing("heart", ', 'self._changing("rest", '),
         (
             "        deadline = time.monotonic() + timeout\n",
             "        with self._locks['rest']:\n            self._poll(group, timeout)\n\n"
@@ -314,8 +314,8 @@ MISTAKES = (
         "a closed driver that connects again by itself",
         "test_a_closed_driver_refuses_work_and_can_be_closed_again",
         (
-            "        self._check_open()\n        with self._locks[use]:",
-            "        with self._locks[use]:",
+            "        self._check_open()\n        with self._turn(use, doing, deadline):",
+            "        with self._turn(use, doing, deadline):",
         ),
     ),
     _mistake(

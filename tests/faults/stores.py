@@ -83,6 +83,7 @@ class MemcachedStore(ServerStore):
     """A Memcached, which can also be flushed, and be driven to evict."""
 
     server: MemcachedServer
+    memory_lateness = 4.0  # its seconds are whole, and a new list is stamped with a later one
 
     def __init__(self) -> None:
         # As little memory as it takes: a few megabytes of a stranger's items drive ours out.

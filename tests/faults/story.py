@@ -21,13 +21,19 @@ OWNED = {
 class Story:
     """Logs written by hand: two members, windows of one second, and a ttl of three."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, memory_lateness: float = 0.0) -> None:
         self.folder = folder
         self._now = 0.0
         self._files: dict[str, Log] = {}
         self._harness = Log(folder / "harness.jsonl", clock=self._clock)
         self._harness.write(
-            "plan", wall=1000.0, ttl=3.0, interval=1.0, keys=KEYS, slots=SLOTS
+            "plan",
+            wall=1000.0,
+            ttl=3.0,
+            interval=1.0,
+            keys=KEYS,
+            slots=SLOTS,
+            memory_lateness=memory_lateness,
         )  # window 1000 starts at 0
         self._events = 0
 

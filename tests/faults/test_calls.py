@@ -41,9 +41,6 @@ def frozen_plan(folder: Path, monkeypatch: pytest.MonkeyPatch, source: str) -> l
     return check(history).violations
 
 
-# This driver bounds each answer, not the whole of a call: on a busy machine several answers of one
-# reading together can take too long.
-@pytest.mark.long
 def test_a_driver_that_keeps_its_time_limits_lives_through_a_store_that_freezes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -161,6 +161,71 @@ def test_a_kill_excuses_no_miss_long_after_it(story: Story) -> None:
     assert verdict.violations == [f"{2 * len(OWNED['b'])} polls missed after kill b"]
 
 
+def lose_b_for_six_windows(story: Story) -> None:
+    """``b`` is killed before it has worked the window of that moment, and five more are missed."""
+    story.holds("a", 0.0, 14.0)
+    story.holds("b", 0.0, 3.95)
+    story.holds("b", 9.0, 14.0)
+    story.event("kill", "b", begin=3.95)
+    for second in range(14):
+        story.works("a", second)
+        if second < 3 or second > 8:
+            story.works("b", second)
+
+
+STANDS_TOO = [
+    ("garbage", 4.5, 7.5),  # until its lease has ended, nobody can read who claims what
+    ("store locked", 3.0, 5.0),
+    ("store locked", 6.9, 7.0),
+]
+
+
+@pytest.mark.parametrize(("kind", "begin", "end"), STANDS_TOO)
+def test_what_stands_at_the_same_time_as_a_kill_adds_to_what_that_may_cost(
+    story: Story, kind: str, begin: float, end: float
+) -> None:
+    lose_b_for_six_windows(story)
+    story.event(kind, begin=begin, end=end)
+    verdict = story.judged(14.0)
+    assert verdict.violations == []
+    assert verdict.costs[0 if begin > 3.95 else 1].most == 6
+
+
+STANDS_NOT = [
+    ("store locked", 0.0, 0.9),  # over, with a lease, before the kill's was
+    ("store locked", 7.1, 7.2),  # the lease had ended: they could have taken over
+    ("join", 4.5, 8.0),
+]
+
+
+@pytest.mark.parametrize(("kind", "begin", "end"), STANDS_NOT)
+def test_a_kill_beside_which_nothing_stands_costs_a_key_no_more_than_five_windows(
+    story: Story, kind: str, begin: float, end: float
+) -> None:
+    lose_b_for_six_windows(story)
+    story.event(kind, begin=begin, end=end)
+    assert story.judged(14.0).violations == ["kill b: a key missed 6 windows, 5 are allowed"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "lateness", "missed"),
+    [("store restarted", 0.0, 2), ("store restarted", 4.0, 0), ("garbage", 4.0, 2)],
+)
+def test_a_store_that_counts_as_young_for_longer_is_excused_for_longer(
+    tmp_path: Path, kind: str, lateness: float, missed: int
+) -> None:
+    story = Story(tmp_path, memory_lateness=lateness)
+    lose_b(story, "leave", back=10.5)
+    story.event(kind, begin=3.0, end=3.0)
+    for second in range(12):
+        story.works("a", second)
+        if second < 4 or second > 10:
+            story.works("b", second)
+    # Windows 4 to 8 start within the ttl and two windows; 9 and 10 within four seconds more.
+    expected = [f"{missed * len(OWNED['b'])} polls missed after leave b"] if missed else []
+    assert story.judged(12.0).violations == expected
+
+
 @pytest.mark.parametrize("kind", ["join", "leave", "restart"])
 def test_a_planned_change_excuses_nothing(story: Story, kind: str) -> None:
     lose_b(story, kind, back=4.6)

@@ -15,8 +15,9 @@ import time
 
 from hashring.driver import Reading
 from hashring.errors import BadRecord
+from hashring.protocol.claims import Claim
 from hashring.protocol.handoff import Handoff, Publish
-from hashring.protocol.view import Claim, Member
+from hashring.protocol.record import Member
 from hashring.ring.ring import HashRing, SlotSet
 from hashring.telemetry.overlap.overlap import Announcement, BadAnnouncement, compare, open_meters
 from hashring.telemetry.overlap.peer import Peer, printable

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hashring.protocol.view import MAX_META
+from hashring.protocol.strict_json import MAX_META
 from hashring.telemetry.errors import BadAnnouncement
 from hashring.telemetry.overlap.overlap import MAX_BYTES, Announcement, compare, open_meters
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 
 from hashring.driver import DriverURL, load
 from hashring.errors import BadRecord, HashringError
-from hashring.protocol.view import Member
+from hashring.protocol.record import Member
 from hashring.telemetry.config.options import is_embedded
 from hashring.telemetry.config.plan import Group, Loop, Plan
 from hashring.telemetry.config.rehearsal import Finding

@@ -36,7 +36,7 @@ from hashring.driver import DriverURL
 from hashring.errors import HashringError, StoreUnavailable
 from hashring.partition import outage
 from hashring.partition.partition import Partition, join
-from hashring.protocol.view import Member
+from hashring.protocol.record import Member
 from hashring.telemetry.errors import BadAnnouncement, OverlapRefused
 from hashring.telemetry.model.settings import Settings
 from hashring.telemetry.overlap.overlap import Announcement, Overlap, compare

@@ -1,7 +1,7 @@
 """Peer: what a program reads from another member's ``meta``, typed and bounded, here alone.
 
-``meta`` is data from strangers. :mod:`hashring.protocol.record` has bounded it as JSON; which type
-a field has, nobody has said. Whoever wants a field asks here, or reads a whole announcement
+``meta`` is data from strangers. :mod:`hashring.protocol.strict_json` has bounded it as JSON; which
+type a field has, nobody has said. Whoever wants a field asks here, or reads a whole announcement
 (:mod:`hashring.telemetry.overlap`), which takes its texts from here.
 """
 

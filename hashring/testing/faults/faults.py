@@ -240,6 +240,7 @@ def run_plan(
         work=work,
         command=command,
         slots=slots,
+        memory_lateness=store.memory_lateness,
     ) as group:
         _Runner(group, store).run(plan)
         group.finish()

@@ -41,6 +41,7 @@ class Group:
         work: seconds that a window's work takes a worker, mostly asleep.
         command: another worker than ours, with the same options and log.
         slots: of the ring; 0 for workers that log no holds.
+        memory_lateness: the store's: :attr:`hashring.testing.faults.Store.memory_lateness`.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Group:
         work: float = 0.1,
         command: Sequence[str] = WORKER,
         slots: int | None = None,
+        memory_lateness: float = 0.0,
     ) -> None:
         self.url = url
         self.folder = folder
@@ -79,6 +81,7 @@ class Group:
             interval=interval,
             keys=keys,
             slots=HashRing({}).universe if slots is None else slots,
+            memory_lateness=memory_lateness,
         )
 
     def check(self) -> None:

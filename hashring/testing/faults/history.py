@@ -112,6 +112,7 @@ class History:
     Attributes:
         interval: seconds a window.
         ttl: the lease in seconds.
+        memory_lateness: the store's: see :attr:`hashring.testing.faults.Store.memory_lateness`.
         keys: how many.
         slots: how many the ring has; 0 where the members log no holds.
         holds: what was held, and what cycles worked, sorted by ``begin``.
@@ -124,6 +125,7 @@ class History:
     def __init__(self) -> None:
         self.interval = 1.0
         self.ttl = 3.0
+        self.memory_lateness = 0.0
         self.keys = 0
         self.slots = 0
         self.offset = 0.0  # wall clock less the logs' clock
@@ -176,6 +178,7 @@ class History:
         self.end = lines[-1]["t"]
         self.interval, self.ttl = plan["interval"], plan["ttl"]
         self.keys, self.slots = plan["keys"], plan["slots"]
+        self.memory_lateness = plan.get("memory_lateness", 0.0)
         self.offset = plan["wall"] - plan["t"]
         ends = {line["id"]: line["t"] for line in lines if line["e"] == "over"}
         for line in lines:

@@ -52,9 +52,13 @@ class Store(abc.ABC):
 
     Attributes:
         name: for the report.
+        memory_lateness: seconds by which the group may stand still for longer than a ttl after the
+            store may have forgotten something: of one that counts whole seconds. The judge excuses
+            so much more after a fault of the store.
     """
 
     name = "store"
+    memory_lateness = 0.0
 
     @property
     @abc.abstractmethod

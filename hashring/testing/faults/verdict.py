@@ -19,6 +19,11 @@ the event may cost, and if the key's slot was held by nobody for a while around 
 cut short by the fence, or it was held by a member that had been told to leave and could not hand
 over. A miss for which its own member was too late, because it got no processor, is counted apart,
 as *late*.
+
+A kill may cost a key the windows until the lease has ended, and two more. What stands at the same
+time (a store that is away, a record that nobody can read) keeps others from taking over until it is
+over and a lease has passed: so long a key may miss then, and two windows more.
+
 *A call that outlasted the lease*: a call on the driver that lasted, while its process ran, for
 longer than the lease leaves (:func:`hashring.testing.faults.calls.longest_call`). Always an error.
 
@@ -290,21 +295,32 @@ class _Judge:
 
     def _period(self, event: Event) -> tuple[float, float]:
         """Return between which moments the windows start that an event may cost."""
-        history = self._history
-        slack = 2 * history.interval
-        begin = event.begin - history.interval
-        if event.kind == CLOCK_STEPS:
-            # By the labels: those of a clock that was so far back, and so far ahead.
-            return begin - event.reach, event.end + event.reach + history.ttl + slack
+        interval = self._history.interval
+        # Of a step of the clock by the labels: those of a clock that was so far back or ahead.
+        return event.begin - event.reach - interval, self._recovered(event) + 2 * interval
+
+    def _recovered(self, event: Event) -> float:
+        """Return when the last lease has ended that an event lets run on, or leaves in doubt."""
+        ttl = self._history.ttl
         if event.kind == "kill":
-            return begin, event.begin + history.ttl + slack
+            return event.begin + ttl
         if event.kind == "pause":
             # The last heartbeat may be a third of the lease old: a pause that is longer than the
             # rest may cost the lease.
-            short = event.end - event.begin < history.ttl / 2
-            over = event.end if short else min(event.end, event.begin + history.ttl) + history.ttl
-            return begin, over + slack
-        return begin, event.end + history.ttl + slack
+            is_short = event.end - event.begin < ttl / 2
+            return (event.end if is_short else min(event.end, event.begin + ttl)) + ttl
+        if event.kind in (CLOCK_STEPS, "garbage"):
+            return event.end + event.reach + ttl
+        return event.end + ttl + self._history.memory_lateness
+
+    def _allowed(self, kill: Event) -> int:
+        """Return how many windows a kill may cost a key, with all that stood at the same time."""
+        history = self._history
+        end = self._recovered(kill)
+        for event in history.events:  # by their begin: one more may begin while the last stands
+            if event is not kill and event.kind not in PLANNED and event.begin < end:
+                end = max(end, self._recovered(event))
+        return math.ceil((end - kill.begin) / history.interval) + 2
 
     def _before(self, window: int) -> int:
         """Return the index of the latest event that began before a window was over."""
@@ -372,11 +388,13 @@ class _Judge:
             self._explain(window, absent, per_key)
         for cost, keys in zip(self.costs, per_key, strict=True):
             cost.most = max(keys.values(), default=0)
-            allowed = math.ceil(history.ttl / history.interval) + 2
-            if cost.event is not None and cost.event.kind == "kill" and cost.most > allowed:
-                verdict.violations.append(
-                    f"{cost.event.name}: a key missed {cost.most} windows, {allowed} are allowed"
-                )
+            if cost.event is not None and cost.event.kind == "kill":
+                allowed = self._allowed(cost.event)
+                if cost.most > allowed:
+                    verdict.violations.append(
+                        f"{cost.event.name}: a key missed {cost.most} windows, "
+                        f"{allowed} are allowed"
+                    )
             if cost.errors:
                 when = cost.event.name if cost.event is not None else "no event"
                 verdict.violations.append(f"{cost.errors} polls missed after {when}")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hashring.protocol.actions import TRANSITIONS
-from hashring.protocol.view import Member, View
+from hashring.protocol.record import Member
+from hashring.protocol.view import View
 from hashring.protocol.windows import Due
 from hashring.ring.ring import SlotSet
 from hashring.testing.simulation.profiles import INTERVAL

@@ -17,8 +17,9 @@ from hashring.driver import incarnation_of
 from hashring.errors import HashringError, LeaseLost, MemberExists, StoreUnavailable
 from hashring.protocol.handoff import Handoff, Join, Leave, Publish
 from hashring.protocol.reading import Reading
+from hashring.protocol.record import Member
 from hashring.protocol.runner import Beat, Read, Runner
-from hashring.protocol.view import Member, View
+from hashring.protocol.view import View
 from hashring.ring.ring import HashRing, SlotSet
 from hashring.testing.simulation.values import copied, frozen
 

@@ -10,8 +10,9 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import NamedTuple
 
 from hashring.protocol.handoff import Handoff
+from hashring.protocol.record import Member
 from hashring.protocol.runner import Runner
-from hashring.protocol.view import Member, View
+from hashring.protocol.view import View
 from hashring.ring.ring import HashRing, SlotSet
 from hashring.testing.simulation.lives import NAMES, Life, Store, shown_slots
 
