@@ -66,6 +66,7 @@ class State:
         self._custody = Custody(nothing, max_claims)
 
         self._target: View | None = None
+        self._turned_at: float | None = None  # the wall-clock second; for people who look on
         self._settled: View | None = None
         self._took = nothing  # what the next mark names
         self._sent: Statement | None = None  # asked for, and not known to have arrived
