@@ -197,6 +197,21 @@ class MemoryDriver(Driver):
                 del state.leases[member]
                 store.touch(state)
 
+    def groups(self) -> list[str]:
+        """See :meth:`hashring.driver.Driver.groups`."""
+        store = self._attached()
+        with store.changed:
+            return [name for name in list(store.groups) if store.group(name).leases]
+
+    def leases(self, group: str) -> dict[str, float]:
+        """See :meth:`hashring.driver.Driver.leases`."""
+        check_names(group)
+        store = self._attached()
+        with store.changed:
+            now = boottime()
+            leases = store.group(group).leases
+            return {member: lease.expires - now for member, lease in leases.items()}
+
     def _attached(self) -> _Store:
         store = self._store
         if store is None:

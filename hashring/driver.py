@@ -31,6 +31,7 @@ from hashring.errors import (
     BrokenPlugin,
     LeaseLost,
     MemberExists,
+    NotOffered,
     StoreUnavailable,
     StoreUnusable,
     UnknownDriver,
@@ -375,6 +376,29 @@ class Driver(abc.ABC):
     @abc.abstractmethod
     def leave(self, group: str, member: str) -> None:
         """End this driver's own lease at once. Idempotent; never removes another incarnation's."""
+
+    # -- what a store may do: people who look on ask for it, the hand-off does not
+
+    def open_to_look(self) -> None:
+        """Connect as :meth:`open` does; but where there is no store yet, make none."""
+        self.open()
+
+    def groups(self) -> list[str]:
+        """Return the ids of the groups that have live members, in any order.
+
+        Raises:
+            NotOffered: this store cannot list them; a driver need not.
+            StoreUnavailable: the store did not answer.
+        """
+        raise NotOffered(f"{self.url}: this store cannot list its groups: name the group")
+
+    def leases(self, group: str) -> Mapping[str, float]:
+        """Return for how many seconds each member's lease runs, by member id, as far as known.
+
+        Raises:
+            StoreUnavailable: the store did not answer.
+        """
+        return {}
 
 
 def drivers() -> list[str]:

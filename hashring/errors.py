@@ -21,6 +21,7 @@ __all__ = [
     "LeaseLost",
     "MemberExists",
     "MissingDependency",
+    "NotOffered",
     "StoreUnavailable",
     "StoreUnusable",
     "UnknownDriver",
@@ -124,6 +125,10 @@ class StoreUnusable(HashringError):
 
     Unlike :class:`StoreUnavailable` this does not pass by waiting: a person must act.
     """
+
+
+class NotOffered(HashringError, NotImplementedError):
+    """A store or its driver does not offer this; everything else works."""
 
 
 class LeaseLost(HashringError):

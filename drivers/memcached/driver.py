@@ -173,6 +173,13 @@ class MemcachedDriver(Driver):
         self._groups.seen_of(group).version = version
         return reading
 
+    def leases(self, group: str) -> dict[str, float]:
+        """See :meth:`hashring.driver.Driver.leases`."""
+        check_names(group)
+        return self._connections.run(
+            "reading leases", lambda connection: self._groups.leases(connection, group)
+        )
+
     def wait(self, group: str, timeout: float) -> None:
         """See :meth:`hashring.driver.Driver.wait`. A lease that runs out is a change, too."""
         check_names(group)

@@ -210,3 +210,17 @@ class Groups:
             keeps = _BURIED + 2 * math.ceil(Lease.decoded(value).ttl)
             with contextlib.suppress(Beaten):  # by one that joins under this id again
                 connection.swap(key, value, number, keeps)
+
+    def leases(self, connection: Connection, group: str) -> dict[str, float]:
+        """Return for how many seconds at most each lease runs, by the server's uptime."""
+        listed = connection.get([list_key(group)]).get(list_key(group))
+        members = Listing.decoded(listed[0]).members if listed is not None else ()
+        keys = {member_key(group, member): member for member in members}
+        values = connection.get(keys) if keys else {}
+        uptime = self._time.uptime(connection)
+        found = {keys[key]: Lease.decoded(value) for key, (value, _) in values.items()}
+        return {
+            member: max(0.5, float(lease.until - LAG - uptime))
+            for member, lease in found.items()
+            if not lease.dead
+        }

@@ -41,6 +41,7 @@ except ImportError as error:
     raise MissingDependency("the redis:// driver", "redis", "redis") from error
 
 from .._net import tell_limits, within_the_lease
+from . import looking
 from .address import OPTIONS, Place
 from .calls import Calls
 from .nodes import Deadline
@@ -224,6 +225,15 @@ class RedisDriver(Driver):
         with self._writes(deadline):
             doing, sequence = f"leave of {member!r}", self._next()
             self._calls.call(doing, group, "leave", self.token, sequence, member, deadline=deadline)
+
+    def groups(self) -> list[str]:
+        """See :meth:`hashring.driver.Driver.groups`."""
+        return list(looking.groups(self._calls, self.settings["namespace"]))
+
+    def leases(self, group: str) -> dict[str, float]:
+        """See :meth:`hashring.driver.Driver.leases`."""
+        check_names(group)
+        return looking.leases(self._calls, group)
 
     @contextlib.contextmanager
     def _writes(self, deadline: Deadline) -> Iterator[None]:

@@ -43,6 +43,9 @@ class Route(Protocol):
             NotVouched: perhaps it was not.
         """
 
+    def primaries(self, deadline: Deadline) -> list[Node]:
+        """Return every server that may have groups."""
+
     def close(self) -> None:
         """Close every connection."""
 
@@ -80,6 +83,10 @@ class PlainRoute:
                 f"the most it ever listed is {node.most}. It may have been replaced. If replicas "
                 f"were removed on purpose, say how many must confirm: write replicas=0 for none"
             )
+
+    def primaries(self, deadline: Deadline) -> list[Node]:
+        """See :meth:`Route.primaries`."""
+        return [self._node]
 
     def close(self) -> None:
         """See :meth:`Route.close`."""
@@ -182,6 +189,10 @@ class SentinelRoute:
             f"{vouching} of {len(sentinels)} Sentinels say that {node} is the primary, {needed} "
             f"are needed{without} ({'; '.join(reasons)})"
         )
+
+    def primaries(self, deadline: Deadline) -> list[Node]:
+        """See :meth:`Route.primaries`."""
+        return [self.find(b"", deadline)]
 
     def close(self) -> None:
         """See :meth:`Route.close`."""
@@ -325,6 +336,11 @@ class ClusterRoute:
                 f"{len(others) + 1} primaries say that it serves the hash slot {slot} "
                 f"({'; '.join(reasons)})"
             )
+
+    def primaries(self, deadline: Deadline) -> list[Node]:
+        """See :meth:`Route.primaries`."""
+        addresses = {address for _, _, address, _ in self._discover(deadline)}
+        return [self._node(address) for address in sorted(addresses)]
 
     def close(self) -> None:
         """See :meth:`Route.close`."""

@@ -83,6 +83,10 @@ class Group:
         """The key that stands for the group's hash slot, and names its channel."""
         return self.keys[0]
 
+    def key_of(self, part: str) -> bytes:
+        """Return the key of one of the group's :data:`PARTS`."""
+        return self.keys[PARTS.index(part)]
+
 
 class Subscription:
     """A connection that hears of a group's changes."""

@@ -39,7 +39,7 @@ from hashring.errors import BadURL, HashringError, StoreUnavailable, StoreUnusab
 from .._net import tell_limits, within_the_lease
 from .file import File, retire_connections
 from .place import Unusable, look
-from .tables import changed, drop_leases_of, expire, look_at
+from .tables import changed, drop_leases_of, expire, living, look_at
 
 __all__ = ["SQLiteDriver"]
 
@@ -242,6 +242,25 @@ class SQLiteDriver(Driver):
                 changed(connection, group)
         if deleted:
             file.touch()
+
+    def open_to_look(self) -> None:
+        """See :meth:`hashring.driver.Driver.open_to_look`."""
+        if not self._path.exists():
+            raise StoreUnusable(f"{self.url}: there is no file {self._path}: is the path right?")
+        self.open()
+
+    def groups(self) -> list[str]:
+        """See :meth:`hashring.driver.Driver.groups`."""
+        with self._connected("list of groups") as (file, connection):
+            return list({name for name, *_ in living(connection, file.boot, boottime())})
+
+    def leases(self, group: str) -> dict[str, float]:
+        """See :meth:`hashring.driver.Driver.leases`."""
+        check_names(group)
+        with self._connected("reading leases") as (file, connection):
+            now = boottime()
+            found = living(connection, file.boot, now)
+            return {member: expires - now for of, member, expires in found if of == group}
 
     def _expected(
         self, own: dict[tuple[str, str], str | None]

@@ -15,6 +15,7 @@ __all__ = [
     "changed",
     "drop_leases_of",
     "expire",
+    "living",
     "look_at",
     "sweep",
 ]
@@ -92,3 +93,10 @@ def look_at(
     # Members of an earlier boot are dead: what the store forgot of them does not matter.
     age = math.inf if since is None or adopted != boot else now - since
     return rows, version and version[0], age
+
+
+def living(connection: sqlite3.Connection, boot: str, now: float) -> list[tuple[str, str, float]]:
+    """Return the group, the member and the end of each lease that runs."""
+    return connection.execute(
+        'SELECT "group", member, expires FROM leases WHERE boot = ? AND expires > ?', (boot, now)
+    ).fetchall()

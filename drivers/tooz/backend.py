@@ -11,7 +11,7 @@ import socket
 import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from hashring.clock import boottime
 from hashring.driver import COMMON_OPTIONS, Driver, DriverURL, check_node_path
@@ -25,7 +25,7 @@ try:
 except ImportError as error:
     raise MissingDependency("a tooz+…:// driver", "tooz", "tooz") from error
 
-__all__ = ["Backend", "as_tooz_errors", "check_backend", "group_id"]
+__all__ = ["Backend", "as_tooz_errors", "check_backend", "group_id", "group_of"]
 
 _T = TypeVar("_T")
 
@@ -203,6 +203,12 @@ def group_id(group: str) -> bytes:
     """Return a group's name at tooz."""
     # A prefix keeps us apart from the groups that tooz's own users make, and from "." and "..".
     return f"hashring:{quote(group, safe='')}".encode("ascii")
+
+
+def group_of(name: bytes) -> str | None:
+    """Return the group that has this name at tooz; ``None``: it is another program's."""
+    prefix, _, quoted = name.decode("utf-8", "replace").partition(":")
+    return unquote(quoted) if prefix == "hashring" and quoted else None
 
 
 def as_tooz_errors(act: Callable[[], object]) -> None:

@@ -50,7 +50,7 @@ try:
 except ImportError as error:
     raise MissingDependency("a tooz+…:// driver", "tooz", "tooz") from error
 
-from .backend import Backend, check_backend, group_id
+from .backend import Backend, check_backend, group_id, group_of
 from .board import Board, Entry
 from .entries import Entries, Lease, someone_may_think_us_dead
 
@@ -268,6 +268,14 @@ class ToozDriver(Driver):
                     pass  # the next read reports it
             if self._closed.wait(max(0.0, min(self.settings["poll"], until - boottime()))):
                 return
+
+    def groups(self) -> list[str]:
+        """See :meth:`hashring.driver.Driver.groups`."""
+        deadline = self._deadline()
+        with self._locked(self._reading, deadline), self._reported("listing the groups"):
+            found = self._backend.done(deadline, self._reader.get_groups)
+            names = [name for name in map(group_of, found) if name is not None]
+            return [name for name in names if self._records(name, deadline)]
 
     def _records(self, group: str, deadline: float) -> dict[str, bytes]:
         # Through the coordinator that writes here, where there is one: what it shows is never

@@ -39,6 +39,10 @@ COMMANDS: Mapping[str, Listed] = {
         "hashring.cli.drivers:drivers",
         "List the installed drivers: where they come from, what they promise, their options.",
     ),
+    "group": Listed(
+        "hashring.cli.group:group",
+        "See who is in a group, whose a key is, and why nothing moves.",
+    ),
     "show": Listed(
         "hashring.telemetry.cli.commands:show",
         "See agents share this machine, die, join and leave, in under a minute.",

@@ -14,6 +14,7 @@ from hashring.partition.loops import Loops
 from hashring.partition.membership import Membership
 from hashring.partition.reports import Reports
 from hashring.partition.stats import Stats
+from hashring.partition.timings import CallStats, Timing
 from hashring.protocol.record import Member
 from hashring.ring.ring import HashRing, SlotSet
 
@@ -146,6 +147,26 @@ class Facts:
             return self.ring.owner(item if key is None else key(item))  # type: ignore[arg-type]
         except BadKey as error:
             raise explained(error) from None
+
+    @property
+    def store_calls(self) -> Mapping[str, CallStats]:
+        """The calls that this member made on its store, by the driver's method."""
+        return self._membership.calls.stats
+
+    @property
+    def settling_times(self) -> Timing:
+        """How long it took this member to settle, from when it saw a change of the group on."""
+        return self._membership.settling.timing
+
+    @property
+    def cycle_times(self) -> Timing:
+        """How long its cycles lasted."""
+        return self._membership.cycles.timing
+
+    @property
+    def memory_age(self) -> float:
+        """Seconds for which the store had surely forgotten nothing, at the latest reading."""
+        return self._membership.handoff.memory_age
 
     @property
     def stats(self) -> Stats:

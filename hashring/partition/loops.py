@@ -166,6 +166,7 @@ class Loops:
         # Weakly, as all here that leads to the user's: what nobody has in hand is over.
         self._loops: weakref.WeakSet[Loop] = weakref.WeakSet()
         self._running: dict[int, weakref.ref[Pin]] = {}
+        self._began: dict[int, float] = {}  # when each of them began, on the boottime clock
         self._numbers = itertools.count(1)
         self._missed_before = 0  # by streams that are forgotten
         self.on_time = 0
@@ -357,6 +358,7 @@ class Loops:
         # Before the slots are pinned: should this thread be interrupted in between, the pin is
         # found to be in nobody's hands.
         self._running[pin.number] = weakref.ref(pin)
+        self._began[pin.number] = clock.boottime()
         handoff.pin(pin.number, slots)
         view = handoff.applied
         return Work(
@@ -394,6 +396,9 @@ class Loops:
 
     def _unpin(self, number: int) -> None:
         self._running.pop(number, None)
+        began = self._began.pop(number, None)
+        if began is not None:
+            self._member.cycles.add(clock.boottime() - began)
         self._member.handoff.unpin(number)
 
     @property

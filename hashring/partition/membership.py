@@ -16,6 +16,7 @@ from hashring.errors import HashringError, LeaseLost
 from hashring.partition.notes import Flag, Notes
 from hashring.partition.reports import ClockWatch
 from hashring.partition.stats import Tally
+from hashring.partition.timings import Calls, Histogram, timed
 from hashring.protocol.handoff import Handoff
 from hashring.protocol.runner import Runner
 from hashring.ring.ring import SlotSet
@@ -29,7 +30,7 @@ class Membership:
     Nothing here may refer to the user's `Partition`: that one is dropped while this lives on.
 
     Args:
-        driver: the store.
+        driver: the store. Its calls are counted from here on.
         group: the group's id.
         handoff: the rules; only to be called with ``lock`` held, but for its plain attributes.
 
@@ -46,10 +47,14 @@ class Membership:
         joined_at: when the first join returned, in seconds on the boottime clock.
         clock_watch: names a step of the wall clock in the log.
         tally: counts hand-overs and the time past the fence.
+        calls: counts the calls on the store.
+        settling: how long it took to settle after each change of the group.
+        cycles: how long cycles lasted.
     """
 
     def __init__(self, driver: Driver, group: str, handoff: Handoff) -> None:
-        self.driver = driver
+        self.calls = Calls()
+        self.driver = timed(driver, self.calls)
         self.handoff = handoff
         self.runner = Runner(handoff)
         self.group = group
@@ -64,7 +69,9 @@ class Membership:
         self.failure: HashringError | None = None
         self.joined_at = math.inf
         self.clock_watch = ClockWatch(group, handoff.member, handoff.ttl)
-        self.tally = Tally()
+        self.settling = Histogram()
+        self.cycles = Histogram()
+        self.tally = Tally(settled_within=self.settling.add)
         self._pid = os.getpid()
 
     @property
@@ -106,11 +113,13 @@ class Membership:
     def count(self) -> None:
         """Count what the hand-off has gone through since the last call."""
         with self.lock:
-            view = self.handoff.applied
+            view, target = self.handoff.applied, self.handoff.view
             self.tally.look(
                 now=clock.boottime(),
                 fence=self.handoff.deadline,
                 view=None if view is None else view.id,
+                target=None if target is None else target.id,
+                is_settled=self.handoff.is_settled,
             )
 
     def is_locked_here(self) -> bool:

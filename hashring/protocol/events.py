@@ -195,6 +195,7 @@ class Events(State):
         if view == self._target:
             return
         self._target = view
+        self._turned_at = wall
         self._roster.remember(view)
         # A view can come back (one member came and went): the mark of its first time is void.
         self._settled = None
@@ -264,5 +265,6 @@ class Events(State):
             took=took,
             claims=tuple(self._custody.claims),
             founded=self._founding,
+            since=self._turned_at,
             meta=self.meta,
         ).to_json()

@@ -26,7 +26,7 @@ from types import MappingProxyType
 from hashring.errors import GroupMismatch
 from hashring.protocol.record import Member
 
-__all__ = ["Parameters", "Verdict", "earliest", "judge", "mismatch"]
+__all__ = ["Parameters", "Verdict", "defining", "earliest", "judge", "mismatch"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -42,6 +42,11 @@ class Parameters:
     ring: str
     ttl: float
     handoff: str
+
+    @classmethod
+    def of(cls, member: Member) -> Parameters:
+        """Return what a member's record says."""
+        return cls(member.ring, member.ttl, member.handoff)
 
     def difference(self, member: Member) -> str | None:
         """Return how a member's parameters differ from these; ``None``: not at all."""
@@ -105,6 +110,24 @@ def judge(members: Iterable[Member], parameters: Parameters) -> Verdict:
     if first is None or (own and _rank(min(own, key=_rank)) < _rank(first)):
         return Verdict(MappingProxyType(differences))
     return Verdict(MappingProxyType(differences), first, first.founded is not None)
+
+
+def defining(members: Iterable[Member]) -> Parameters | None:
+    """Return the parameters that define a group; ``None`` where nobody does.
+
+    Args:
+        members: all live members.
+
+    Example:
+        >>> a = Member("a", "1", 1.0, "r", 10.0, founded=500.0)
+        >>> b = Member("b", "2", 1.0, "r", 3.0, founded=100.0)
+        >>> defining([a, b]).ttl
+        3.0
+    """
+    present = list(members)
+    lasting = [member for member in present if member.founded is not None or not member.draining]
+    first = min(lasting or present, key=_rank, default=None)
+    return None if first is None else Parameters.of(first)
 
 
 def _rank(member: Member) -> tuple[float, bool, str]:

@@ -90,6 +90,8 @@ class Member:
         founded: the wall-clock second at which somebody first took slots over under its ring,
             ttl and mode; ``None``: nobody has yet; ``-inf``: it has acked a view and cannot say.
         speaks_claims: the record carries ``settled`` and ``claims`` at all.
+        since: the wall-clock second at which it saw its view of the group change last, for
+            people who look on; nothing is decided by it. ``None``: its record does not say.
         meta: what the user published.
     """
 
@@ -107,6 +109,7 @@ class Member:
     claims: tuple[Claim, ...] = ()
     founded: float | None = None
     speaks_claims: bool = True
+    since: float | None = None
     meta: Mapping[str, Any] = dataclasses.field(default_factory=lambda: MappingProxyType({}))
 
     def to_json(self) -> bytes:
@@ -126,6 +129,8 @@ class Member:
         }
         if self.founded != -math.inf:
             ours["founded"] = self.founded
+        if self.since is not None:
+            ours["since"] = self.since
         check_meta(self.meta)
         record = strict_json.dumped(
             {
@@ -193,11 +198,13 @@ class Member:
         claims: tuple[Claim, ...] = ()
         applied = fields.optional_text("applied")
         founded = None if applied is None else -math.inf
+        since = None
         if ours is not None:
             try:
                 handoff, settled, took, claims = _ours(ours, slot_count(ring))
                 if "founded" in ours:
                     founded = _Fields(ours).moment("founded")
+                since = _Fields(ours).moment("since")
             except (ValueError, TypeError, KeyError, zlib.error, binascii.Error) as error:
                 kind = type(error).__name__
                 raise Malformed(f"has a malformed meta.{_OURS}: {kind}: {error!s:.100}") from error
@@ -219,6 +226,7 @@ class Member:
             claims=claims,
             founded=founded,
             speaks_claims=ours is not None,
+            since=since,
             meta=MappingProxyType(meta),
         )
 

@@ -67,6 +67,7 @@ class State:
         self._custody = Custody(nothing, max_claims)
 
         self._target: View | None = None
+        self._turned_at: float | None = None  # the wall-clock second; for people who look on
         self._settled: View | None = None
         self._took = nothing  # what the next mark names
         self._sent: Statement | None = None  # asked for, and not known to have arrived
@@ -196,6 +197,11 @@ class State:
     def members(self) -> Mapping[str, Member]:
         """All live members' records at the latest reading, those that drain included."""
         return self._roster.members
+
+    @property
+    def memory_age(self) -> float:
+        """Seconds for which the store had surely forgotten nothing, at the latest reading."""
+        return self._reading.memory_age
 
     @property
     def problems(self) -> Mapping[str, str]:

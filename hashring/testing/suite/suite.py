@@ -10,7 +10,7 @@ at by the moment at which a reading *began*; everything else waits for a conditi
 ``patience`` seconds.
 
 The tests stand in modules of their own, by what they ask of: memberships, leases, records and ids,
-waiting, options, an outage, and time.
+waiting, looking on, options, an outage, and time.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any
 
 from hashring.testing.suite.base import record
 from hashring.testing.suite.leases import LeaseTests
+from hashring.testing.suite.looking import LookingTests
 from hashring.testing.suite.membership import MembershipTests
 from hashring.testing.suite.options import OptionTests
 from hashring.testing.suite.outage import OutageTests
@@ -30,7 +31,14 @@ __all__ = ["DriverSuite", "record"]
 
 
 class DriverSuite(
-    MembershipTests, LeaseTests, RecordTests, WaitingTests, OutageTests, OptionTests, TimeTests
+    MembershipTests,
+    LeaseTests,
+    RecordTests,
+    WaitingTests,
+    LookingTests,
+    OutageTests,
+    OptionTests,
+    TimeTests,
 ):
     """The tests that every driver passes. Subclass it in a test file of yours::
 

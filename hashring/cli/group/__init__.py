@@ -1,0 +1,14 @@
+"""``hashring group``: look at groups from outside, with every driver, as nobody's member.
+
+::
+
+    commands    their arguments and exit codes
+    tables      what they print for people
+    output      to a terminal, to a file, or as JSON
+
+Exit codes: 0 nothing is wrong, 1 trouble was found, 2 what was asked for is wrong.
+"""
+
+from hashring.cli.group.commands import group
+
+__all__ = ["group"]

@@ -1,0 +1,142 @@
+"""Every metric: its name, kind, unit and meaning. The table in the docs is made from it."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal
+
+__all__ = ["METRICS", "Kind", "Merge", "Metric"]
+
+Kind = Literal["gauge", "counter", "histogram"]
+
+Merge = Literal["sum", "min", "max"]
+"""What becomes of the values where a process has several members of one group."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Metric:
+    """One metric.
+
+    Attributes:
+        name: by Prometheus' conventions, without the ending ``_total`` of a counter.
+        kind: ``gauge``, ``counter`` or ``histogram``.
+        help: what it measures, and its unit.
+        label: the label beside ``group``, or ``None``.
+        values: what that label may say.
+        merge: what becomes of several members of one group in one process.
+    """
+
+    name: str
+    kind: Kind
+    help: str
+    label: str | None = None
+    values: tuple[str, ...] = ()
+    merge: Merge = "sum"
+
+    @property
+    def unit(self) -> str:
+        """The unit: ``seconds``, or nothing for a number of things.
+
+        >>> Metric("hashring_fenced_seconds", "counter", "...").unit
+        's'
+        """
+        return "s" if self.name.endswith("_seconds") else ""
+
+
+STATES = ("joining", "settling", "settled", "fenced", "draining", "left")
+OUTCOMES = ("on_time", "late", "missed")
+CALLS = ("open", "join", "publish", "heartbeat", "read", "leave")
+
+METRICS: tuple[Metric, ...] = (
+    Metric(
+        "hashring_members",
+        "gauge",
+        "Members of the group at the latest reading, by what their records show",
+        "state",
+        ("joining", "settling", "settled", "draining"),
+        merge="max",
+    ),
+    Metric(
+        "hashring_state",
+        "gauge",
+        "Whether this member is in this state: 1 in one of them, 0 in all others",
+        "state",
+        STATES,
+    ),
+    Metric("hashring_slots_held", "gauge", "Slots that this member may act on now"),
+    Metric("hashring_slots_due", "gauge", "Slots that the latest view gives this member"),
+    Metric(
+        "hashring_ownership_ratio",
+        "gauge",
+        "Part of all slots that the latest view gives this member, 0 to 1",
+    ),
+    Metric(
+        "hashring_waiting_for_members",
+        "gauge",
+        "Members whose act must end before this one gains what the view gives it",
+    ),
+    Metric("hashring_waiting_for_slots", "gauge", "Slots that this member is due and waits for"),
+    Metric(
+        "hashring_problems",
+        "gauge",
+        "Members that keep this one from its slots: unreadable records, other parameters",
+        merge="max",
+    ),
+    Metric(
+        "hashring_view_changes",
+        "counter",
+        "Changes of the group that this member has gone along with",
+    ),
+    Metric(
+        "hashring_settle_seconds",
+        "histogram",
+        "Seconds from seeing a change of the group until this member held all that it is due",
+    ),
+    Metric(
+        "hashring_lease_remaining_seconds",
+        "gauge",
+        "Seconds until the fence: this member holds nothing from then on unless a heartbeat is "
+        "confirmed",
+        merge="min",
+    ),
+    Metric(
+        "hashring_fenced_seconds",
+        "counter",
+        "Seconds for which this member held nothing because no heartbeat was confirmed",
+    ),
+    Metric(
+        "hashring_windows",
+        "counter",
+        "Windows: begun on time, pieces worked late after a hand-over, and missed by being late",
+        "outcome",
+        OUTCOMES,
+    ),
+    Metric("hashring_cycle_seconds", "histogram", "Seconds that a cycle lasted"),
+    Metric(
+        "hashring_store_call_seconds",
+        "histogram",
+        "Seconds that a call on the store lasted, those that failed among them",
+        "call",
+        CALLS,
+    ),
+    Metric(
+        "hashring_store_call_failures",
+        "counter",
+        "Calls on the store that raised an error",
+        "call",
+        CALLS,
+    ),
+    Metric(
+        "hashring_store_memory_age_seconds",
+        "gauge",
+        "Seconds for which the store had surely forgotten nothing; infinite where it never does",
+        merge="min",
+    ),
+    Metric(
+        "hashring_clock_steps",
+        "counter",
+        "How often the wall clock has stepped by more than the ttl",
+        merge="max",
+    ),
+)
+"""In the order in which they are shown. Each has the label ``group``."""

@@ -1,0 +1,61 @@
+"""What the conformance suite asks of what a store may offer to people who look on.
+
+Part of :class:`hashring.testing.DriverSuite`. A driver that offers none of it passes as well.
+"""
+
+# ruff: noqa: D102 - a test's name is its documentation
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+
+from hashring.driver import Driver
+from hashring.errors import NotOffered
+from hashring.testing.suite.base import SuiteBase, record
+
+__all__ = ["LookingTests"]
+
+_ODD = (" a b ", "a/b", "a:b", "{a}", "*", "a?b[c]", "per%20cent", "tab\tnew\nline", "\N{SNOWMAN}")
+
+
+class LookingTests(SuiteBase):
+    """Groups can be listed, and leases measured, or the driver says that it does not offer it."""
+
+    def test_the_groups_that_are_listed_are_those_with_members(
+        self, driver: Callable[..., Driver], group: str
+    ) -> None:
+        a, onlooker = driver(), driver()
+        with contextlib.suppress(NotOffered):
+            onlooker.groups()
+            there = {group, *(f"{group}{odd}" for odd in _ODD)}
+            for name in there:
+                a.join(name, "a", record("1"))
+            assert {name for name in onlooker.groups() if group in name} == there
+            for name in there:
+                a.leave(name, "a")
+            assert not {name for name in onlooker.groups() if group in name}
+
+    def test_leases_that_are_told_are_those_of_members_and_no_longer_than_a_ttl(
+        self, driver: Callable[..., Driver], group: str
+    ) -> None:
+        a, onlooker = driver(), driver()
+        a.join(group, "a", record("1"))
+        a.join(group, "b", record("1"))
+        a.heartbeat()
+        told = onlooker.leases(group)
+        assert told.keys() <= {"a", "b"}
+        slack = 3.0  # a store may count in whole seconds, and keep a lease for a little longer
+        assert all(0.0 < left <= self.long_ttl + slack for left in told.values())
+        a.leave(group, "a")
+        assert onlooker.leases(group).keys() <= {"b"}
+
+    def test_a_store_is_looked_at_by_a_driver_that_has_joined_nothing(
+        self, driver: Callable[..., Driver], group: str
+    ) -> None:
+        a = driver()
+        a.join(group, "a", record("1"))
+        onlooker = driver()
+        onlooker.close()
+        onlooker.open_to_look()
+        assert dict(onlooker.read(group).records) == {"a": record("1")}

@@ -1,0 +1,252 @@
+"""What a program's partitions measure, as Prometheus and OpenTelemetry show it."""
+
+from __future__ import annotations
+
+import gc
+import re
+import shutil
+import subprocess
+import sys
+import uuid
+from pathlib import Path
+
+import prometheus_client
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+import hashring
+import hashring.metrics
+from hashring.drivers.memory import MemoryDriver
+from hashring.errors import StoreUnavailable
+from hashring.metrics import METRICS
+from hashring.partition.timings import BOUNDS
+from tests.servers.process import wait_until
+
+TTL = 30.0  # far longer than any of these tests
+PAGE = Path(__file__).parent.parent / "docs" / "operations" / "metrics.md"
+
+
+@pytest.fixture
+def url():
+    return f"memory://{uuid.uuid4().hex}"
+
+
+@pytest.fixture
+def registry():
+    return prometheus_client.CollectorRegistry()
+
+
+@pytest.fixture
+def shown(registry):
+    """A function that returns what a registry shows now: values by name and labels."""
+
+    def look():
+        text = prometheus_client.generate_latest(registry).decode()
+        return {
+            (sample.name, *(value for name, value in sorted(sample.labels.items()))): sample.value
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+        }
+
+    return look
+
+
+def test_a_settled_member_shows_its_share_and_its_state(url, registry, shown):
+    with (
+        hashring.join(url, "pollers", "a", ttl=TTL) as a,
+        hashring.join(url, "pollers", "b", ttl=TTL) as b,
+    ):
+        hashring.metrics.register(a, registry)
+        wait_until(lambda: {a.state, b.state} == {"settled"} and len(a.members) == 2)
+
+        found = shown()
+
+        assert found["hashring_state", "pollers", "settled"] == 1
+        assert found["hashring_state", "pollers", "fenced"] == 0
+        assert found["hashring_slots_held", "pollers"] == len(a.ring.slots("a"))
+        assert found["hashring_ownership_ratio", "pollers"] == pytest.approx(
+            found["hashring_slots_due", "pollers"] / 65536
+        )
+        assert 0 < found["hashring_lease_remaining_seconds", "pollers"] <= TTL
+        assert found["hashring_store_memory_age_seconds", "pollers"] == float("inf")
+        assert (
+            sum(
+                found["hashring_members", "pollers", state]
+                for state in ("joining", "settling", "settled", "draining")
+            )
+            == 2
+        )
+        assert found["hashring_settle_seconds_count", "pollers"] >= 1
+        a.leave()
+        b.leave()
+
+
+def test_who_is_waited_for_is_a_number_until_the_cycle_ends(url, registry, shown):
+    with (
+        hashring.join(url, "pollers", "a", ttl=TTL) as a,
+        hashring.join(url, "pollers", "b", ttl=TTL) as b,
+    ):
+        wait_until(lambda: {a.state, b.state} == {"settled"} and len(a.members) == 2)
+        with a.cycle(), hashring.join(url, "pollers", "c", ttl=TTL) as c:
+            hashring.metrics.register(c, registry)
+            wait_until(lambda: "a" in c.waiting_for)
+            assert shown()["hashring_waiting_for_members", "pollers"] >= 1
+            assert shown()["hashring_waiting_for_slots", "pollers"] > 0
+            c.leave()
+        wait_until(lambda: a.state == "settled")
+        hashring.metrics.register(a, registry)
+        assert shown()["hashring_waiting_for_members", "pollers"] == 0
+        assert shown()["hashring_cycle_seconds_count", "pollers"] == 1
+        a.leave()
+        b.leave()
+
+
+def test_windows_are_counted_by_their_outcome(url, registry, shown):
+    with hashring.join(url, "pollers", ttl=TTL) as partition:
+        hashring.metrics.register(partition, registry)
+        cycles = partition.cycles(interval=0.1)
+        for _, _ in zip(range(3), cycles, strict=False):
+            pass
+        cycles.close()
+
+        found = shown()
+
+        assert found["hashring_windows_total", "pollers", "on_time"] >= 3
+        stats = partition.stats
+        assert found["hashring_windows_total", "pollers", "missed"] <= stats.windows_missed
+        partition.leave()
+
+
+class Cut(MemoryDriver):
+    """The memory store, whose heartbeats fail."""
+
+    down = False
+
+    def heartbeat(self):
+        if self.down:
+            raise StoreUnavailable("cut by the test")
+        super().heartbeat()
+
+
+def test_calls_on_the_store_are_timed_and_failures_counted(url, registry, shown):
+    driver = Cut(hashring.driver.DriverURL.parse(url), ttl=TTL)
+    with hashring.join(driver, "pollers", heartbeat=0.05) as partition:
+        hashring.metrics.register(partition, registry)
+        wait_until(lambda: shown()["hashring_store_call_seconds_count", "heartbeat", "pollers"] > 2)
+        assert shown()["hashring_store_call_failures_total", "heartbeat", "pollers"] == 0
+
+        driver.down = True
+
+        wait_until(
+            lambda: shown()["hashring_store_call_failures_total", "heartbeat", "pollers"] > 0
+        )
+        found = shown()
+        assert found["hashring_store_call_seconds_count", "read", "pollers"] > 0
+        driver.down = False
+        partition.leave()
+
+
+def test_two_members_of_one_group_in_a_process_are_added_up(url, registry, shown):
+    with (
+        hashring.join(url, "pollers", "a", ttl=TTL) as a,
+        hashring.join(url, "pollers", "b", ttl=TTL) as b,
+    ):
+        hashring.metrics.register(a, registry)
+        hashring.metrics.register(b, registry)
+        hashring.metrics.register(b, registry)
+        wait_until(lambda: shown()["hashring_slots_held", "pollers"] == 65536)
+        wait_until(lambda: shown()["hashring_members", "pollers", "settled"] == 2)
+        a.leave()
+        b.leave()
+
+
+def test_a_partition_that_left_or_was_dropped_is_shown_no_more(url, registry, shown):
+    partition = hashring.join(url, "pollers", ttl=TTL)
+    hashring.metrics.register(partition, registry)
+    assert ("hashring_slots_held", "pollers") in shown()
+
+    partition.leave()
+
+    assert ("hashring_slots_held", "pollers") not in shown()
+    del partition
+    gc.collect()
+    assert shown() == {}
+
+
+def test_promtool_accepts_what_is_shown(url, registry):
+    promtool = shutil.which("promtool")
+    assert promtool is not None, "tests/servers/install.sh installs prometheus"
+    with hashring.join(url, "pollers", ttl=TTL) as partition:
+        hashring.metrics.register(partition, registry)
+        with partition.cycle():
+            pass
+        text = prometheus_client.generate_latest(registry)
+        partition.leave()
+
+    done = subprocess.run(
+        [promtool, "check", "metrics"], input=text, capture_output=True, timeout=60, check=False
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stderr == b""
+
+
+def test_opentelemetry_shows_the_same(url, registry, shown):
+    from opentelemetry.sdk.metrics import MeterProvider
+    from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+
+    reader = InMemoryMetricReader()
+    provider = MeterProvider([reader])
+    with hashring.join(url, "pollers", ttl=TTL) as partition:
+        assert partition.wait_settled(20)
+        hashring.metrics.observe(partition, provider)
+        hashring.metrics.register(partition, registry)
+
+        data = reader.get_metrics_data().resource_metrics[0].scope_metrics[0].metrics
+        found = {metric.name: metric.data.data_points for metric in data}
+        partition.leave()
+    provider.shutdown()
+
+    expected = set()
+    for metric in METRICS:
+        endings = ("_count", "_sum") if metric.kind == "histogram" else ("",)
+        expected |= {metric.name + ending for ending in endings}
+    expected.remove("hashring_store_memory_age_seconds")  # it is infinite here
+    assert found.keys() == expected
+    (held,) = found["hashring_slots_held"]
+    assert (held.value, dict(held.attributes)) == (65536, {"group": "pollers"})
+
+
+def test_every_metric_is_on_the_page_with_its_kind_and_meaning():
+    page = PAGE.read_text("utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| (\w+) \| (.*?) \| (.*) \|$", page, re.MULTILINE)
+
+    expected = [
+        (
+            metric.name + ("_total" if metric.kind == "counter" else ""),
+            metric.kind,
+            "" if metric.label is None else f"`{metric.label}`: {', '.join(metric.values)}",
+            metric.help,
+        )
+        for metric in METRICS
+    ]
+    assert rows == expected
+    assert ", ".join(f"{bound:g}" for bound in BOUNDS) in page
+
+
+@pytest.mark.parametrize(
+    ("call", "package", "extra"),
+    [("register", "prometheus_client", "metrics"), ("observe", "opentelemetry", "otlp")],
+)
+def test_a_package_that_is_missing_is_named_with_the_command(call, package, extra):
+    program = (
+        f"import sys; sys.modules[{package!r}] = None\n"
+        "import hashring, hashring.metrics\n"
+        "from hashring.errors import MissingDependency\n"
+        f"try: hashring.metrics.{call}(None)\n"
+        "except MissingDependency as error: print(error)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert f"pip install 'hashring-ha[{extra}]'" in done.stdout, done.stderr
