@@ -41,9 +41,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from hashring import testing as testing
     from hashring.driver import drivers
+    from hashring.partition.changes import Change, Changes
     from hashring.partition.cycle import Cycle, Cycles, OwnedKeys, Token
+    from hashring.partition.leading import Term
     from hashring.partition.partition import Partition, join
     from hashring.partition.stats import Stats
+    from hashring.partition.workers import Stop, Workers
     from hashring.protocol.record import Member
     from hashring.ring.ring import HashRing, Keys, SlotSet
 
@@ -57,6 +60,8 @@ __all__ = [
     "BadRing",
     "BadURL",
     "BrokenDriver",
+    "Change",
+    "Changes",
     "Cycle",
     "Cycles",
     "EmptyRing",
@@ -72,12 +77,15 @@ __all__ = [
     "Partition",
     "SlotSet",
     "Stats",
+    "Stop",
     "StoreUnavailable",
     "StoreUnusable",
+    "Term",
     "Token",
     "UnknownDriver",
     "UnknownMember",
     "UnsupportedPlatform",
+    "Workers",
     "drivers",
     "join",
 ]
@@ -86,6 +94,8 @@ _check_files()
 
 if not TYPE_CHECKING:  # a checker that saw this would accept any name
     _WHERE = {
+        "Change": "hashring.partition.changes",
+        "Changes": "hashring.partition.changes",
         "Cycle": "hashring.partition.cycle",
         "Cycles": "hashring.partition.cycle",
         "HashRing": "hashring.ring.ring",
@@ -95,7 +105,10 @@ if not TYPE_CHECKING:  # a checker that saw this would accept any name
         "Partition": "hashring.partition.partition",
         "SlotSet": "hashring.ring.ring",
         "Stats": "hashring.partition.stats",
+        "Stop": "hashring.partition.workers",
+        "Term": "hashring.partition.leading",
         "Token": "hashring.partition.cycle",
+        "Workers": "hashring.partition.workers",
         "drivers": "hashring.driver",
         "join": "hashring.partition.partition",
     }

@@ -354,12 +354,8 @@ class Loops:
         late: bool = False,
     ) -> Work:
         handoff = self._member.handoff
-        pin = Pin(next(self._numbers), handoff.lease_number, self._member)
-        # Before the slots are pinned: should this thread be interrupted in between, the pin is
-        # found to be in nobody's hands.
-        self._running[pin.number] = weakref.ref(pin)
+        pin = self.pin(slots)
         self._began[pin.number] = clock.boottime()
-        handoff.pin(pin.number, slots)
         view = handoff.applied
         return Work(
             pin,
@@ -371,6 +367,21 @@ class Loops:
             interval=interval,
             late=late,
         )
+
+    def pin(self, slots: SlotSet) -> Pin:
+        """Pin slots that are held; the caller has the lock."""
+        handoff = self._member.handoff
+        pin = Pin(next(self._numbers), handoff.lease_number, self._member)
+        # Before the slots are pinned: should this thread be interrupted in between, the pin is
+        # found to be in nobody's hands.
+        self._running[pin.number] = weakref.ref(pin)
+        handoff.pin(pin.number, slots)
+        return pin
+
+    def pin_other(self, pin: Pin, slots: SlotSet) -> None:
+        """Let a pin that has not ended keep other slots; the caller has the lock."""
+        self._member.handoff.pin(pin.number, slots)
+        pin.wake()
 
     def read_notes(self) -> None:
         """Act on what ended without the lock; the caller has it, and is no finaliser."""

@@ -17,6 +17,7 @@ from hashring.partition.notes import Flag, Notes
 from hashring.partition.reports import ClockWatch
 from hashring.partition.stats import Tally
 from hashring.partition.timings import Calls, Histogram, timed
+from hashring.partition.wakeups import Changed
 from hashring.protocol.handoff import Handoff
 from hashring.protocol.runner import Runner
 from hashring.ring.ring import SlotSet
@@ -41,6 +42,7 @@ class Membership:
             entered itself, but the lock, which is C: a Ctrl-C in between leaves nothing locked.
         notes: what finalisers have left behind.
         stopping: the user has asked all loops to end.
+        leave_by: when a drain leaves all the same, in seconds on the boottime clock.
         ended: the member's threads are to end.
         gone: the store has been told, and the connections are closed.
         failure: why this member can never take part; raised wherever the user asks.
@@ -61,9 +63,10 @@ class Membership:
         self.member = handoff.member
         self.ttl = handoff.ttl
         self.lock = threading.RLock()
-        self.changed = threading.Condition(self.lock)
+        self.changed = Changed(self.lock)
         self.notes = Notes()
         self.stopping = False
+        self.leave_by = math.inf
         self.ended = Flag()
         self.gone = Flag()
         self.failure: HashringError | None = None

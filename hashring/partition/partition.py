@@ -16,23 +16,25 @@ import time
 import types
 import weakref
 from collections.abc import Callable, Iterable, Mapping
-from types import MappingProxyType
-from typing import Any, NoReturn, Self, TypeVar, overload
+from typing import Any, Self, TypeVar, overload
 
 from hashring import clock
 from hashring.backoff import jittered
 from hashring.driver import Driver, DriverURL
-from hashring.errors import BadArgument, BadKey, MemberExists, StoreUnavailable
+from hashring.errors import MemberExists, StoreUnavailable
 from hashring.partition import arguments, ending
+from hashring.partition.changes import Changes, Teller
 from hashring.partition.cycle import CycleBlock, Cycles
-from hashring.partition.facts import Facts
-from hashring.partition.keys import explained
+from hashring.partition.keeping import FIRST_PAUSE, LONGEST_PAUSE
+from hashring.partition.leading import Leading
 from hashring.partition.literals import HandoffMode, OnCrash
 from hashring.partition.loops import Loops
 from hashring.partition.membership import Membership
 from hashring.partition.reports import Reports
+from hashring.partition.share import Share
 from hashring.partition.waiting import retry_pause
 from hashring.partition.worker import Worker
+from hashring.partition.workers import Stop, Workers
 from hashring.protocol.handoff import Handoff
 from hashring.ring.ring import HashRing, SlotSet
 
@@ -132,7 +134,7 @@ def _tried(attempt: Callable[[], Partition], *, wait: float, ttl: float, name: s
     raise AssertionError("unreachable")
 
 
-class Partition(Facts):
+class Partition(Share):
     """This member's part of a group's key space. Made by :func:`join`.
 
     The loop::
@@ -169,90 +171,7 @@ class Partition(Facts):
         finalizer = weakref.finalize(self, self._membership.notes.drop)
         finalizer.atexit = False  # `ending` does that, and has the time to hand over
 
-    # ---- what a caller may ask -------------------------------------------------------------
-
-    @property
-    def held(self) -> SlotSet:
-        """The slots that may be acted on now; empty past the fence."""
-        return self._membership.held
-
-    @overload
-    def owns(self, item: str | bytes, /) -> bool: ...
-    @overload
-    def owns(self, item: K, /, *, key: Callable[[K], str | bytes]) -> bool: ...
-    def owns(self, item: K, /, *, key: Callable[[K], str | bytes] | None = None) -> bool:
-        """Whether this member holds a key now.
-
-        An answer is about this instant. Where acting takes time, use :meth:`cycle`: it pins what
-        it says until the block ends.
-
-        Args:
-            item: the key; or any object, with ``key``.
-            key: what gives an object's key.
-
-        Raises:
-            BadKey: the key is neither ``str`` nor ``bytes``.
-        """
-        self._membership.check()
-        try:
-            return self.held.owns(item if key is None else key(item))  # type: ignore[arg-type]
-        except BadKey as error:
-            raise explained(error) from None
-
-    def owned(self, keys: Iterable[K], *, key: Callable[[K], str | bytes] | None = None) -> list[K]:
-        """Return those of ``keys`` that this member holds now, in order. See :meth:`owns`.
-
-        Args:
-            keys: ``str`` or ``bytes``, any iterable, or :class:`Keys`.
-            key: for other objects: what gives an object's key.
-
-        Raises:
-            BadKey: a key is neither ``str`` nor ``bytes``.
-        """
-        self._membership.check()
-        try:
-            return self.held.owned(keys, key=key)
-        except BadKey as error:
-            raise explained(error) from None
-
-    def mask(
-        self, keys: Iterable[K], *, key: Callable[[K], str | bytes] | None = None
-    ) -> bytearray:
-        """Return 1 for each of ``keys`` that this member holds now, 0 for the others.
-
-        Arguments and errors are those of :meth:`owned`.
-        """
-        self._membership.check()
-        try:
-            return self.held.mask(keys, key=key)
-        except BadKey as error:
-            raise explained(error) from None
-
-    def publish_meta(self, meta: Mapping[str, Any]) -> None:
-        """Replace the ``meta`` in this member's record, without delaying any hand-over.
-
-        Returns at once. It goes out with the next record of this member, or in one of its own
-        once it has settled; a record that the store has lost comes back with it. Of several in a
-        row only the last need be seen by others.
-
-        Args:
-            meta: a JSON object of at most 64 KiB; copied, not deeply.
-
-        Raises:
-            BadArgument: it is no mapping.
-            BadRecord: it is no JSON object, too large, or has the key ``"hashring"``, which is
-                the hand-off's own. What stood before stays.
-
-        Example:
-            >>> with join("memory://doc", "pollers", "a", meta={"polls": 1}) as partition:
-            ...     partition.publish_meta({"polls": 2})
-        """
-        if not isinstance(meta, Mapping):
-            raise BadArgument(f"meta must be a mapping, not {meta!r:.200}")
-        self._membership.check_parent()
-        with self._membership.lock:
-            self._membership.handoff.change_meta(MappingProxyType(dict(meta)))
-        self._membership.notes.wake.set()
+    # ---- waiting --------------------------------------------------------------------------
 
     def wait_settled(self, timeout: float | None = None) -> bool:
         """Wait until everything that the latest view gives this member is held.
@@ -358,15 +277,130 @@ class Partition(Facts):
         loop = self._loops.add(interval, on_crash=on_crash, jitter=jitter, name=name)
         return Cycles(self, self._membership, self._loops, loop)
 
-    # ---- leaving ---------------------------------------------------------------------------
+    # ---- work that is no polling -----------------------------------------------------------
 
-    def stop(self) -> None:
-        """Ask the loops over :meth:`cycles` to end; safe in a signal handler: it takes no lock.
+    @overload
+    def changes(self) -> Changes[SlotSet]: ...
+    @overload
+    def changes(self, keys: None) -> Changes[SlotSet]: ...
+    @overload
+    def changes(self, keys: Iterable[str]) -> Changes[frozenset[str]]: ...
+    @overload
+    def changes(self, keys: Iterable[bytes]) -> Changes[frozenset[bytes]]: ...
+    @overload
+    def changes(
+        self, keys: Iterable[K], *, key: Callable[[K], str | bytes] | None = None
+    ) -> Changes[frozenset[K]]: ...
+    def changes(
+        self,
+        keys: Iterable[Any] | None = None,
+        *,
+        key: Callable[[Any], str | bytes] | None = None,
+    ) -> Changes[Any]:
+        """Iterate over what this member gains and loses, for work that goes on between windows.
 
-        Each loop finishes the cycle in hand, and ends within a fifth of a second where it waits
-        for the next window. Leaving the ``with`` block then drains.
+        ::
+
+            for change in partition.changes(keys):
+                for key in change.gained:
+                    start(key)
+                for key in change.lost:
+                    stop(key)           # and wait until it has ended
+
+        The first change has what is held already. What was gained stays this member's, pinned,
+        until a change says that it is lost; and what is lost until the next iteration, or
+        :meth:`Change.done`. Others wait for that. From the fence on it may be theirs in any case:
+        then all is lost at once, and ``change.deadline`` lies in the past. What comes back is
+        gained again.
+
+        The iterator ends when the partition drains, leaves or is asked to :meth:`stop`, after
+        a change with all that is lost by that. Leaving it early lets everything go.
+
+        Args:
+            keys: tell of these keys, as they are now (``str`` or ``bytes``, any iterable, or
+                :class:`Keys`), in sets of keys. ``None``: tell of slots.
+            key: for other objects, which must be hashable: what gives an object's key.
+
+        Raises:
+            BadKey: a key is neither ``str`` nor ``bytes``.
         """
-        self._membership.stopping = True
+        return Changes(self, self._membership, Teller(self._membership, self._loops, keys, key))
+
+    def keep(
+        self,
+        worker: Callable[[K, Stop], object],
+        keys: Iterable[K] = (),
+        *,
+        key: Callable[[K], str | bytes] | None = None,
+        first_pause: float = FIRST_PAUSE,
+        longest_pause: float = LONGEST_PAUSE,
+    ) -> Workers[K]:
+        """Keep one worker, in a thread of its own, running for each key that this member holds.
+
+        ::
+
+            def consume(key, stop):
+                with connect(key) as connection:
+                    while not stop.is_set():
+                        handle(connection.receive(timeout=1))
+
+            with partition.keep(consume, keys) as workers:
+                workers.wait()
+
+        A worker is started once its key is this member's, and told to end (``stop``) when the
+        key is lost, removed, or the fence has passed. Its slot is let go only when it has ended,
+        so in a planned change no key is ever worked twice at once. One that ends by itself, by
+        an exception or not, is started again after a pause that grows. Leaving the block tells
+        all to end, and waits for them.
+
+        Args:
+            worker: called with a key and a :class:`Stop`.
+            keys: the keys; more can be added and removed later.
+            key: for other objects, which must be hashable: what gives an object's key.
+            first_pause: seconds before a worker that ended by itself is started again.
+            longest_pause: the bound of these pauses; one that ran for longer begins anew.
+
+        Raises:
+            BadKey: a key is neither ``str`` nor ``bytes``.
+            BadArgument: a pause is out of range.
+        """
+        first = arguments.checked_number("first_pause", first_pause, least=0.001)
+        longest = arguments.checked_number("longest_pause", longest_pause, least=first)
+        workers: Workers[K] = Workers(
+            self, self._membership, self._loops, worker, key=key, pauses=(first, longest)
+        )
+        workers.replace(keys)
+        return workers
+
+    def leading(self, name: str, *, timeout: float | None = None) -> Leading:
+        """Wait until this member is the one that may act for a name, and keep it so in the block.
+
+        ::
+
+            with partition.leading("compactor") as term:
+                while not term.wait(60):    # until somebody else is to lead, or this one to stop
+                    compact()
+
+        Nobody else leads before the block has ended, or this member's fence has passed: see
+        :attr:`Term.valid`. Whom the group gives the name to next waits, so leave the block when
+        ``term.over`` is true.
+
+        For what is to run once a window, no term is needed: ``if cycle.owns("report"):`` in
+        a loop over :meth:`cycles`.
+
+        Args:
+            name: what there is to be one leader for. Its leader is who holds the key of that name.
+            timeout: seconds to wait; ``None``: for as long as it takes. Where the time is up, or
+                the partition was stopped meanwhile, the term is false from the start.
+
+        Raises:
+            BadArgument: the name is no ``str``, or empty.
+        """
+        if timeout is not None:
+            timeout = arguments.checked_number("timeout", timeout)
+        return Leading(self, self._membership, self._loops, name, timeout)
+
+    # ---- leaving ---------------------------------------------------------------------------
 
     def drain(self, timeout: float | None = None) -> bool:
         """Leave with hand-over: give up each slot only when it is worked, and wait for its heirs.
@@ -421,16 +455,3 @@ class Partition(Facts):
             # Ctrl-C, before anything was asked to end: its threads will see to it.
             self._membership.notes.drop()
             raise
-
-    def __reduce__(self) -> NoReturn:
-        raise BadArgument(
-            "a Partition cannot be pickled or copied: it is one process's membership. Hand the "
-            "store's URL and the group's name to the other process and join there, or hand it the "
-            "keys: list(cycle.owned(keys))"
-        )
-
-    def __repr__(self) -> str:
-        return (
-            f"<Partition {self.member!r} of group {self.group!r} at {self._membership.driver.url}: "
-            f"{self.state}, {len(self.held)} slots>"
-        )

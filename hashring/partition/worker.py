@@ -163,6 +163,7 @@ class Worker:
 
     def drain(self, seconds: float) -> bool:
         """Leave with hand-over; return whether the rest have taken over everything in time."""
+        self._member.leave_by = clock.boottime() + seconds
         try:
             self.begin_drain()
             self.wait_for_end(seconds)

@@ -1,0 +1,69 @@
+"""What tests of partitions share: a store in memory, and one whose network can be cut."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+
+import pytest
+
+import hashring
+from hashring.driver import DriverURL
+from hashring.drivers.memory import MemoryDriver
+from hashring.errors import StoreUnavailable
+from hashring.partition.partition import Partition
+from tests.servers.process import wait_until
+
+TTL = 30.0  # far longer than any of these tests: what waits for a lease is seen
+
+
+class CutDriver(MemoryDriver):
+    """The memory store behind a network that can be cut."""
+
+    down = False
+
+    def _reach(self) -> None:
+        if self.down:
+            raise StoreUnavailable("cut by the test")
+
+    def heartbeat(self) -> None:
+        self._reach()
+        super().heartbeat()
+
+    def read(self, group):
+        self._reach()
+        return super().read(group)
+
+    def publish(self, group, member, record) -> None:
+        self._reach()
+        super().publish(group, member, record)
+
+
+@pytest.fixture(autouse=True)
+def _no_thread_is_left() -> Iterator[None]:
+    yield
+    wait_until(
+        lambda: not [one for one in threading.enumerate() if one.name.startswith("hashring-")],
+        what="the end of all threads",
+    )
+
+
+@pytest.fixture
+def url() -> str:
+    return f"memory://{uuid.uuid4().hex}"
+
+
+@pytest.fixture
+def cut(url: str) -> Callable[..., CutDriver]:
+    def made(ttl: float = 0.6) -> CutDriver:
+        return CutDriver(DriverURL.parse(url), ttl=ttl)
+
+    return made
+
+
+@pytest.fixture
+def a(url: str) -> Iterator[Partition]:
+    with hashring.join(url, "group", "a", ttl=TTL) as partition:
+        assert partition.wait_settled(20)
+        yield partition
