@@ -35,7 +35,7 @@ from hashring.errors import (
     StoreUnusable,
     UnknownDriver,
 )
-from hashring.protocol.reading import MAX_RECORD, Reading
+from hashring.protocol.reading import MAX_RECORD, Changes, Reading
 from hashring.url import (
     DriverURL,
     Option,
@@ -58,6 +58,7 @@ __all__ = [
     "ENTRY_POINTS",
     "MAX_NAME",
     "MAX_RECORD",
+    "Changes",
     "Driver",
     "DriverDescription",
     "DriverURL",
@@ -212,6 +213,12 @@ class Driver(abc.ABC):
     options: ClassVar[tuple[Option, ...]] = ()
     promise: ClassVar[str] = ""
 
+    def __init_subclass__(cls, **arguments: Any) -> None:
+        super().__init_subclass__(**arguments)
+        # Who reads in a way of its own must not be passed over by an inherited read_since().
+        if "read" in vars(cls) and "read_since" not in vars(cls):
+            cls.read_since = Driver.read_since  # type: ignore[method-assign]
+
     def __init__(self, url: DriverURL, *, ttl: float) -> None:
         secrets = {option.name for option in self.options if option.secret}
         self.url = dataclasses.replace(url, masked=url.masked | secrets)
@@ -365,11 +372,26 @@ class Driver(abc.ABC):
         A member whose lease ran out is gone at once; one that lives is never missing.
         """
 
+    def read_since(self, group: str, cursor: bytes | None) -> Changes | None:
+        """Return what has changed since a cursor, as it is in the store now, after the call began.
+
+        Optional: this one returns ``None``, which says that the driver does not offer it, and
+        :meth:`read` is called instead. A class that overrides :meth:`read` alone does not offer it.
+
+        Args:
+            group: the group's id.
+            cursor: from an earlier call, perhaps on another driver object or another store;
+                ``None``: from none. Where it cannot be told what happened since, the answer is
+                ``complete``.
+        """
+        return None
+
     @abc.abstractmethod
     def wait(self, group: str, timeout: float) -> None:
-        """Return when the group may have changed since the last :meth:`read`, or on timeout.
+        """Return when the group may have changed since the last reading, or on timeout.
 
-        A plain sleep of ``timeout`` seconds is allowed.
+        A reading is a :meth:`read` or a :meth:`read_since`. A plain sleep of ``timeout`` seconds is
+        allowed.
         """
 
     @abc.abstractmethod

@@ -10,7 +10,7 @@ at by the moment at which a reading *began*; everything else waits for a conditi
 ``patience`` seconds.
 
 The tests stand in modules of their own, by what they ask of: memberships, leases, records and ids,
-waiting, options, an outage, and time.
+what changed since a cursor, waiting, options, an outage, and time.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from __future__ import annotations
 from typing import Any
 
 from hashring.testing.suite.base import record
+from hashring.testing.suite.changes import ChangesTests
 from hashring.testing.suite.leases import LeaseTests
 from hashring.testing.suite.membership import MembershipTests
 from hashring.testing.suite.options import OptionTests
@@ -30,7 +31,14 @@ __all__ = ["DriverSuite", "record"]
 
 
 class DriverSuite(
-    MembershipTests, LeaseTests, RecordTests, WaitingTests, OutageTests, OptionTests, TimeTests
+    MembershipTests,
+    LeaseTests,
+    RecordTests,
+    ChangesTests,
+    WaitingTests,
+    OutageTests,
+    OptionTests,
+    TimeTests,
 ):
     """The tests that every driver passes. Subclass it in a test file of yours::
 
