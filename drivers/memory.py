@@ -8,15 +8,29 @@ that touches a store of its parent's gets an error, because the two would not se
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 import os
 import threading
+import uuid
 
 from hashring.clock import boottime
-from hashring.driver import Driver, DriverURL, Reading, check_names, check_record, incarnation_of
+from hashring.driver import (
+    Changes,
+    Driver,
+    DriverURL,
+    Reading,
+    check_names,
+    check_record,
+    incarnation_of,
+)
 from hashring.errors import BadURL, StoreUnusable
 
 __all__ = ["MemoryDriver"]
+
+_MOST_GONE = 64
+"""Members that went and are still told of, beside twice as many as live. More: memory; fewer: who
+has not read for long reads everything sooner."""
 
 
 @dataclasses.dataclass
@@ -28,9 +42,46 @@ class _Lease:
 
 
 class _Group:
+    """Leases, and the version at which each member was last changed or went."""
+
     def __init__(self) -> None:
         self.leases: dict[str, _Lease] = {}
         self.version = 0
+        self.history = uuid.uuid4().hex  # a group that is begun anew has another
+        self.changed_at: dict[str, int] = {}  # by member, the latest last
+        self.floor = 0  # who knows less than this version must read everything
+
+    def touch(self, *members: str) -> None:
+        """Give the group a new version, in which these members changed or went."""
+        self.version += 1
+        for member in members:
+            self.changed_at.pop(member, None)
+            self.changed_at[member] = self.version
+        if len(self.changed_at) > 2 * len(self.leases) + _MOST_GONE:
+            self.floor = self.version
+            self.changed_at = {
+                member: at for member, at in self.changed_at.items() if member in self.leases
+            }
+
+    def since(self, cursor: bytes | None) -> Changes:
+        """Return what changed since a cursor."""
+        history, _, known = (cursor or b"").decode("ascii", "replace").partition(" ")
+        now = f"{self.history} {self.version}".encode()
+        whole = {member: lease.record for member, lease in self.leases.items()}
+        if history != self.history or int(known) < self.floor:
+            return Changes(whole, (), now, math.inf, len(whole), complete=True)
+        late = list(
+            itertools.takewhile(
+                lambda member: self.changed_at[member] > int(known), reversed(self.changed_at)
+            )
+        )
+        return Changes(
+            {member: whole[member] for member in late if member in whole},
+            [member for member in late if member not in whole],
+            now,
+            math.inf,
+            len(whole),
+        )
 
 
 class _Store:
@@ -49,11 +100,11 @@ class _Store:
         for member in expired:
             del group.leases[member]
         if expired:
-            self.touch(group)
+            self.touch(group, *expired)
         return group
 
-    def touch(self, group: _Group) -> None:
-        group.version += 1
+    def touch(self, group: _Group, *members: str) -> None:
+        group.touch(*members)
         self.changed.notify_all()
 
 
@@ -128,7 +179,7 @@ class MemoryDriver(Driver):
                 self.token, incarnation, bytes(record), boottime() + self.ttl
             )
             self._own[group, member] = incarnation
-            store.touch(state)
+            store.touch(state, member)
 
     def publish(self, group: str, member: str, record: bytes) -> None:
         """See :meth:`hashring.driver.Driver.publish`."""
@@ -144,7 +195,7 @@ class MemoryDriver(Driver):
             ):
                 raise self.lease_lost((group, member))
             lease.record = bytes(record)
-            store.touch(state)
+            store.touch(state, member)
 
     def heartbeat(self) -> None:
         """See :meth:`hashring.driver.Driver.heartbeat`."""
@@ -171,6 +222,15 @@ class MemoryDriver(Driver):
                 {member: lease.record for member, lease in state.leases.items()}, math.inf
             )
 
+    def read_since(self, group: str, cursor: bytes | None) -> Changes:
+        """See :meth:`hashring.driver.Driver.read_since`."""
+        check_names(group)
+        store = self._attached()
+        with store.changed:
+            state = store.group(group)
+            self._seen[group] = state.version
+            return state.since(cursor)
+
     def wait(self, group: str, timeout: float) -> None:
         """See :meth:`hashring.driver.Driver.wait`. A lease that runs out is a change, too."""
         check_names(group)
@@ -195,7 +255,7 @@ class MemoryDriver(Driver):
             lease = state.leases.get(member)
             if lease is not None and lease.token == self.token:
                 del state.leases[member]
-                store.touch(state)
+                store.touch(state, member)
 
     def groups(self) -> list[str]:
         """See :meth:`hashring.driver.Driver.groups`."""

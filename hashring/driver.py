@@ -1,11 +1,11 @@
 """The driver interface: what a store must do for a group, and how a URL finds its driver.
 
 A driver knows one store and nothing of rings, views or hand-offs: records are bytes to it. This
-module has the interface (:class:`Driver`, :class:`Reading`), the words of its errors, the checks of
-names and records, and which driver a URL names. URLs, their options and their secrets are the
-business of :mod:`hashring.url`, entry points of :mod:`hashring.plugins`, pauses of
-:mod:`hashring.backoff`; what a driver's author needs of the first can be imported from here. It
-imports no driver: ours and third parties' are found in the same way.
+module has the interface (:class:`Driver`, :class:`Reading`), the words of its errors, and which
+driver a URL names. Names and records are checked by :mod:`hashring.checks`; URLs, their options and
+their secrets are the business of :mod:`hashring.url`, entry points of :mod:`hashring.plugins`,
+pauses of :mod:`hashring.backoff`. What a driver's author needs of them can be imported from here.
+It imports no driver: ours and third parties' are found in the same way.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from __future__ import annotations
 import abc
 import dataclasses
 import itertools
-import json
 import os
 import uuid
 from collections.abc import Iterator, Mapping
@@ -23,9 +22,8 @@ from typing import Any, ClassVar
 from hashring import plugins
 from hashring._installation import check_files, check_platform
 from hashring.backoff import Backoff
+from hashring.checks import MAX_NAME, check_names, check_record, incarnation_of
 from hashring.errors import (
-    BadName,
-    BadRecord,
     BadURL,
     BrokenDriver,
     BrokenPlugin,
@@ -36,7 +34,7 @@ from hashring.errors import (
     StoreUnusable,
     UnknownDriver,
 )
-from hashring.protocol.reading import MAX_RECORD, Reading
+from hashring.protocol.reading import MAX_RECORD, Changes, Reading
 from hashring.url import (
     DriverURL,
     Option,
@@ -59,6 +57,7 @@ __all__ = [
     "ENTRY_POINTS",
     "MAX_NAME",
     "MAX_RECORD",
+    "Changes",
     "Driver",
     "DriverDescription",
     "DriverURL",
@@ -85,10 +84,6 @@ ENTRY_POINTS = plugins.DRIVERS
 DEFAULT_TTL = 10.0
 """The lease in seconds where neither the caller nor the URL's ``ttl`` option names one."""
 
-MAX_NAME = 2048
-"""The longest group or member id, in bytes of UTF-8, that a driver must carry."""
-
-
 COMMON_OPTIONS: tuple[Option, ...] = (
     Option("ttl", seconds, None, "lease in seconds, where the program names none"),
     Option("connect_timeout", seconds, 3.0, "seconds to wait for a connection"),
@@ -99,78 +94,6 @@ COMMON_OPTIONS: tuple[Option, ...] = (
     Option("jitter", fraction, 0.5, "the random part of each wait, 0 to 1"),
 )
 """Options that every driver accepts."""
-
-
-def incarnation_of(record: bytes) -> str | None:
-    """Return the ``incarnation`` in a record, or ``None`` where it has no readable one.
-
-    For a driver's :meth:`Driver.join`, which must tell a member's own second try from another
-    incarnation's.
-
-    >>> incarnation_of(b'{"v": 1, "incarnation": "c0ffee"}'), incarnation_of(b"garbage")
-    ('c0ffee', None)
-    """
-    try:
-        found = json.loads(record)
-    except (ValueError, RecursionError):
-        return None
-    incarnation = found.get("incarnation") if isinstance(found, dict) else None
-    return incarnation if isinstance(incarnation, str) else None
-
-
-def check_names(group: str, member: str | None = None) -> None:
-    """Refuse a group or member id that a store may not carry; any other text is legal.
-
-    Raises:
-        BadName: it is no ``str``, is empty, or has more than :data:`MAX_NAME` bytes of UTF-8.
-
-    >>> check_names("agents/eu", "host 1")
-    >>> check_names("agents", "")
-    Traceback (most recent call last):
-    hashring.errors.BadName: a member's id must not be empty
-    """
-    for what, name in (("group", group), ("member", member)):
-        if name is None and what == "member":
-            continue
-        if not isinstance(name, str):
-            raise BadName(f"a {what}'s id must be a str, not {type(name).__name__}: {name!r}")
-        if not name:
-            raise BadName(f"a {what}'s id must not be empty")
-        try:
-            size = len(name.encode())
-        except UnicodeEncodeError:
-            raise BadName(f"the {what} id {name[:80]!r} cannot be encoded as UTF-8") from None
-        if size > MAX_NAME or "\0" in name:
-            raise BadName(
-                f"the {what} id {name[:80]!r} has {size} bytes: at most {MAX_NAME} of UTF-8 "
-                "are allowed, and no NUL"
-            )
-
-
-def check_record(record: bytes) -> None:
-    """Refuse a record that a driver need not carry, before it is sent.
-
-    Raises:
-        BadRecord: it is not ``bytes``, is larger than :data:`MAX_RECORD`, or has an incarnation
-            that no UTF-8 can carry (half of a surrogate pair).
-
-    >>> check_record(b"{}")
-    """
-    if not isinstance(record, bytes):
-        raise BadRecord(f"a record must be bytes, not {type(record).__name__}")
-    if len(record) > MAX_RECORD:
-        raise BadRecord(
-            f"the record has {len(record)} bytes, more than the {MAX_RECORD} that a driver "
-            "must carry: publish less in meta"
-        )
-    # A surrogate needs an escape or bytes beyond ASCII: most records are not parsed here.
-    if (b"\\" in record or not record.isascii()) and (incarnation := incarnation_of(record)):
-        try:
-            incarnation.encode()
-        except UnicodeEncodeError:
-            raise BadRecord(
-                f"the incarnation {incarnation[:80]!r} cannot be encoded as UTF-8"
-            ) from None
 
 
 class Driver(abc.ABC):
@@ -212,6 +135,12 @@ class Driver(abc.ABC):
 
     options: ClassVar[tuple[Option, ...]] = ()
     promise: ClassVar[str] = ""
+
+    def __init_subclass__(cls, **arguments: Any) -> None:
+        super().__init_subclass__(**arguments)
+        # Who reads in a way of its own must not be passed over by an inherited read_since().
+        if "read" in vars(cls) and "read_since" not in vars(cls):
+            cls.read_since = Driver.read_since  # type: ignore[method-assign]
 
     def __init__(self, url: DriverURL, *, ttl: float) -> None:
         secrets = {option.name for option in self.options if option.secret}
@@ -366,11 +295,26 @@ class Driver(abc.ABC):
         A member whose lease ran out is gone at once; one that lives is never missing.
         """
 
+    def read_since(self, group: str, cursor: bytes | None) -> Changes | None:
+        """Return what has changed since a cursor, as it is in the store now, after the call began.
+
+        Optional: this one returns ``None``, which says that the driver does not offer it, and
+        :meth:`read` is called instead. A class that overrides :meth:`read` alone does not offer it.
+
+        Args:
+            group: the group's id.
+            cursor: from an earlier call, perhaps on another driver object or another store;
+                ``None``: from none. Where it cannot be told what happened since, the answer is
+                ``complete``.
+        """
+        return None
+
     @abc.abstractmethod
     def wait(self, group: str, timeout: float) -> None:
-        """Return when the group may have changed since the last :meth:`read`, or on timeout.
+        """Return when the group may have changed since the last reading, or on timeout.
 
-        A plain sleep of ``timeout`` seconds is allowed.
+        A reading is a :meth:`read` or a :meth:`read_since`. A plain sleep of ``timeout`` seconds is
+        allowed.
         """
 
     @abc.abstractmethod

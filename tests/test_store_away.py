@@ -9,7 +9,7 @@ import time
 import pytest
 
 import hashring
-from hashring.driver import Reading, load
+from hashring.driver import Changes, load
 from hashring.errors import LeaseLost, StoreUnavailable
 from tests.servers.memcached import MemcachedServer
 from tests.servers.process import wait_until
@@ -76,7 +76,7 @@ def test_a_fenced_member_tells_a_store_that_is_back_unnoticed_that_it_leaves(
             raise StoreUnavailable("the server is down")
 
         monkeypatch.setattr(driver, "heartbeat", away)
-        monkeypatch.setattr(driver, "read", away)
+        monkeypatch.setattr(driver, "read_since", away)
         monkeypatch.setattr(driver, "leave", lambda *names: (told.append(names), leave(*names)))
         wait_until(lambda: partition.state == "fenced", what="the fence")
 
@@ -88,7 +88,7 @@ def test_a_heartbeat_that_the_store_answers_ends_the_pause_between_two_readings(
     monkeypatch: pytest.MonkeyPatch, answer: str
 ) -> None:
     driver = load(f"memory://answers-{answer}", ttl=1.5)
-    beat, read = driver.heartbeat, driver.read
+    beat, read = driver.heartbeat, driver.read_since
     with hashring.join(driver, "group", "a") as partition:
         assert partition.wait_settled(60)
         failed, readings = threading.Event(), []
@@ -97,9 +97,9 @@ def test_a_heartbeat_that_the_store_answers_ends_the_pause_between_two_readings(
             failed.set()
             raise StoreUnavailable("the server is down")
 
-        def back(group: str) -> Reading:
+        def back(group: str, cursor: bytes | None) -> Changes | None:
             readings.append(group)
-            return read(group)
+            return read(group, cursor)
 
         beats = iter([StoreUnavailable("down"), LeaseLost("forgotten")])
 
@@ -110,9 +110,9 @@ def test_a_heartbeat_that_the_store_answers_ends_the_pause_between_two_readings(
 
         # What is between two readings that failed would be minutes.
         monkeypatch.setattr("hashring.partition.worker.jittered", lambda pause: 1000 * pause)
-        monkeypatch.setattr(driver, "read", away)
+        monkeypatch.setattr(driver, "read_since", away)
         assert failed.wait(60)
         monkeypatch.setattr("hashring.partition.worker.jittered", lambda pause: pause)
-        monkeypatch.setattr(driver, "read", back)
+        monkeypatch.setattr(driver, "read_since", back)
         monkeypatch.setattr(driver, "heartbeat", answered)
         wait_until(lambda: readings, what="a reading soon after the heartbeat")

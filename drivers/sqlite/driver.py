@@ -33,12 +33,21 @@ from pathlib import Path
 
 from hashring.backoff import Backoff
 from hashring.clock import boottime
-from hashring.driver import Driver, DriverURL, Reading, check_names, check_record, incarnation_of
+from hashring.driver import (
+    Changes,
+    Driver,
+    DriverURL,
+    Reading,
+    check_names,
+    check_record,
+    incarnation_of,
+)
 from hashring.errors import BadURL, HashringError, StoreUnavailable, StoreUnusable
 
 from .._net import tell_limits, within_the_lease
 from .file import File, retire_connections
-from .place import Unusable, look
+from .place import Unusable
+from .place import look as look_at_place
 from .tables import changed, drop_leases_of, expire, living, look_at
 
 __all__ = ["SQLiteDriver"]
@@ -179,6 +188,11 @@ class SQLiteDriver(Driver):
 
     def read(self, group: str) -> Reading:
         """See :meth:`hashring.driver.Driver.read`."""
+        changes = self.read_since(group, None)
+        return Reading(changes.changed, changes.memory_age)
+
+    def read_since(self, group: str, cursor: bytes | None) -> Changes:
+        """See :meth:`hashring.driver.Driver.read_since`."""
         check_names(group)
         with self._lock:
             own = {key: incarnation for key, incarnation in self._own.items() if key[0] == group}
@@ -189,18 +203,18 @@ class SQLiteDriver(Driver):
             expected = self._expected(own)
             self._begin(connection, "BEGIN")
             went_back = self._went_back(connection, expected, now)
-            rows, version, age = look_at(connection, group, file.boot, now)
+            look = look_at(connection, group, file.boot, now, cursor)
             connection.execute("COMMIT")
-        if went_back or any(boot != file.boot or expires <= now for _, boot, expires, _ in rows):
+        if went_back or look.is_late:
             with self._writing("read") as (file, connection):
                 now = boottime()
                 if went_back:
                     self._forget(connection, file)
                 expire(connection, group, file.boot, now)
-                rows, version, age = look_at(connection, group, file.boot, now)
+                look = look_at(connection, group, file.boot, now, cursor)
             file.touch()
-        self._seen[group] = version
-        return Reading({member: record for member, _, _, record in rows}, age)
+        self._seen[group] = look.version
+        return look.changes
 
     def wait(self, group: str, timeout: float) -> None:
         """See :meth:`hashring.driver.Driver.wait`. A lease that runs out is a change, too."""
@@ -361,7 +375,7 @@ class SQLiteDriver(Driver):
             file = self._file
             if file is None:
                 raise self.not_open()
-            place = look(self._path)
+            place = look_at_place(self._path)
             try:
                 place.refuse_other_names(self._path)
             except Unusable as error:

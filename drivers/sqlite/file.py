@@ -21,7 +21,7 @@ from pathlib import Path
 from hashring.clock import boottime
 
 from .place import LivenessMark, Place, Unusable, look, refuse_a_mounted_file
-from .tables import APPLICATION_ID, LAYOUT, SCHEMA, drop_leases_of, sweep
+from .tables import APPLICATION_ID, JOURNAL, LAYOUT, SCHEMA, drop_leases_of, sweep
 
 __all__ = ["File", "retire_connections"]
 
@@ -294,6 +294,8 @@ class File:
         if connection.execute("PRAGMA user_version").fetchone()[0] == 0:
             for statement in SCHEMA:
                 connection.execute(statement)
+        for statement in JOURNAL:  # a file of an earlier release has none
+            connection.execute(statement)
         connection.execute("COMMIT")
 
     def _is_ours(self, connection: sqlite3.Connection) -> bool:

@@ -5,13 +5,18 @@ It knows leases and groups, but no file and no thread.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import sqlite3
 
+from hashring.driver import Changes
+
 __all__ = [
     "APPLICATION_ID",
+    "JOURNAL",
     "LAYOUT",
     "SCHEMA",
+    "Look",
     "changed",
     "drop_leases_of",
     "expire",
@@ -40,6 +45,52 @@ SCHEMA = (
     f"PRAGMA application_id = {APPLICATION_ID}",
     f"PRAGMA user_version = {LAYOUT}",
 )
+
+_KEPT = 1024  # the counter's last numbers: who knows none of them reads everything
+
+# What changed since when. Triggers write it, so that a driver of a release before this one, which
+# has the same file open, writes it as well. A lease changes first and the counter then, in one
+# transaction: so what is changed here belongs to the counter's next number. Each number has a
+# random mark, by which an older copy of the file is told from this one.
+JOURNAL = (
+    """CREATE TABLE IF NOT EXISTS changes (
+        "group" TEXT NOT NULL, member TEXT NOT NULL, at INTEGER NOT NULL,
+        PRIMARY KEY ("group", member)
+    )""",
+    "CREATE INDEX IF NOT EXISTS changes_at ON changes (at)",
+    "CREATE TABLE IF NOT EXISTS marks (at INTEGER PRIMARY KEY, mark TEXT NOT NULL)",
+    *(
+        f"""CREATE TRIGGER IF NOT EXISTS {name} AFTER {event} ON leases BEGIN
+            INSERT OR REPLACE INTO changes
+            SELECT {row}."group", {row}.member, last + 1 FROM counter;
+        END"""  # noqa: S608 - of literals alone
+        for name, event, row in (
+            ("lease_made", "INSERT", "NEW"),
+            ("lease_changed", "UPDATE OF token, incarnation, boot, record", "NEW"),
+            ("lease_gone", "DELETE", "OLD"),
+        )
+    ),
+    f"""CREATE TRIGGER IF NOT EXISTS counted AFTER UPDATE ON counter BEGIN
+        INSERT OR REPLACE INTO marks VALUES (NEW.last, lower(hex(randomblob(8))));
+        DELETE FROM marks WHERE at <= NEW.last - {_KEPT};
+        DELETE FROM changes WHERE at <= NEW.last - {_KEPT};
+    END""",  # noqa: S608 - a number of ours
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Look:
+    """A group in one snapshot.
+
+    Attributes:
+        changes: since the cursor that was asked for.
+        version: the group's; ``None``: it has no lease.
+        is_late: some lease has run out, or is of an earlier boot, and still stands.
+    """
+
+    changes: Changes
+    version: int | None
+    is_late: bool
 
 
 def expire(connection: sqlite3.Connection, group: str, boot: str, now: float) -> None:
@@ -80,19 +131,56 @@ def sweep(connection: sqlite3.Connection, boot: str, now: float) -> None:
 
 
 def look_at(
-    connection: sqlite3.Connection, group: str, boot: str, now: float
-) -> tuple[list[tuple[str, str, float, bytes]], int | None, float]:
-    """Return a group's rows and version, and the store's memory age, in one snapshot."""
-    rows = connection.execute(
-        'SELECT member, boot, expires, record FROM leases WHERE "group" = ?', (group,)
-    ).fetchall()
+    connection: sqlite3.Connection, group: str, boot: str, now: float, cursor: bytes | None
+) -> Look:
+    """Return a group as it stands, in a transaction of the caller's."""
+    size, late = connection.execute(
+        'SELECT count(*), total(boot <> ? OR expires <= ?) FROM leases WHERE "group" = ?',
+        (boot, now, group),
+    ).fetchone()
     version = connection.execute(
         'SELECT version FROM versions WHERE "group" = ?', (group,)
     ).fetchone()
     adopted, since = connection.execute("SELECT boot, since FROM store").fetchone()
     # Members of an earlier boot are dead: what the store forgot of them does not matter.
     age = math.inf if since is None or adopted != boot else now - since
-    return rows, version and version[0], age
+    known = _known(connection, cursor)
+    if known is None:
+        rows = connection.execute(
+            'SELECT member, record FROM leases WHERE "group" = ?', (group,)
+        ).fetchall()
+    else:
+        rows = connection.execute(
+            'SELECT c.member, l.record FROM changes c LEFT JOIN leases l ON l."group" = c."group" '
+            'AND l.member = c.member WHERE c."group" = ? AND c.at > ?',
+            (group, known),
+        ).fetchall()
+    changes = Changes(
+        {member: record for member, record in rows if record is not None},
+        [member for member, record in rows if record is None],
+        _cursor(connection),
+        age,
+        size,
+        complete=known is None,
+    )
+    return Look(changes, version and version[0], bool(late))
+
+
+def _cursor(connection: sqlite3.Connection) -> bytes:
+    """Return what stands for the present: the counter and its mark; empty where it has no mark."""
+    row = connection.execute(
+        "SELECT at, mark FROM marks WHERE at = (SELECT last FROM counter)"
+    ).fetchone()
+    return b"" if row is None else f"{row[0]} {row[1]}".encode()
+
+
+def _known(connection: sqlite3.Connection, cursor: bytes | None) -> int | None:
+    """Return the counter at a cursor; ``None`` for one that is too old, or another file's."""
+    at, _, mark = (cursor or b"").decode("ascii", "replace").partition(" ")
+    row = connection.execute(
+        "SELECT at FROM marks WHERE at = ? AND mark = ?", (at, mark)
+    ).fetchone()
+    return None if row is None else int(row[0])
 
 
 def living(connection: sqlite3.Connection, boot: str, now: float) -> list[tuple[str, str, float]]:

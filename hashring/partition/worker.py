@@ -20,6 +20,7 @@ from hashring.partition import ending
 from hashring.partition.loops import Loops
 from hashring.partition.membership import Membership
 from hashring.partition.notes import Signal
+from hashring.partition.readings import Readings
 from hashring.partition.reports import Reports
 from hashring.partition.waiting import heartbeat_retry, plan_wait, retry_pause
 from hashring.protocol.founding import Parameters, judge
@@ -68,6 +69,7 @@ class Worker:
         self, member: Membership, loops: Loops, reports: Reports, *, pause: float, caller: str
     ) -> None:
         self._member = member
+        self._readings = Readings(member.driver, member.group, member.member)
         self._loops = loops
         self._reports = reports
         self._pause = pause
@@ -405,7 +407,7 @@ class Worker:
         """Read the group, and let the hand-off decide; return whether there is a sense in it."""
         member, loops = self._member, self._loops
         member.notes.wake.clear()
-        reading = member.driver.read(member.group)
+        reading = self._readings.read()
         with member.lock:
             if member.handoff.has_left:
                 return False

@@ -31,7 +31,8 @@ _MOST = 1.5 * _LOOK
 """The most seconds that one look adds to a call: a process that was paused, or got no processor, is
 not to blame for the rest."""
 
-_METHODS: Final = ("open", "close", "join", "publish", "heartbeat", "read", "wait", "leave")
+_READS: Final = ("read", "read_since", "wait")
+_METHODS: Final = ("open", "close", "join", "publish", "heartbeat", *_READS, "leave")
 
 
 def longest_call(ttl: float) -> float:

@@ -10,7 +10,7 @@ at by the moment at which a reading *began*; everything else waits for a conditi
 ``patience`` seconds.
 
 The tests stand in modules of their own, by what they ask of: memberships, leases, records and ids,
-waiting, looking on, options, an outage, and time.
+what changed since a cursor, waiting, looking on, options, an outage, and time.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from __future__ import annotations
 from typing import Any
 
 from hashring.testing.suite.base import record
+from hashring.testing.suite.changes import ChangesTests
 from hashring.testing.suite.leases import LeaseTests
 from hashring.testing.suite.looking import LookingTests
 from hashring.testing.suite.membership import MembershipTests
@@ -34,6 +35,7 @@ class DriverSuite(
     MembershipTests,
     LeaseTests,
     RecordTests,
+    ChangesTests,
     WaitingTests,
     LookingTests,
     OutageTests,
