@@ -1,7 +1,9 @@
 """Known mistakes, one a class: the simulator and the exhaustive search must find each of them."""
 
 import dataclasses
+from unittest import mock
 
+from hashring.protocol import events
 from hashring.protocol.claims import MAX_CLAIMS, Claim, merged
 from hashring.protocol.custody import Custody
 from hashring.protocol.handoff import Handoff, Publish
@@ -219,3 +221,11 @@ class ConfirmsWhatFailed(Runner):
         if isinstance(self.step, Publish):
             self.handoff.published()
         super().fail(error)
+
+
+class WaitsForMoreAfterACrash(Handoff):
+    """Gathering too far: what a crashed member held waits for more changes, too."""
+
+    def _waits_for_more(self, view, now):
+        with mock.patch.object(events, "is_planned", return_value=True):
+            return super()._waits_for_more(view, now)

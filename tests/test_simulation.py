@@ -60,6 +60,7 @@ def seeds_that_fail(
         ("strangers", planted.EndsForAnyStranger, "ends"),
         ("strangers", planted.NeverStandsAside, ""),
         ("late-loops", planted.TakesALoweredClaimForTheOlderOne, "missed"),
+        ("gathered", planted.WaitsForMoreAfterACrash, "missed"),
     ],
 )
 def test_the_simulator_finds_a_planted_mistake(profile, trap, symptom):

@@ -11,6 +11,7 @@ from typing import Any
 
 from hashring.driver import Driver, DriverURL, load
 from hashring.errors import BadArgument, BadURL
+from hashring.protocol.gathering import DEFAULT_GATHER
 from hashring.ring.ring import HashRing
 
 __all__ = [
@@ -23,6 +24,9 @@ __all__ = [
 
 _MOST = 1e9
 """The largest number that an argument may be, in its unit."""
+
+_GATHER_TTL = 0.05
+"""The most of a ttl for which changes are gathered by default."""
 
 _LEAST_TTL = 0.01
 """The shortest lease in seconds."""
@@ -100,6 +104,7 @@ def rules(
     handoff: str,
     meta: Mapping[str, Any] | None,
     ring: HashRing | str | None,
+    gather: float | None = None,
 ) -> dict[str, Any]:
     """Return the arguments of a :class:`Handoff` but for its incarnations, which no two share."""
     return {
@@ -109,7 +114,15 @@ def rules(
         "weight": checked_number("weight", weight),
         "mode": handoff,
         "meta": MappingProxyType(dict(meta or {})),
+        "gather": _gather(gather, ttl),
     }
+
+
+def _gather(gather: float | None, ttl: float) -> float:
+    """Return for how many seconds changes are gathered."""
+    if gather is None:
+        return min(DEFAULT_GATHER, _GATHER_TTL * ttl)
+    return checked_number("gather", gather, most=ttl)
 
 
 def _spec(ring: HashRing | str | None) -> str:

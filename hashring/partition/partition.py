@@ -60,6 +60,7 @@ def join(
     ring: HashRing | str | None = None,
     heartbeat: float | None = None,
     wait: float = 0.0,
+    gather: float | None = None,
 ) -> Partition:
     """Join a group and return this member's partition of its key space.
 
@@ -87,6 +88,10 @@ def join(
         wait: for so many seconds, try again while the store is away, or another process holds
             this member's lease: one that was killed holds it for up to ``ttl`` more. Then what
             stands in the way is raised.
+        gather: joins and drains that come together are seen as one change: this member goes along
+            with two of them at once, and with all others that come within so many seconds
+            together. A lone change, and what follows a crash, never waits. By default 0.1, or a
+            twentieth of ``ttl`` if that is less; 0 goes along with each at once.
 
     Raises:
         BadURL, UnknownDriver, MissingDependency: the URL has no driver.
@@ -99,7 +104,7 @@ def join(
     arguments.check_names(group, member, handoff, meta)
     if heartbeat is not None:
         heartbeat = arguments.checked_number("heartbeat", heartbeat, least=0.001)
-    rules = arguments.rules(member, weight, driver.ttl, handoff, meta, ring)
+    rules = arguments.rules(member, weight, driver.ttl, handoff, meta, ring, gather)
     return _tried(
         functools.partial(_joined, driver, group, heartbeat, rules),
         wait=arguments.checked_number("wait", wait),

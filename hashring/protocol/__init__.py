@@ -15,7 +15,8 @@ whoever gains it has seen that nobody else's record allows it.
    gets them. Those that a running cycle pins, or that a begun window still owes work to, are
    dropped when that is done. Only then is the view published as ``applied``.
 2. **Gain last, from those who held.** A slot is gained on one reading that began after the publish
-   of ``applied`` returned, whose view is ``applied``, and in which every other live record, those
+   of ``applied`` returned, whose view is ``applied`` (or adds changes to it that are still
+   gathered, see `gathering.py`), and in which every other live record, those
    that drain included, shows ``applied``, or null, or another view that this member *knows* (it
    has seen it, or can compute it from the records at hand) whose table does not give that slot to
    the record's member, with no claim on it. A view that nobody here knows may give its member

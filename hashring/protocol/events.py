@@ -13,6 +13,7 @@ from hashring.errors import BadRecord
 from hashring.protocol import gate
 from hashring.protocol.actions import Join, Publish, Wait
 from hashring.protocol.founding import mismatch
+from hashring.protocol.gathering import is_planned
 from hashring.protocol.reading import Reading, is_young
 from hashring.protocol.record import Member, check_meta
 from hashring.protocol.state import State
@@ -134,6 +135,7 @@ class Events(State):
         self._reading, self._token = reading, token
         self._must_wait = None
         self._waiting_for = {}
+        self._gathers = False
         if self.has_left:
             return
         self._roster.read(reading)
@@ -157,7 +159,29 @@ class Events(State):
         self._see_marks()
         if self._must_wait is None:
             view = self._roster.view(draining=self._draining)
-            self._turn_to(self._nobody if self._stands_aside else view, wall, worked)
+            view = self._nobody if self._stands_aside else view
+            self._gathers = self._waits_for_more(view, now)
+            if not self._gathers:
+                if view != self._target:
+                    self._gathering.turned(view.id, now)
+                self._turn_to(view, wall, worked)
+
+    def _waits_for_more(self, view: View, now: float) -> bool:
+        """Whether more changes are about to come, with which this view had better be seen as one.
+
+        Never where this member is yet to ack, or others wait for it.
+        """
+        target, members, gathering = self._target, self.members, self._gathering
+        if target is None or view == target or self.applied != target or self._sent is not None:
+            return False
+        if self._custody.gaining or self._draining or self._stands_aside:
+            return False
+        missing = self._custody.missing(target.slots(self.member))
+        return (
+            gathering.rest(now) > 0
+            and is_planned(target, view, members)
+            and not gathering.is_led(target, view, members, missing)
+        )
 
     def _look_at_strangers(self, young: bool) -> None:
         """Find out who defines the group; raise where that is a stranger and we never settled."""

@@ -85,7 +85,7 @@ class Handoff(Events):
         if self._custody.gaining and self._lease.is_too_old_to_gain(now):
             # The mark's outcome is unknown, and it may not be repeated on a lease this old.
             self._stop_gaining()
-        return (
+        action = (
             self._stay_away()
             or self._come_back(now)
             or self._stand_still()
@@ -97,6 +97,7 @@ class Handoff(Events):
             or self._tell_meta()
             or _SETTLED
         )
+        return self._gathered(action, now) if self._gathers else action
 
     def _stay_away(self) -> Action | None:
         return Leave() if self.has_left else None
@@ -177,6 +178,14 @@ class Handoff(Events):
         if self._target is not None and self._target.members and is_awaited:
             return None
         return Leave(handed_over=True)
+
+    def _gathered(self, action: Action, now: float) -> Action:
+        """Wait no longer than changes are gathered for."""
+        if not isinstance(action, Wait) or action.local:
+            return action
+        reason = "more members may be coming or going" if action is _SETTLED else action.reason
+        rest = self._gathering.rest(now)
+        return Wait(reason, seconds=rest if action.seconds is None else min(rest, action.seconds))
 
     def _tell_meta(self) -> Action | None:
         """Last of all: it delays no hand-over, and the record says nothing new but this."""

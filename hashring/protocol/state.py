@@ -9,6 +9,7 @@ from typing import Any
 from hashring.protocol.actions import Wait
 from hashring.protocol.custody import DEFAULT_CLAIMS, Custody, Gain
 from hashring.protocol.founding import Parameters
+from hashring.protocol.gathering import Gathering
 from hashring.protocol.lease import Lease
 from hashring.protocol.reading import Reading
 from hashring.protocol.record import Member
@@ -33,6 +34,7 @@ class State:
         meta: what the user publishes; :meth:`Handoff.change_meta` replaces it.
         max_claims: the most claims to publish, from 2 to 64. More are merged, which may repeat a
             window and loses none.
+        gather: seconds in which this member turns to two views at most: see `gathering.py`.
 
     Attributes:
         has_left: the member has left: it holds nothing, for good.
@@ -51,6 +53,7 @@ class State:
         mode: str = "exclusive",
         meta: Mapping[str, Any] = MappingProxyType({}),
         max_claims: int = DEFAULT_CLAIMS,
+        gather: float = 0.0,
     ) -> None:
         self.member = member
         self.spec = spec
@@ -65,6 +68,8 @@ class State:
         self._lease = Lease(ttl, incarnations)
         self._roster = Roster(member, Parameters(spec, ttl, mode))
         self._custody = Custody(nothing, max_claims)
+        self._gathering = Gathering(gather)
+        self._gathers = False  # the reading at hand has a view that we have not turned to yet
 
         self._target: View | None = None
         self._turned_at: float | None = None  # the wall-clock second; for people who look on

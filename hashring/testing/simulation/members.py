@@ -75,6 +75,7 @@ class SimulatedMember:
             spec=STRANGE if is_stranger else SPEC,
             ttl=TTL,
             weight=weight,
+            gather=world.profile.gather,
             **({"max_claims": bound} if bound else {}),
         )
         self.runner = world.make_runner(self.handoff)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+from hashring.protocol.gathering import DEFAULT_GATHER
 from hashring.protocol.windows import patience
 from hashring.ring.ring import HashRing
 
@@ -47,6 +48,7 @@ class Profile:
         steps: the most by which the wall clocks step in one event, in seconds.
         silence: no slot may go unworked for longer than so many seconds; 0: not judged.
         strangers: members with another ring come, and retry where they are refused.
+        gather: seconds in which a member turns to two views at most, where nobody crashes.
     """
 
     members: tuple[int, int] = (2, 5)
@@ -71,6 +73,7 @@ class Profile:
     steps: float = 0.0
     silence: float = 0.0
     strangers: bool = False
+    gather: float = DEFAULT_GATHER
 
 
 PROFILES: dict[str, Profile] = {
@@ -110,7 +113,14 @@ PROFILES: dict[str, Profile] = {
         forgetful=True,
     ),
     "planned": Profile(
-        rates=(("join", 4.0), ("drain", 3.0), ("restart", 4.0), ("flap", 1.0), ("roll", 0.5)),
+        rates=(
+            ("join", 4.0),
+            ("drain", 3.0),
+            ("restart", 4.0),
+            ("flap", 1.0),
+            ("roll", 0.5),
+            ("burst", 0.3),
+        ),
         slow=0.02,
         slowest=0.3,
         skew=0.1,
@@ -213,6 +223,14 @@ PROFILES: dict[str, Profile] = {
         skew=0.1,
         windows=True,
         on_crash="skip",
+    ),
+    # Joins are gathered for so long that who waited for more after a crash would be late.
+    "gathered": Profile(
+        rates=(("join", 1.0), ("join", 1.0), ("join", 1.0), ("crash", 1.0)),
+        skew=0.1,
+        windows=True,
+        on_crash="skip",
+        gather=3 * TTL,
     ),
     "slow": Profile(
         rates=(("join", 5.0), ("drain", 3.0), ("restart", 3.0), ("flap", 1.5)),

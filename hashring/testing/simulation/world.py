@@ -216,6 +216,9 @@ class World(Scheduler):
         if kind == "join":
             if len(candidates) < _MOST_MEMBERS:
                 self._start()
+        elif kind == "burst":
+            for _ in range(min(4, _MOST_MEMBERS - len(candidates))):
+                self.push(self.now + self.random.uniform(0.0, 0.3), None, ("event", "join"))
         elif kind in ("stranger", "strange retry"):
             if self.now < self.profile.length:
                 self._start(is_stranger=True)
