@@ -41,6 +41,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from hashring import testing as testing
     from hashring.driver import drivers
+    from hashring.partition.aio.changes import AsyncChanges, AsyncTerm
+    from hashring.partition.aio.cycle import AsyncCycle, AsyncCycles
+    from hashring.partition.aio.partition import AsyncPartition, ajoin
+    from hashring.partition.aio.workers import AsyncStop, AsyncWorkers
     from hashring.partition.changes import Change, Changes
     from hashring.partition.cycle import Cycle, Cycles, OwnedKeys, Token
     from hashring.partition.leading import Term
@@ -53,6 +57,13 @@ if TYPE_CHECKING:
     __version__: str
 
 __all__ = [
+    "AsyncChanges",
+    "AsyncCycle",
+    "AsyncCycles",
+    "AsyncPartition",
+    "AsyncStop",
+    "AsyncTerm",
+    "AsyncWorkers",
     "BadArgument",
     "BadKey",
     "BadName",
@@ -86,6 +97,7 @@ __all__ = [
     "UnknownMember",
     "UnsupportedPlatform",
     "Workers",
+    "ajoin",
     "drivers",
     "join",
 ]
@@ -94,6 +106,13 @@ _check_files()
 
 if not TYPE_CHECKING:  # a checker that saw this would accept any name
     _WHERE = {
+        "AsyncChanges": "hashring.partition.aio.changes",
+        "AsyncCycle": "hashring.partition.aio.cycle",
+        "AsyncCycles": "hashring.partition.aio.cycle",
+        "AsyncPartition": "hashring.partition.aio.partition",
+        "AsyncStop": "hashring.partition.aio.workers",
+        "AsyncTerm": "hashring.partition.aio.changes",
+        "AsyncWorkers": "hashring.partition.aio.workers",
         "Change": "hashring.partition.changes",
         "Changes": "hashring.partition.changes",
         "Cycle": "hashring.partition.cycle",
@@ -109,6 +128,7 @@ if not TYPE_CHECKING:  # a checker that saw this would accept any name
         "Term": "hashring.partition.leading",
         "Token": "hashring.partition.cycle",
         "Workers": "hashring.partition.workers",
+        "ajoin": "hashring.partition.aio.partition",
         "drivers": "hashring.driver",
         "join": "hashring.partition.partition",
     }

@@ -45,7 +45,7 @@ class Metric:
 
 STATES = ("joining", "settling", "settled", "fenced", "draining", "left")
 OUTCOMES = ("on_time", "late", "missed")
-CALLS = ("open", "join", "publish", "heartbeat", "read", "leave")
+CALLS = ("open", "join", "publish", "heartbeat", "read", "read_since", "leave")
 
 METRICS: tuple[Metric, ...] = (
     Metric(

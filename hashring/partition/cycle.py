@@ -22,7 +22,7 @@ from hashring.partition.keys import explained
 from hashring.partition.loops import Loop, Loops, Work
 from hashring.partition.membership import Membership
 
-__all__ = ["Cycle", "Cycles", "OwnedKeys", "Token"]
+__all__ = ["Cycle", "CycleFacts", "Cycles", "LoopHandle", "OwnedKeys", "Token"]
 
 K = TypeVar("K")
 R = TypeVar("R")
@@ -59,7 +59,9 @@ class OwnedKeys(Sequence[K]):
     spread, each key is yielded at its own moment of the window, which its hash fixes.
     """
 
-    def __init__(self, cycle: Cycle, keys: list[K], moments: list[float] | None = None) -> None:
+    def __init__(
+        self, cycle: CycleFacts, keys: list[K], moments: list[float] | None = None
+    ) -> None:
         self._cycle = cycle
         self._keys = keys
         self._moments = moments
@@ -86,8 +88,8 @@ class OwnedKeys(Sequence[K]):
         return f"<{len(self._keys)} owned keys of {self._cycle!r}>"
 
 
-class Cycle:
-    """One member's work in one window; its slots are pinned while its block runs.
+class CycleFacts:
+    """What both faces of a cycle, for threads and for an event loop, answer at once.
 
     Attributes:
         window: the number of the window, ``floor(time / interval)``; ``None`` for a plain
@@ -111,6 +113,7 @@ class Cycle:
         self.start = work.start
         self.interval = work.interval
         self.late = work.late
+        self._early = min(_EARLY, _EARLY * (work.interval or 0.0))
 
     @property
     def valid(self) -> bool:
@@ -137,6 +140,69 @@ class Cycle:
             raise explained(error) from None
         return owned and self.valid
 
+    def _chosen(
+        self, keys: Iterable[Any], spread: float, key: Callable[[Any], str | bytes] | None
+    ) -> tuple[list[Any], list[float] | None]:
+        """Return the keys of :meth:`owned`, and with a spread the moment of each."""
+        if isinstance(spread, bool) or not 0 <= spread <= 1:
+            raise BadArgument(f"spread must lie between 0 and 1, not {spread!r}")
+        try:
+            found: list[Any] = self.slots.owned(keys, key=key)
+        except BadKey as error:
+            raise explained(error) from None
+        if not self.valid:
+            found = []
+        if not spread:
+            return found, None
+        if self.interval is None:
+            raise BadArgument("spread needs a window: take the cycle from cycles(interval)")
+        name = key if key is not None else (lambda found: found)
+        # Another hash than the ring's: its high bits are the slot, and a member's slots would
+        # bunch its keys together.
+        moments = [
+            self.start + mmh3.hash(name(item), signed=False) / 2**32 * spread * self.interval
+            for item in found
+        ]
+        order = sorted(range(len(found)), key=moments.__getitem__)
+        return [found[i] for i in order], [moments[i] for i in order]
+
+    def _sleep_until(self, moment: float) -> bool:
+        """Sleep until a wall-clock moment; return whether the cycle is still valid then."""
+        while (nap := self._nap_before(moment)) > 0:
+            time.sleep(nap)
+        return nap == 0
+
+    def _nap_before(self, moment: float) -> float:
+        """Return for how long to wait before the next look at whether a wall-clock moment has come.
+
+        Returns:
+            Seconds; 0: it has, or nearly; -1: the cycle is not valid any more.
+        """
+        left = moment - self._wall_ahead - clock.boottime()
+        if not self.valid:
+            return -1.0
+        # A member that is asked to leave works the rest of its window at once.
+        if left <= self._early or self._member.stopping:
+            return 0.0
+        return min(left, _NAP)
+
+    def __repr__(self) -> str:
+        window = "" if self.window is None else f" of window {self.window}"
+        return f"<{type(self).__name__}{window} with {len(self.slots)} slots>"
+
+
+class Cycle(CycleFacts):
+    """One member's work in one window; its slots are pinned while its block runs.
+
+    Attributes:
+        window: the number of the window, ``floor(time / interval)``; ``None`` for a plain
+            :meth:`Partition.cycle`.
+        start: the wall-clock second at which the window starts; for a plain cycle, its own start.
+        late: only slots that were handed over after this member had begun the window.
+        slots: what is pinned.
+        token: for idempotent sinks.
+    """
+
     def owned(
         self,
         keys: Iterable[K],
@@ -158,27 +224,7 @@ class Cycle:
             BadKey: a key is neither ``str`` nor ``bytes``.
             BadArgument: ``spread`` is out of range, or the cycle has no window to spread over.
         """
-        if isinstance(spread, bool) or not 0 <= spread <= 1:
-            raise BadArgument(f"spread must lie between 0 and 1, not {spread!r}")
-        try:
-            found: list[Any] = self.slots.owned(keys, key=key)
-        except BadKey as error:
-            raise explained(error) from None
-        if not self.valid:
-            found = []
-        if not spread:
-            return OwnedKeys(self, found)
-        if self.interval is None:
-            raise BadArgument("spread needs a window: take the cycle from cycles(interval)")
-        name = key if key is not None else (lambda found: found)
-        # Another hash than the ring's: its high bits are the slot, and a member's slots would
-        # bunch its keys together.
-        moments = [
-            self.start + mmh3.hash(name(item), signed=False) / 2**32 * spread * self.interval
-            for item in found
-        ]
-        order = sorted(range(len(found)), key=moments.__getitem__)
-        return OwnedKeys(self, [found[i] for i in order], [moments[i] for i in order])
+        return OwnedKeys(self, *self._chosen(keys, spread, key))
 
     def map(
         self,
@@ -241,22 +287,6 @@ class Cycle:
         found.start()
         return found
 
-    def _sleep_until(self, moment: float) -> bool:
-        """Sleep until a wall-clock moment; return whether the cycle is still valid then."""
-        early = min(_EARLY, _EARLY * (self.interval or 0.0))
-        while True:
-            left = moment - self._wall_ahead - clock.boottime()
-            if not self.valid:
-                return False
-            if left <= early or self._member.stopping:
-                # A member that is asked to leave works the rest of its window at once.
-                return True
-            time.sleep(min(left, _NAP))
-
-    def __repr__(self) -> str:
-        window = "" if self.window is None else f" of window {self.window}"
-        return f"<Cycle{window} with {len(self.slots)} slots>"
-
 
 class CycleBlock:
     """What :meth:`Partition.cycle` returns: pins a cycle's slots while its ``with`` block runs.
@@ -290,8 +320,8 @@ class CycleBlock:
             cycle._pin.end()
 
 
-class Cycles(Iterator[Cycle]):
-    """The iterator that :meth:`Partition.cycles` returns.
+class LoopHandle:
+    """What both faces of a loop over windows, for threads and for an event loop, have in common.
 
     Attributes:
         interval: seconds; may be set, and then holds from the end of the window in hand.
@@ -324,6 +354,36 @@ class Cycles(Iterator[Cycle]):
         """
         return self._loop.started_through()
 
+    def finish(self) -> None:
+        """Let the loop end after the cycle in hand, and the member stay. From any thread.
+
+        Windows that begin later are worked by nobody here: it is for a loop that is no longer
+        wanted. To leave the group, stop the partition.
+        """
+        self._loop.finish()
+
+    def close(self) -> None:
+        """End the cycle in hand and stop. Takes no lock and does not wait.
+
+        Begun windows that were not started are the next owner's, unless another loop of this
+        member has worked windows that start later.
+        """
+        self._loop.close()
+
+    def __del__(self) -> None:
+        # `break` in a for loop leaves the iterator to the collector: the slots must not stay
+        # pinned for good. That may run in any thread and inside any lock, so it is only noted.
+        with contextlib.suppress(AttributeError):  # of one that was never finished
+            self.close()
+
+
+class Cycles(LoopHandle, Iterator[Cycle]):
+    """The iterator that :meth:`Partition.cycles` returns.
+
+    Attributes:
+        interval: seconds; may be set, and then holds from the end of the window in hand.
+    """
+
     def __iter__(self) -> Self:
         return self
 
@@ -350,22 +410,6 @@ class Cycles(Iterator[Cycle]):
             raise StopIteration
         return Cycle(self._partition, self._member, work)
 
-    def finish(self) -> None:
-        """Let the loop end after the cycle in hand, and the member stay. From any thread.
-
-        Windows that begin later are worked by nobody here: it is for a loop that is no longer
-        wanted. To leave the group, stop the partition.
-        """
-        self._loop.finish()
-
-    def close(self) -> None:
-        """End the cycle in hand and stop. Takes no lock and does not wait.
-
-        Begun windows that were not started are the next owner's, unless another loop of this
-        member has worked windows that start later.
-        """
-        self._loop.close()
-
     def __enter__(self) -> Self:
         return self
 
@@ -374,10 +418,4 @@ class Cycles(Iterator[Cycle]):
             if self._loop.pin is not None:
                 self._loop.pin.finish_maps(raised)
         finally:
-            self.close()
-
-    def __del__(self) -> None:
-        # `break` in a for loop leaves the iterator to the collector: the slots must not stay
-        # pinned for good. That may run in any thread and inside any lock, so it is only noted.
-        with contextlib.suppress(AttributeError):  # of one that was never finished
             self.close()

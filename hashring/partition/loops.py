@@ -6,6 +6,7 @@ member's lock. This module knows no store; `cycle.py` makes of it what the user 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import itertools
@@ -27,7 +28,7 @@ from hashring.protocol.windows import (
 )
 from hashring.ring.ring import SlotSet
 
-__all__ = ["Loop", "Loops", "Work"]
+__all__ = ["Beginning", "Loop", "Loops", "Work"]
 
 _LOOK = 0.2
 """The longest wait in seconds between two looks at whether a loop has work, or is to end."""
@@ -88,7 +89,7 @@ class Loop:
         jitter: the part of the interval by which each window's work is delayed at random.
 
     Attributes:
-        thread: the one that iterates; ``None`` before the first.
+        thread: who iterates: a thread, or a task; ``None`` before the first.
         pin: of the cycle in hand.
         closed: nobody iterates it any more.
         finishing: it is to end after the cycle in hand.
@@ -98,7 +99,7 @@ class Loop:
         self._member = member
         self.stream = stream
         self.jitter = jitter
-        self.thread: int | None = None
+        self.thread: object = None
         self.pin: Pin | None = None
         self.closed = False
         self.finishing = False
@@ -141,7 +142,7 @@ class Loop:
 
 
 @dataclasses.dataclass(slots=True)
-class _Beginning:
+class Beginning:
     """When the work of the window that a loop waits for is to begin."""
 
     start: float = math.nan  # the window's, in wall-clock seconds
@@ -246,20 +247,27 @@ class Loops:
     def next_work(self, loop: Loop) -> Work | None:
         """Wait for a loop's next piece of work and pin it; ``None``: there will be no more."""
         member = self._member
+        beginning = Beginning()
+        with contextlib.nullcontext() if member.is_child else member.lock:
+            while isinstance(found := self.try_next(loop, beginning), float):
+                member.changed.wait(found)
+        return found
+
+    def try_next(self, loop: Loop, beginning: Beginning) -> Work | float | None:
+        """Pin a loop's next piece of work, or return for how many seconds at most to wait for it;
+        ``None``: there will be no more.
+        """
+        member = self._member
         if member.is_child:
             return None
-        beginning = _Beginning()
         with member.lock:
-            while True:
-                member.check()
-                found = self._look(loop, beginning)
-                if found is None:
-                    return None
-                if isinstance(found, Due):
-                    return self._begin_window(loop, found)
-                member.changed.wait(max(_SHORTEST_WAIT, found))
+            member.check()
+            found = self._look(loop, beginning)
+            if isinstance(found, Due):
+                return self._begin_window(loop, found)
+            return None if found is None else max(_SHORTEST_WAIT, found)
 
-    def _look(self, loop: Loop, beginning: _Beginning) -> Due | float | None:
+    def _look(self, loop: Loop, beginning: Beginning) -> Due | float | None:
         """Return what to begin now, or else how many seconds to wait; ``None``: no more comes."""
         member, stream = self._member, loop.stream
         handoff = member.handoff
@@ -417,9 +425,13 @@ class Loops:
         """Whether a cycle runs here."""
         return bool(self._running)
 
-    def end_own(self) -> None:
-        """End the cycles and loops of the calling thread: it cannot be working them."""
-        thread = threading.get_ident()
+    def end_own(self, thread: object = None) -> None:
+        """End the cycles and loops of the calling thread, or of a task: it cannot be working them.
+
+        Args:
+            thread: the task, as their pins have it; ``None``: the calling thread.
+        """
+        thread = threading.get_ident() if thread is None else thread
         for loop in list(self._loops):
             if loop.thread == thread:
                 loop.close()

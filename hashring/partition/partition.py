@@ -7,7 +7,6 @@ user has dropped it, and its finaliser leaves a note for the threads.
 
 from __future__ import annotations
 
-import functools
 import itertools
 import logging
 import math
@@ -100,30 +99,73 @@ def join(
         GroupMismatch: the group uses another ring, ttl or handoff.
         BadArgument: an argument is out of range; it is a ``ValueError``.
     """
+    return joined(
+        time.sleep,
+        ending.caller(),
+        url,
+        group,
+        member=member,
+        weight=weight,
+        ttl=ttl,
+        handoff=handoff,
+        meta=meta,
+        ring=ring,
+        heartbeat=heartbeat,
+        wait=wait,
+        gather=gather,
+    )
+
+
+def joined(
+    rest: Callable[[float], object],
+    caller: str,
+    url: str | DriverURL | Driver,
+    group: str,
+    *,
+    member: str | None,
+    weight: float,
+    ttl: float | None,
+    handoff: HandoffMode,
+    meta: Mapping[str, Any] | None,
+    ring: HashRing | str | None,
+    heartbeat: float | None,
+    wait: float,
+    gather: float | None,
+) -> Partition:
+    """Join, for both faces of a partition. All but the first two arguments are :func:`join`'s.
+
+    ``rest`` sleeps for so many seconds, and returns true to let the waiting end; ``caller`` is the
+    file and line of the user's call.
+    """
     driver = arguments.loaded(url, ttl)
     arguments.check_names(group, member, handoff, meta)
     if heartbeat is not None:
         heartbeat = arguments.checked_number("heartbeat", heartbeat, least=0.001)
     rules = arguments.rules(member, weight, driver.ttl, handoff, meta, ring, gather)
+
+    def attempt() -> Partition:
+        core = Handoff(incarnations=arguments.incarnations(), **rules)
+        partition = Partition(driver, group, core, heartbeat=heartbeat, caller=caller)
+        partition._worker.begin()
+        return partition
+
     return _tried(
-        functools.partial(_joined, driver, group, heartbeat, rules),
+        attempt,
+        rest,
         wait=arguments.checked_number("wait", wait),
         ttl=driver.ttl,
         name=f"{group}: {rules['member']}",
     )
 
 
-def _joined(
-    driver: Driver, group: str, heartbeat: float | None, rules: Mapping[str, Any]
+def _tried(
+    attempt: Callable[[], Partition],
+    rest: Callable[[float], object],
+    *,
+    wait: float,
+    ttl: float,
+    name: str,
 ) -> Partition:
-    """Try to join once."""
-    handoff = Handoff(incarnations=arguments.incarnations(), **rules)
-    partition = Partition(driver, group, handoff, heartbeat=heartbeat)
-    partition._worker.begin()
-    return partition
-
-
-def _tried(attempt: Callable[[], Partition], *, wait: float, ttl: float, name: str) -> Partition:
     """Join; try again for so many seconds what time alone may mend."""
     deadline = clock.boottime() + wait
     for failures in itertools.count(1):
@@ -135,7 +177,8 @@ def _tried(attempt: Callable[[], Partition], *, wait: float, ttl: float, name: s
                 raise
             if failures == 1:
                 log.warning("%s: waits up to %.1f s to join: %s", name, wait, error)
-        time.sleep(min(left, jittered(retry_pause(failures, ttl))))
+            if rest(min(left, jittered(retry_pause(failures, ttl)))):
+                raise
     raise AssertionError("unreachable")
 
 
@@ -157,7 +200,13 @@ class Partition(Share):
     """
 
     def __init__(
-        self, driver: Driver, group: str, handoff: Handoff, *, heartbeat: float | None = None
+        self,
+        driver: Driver,
+        group: str,
+        handoff: Handoff,
+        *,
+        heartbeat: float | None = None,
+        caller: str = "",
     ) -> None:
         self.group = group
         self.member = handoff.member
@@ -171,7 +220,7 @@ class Partition(Share):
             self._loops,
             self._reports,
             pause=min(self.ttl / 3, math.inf if heartbeat is None else heartbeat),
-            caller=ending.caller(),
+            caller=caller or ending.caller(),
         )
         finalizer = weakref.finalize(self, self._membership.notes.drop)
         finalizer.atexit = False  # `ending` does that, and has the time to hand over
@@ -196,11 +245,11 @@ class Partition(Share):
         deadline = math.inf if timeout is None else clock.boottime() + timeout
         with self._membership.lock:
             while True:
-                self._membership.check()
-                if self.state == "settled":
-                    return True
+                decided = self._is_settled()
+                if decided is not None:
+                    return decided
                 left = deadline - clock.boottime()
-                if left <= 0 or self.state == "left":
+                if left <= 0:
                     return False
                 self._membership.changed.wait(min(left, _LOOK))
 
@@ -232,9 +281,6 @@ class Partition(Share):
                     self._seen.facts = now
                     return now != before
                 self._membership.changed.wait(min(left, _LOOK))
-
-    def _facts(self) -> tuple[str, SlotSet, Mapping[str, float]]:
-        return self.state, self.held, dict(self.members)
 
     # ---- cycles ----------------------------------------------------------------------------
 
@@ -428,8 +474,7 @@ class Partition(Share):
         if self._worker.is_within():
             self._membership.notes.drop()
             return False
-        seconds = 2 * self.ttl if timeout is None else min(max(0.0, timeout), threading.TIMEOUT_MAX)
-        return self._worker.drain(seconds)
+        return self._worker.drain(self._drain_seconds(timeout))
 
     def leave(self) -> None:
         """Leave at once: hold nothing, end the lease, end both threads. Idempotent.

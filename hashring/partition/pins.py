@@ -7,12 +7,11 @@ calls that the cycle has handed to threads have ended too. This module knows no 
 from __future__ import annotations
 
 import threading
-from typing import Any, Protocol
+from typing import Protocol
 
-from hashring.partition.fanout import FencedMap
 from hashring.partition.notes import Notes
 
-__all__ = ["Pin"]
+__all__ = ["Calls", "Pin"]
 
 
 class _Fence(Protocol):
@@ -21,6 +20,23 @@ class _Fence(Protocol):
     notes: Notes
 
     def has_lease(self, lease: int) -> bool: ...
+
+
+class Calls(Protocol):
+    """What a cycle has handed to threads or tasks."""
+
+    @property
+    def runs(self) -> bool:
+        """Whether a call runs."""
+        ...
+
+    def cancel(self) -> None:
+        """Let no further call begin. Takes no lock and does not wait."""
+        ...
+
+    def finish(self) -> None:
+        """Wait for the calls. Only called where a thread works the cycle."""
+        ...
 
 
 class Pin:
@@ -32,7 +48,7 @@ class Pin:
         fence: tells whether that lease still runs.
 
     Attributes:
-        thread: the one that began it, and is taken for the one that works it.
+        thread: the one that began it, and is taken for the one that works it; or a task.
         over: its cycle has ended.
         noted: that has been noted for the member's thread, too.
         maps: the calls that its cycle handed to threads.
@@ -40,10 +56,10 @@ class Pin:
 
     def __init__(self, number: int, lease: int, fence: _Fence) -> None:
         self.number = number
-        self.thread = threading.get_ident()
+        self.thread: object = threading.get_ident()
         self.over = False
         self.noted = False
-        self.maps: list[FencedMap[Any]] = []
+        self.maps: list[Calls] = []
         self._lease = lease
         self._fence = fence
         self._fenced = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, NoReturn, TypeVar, overload
@@ -129,6 +130,22 @@ class Share(Facts):
         for the next window. Leaving the ``with`` block then drains.
         """
         self._membership.stopping = True
+
+    # ---- for both faces --------------------------------------------------------------------
+
+    def _is_settled(self) -> bool | None:
+        """Return whether it is settled, or never will be; ``None``: it may yet be."""
+        self._membership.check()
+        state = self.state
+        if state == "settled":
+            return True
+        return False if state == "left" else None
+
+    def _facts(self) -> tuple[str, SlotSet, Mapping[str, float]]:
+        return self.state, self.held, dict(self.members)
+
+    def _drain_seconds(self, timeout: float | None) -> float:
+        return 2 * self.ttl if timeout is None else min(max(0.0, timeout), threading.TIMEOUT_MAX)
 
     def __reduce__(self) -> NoReturn:
         raise BadArgument(

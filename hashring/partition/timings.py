@@ -19,7 +19,7 @@ BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0
 """Seconds: the upper bounds of a histogram's buckets; one more bucket has what is longer. From a
 call to a store of this host up to a cycle of a minute."""
 
-_TIMED = ("open", "join", "publish", "heartbeat", "read", "leave")
+_TIMED = ("open", "join", "publish", "heartbeat", "read", "read_since", "leave")
 """What a store is asked. A ``wait`` is no request: most of it is the pause that was asked for."""
 
 
