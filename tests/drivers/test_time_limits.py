@@ -22,6 +22,8 @@ URLS = [
     "memcached://{address}?" + STOCK,
     "zookeeper://{address}?" + STOCK,
     "zookeeper://{address},{address},{address}?" + STOCK,
+    "postgresql://{address}/db?" + STOCK,
+    "postgresql://{address},{address}/db?sslmode=require&" + STOCK,
     "memcached://{address}?tls=true&verify=false&" + STOCK,
     "zookeeper://{address}?tls=true&" + STOCK,
 ]
@@ -91,7 +93,7 @@ def silent_resolver(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
     over.set()
 
 
-@pytest.mark.parametrize("scheme", ["memcached", "zookeeper"])
+@pytest.mark.parametrize("scheme", ["memcached", "postgresql", "zookeeper"])
 def test_a_name_service_that_is_silent_holds_no_call(
     scheme: str, silent_resolver: list[Any]
 ) -> None:

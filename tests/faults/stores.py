@@ -12,6 +12,7 @@ import redis
 
 from hashring.testing.faults.faults import Fault, ServerStore, SQLiteStore, Store
 from tests.servers.memcached import MemcachedServer
+from tests.servers.postgresql import Pair, PostgreSQLServer
 from tests.servers.process import wait_until
 from tests.servers.redis import RedisServer, Replicated, SentinelServer
 from tests.servers.zookeeper import Ensemble, ZooKeeperServer
@@ -267,6 +268,93 @@ class EnsembleStore(Store):
             server.resume()
 
 
+class PostgreSQLStore(ServerStore):
+    """One PostgreSQL, of which a backup can be restored, and a copy of the table alone."""
+
+    server: PostgreSQLServer
+
+    def __init__(self) -> None:
+        server = PostgreSQLServer()
+        path = server.url.replace(server.address, "{address}")
+        super().__init__("postgresql", server, f"{path}?{TIMEOUTS}")
+
+    def faults(self) -> Mapping[str, Fault]:
+        return {
+            **super().faults(),
+            "table copied": Fault(self._copy_table, self._restore_table, (0.5, 6.0)),
+            "table emptied": Fault(lambda: self._run("TRUNCATE hashring")),
+        }
+
+    def keep_copy(self) -> None:
+        self.server.keep_copy()
+
+    def go_back_in_time(self) -> None:
+        self.server.go_back_in_time()
+
+    def _run(self, statement: str) -> None:
+        self.server.run(statement)
+
+    def _copy_table(self) -> None:
+        self._run("DROP TABLE IF EXISTS older_copy")
+        self._run("CREATE TABLE older_copy AS TABLE hashring")
+
+    def _restore_table(self) -> None:
+        """Put the older rows back under the server that runs on, in one transaction."""
+        self._run(
+            "DO $$ BEGIN DELETE FROM hashring;"
+            " INSERT INTO hashring SELECT * FROM older_copy; END $$"
+        )
+
+
+class PairStore(Store):
+    """A primary and a standby, as whoever fails over by hand has them. No proxy: two ports."""
+
+    name = "postgresql with a standby"
+
+    def __init__(self) -> None:
+        self._pair = Pair()
+
+    @property
+    def url(self) -> str:
+        return f"{self._pair.url}?{TIMEOUTS}"
+
+    def start(self) -> None:
+        self._pair.__enter__()
+
+    def stop(self) -> None:
+        self._pair.__exit__()
+
+    def faults(self) -> Mapping[str, Fault]:
+        return {
+            "standby promoted": Fault(self._fail_over, self._pair.repair, (0.5, 3.0)),
+            "lagging standby promoted": Fault(self._pair_lags, self._promote_late, (0.5, 3.0)),
+            "primary killed": Fault(self._kill, self._start, (0.5, 4.0)),
+            "primary paused": Fault(self._pause, self._resume, (0.5, 4.0)),
+        }
+
+    def _fail_over(self) -> None:
+        self._pair.fail_over()
+
+    def _pair_lags(self) -> None:
+        self._pair.standby.stop()
+
+    def _promote_late(self) -> None:
+        self._pair.fail_over(lagging=True)
+        self._pair.repair()
+
+    def _kill(self) -> None:
+        self._pair.primary.kill()
+
+    def _start(self) -> None:
+        self._pair.primary.start()
+
+    def _pause(self) -> None:
+        self._pair.primary.pause()
+
+    def _resume(self) -> None:
+        self._pair.primary.resume()
+
+
 STORES: Mapping[str, Callable[[], Store]] = {
     "sqlite": SQLiteFileStore,
     "redis": RedisStore,
@@ -275,5 +363,7 @@ STORES: Mapping[str, Callable[[], Store]] = {
     "redis-sentinel": SentinelStore,
     "zookeeper": ZooKeeperStore,
     "zookeeper-ensemble": EnsembleStore,
+    "postgresql": PostgreSQLStore,
+    "postgresql-standby": PairStore,
 }
 """What ``make faults STORE=...`` can name."""
