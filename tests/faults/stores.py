@@ -11,6 +11,7 @@ from pathlib import Path
 import redis
 
 from hashring.testing.faults.faults import Fault, ServerStore, SQLiteStore, Store
+from tests.servers.etcd import EtcdCluster, EtcdServer
 from tests.servers.memcached import MemcachedServer
 from tests.servers.postgresql import Pair, PostgreSQLServer
 from tests.servers.process import wait_until
@@ -355,6 +356,71 @@ class PairStore(Store):
         self._pair.primary.resume()
 
 
+class EtcdStore(ServerStore):
+    """One etcd, of whose data an older copy can be put back, or none."""
+
+    server: EtcdServer
+
+    def __init__(self) -> None:
+        super().__init__("etcd", EtcdServer(), f"etcd://{{address}}?{TIMEOUTS}")
+
+    def faults(self) -> Mapping[str, Fault]:
+        rebuild = Fault(lambda: self.server.go_back_in_time(to_nothing=True))
+        return {**super().faults(), "store rebuilt": rebuild}
+
+    def keep_copy(self) -> None:
+        self.server.keep_copy()
+
+    def go_back_in_time(self) -> None:
+        self.server.go_back_in_time()
+
+
+class EtcdClusterStore(Store):
+    """Three etcd servers. No proxy: it has no one port."""
+
+    name = "etcd cluster"
+
+    def __init__(self) -> None:
+        self._cluster = EtcdCluster()
+        self._broken: list[EtcdServer] = []
+
+    @property
+    def url(self) -> str:
+        return f"{self._cluster.url}?{TIMEOUTS}"
+
+    def start(self) -> None:
+        self._cluster.__enter__()
+
+    def stop(self) -> None:
+        self._cluster.__exit__()
+
+    def faults(self) -> Mapping[str, Fault]:
+        return {
+            "leader killed": Fault(self._kill_leader, self._start, (1.0, 5.0)),
+            "leader paused": Fault(lambda: self._pause(1), self._resume, (1.0, 5.0)),
+            "no quorum": Fault(lambda: self._pause(2), self._resume, (0.5, 5.0)),
+        }
+
+    def _kill_leader(self) -> None:
+        self._broken = [self._cluster.leader]
+        self._broken[0].kill()
+
+    def _start(self) -> None:
+        for server in self._broken:
+            server.start()
+
+    def _pause(self, count: int) -> None:
+        leader = self._cluster.leader
+        others = [server for server in self._cluster.servers if server is not leader]
+        self._broken = [leader, *others][:count]
+        for server in self._broken:
+            server.pause()
+
+    def _resume(self) -> None:
+        for server in self._broken:
+            server.resume()
+
+
 STORES: Mapping[str, Callable[[], Store]] = {
     "sqlite": SQLiteFileStore,
     "redis": RedisStore,
@@ -365,5 +431,7 @@ STORES: Mapping[str, Callable[[], Store]] = {
     "zookeeper-ensemble": EnsembleStore,
     "postgresql": PostgreSQLStore,
     "postgresql-standby": PairStore,
+    "etcd": EtcdStore,
+    "etcd-cluster": EtcdClusterStore,
 }
 """What ``make faults STORE=...`` can name."""
