@@ -19,7 +19,7 @@ import redis
 from hashring.clock import boottime
 from hashring.driver import Driver
 
-from .clock import ServerClock
+from .._server_clock import ServerClock
 from .nodes import Deadline, Node, NotVouched
 from .routes import PlainRoute, Route
 from .script import PARTS, SCRIPT, SHA1

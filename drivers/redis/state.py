@@ -8,7 +8,7 @@ import threading
 from typing import Any
 from urllib.parse import quote
 
-from .clock import ServerClock
+from .._server_clock import ServerClock
 from .nodes import Deadline, Link, Node
 from .script import PARTS
 

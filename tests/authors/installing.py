@@ -23,5 +23,5 @@ def install(folder: Path, source: str) -> None:
         "Metadata-Version: 2.1\nName: hashring-postgresql\nVersion: 1.0\n"
     )
     (distribution / "entry_points.txt").write_text(
-        "[hashring.drivers]\npostgresql = hashring_postgresql:PostgreSQLDriver\n"
+        "[hashring.drivers]\nauthors-postgresql = hashring_postgresql:PostgreSQLDriver\n"
     )

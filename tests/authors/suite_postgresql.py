@@ -9,6 +9,10 @@ from hashring.testing import DriverSuite
 from tests.servers.postgresql import PostgreSQLServer
 
 
+def by_the_author(url):
+    return url.replace("postgresql://", "authors-postgresql://")
+
+
 class TestPostgreSQL(DriverSuite):
     ttl = float(os.environ.get("TTL", "2"))
     patience = float(os.environ.get("PATIENCE", "30"))
@@ -19,12 +23,12 @@ class TestPostgreSQL(DriverSuite):
     def url(self):
         # One that runs already, unless it is to be stopped: then a server of this process's own.
         if "POSTGRESQL_URL" in os.environ:
-            return os.environ["POSTGRESQL_URL"]
+            return by_the_author(os.environ["POSTGRESQL_URL"])
         if not self.servers:
             server = PostgreSQLServer()
             self.servers.append(server)
             server.start()
-        return self.servers[0].url
+        return by_the_author(self.servers[0].url)
 
     @pytest.fixture(scope="class", autouse=True)
     @classmethod

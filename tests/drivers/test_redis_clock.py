@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from hashring.drivers.redis.clock import ServerClock
+from hashring.drivers._server_clock import ServerClock
 
 TTL = 10.0
 

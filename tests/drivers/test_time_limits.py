@@ -22,6 +22,10 @@ URLS = [
     "memcached://{address}?" + STOCK,
     "zookeeper://{address}?" + STOCK,
     "zookeeper://{address},{address},{address}?" + STOCK,
+    "etcd://{address},{address},{address}?" + STOCK,
+    "etcds://{address}?" + STOCK,
+    "postgresql://{address}/db?" + STOCK,
+    "postgresql://{address},{address}/db?sslmode=require&" + STOCK,
     "memcached://{address}?tls=true&verify=false&" + STOCK,
     "zookeeper://{address}?tls=true&" + STOCK,
 ]
@@ -91,7 +95,7 @@ def silent_resolver(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
     over.set()
 
 
-@pytest.mark.parametrize("scheme", ["memcached", "zookeeper"])
+@pytest.mark.parametrize("scheme", ["etcd", "memcached", "postgresql", "zookeeper"])
 def test_a_name_service_that_is_silent_holds_no_call(
     scheme: str, silent_resolver: list[Any]
 ) -> None:

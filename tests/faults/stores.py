@@ -11,7 +11,9 @@ from pathlib import Path
 import redis
 
 from hashring.testing.faults.faults import Fault, ServerStore, SQLiteStore, Store
+from tests.servers.etcd import EtcdCluster, EtcdServer
 from tests.servers.memcached import MemcachedServer
+from tests.servers.postgresql import Pair, PostgreSQLServer
 from tests.servers.process import wait_until
 from tests.servers.redis import RedisServer, Replicated, SentinelServer
 from tests.servers.zookeeper import Ensemble, ZooKeeperServer
@@ -268,6 +270,158 @@ class EnsembleStore(Store):
             server.resume()
 
 
+class PostgreSQLStore(ServerStore):
+    """One PostgreSQL, of which a backup can be restored, and a copy of the table alone."""
+
+    server: PostgreSQLServer
+
+    def __init__(self) -> None:
+        server = PostgreSQLServer()
+        path = server.url.replace(server.address, "{address}")
+        super().__init__("postgresql", server, f"{path}?{TIMEOUTS}")
+
+    def faults(self) -> Mapping[str, Fault]:
+        return {
+            **super().faults(),
+            "table copied": Fault(self._copy_table, self._restore_table, (0.5, 6.0)),
+            "table emptied": Fault(lambda: self._run("TRUNCATE hashring")),
+        }
+
+    def keep_copy(self) -> None:
+        self.server.keep_copy()
+
+    def go_back_in_time(self) -> None:
+        self.server.go_back_in_time()
+
+    def _run(self, statement: str) -> None:
+        self.server.run(statement)
+
+    def _copy_table(self) -> None:
+        self._run("DROP TABLE IF EXISTS older_copy")
+        self._run("CREATE TABLE older_copy AS TABLE hashring")
+
+    def _restore_table(self) -> None:
+        """Put the older rows back under the server that runs on, in one transaction."""
+        self._run(
+            "DO $$ BEGIN DELETE FROM hashring;"
+            " INSERT INTO hashring SELECT * FROM older_copy; END $$"
+        )
+
+
+class PairStore(Store):
+    """A primary and a standby, as whoever fails over by hand has them. No proxy: two ports."""
+
+    name = "postgresql with a standby"
+
+    def __init__(self) -> None:
+        self._pair = Pair()
+
+    @property
+    def url(self) -> str:
+        return f"{self._pair.url}?{TIMEOUTS}"
+
+    def start(self) -> None:
+        self._pair.__enter__()
+
+    def stop(self) -> None:
+        self._pair.__exit__()
+
+    def faults(self) -> Mapping[str, Fault]:
+        return {
+            "standby promoted": Fault(self._fail_over, self._pair.repair, (0.5, 3.0)),
+            "lagging standby promoted": Fault(self._pair_lags, self._promote_late, (0.5, 3.0)),
+            "primary killed": Fault(self._kill, self._start, (0.5, 4.0)),
+            "primary paused": Fault(self._pause, self._resume, (0.5, 4.0)),
+        }
+
+    def _fail_over(self) -> None:
+        self._pair.fail_over()
+
+    def _pair_lags(self) -> None:
+        self._pair.standby.stop()
+
+    def _promote_late(self) -> None:
+        self._pair.fail_over(lagging=True)
+        self._pair.repair()
+
+    def _kill(self) -> None:
+        self._pair.primary.kill()
+
+    def _start(self) -> None:
+        self._pair.primary.start()
+
+    def _pause(self) -> None:
+        self._pair.primary.pause()
+
+    def _resume(self) -> None:
+        self._pair.primary.resume()
+
+
+class EtcdStore(ServerStore):
+    """One etcd, of whose data an older copy can be put back, or none."""
+
+    server: EtcdServer
+
+    def __init__(self) -> None:
+        super().__init__("etcd", EtcdServer(), f"etcd://{{address}}?{TIMEOUTS}")
+
+    def faults(self) -> Mapping[str, Fault]:
+        rebuild = Fault(lambda: self.server.go_back_in_time(to_nothing=True))
+        return {**super().faults(), "store rebuilt": rebuild}
+
+    def keep_copy(self) -> None:
+        self.server.keep_copy()
+
+    def go_back_in_time(self) -> None:
+        self.server.go_back_in_time()
+
+
+class EtcdClusterStore(Store):
+    """Three etcd servers. No proxy: it has no one port."""
+
+    name = "etcd cluster"
+
+    def __init__(self) -> None:
+        self._cluster = EtcdCluster()
+        self._broken: list[EtcdServer] = []
+
+    @property
+    def url(self) -> str:
+        return f"{self._cluster.url}?{TIMEOUTS}"
+
+    def start(self) -> None:
+        self._cluster.__enter__()
+
+    def stop(self) -> None:
+        self._cluster.__exit__()
+
+    def faults(self) -> Mapping[str, Fault]:
+        return {
+            "leader killed": Fault(self._kill_leader, self._start, (1.0, 5.0)),
+            "leader paused": Fault(lambda: self._pause(1), self._resume, (1.0, 5.0)),
+            "no quorum": Fault(lambda: self._pause(2), self._resume, (0.5, 5.0)),
+        }
+
+    def _kill_leader(self) -> None:
+        self._broken = [self._cluster.leader]
+        self._broken[0].kill()
+
+    def _start(self) -> None:
+        for server in self._broken:
+            server.start()
+
+    def _pause(self, count: int) -> None:
+        leader = self._cluster.leader
+        others = [server for server in self._cluster.servers if server is not leader]
+        self._broken = [leader, *others][:count]
+        for server in self._broken:
+            server.pause()
+
+    def _resume(self) -> None:
+        for server in self._broken:
+            server.resume()
+
+
 STORES: Mapping[str, Callable[[], Store]] = {
     "sqlite": SQLiteFileStore,
     "redis": RedisStore,
@@ -276,5 +430,9 @@ STORES: Mapping[str, Callable[[], Store]] = {
     "redis-sentinel": SentinelStore,
     "zookeeper": ZooKeeperStore,
     "zookeeper-ensemble": EnsembleStore,
+    "postgresql": PostgreSQLStore,
+    "postgresql-standby": PairStore,
+    "etcd": EtcdStore,
+    "etcd-cluster": EtcdClusterStore,
 }
 """What ``make faults STORE=...`` can name."""

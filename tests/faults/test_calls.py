@@ -35,7 +35,7 @@ def frozen_plan(folder: Path, monkeypatch: pytest.MonkeyPatch, source: str) -> l
     install(installed, source)
     paths = [str(installed), *filter(None, [os.environ.get("PYTHONPATH")])]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
-    url = f"postgresql://postgres:{PASSWORD}@{{address}}/postgres?timeout=1"
+    url = f"authors-postgresql://postgres:{PASSWORD}@{{address}}/postgres?timeout=1"
     with ServerStore("postgresql", PostgreSQLServer(), url) as store:
         history = run_plan(fault_plan([FROZEN]), store, folder / "logs", keys=100)
     return check(history).violations

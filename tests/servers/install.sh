@@ -8,7 +8,7 @@
 set -eu
 
 [ $# -gt 0 ] || set -- redis-server redis-sentinel memcached zookeeper etcd-server \
-    libvirt-daemon prometheus jq curl postgresql
+    libvirt-daemon prometheus jq curl postgresql pgbouncer
 
 missing=""
 for package in "$@"; do
@@ -42,7 +42,7 @@ apt-get $lock install --yes --no-install-recommends --quiet --quiet $missing
 
 # They are not to start with the machine either.
 if command -v systemctl >/dev/null; then
-    for service in redis-server redis-sentinel memcached zookeeper etcd prometheus postgresql; do
+    for service in redis-server redis-sentinel memcached zookeeper etcd prometheus postgresql pgbouncer; do
         case "$missing" in *"$service"*) systemctl disable --quiet "$service" 2>/dev/null || true ;; esac
     done
 fi

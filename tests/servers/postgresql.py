@@ -1,4 +1,4 @@
-"""PostgreSQL for the tests: one server with a database of its own."""
+"""PostgreSQL for the tests: a server, a standby that follows it, and a PgBouncer before it."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ import shutil
 import signal
 import subprocess
 from pathlib import Path
+from typing import Self
 
 import pg8000.native
 
+from tests.servers.certificates import Certificates
 from tests.servers.process import LOOPBACK, Server, program, wait_until
 
 PASSWORD = "s3cr3t-of-the-tests"
@@ -35,12 +37,20 @@ def _as_its_user() -> list[str]:
 
 
 class PostgreSQLServer(Server):
-    """A ``postgres`` that keeps its database through restarts; everybody needs a password."""
+    """A ``postgres`` that keeps its database through restarts; everybody needs a password.
 
-    def __init__(self) -> None:
+    Args:
+        certificates: for TLS; then nobody gets in without it.
+        options: of its configuration.
+    """
+
+    def __init__(self, *, certificates: Certificates | None = None, **options: str) -> None:
         super().__init__()
         self._data = self.folder / "data"
+        self._copy = self.folder / "copy"
         self.folder.chmod(0o755)
+        self._certificates = certificates
+        self._options = options
 
     @property
     def url(self) -> str:
@@ -57,9 +67,69 @@ class PostgreSQLServer(Server):
             "shared_buffers": "16MB",
             "fsync": "off",  # of the machine's power nothing is asked here
             "logging_collector": "off",
+            **self._options,
         }
+        if self._certificates is not None:
+            options |= {"ssl": "on", "ssl_cert_file": "server.pem", "ssl_key_file": "server.key"}
         command = [*_as_its_user(), str(_programs() / "postgres"), "-D", str(self._data)]
         return command + [part for item in options.items() for part in ("-c", "=".join(item))]
+
+    def run(self, statement: str, **values: object) -> list[tuple[object, ...]]:
+        """Run a statement as the superuser and return its rows."""
+        client = pg8000.native.Connection(
+            "postgres", LOOPBACK, port=self.port, password=PASSWORD, timeout=30
+        )
+        try:
+            return [tuple(row) for row in client.run(statement, **values) or ()]
+        finally:
+            client.close()
+
+    def keep_copy(self) -> None:
+        """Take a backup, as it is now."""
+        shutil.rmtree(self._copy, ignore_errors=True)
+        self._take(self, self._copy)
+
+    def go_back_in_time(self) -> None:
+        """Put the backup in the place of what there is, and serve again."""
+        if not self._copy.exists():
+            self.keep_copy()
+        self.kill()
+        shutil.rmtree(self._data)
+        self._copy.rename(self._data)
+        self.start()
+
+    def follow(self, primary: PostgreSQLServer) -> None:
+        """Become a standby of another server: with its data as they are now, and all that follows.
+
+        What this server had is gone.
+        """
+        self.kill()
+        shutil.rmtree(self._data, ignore_errors=True)
+        self._take(primary, self._data, "--write-recovery-conf")
+        self.start()
+
+    def promote(self) -> None:
+        """Become a primary, whatever the one before does; return when it serves as such."""
+        self.run("SELECT pg_promote(true, 60)")
+
+    def _take(self, source: PostgreSQLServer, into: Path, *arguments: str) -> None:
+        into.mkdir(mode=0o700)
+        if not os.getuid():
+            shutil.chown(into, "postgres")
+        taken = subprocess.run(
+            [
+                *(*_as_its_user(), str(_programs() / "pg_basebackup"), f"--pgdata={into}"),
+                *(f"--host={LOOPBACK}", f"--port={source.port}", "--username=postgres"),
+                *("--checkpoint=fast", "--wal-method=stream", "--no-sync", *arguments),
+            ],
+            cwd=self.folder,
+            env={**os.environ, "PGPASSWORD": PASSWORD},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert taken.returncode == 0, taken.stdout + taken.stderr
 
     def _make(self) -> None:
         self._data.mkdir()
@@ -81,11 +151,28 @@ class PostgreSQLServer(Server):
             check=False,
         )
         assert made.returncode == 0, made.stdout + made.stderr
+        if self._certificates is not None:
+            self._put(self._certificates.server, "server.pem")
+            self._put(self._certificates.server_key, "server.key")
+            rules = self._data / "pg_hba.conf"
+            rules.write_text("hostssl all all 127.0.0.1/32 scram-sha-256\n")
+
+    def _put(self, file: Path, name: str) -> None:
+        there = self._data / name
+        shutil.copy(file, there)
+        there.chmod(0o600)
+        if not os.getuid():
+            shutil.chown(there, "postgres")
 
     def ready(self) -> bool:
         with contextlib.suppress(pg8000.native.Error, OSError):
             pg8000.native.Connection(
-                "postgres", LOOPBACK, port=self.port, password=PASSWORD, timeout=5
+                "postgres",
+                LOOPBACK,
+                port=self.port,
+                password=PASSWORD,
+                timeout=5,
+                ssl_context=self._certificates and self._certificates.client_context(),
             ).close()
             return True
         return False
@@ -127,3 +214,88 @@ class PostgreSQLServer(Server):
             for pid in self._forked():
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, number)
+
+
+class Pair:
+    """A primary and a standby that follows it, which does not wait for each commit to arrive.
+
+    Attributes:
+        primary: the server that serves.
+        standby: the other one.
+    """
+
+    def __init__(self) -> None:
+        self.primary, self.standby = PostgreSQLServer(), PostgreSQLServer()
+        self._servers = (self.primary, self.standby)
+
+    @property
+    def url(self) -> str:
+        hosts = ",".join(server.address for server in self._servers)
+        return f"postgresql://postgres:{PASSWORD}@{hosts}/postgres"
+
+    def fail_over(self, *, lagging: bool = False) -> None:
+        """Kill the primary and promote the standby.
+
+        Args:
+            lagging: the standby was stopped already, and lacks what came since.
+        """
+        self.primary.kill()
+        if lagging:
+            self.standby.start()
+        self.standby.promote()
+        self.primary, self.standby = self.standby, self.primary
+
+    def repair(self) -> None:
+        """Have the server that failed follow the one that serves."""
+        self.standby.follow(self.primary)
+
+    def __enter__(self) -> Self:
+        try:
+            self.primary.start()
+            self.standby.follow(self.primary)
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for server in self._servers:
+            server.resume()
+            server.__exit__(None, None, None)
+
+
+class PgBouncer(Server):
+    """A connection pooler before a server.
+
+    Args:
+        server: that it connects to.
+        mode: ``transaction`` or ``session``.
+    """
+
+    def __init__(self, server: PostgreSQLServer, mode: str) -> None:
+        super().__init__()
+        self._server, self._mode = server, mode
+        self.folder.chmod(0o755)
+
+    @property
+    def url(self) -> str:
+        return f"postgresql://postgres:{PASSWORD}@{self.address}/postgres"
+
+    def command(self) -> list[str]:
+        users = self.folder / "users.txt"
+        users.write_text(f'"postgres" "{PASSWORD}"\n')
+        config = self.folder / "pgbouncer.ini"
+        config.write_text(
+            f"[databases]\n* = host={LOOPBACK} port={self._server.port}\n[pgbouncer]\n"
+            f"listen_addr = {LOOPBACK}\nlisten_port = {self.port}\nunix_socket_dir =\n"
+            f"auth_type = plain\nauth_file = {users}\npool_mode = {self._mode}\n"
+        )
+        return [*_as_its_user(), program("pgbouncer", "pgbouncer"), str(config)]
+
+    def ready(self) -> bool:
+        with contextlib.suppress(pg8000.native.Error, OSError):
+            pg8000.native.Connection(
+                "postgres", LOOPBACK, port=self.port, password=PASSWORD, timeout=5
+            ).close()
+            return True
+        return False

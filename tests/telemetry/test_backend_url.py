@@ -169,7 +169,7 @@ def test_a_timeout_that_does_not_exceed_the_heartbeat_is_refused_with_both(url: 
         ("memcached://a?ssl_key_password=sesame", "the key must be one without a password"),
         ("ipc://", "use our own driver: memory:// or sqlite://"),
         ("mysql://u:sesame@h/db?x=1", "locks, but no groups"),
-        ("postgresql://u:sesame@h/db", "locks, but no groups"),
+        ("tooz+postgresql://u:sesame@h/db", "locks, but no groups"),
         ("kubernetes://x", "locks, but no groups"),
         ("zake://", "not known to keep what it is given"),
         ("tooz+redis://u:sesame@a", "use our own driver: redis://"),

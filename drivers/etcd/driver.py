@@ -1,0 +1,510 @@
+"""``etcd://`` and ``etcds://``: processes of many hosts that share an etcd.
+
+A member is a key with a lease of its own; its value is the record. What must hold, and what keeps
+it:
+
+* A lease ends when the leader revokes it, which removes the key: an event of the log, in one order
+  with all that is written. Nobody who was read as gone comes back.
+* A heartbeat counts only where a majority confirms, *after* the lease was kept alive, that the
+  leader of the same term leads still: one that was replaced keeps leases alive that its
+  successor counts from earlier.
+* Writes keep their order: a record is written only over the revision of the key that is known. What
+  was held up on its way finds another revision, or a lease that was revoked.
+* An etcd that was restored or rebuilt has forgotten: see :mod:`.memory`.
+* A record that the store lost although it had confirmed it is written again before a heartbeat
+  is confirmed.
+
+It speaks to etcd's JSON gateway (:mod:`.gateway`), and knows nothing of the hand-off.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import dataclasses
+import http.client
+import logging
+import math
+import secrets
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from hashring.clock import boottime
+from hashring.driver import (
+    Driver,
+    DriverURL,
+    Reading,
+    check_names,
+    check_record,
+    incarnation_of,
+)
+from hashring.errors import StoreUnavailable
+
+from .._net import tell_limits, within_the_lease
+from .address import OPTIONS, Keys, end_of, root_of
+from .gateway import Gateway, Refused, text64, transaction
+from .memory import Life, Mark, Memory
+from .watching import Watch
+
+__all__ = ["EtcdDriver"]
+
+_log = logging.getLogger(__name__)
+
+_SETTLING = 0.02  # seconds after which a server that lags behind an election is asked again
+_SETTLES = 5  # times
+
+
+@dataclasses.dataclass(eq=False)
+class _Own:
+    """A lease of this driver, and the last record that the store has confirmed.
+
+    Attributes:
+        lease: etcd's number of it, which this driver chose.
+        revision: of the key, when it was written last; 0: not yet.
+        lost: it was reported as gone.
+    """
+
+    lease: int
+    incarnation: str | None
+    record: bytes
+    revision: int = 0
+    lost: bool = False
+
+
+class _Group:
+    """What was read of a group, and the watch for what comes after."""
+
+    def __init__(self) -> None:
+        self.revision = 0
+        self.seen: dict[str, int] | None = None  # keys, and the revision of each
+        self.waiting = threading.Lock()
+        self.watch: Watch | None = None
+
+
+class EtcdDriver(Driver):
+    """Groups as keys of an etcd cluster.
+
+    The URL's hosts are endpoints of one cluster, of which any may fail. The path is what all keys
+    begin with, ``/hashring`` where there is none.
+
+    Example:
+        >>> from hashring.driver import load
+        >>> load("etcds://agent:secret@one,two,three/agents", ttl=10.0).url
+        DriverURL('etcds://agent:***@one,two,three/agents')
+    """
+
+    promise = "a lease of etcd's own; survives the loss of a minority; tells when it was restored"
+    options = OPTIONS
+
+    def __init__(self, url: DriverURL, *, ttl: float) -> None:
+        super().__init__(url, ttl=ttl)
+        self.settings = within_the_lease(self)
+        self._keys = Keys(root_of(self.url))
+        self._gateway = Gateway(self)
+        self._begin()
+
+    def _begin(self) -> None:
+        """Make what belongs to one process."""
+        self._of_process = self.token
+        self._writing = threading.Lock()
+        self._guard = threading.Lock()  # of what is below
+        self._own: dict[tuple[str, str], _Own] = {}
+        self._groups: dict[str, _Group] = {}
+        self._memory = Memory()
+
+    # -- life
+
+    def open(self) -> None:
+        """Connect, and see that keys can be read.
+
+        Raises:
+            StoreUnusable: wrong user or password, or no right to the keys.
+            StoreUnavailable: no endpoint answered in time, or there is no leader.
+        """
+        if self._of_process != self.token:
+            self._begin()
+        elif self._gateway.is_open:
+            return
+        tell_limits(self)
+        self._gateway.open()
+        try:
+            deadline = self._gateway.deadline()
+            self._ask(
+                "connecting", self._ranging(self._keys.group("")), deadline=deadline, opening=True
+            )
+            self._remember(deadline)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """End all connections; a :meth:`wait` in another thread returns. Leases run on."""
+        if not self._gateway.is_open or self._of_process != self.token:
+            return
+        self._gateway.is_open, closing = True, self._gateway
+        with self._guard:
+            groups = list(self._groups.values())
+        closing.close()
+        for state in groups:
+            if (watch := state.watch) is not None:
+                watch.wake()
+            with state.waiting:  # whoever waits lets go now
+                self._unwatch(state)
+
+    # -- the lease
+
+    def join(self, group: str, member: str, record: bytes) -> None:
+        """See :meth:`hashring.driver.Driver.join`."""
+        check_names(group, member)
+        check_record(record)
+        self._gateway.check_open()
+        deadline = self._gateway.deadline()
+        with self._writes(deadline):
+            own = self._own.get((group, member))
+            incarnation = incarnation_of(record)
+            same = own is not None and not own.lost and own.incarnation == incarnation
+            if own is not None and same:
+                self._renew({(group, member): own}, deadline, locked=True)
+                if not own.lost and self._put(group, member, own, record, deadline):
+                    return
+            self._begin_lease(group, member, incarnation, record, deadline)
+
+    def _begin_lease(
+        self, group: str, member: str, incarnation: str | None, record: bytes, deadline: float
+    ) -> None:
+        own = _Own(secrets.randbits(62) + 1, incarnation, record)
+        doing, ttl = f"join of {member!r}", math.ceil(self.ttl)
+        self._grant(doing, own.lease, ttl, deadline)
+        key = self._keys.member(group, member)
+        put = {"key": text64(key), "value": text64(record), "lease": str(own.lease)}
+        absent = {"key": text64(key), "target": "CREATE", "create_revision": "0"}
+        answer = self._ask(
+            doing,
+            transaction(
+                [absent], [{"request_put": put}], [{"request_range": {"key": text64(key)}}]
+            ),
+            deadline=deadline,
+        )
+        revision = int(answer["header"]["revision"])
+        if not answer.get("succeeded"):
+            kvs = answer["responses"][0]["response_range"].get("kvs", [])
+            found = kvs[0] if kvs else {}
+            if int(found.get("lease", 0)) != own.lease:  # else a first try was done after all
+                self._revoke(own.lease, deadline, quietly=True)
+                other = incarnation_of(base64.b64decode(found.get("value", "")))
+                raise self.member_exists(group, member, other)
+            revision = int(found["mod_revision"])
+        own.revision = revision
+        with self._guard:
+            self._own[group, member] = own
+
+    def _grant(self, doing: str, lease: int, ttl: int, deadline: float) -> None:
+        body = {"ID": str(lease), "TTL": str(ttl)}
+        try:
+            (answer,) = self._gateway.call(doing, "/lease/grant", body, deadline=deadline)
+        except Refused as error:
+            if not error.exists:  # a first try was done after all
+                raise self.unavailable(doing, error) from error
+            return
+        if int(answer["TTL"]) > ttl:
+            _log.debug(
+                "%s: etcd grants no lease shorter than %s s, 1.5 times its election timeout",
+                self.url,
+                answer["TTL"],
+            )
+
+    def heartbeat(self) -> None:
+        """See :meth:`hashring.driver.Driver.heartbeat`.
+
+        A record that the store has lost, though it had confirmed it, is written again first.
+        """
+        self._gateway.check_open()
+        deadline = self._gateway.deadline()
+        with self._guard:
+            own = dict(self._own)
+        leases = {key: each for key, each in own.items() if not each.lost}
+        if leases:
+            self._renew(leases, deadline)
+        with self._guard:
+            # What the other thread left or joined anew meanwhile is not lost.
+            gone = [key for key in own if own[key].lost and self._own.get(key) is own[key]]
+        if gone:
+            raise self.lease_lost(*sorted(gone))
+
+    def _renew(
+        self, leases: dict[tuple[str, str], _Own], deadline: float, *, locked: bool = False
+    ) -> None:
+        """Renew leases; note which are lost.
+
+        Args:
+            leases: by group and member.
+            deadline: in seconds on the boot-time clock.
+            locked: the caller writes, and will write the records anew.
+        """
+        while True:
+            term = self._kept_alive(list(leases.values()), deadline)
+            gets = [{"request_range": {"key": text64(self._keys.member(*key))}} for key in leases]
+            answer = self._ask("heartbeat", transaction([], gets), deadline=deadline, use="heart")
+            if int(answer["header"]["raft_term"]) == term:
+                break
+            # A leader was elected meanwhile: who kept the leases alive may not have been one.
+        behind = {}
+        for (key, own), each in zip(leases.items(), answer["responses"], strict=True):
+            kvs = each["response_range"].get("kvs", [])
+            if not kvs or int(kvs[0].get("lease", 0)) != own.lease:
+                own.lost = True
+            elif int(kvs[0]["mod_revision"]) < own.revision:
+                behind[key] = own
+        for key, own in behind.items() if not locked else ():
+            with self._writes(deadline):
+                # By now the other thread may have written a newer one, or left.
+                if self._own.get(key) is own and not self._put(*key, own, own.record, deadline):
+                    own.lost = True
+
+    def _kept_alive(self, leases: list[_Own], deadline: float) -> int:
+        """Have leases run from now on; note which are lost, and return the leader's term."""
+        terms = set()
+        for own in leases:
+            (answer,) = self._gateway.call(
+                "heartbeat",
+                "/lease/keepalive",
+                {"ID": str(own.lease)},
+                deadline=deadline,
+                use="heart",
+            )
+            if int(answer["result"].get("TTL", 0)) <= 0:
+                own.lost = True
+            terms.add(int(answer["result"]["header"]["raft_term"]))
+        return terms.pop() if len(terms) == 1 else -1
+
+    def leave(self, group: str, member: str) -> None:
+        """See :meth:`hashring.driver.Driver.leave`."""
+        check_names(group, member)
+        self._gateway.check_open()
+        with self._guard:
+            own = self._own.pop((group, member), None)
+        if own is not None:
+            deadline = self._gateway.deadline()
+            with self._writes(deadline):
+                self._revoke(own.lease, deadline)
+
+    def _revoke(self, lease: int, deadline: float, *, quietly: bool = False) -> None:
+        """End a lease, and with it the key that it has."""
+        doing = "leave"
+        try:
+            self._gateway.call(doing, "/lease/revoke", {"ID": str(lease)}, deadline=deadline)
+        except Refused as error:
+            if not error.not_found and not quietly:
+                raise self.unavailable(doing, error) from error
+        except StoreUnavailable:
+            if not quietly:
+                raise
+
+    # -- records
+
+    def publish(self, group: str, member: str, record: bytes) -> None:
+        """See :meth:`hashring.driver.Driver.publish`."""
+        check_names(group, member)
+        check_record(record)
+        self._gateway.check_open()
+        deadline = self._gateway.deadline()
+        with self._writes(deadline):
+            own = self._own.get((group, member))
+            if own is None or own.lost or own.incarnation != incarnation_of(record):
+                raise self.lease_lost((group, member))
+            if not self._put(group, member, own, record, deadline):
+                raise self.lease_lost((group, member))
+
+    def _put(self, group: str, member: str, own: _Own, record: bytes, deadline: float) -> bool:
+        """Write a record over the one that is known; return whether the lease is there still."""
+        doing, key = f"publish of {member!r}", text64(self._keys.member(group, member))
+        base = own.revision
+        while True:
+            compare = [
+                {"key": key, "target": "LEASE", "lease": str(own.lease)},
+                {"key": key, "target": "MOD", "mod_revision": str(base)},
+            ]
+            put = {"key": key, "value": text64(record), "lease": str(own.lease)}
+            try:
+                answer = self._ask(
+                    doing,
+                    transaction(compare, [{"request_put": put}], [{"request_range": {"key": key}}]),
+                    deadline=deadline,
+                )
+            except Refused as error:
+                if error.not_found:
+                    return False
+                raise self.unavailable(doing, error) from error
+            if answer.get("succeeded"):
+                own.record, own.revision = record, int(answer["header"]["revision"])
+                return True
+            kvs = answer["responses"][0]["response_range"].get("kvs", [])
+            if not kvs or int(kvs[0].get("lease", 0)) != own.lease:
+                return False
+            base = int(kvs[0]["mod_revision"])
+            if base > own.revision and base64.b64decode(kvs[0].get("value", "")) == record:
+                own.record, own.revision = record, base  # a first try was done after all
+                return True
+
+    def read(self, group: str) -> Reading:
+        """See :meth:`hashring.driver.Driver.read`."""
+        check_names(group)
+        deadline = self._gateway.deadline()
+        answer = self._remember(deadline, group)
+        state = self._group(group)
+        kvs = answer["responses"][1]["response_range"].get("kvs", [])
+        state.revision = int(answer["header"]["revision"])
+        state.seen = {kv["key"]: int(kv["mod_revision"]) for kv in kvs}
+        records = {
+            Keys.member_of(base64.b64decode(kv["key"]).decode()): base64.b64decode(
+                kv.get("value", "")
+            )
+            for kv in kvs
+        }
+        return Reading(records, self._memory.age(boottime()))
+
+    def wait(self, group: str, timeout: float) -> None:
+        """See :meth:`hashring.driver.Driver.wait`."""
+        check_names(group)
+        self._gateway.check_open()
+        state, end = self._group(group), boottime() + timeout
+        if not state.waiting.acquire(timeout=max(0.0, timeout)):
+            return
+        try:
+            self._until_changed(group, state, end)
+        except StoreUnavailable:
+            # It was neither close() that cut us off, nor the end of the time.
+            if self._gateway.is_open and boottime() < end:
+                raise
+        finally:
+            state.waiting.release()
+
+    def _until_changed(self, group: str, state: _Group, end: float) -> None:
+        prefix = self._keys.group(group)
+        if state.watch is not None and state.watch.revision > state.revision:
+            self._unwatch(state)
+        next_look = boottime() + self.settings["poll"]
+        while self._gateway.is_open and (now := boottime()) < end:
+            deadline = min(self._gateway.deadline(), max(end, now + 0.1))
+            if state.watch is None:
+                try:
+                    state.watch = Watch(self._gateway, prefix, state.revision, deadline)
+                except (OSError, http.client.HTTPException, ValueError, Refused) as error:
+                    raise self.unavailable("wait", error) from error
+            if now >= next_look:
+                answer = self._ask("wait", self._ranging(prefix, keys_only=True), deadline=deadline)
+                kvs = answer["responses"][0]["response_range"].get("kvs", [])
+                if {kv["key"]: int(kv["mod_revision"]) for kv in kvs} != state.seen:
+                    self._unwatch(state)  # it should have told
+                    return
+                next_look = boottime() + self.settings["poll"]
+            if state.watch.heard(min(end, next_look)):
+                self._unwatch(state)
+                return
+
+    @staticmethod
+    def _unwatch(state: _Group) -> None:
+        watch, state.watch = state.watch, None
+        if watch is not None:
+            watch.close()
+
+    # -- what the store remembers
+
+    def _remember(self, deadline: float, group: str | None = None) -> dict[str, Any]:
+        """Read the mark, and a group's members with it; see that the mark is of the present life.
+
+        Returns:
+            The answer to a transaction of two ranges, the mark and the members.
+        """
+        lagging = 0
+        while True:
+            began = boottime()
+            prefix = self._keys.group(group or "")
+            body = transaction(
+                [],
+                [
+                    {"request_range": {"key": text64(self._keys.mark)}},
+                    *self._ranging(prefix, count_only=group is None)["success"],
+                ],
+            )
+            answer = self._ask("read", body, deadline=deadline)
+            header = answer["header"]
+            life = Life(int(header["cluster_id"]), int(header["raft_term"]), self._index(deadline))
+            kvs = answer["responses"][0]["response_range"].get("kvs", [])
+            mark = Mark.decoded(base64.b64decode(kvs[0].get("value", "")) if kvs else None)
+            newer = mark is not None and mark.life.cluster == life.cluster
+            if newer and mark is not None and mark.life.term > life.term and lagging < _SETTLES:
+                lagging += 1  # a server that has not heard of an election yet, most likely
+                time.sleep(_SETTLING)
+                continue
+            back = self._memory.went_back(life, int(header["revision"]))
+            if mark is None or back or not life.continues(mark.life):
+                self._write_mark(Memory.anew(self._full(life, deadline)), kvs, deadline)
+                continue
+            self._memory.saw(mark, boottime())
+            if (older := self._memory.older(mark, began, self.ttl)) is not None:
+                self._write_mark(older, kvs, deadline)
+            return answer
+
+    def _write_mark(self, mark: Mark, kvs: list[dict[str, Any]], deadline: float) -> None:
+        """Write a mark over the one that was read, unless another did meanwhile."""
+        key = text64(self._keys.mark)
+        revision = kvs[0]["mod_revision"] if kvs else "0"
+        compare = {"key": key, "target": "MOD", "mod_revision": revision}
+        put = {"request_put": {"key": key, "value": text64(mark.encoded())}}
+        self._ask("marking", transaction([compare], [put]), deadline=deadline)
+
+    def _index(self, deadline: float) -> int:
+        """Return the log's index where the connection is new, 0 where it was looked at."""
+        connection = self._gateway.connection("rest")
+        if connection is None or connection.checked:
+            return 0
+        index = self._status(deadline)
+        connection.checked = True
+        return index
+
+    def _full(self, life: Life, deadline: float) -> Life:
+        return life if life.index else dataclasses.replace(life, index=self._status(deadline))
+
+    def _status(self, deadline: float) -> int:
+        (answer,) = self._gateway.call(
+            "looking at the server", "/maintenance/status", {}, deadline=deadline
+        )
+        return int(answer.get("raftIndex", 0))
+
+    # -- what every operation shares
+
+    def _ask(
+        self,
+        doing: str,
+        body: dict[str, Any],
+        *,
+        deadline: float,
+        use: str = "rest",
+        opening: bool = False,
+    ) -> dict[str, Any]:
+        """Run a transaction, which a majority confirms, and return its answer."""
+        (answer,) = self._gateway.call(
+            doing, "/kv/txn", body, deadline=deadline, use=use, opening=opening
+        )
+        return answer
+
+    def _ranging(self, prefix: str, **wanted: bool) -> dict[str, Any]:
+        of = {"key": text64(prefix), "range_end": text64(end_of(prefix)), **wanted}
+        return transaction([], [{"request_range": of}])
+
+    def _group(self, group: str) -> _Group:
+        with self._guard:
+            return self._groups.setdefault(group, _Group())
+
+    @contextlib.contextmanager
+    def _writes(self, deadline: float) -> Iterator[None]:
+        """Keep this driver's writes apart."""
+        if not self._writing.acquire(timeout=max(0.0, deadline - boottime())):
+            raise StoreUnavailable(f"{self.url}: an earlier write took all the time there was")
+        try:
+            yield
+        finally:
+            self._writing.release()
