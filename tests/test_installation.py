@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import runpy
 import shutil
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import setuptools
 
 from tests.conftest import TREE, run
 
@@ -219,6 +221,24 @@ def test_a_build_that_must_have_its_extensions_fails_without_a_compiler(build, t
     assert done.returncode != 0
     assert "/bin/false" in done.stdout + done.stderr
     assert list(tmp_path.glob("*.whl")) == []
+
+
+@pytest.mark.parametrize(
+    ("flags", "optimized"), [("", True), ("-O2 -Wall", True), ("-O0", False), ("-g -O0", False)]
+)
+def test_extensions_are_optimized_unless_the_compiler_is_told_otherwise(
+    monkeypatch, flags, optimized
+):
+    made = {}
+    monkeypatch.setattr(setuptools, "setup", lambda **arguments: made.update(arguments))
+    monkeypatch.setenv("CFLAGS", flags)
+    monkeypatch.chdir(TREE)
+
+    runpy.run_path("setup.py")
+
+    engine, _ = made["ext_modules"]
+    assert engine.name == "hashring.ring._engine"
+    assert ("-O3" in engine.extra_compile_args) is optimized
 
 
 def test_a_build_is_not_both_without_its_extensions_and_required_to_have_them(build):

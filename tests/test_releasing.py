@@ -28,7 +28,7 @@ def test_the_commands_of_the_page_carry_a_release_into_an_index_and_out_again(
 ):
     blocks = re.findall(r"^```sh\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
     script = "\n".join(blocks)
-    # The fixture has run this very command.
+    # The fixture has run this command, without what makes it slow.
     built = "HASHRING_REQUIRE_EXTENSION=1 python -m build --outdir dist .\n"
     assert built in script
     shutil.copytree(distributions, tmp_path / "dist")

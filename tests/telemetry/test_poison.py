@@ -18,31 +18,39 @@ MEMORY = 512 * 1024
 """KiB that an agent may take at most: some 60 MiB at rest, 256 MiB that are read at once, and what
 the allocator keeps. One agent that had all of this poison took 376 to 418 MiB in three runs."""
 
-LISTS = b"[" + b"[]," * 20_000_000 + b"[]]"
-POISONS = {
-    "/lists": Answer(LISTS),
-    "/bomb": Answer(gzip.compress(LISTS, 1), headers=(("Content-Encoding", "gzip"),)),
-    "/objects": Answer(b"[" + b'{"a":{}},' * 6_000_000 + b"{}]"),
-    "/many": Answer(b"[" + b"[]," * 450_000 + b"[]]"),  # within every limit
-    "/one-text": Answer(b'["' + b"\\n" * 14_000_000 + b'"]'),
-}
-EXPOSITIONS = {
-    "/comments": Answer(b"# TYPE a b c\n" * 4_000_000, content_type="text/plain"),
-    "/labels": Answer(b"a{" + b'b="c",' * 9_000_000 + b"} 1\n", content_type="text/plain"),
-}
-
 LOAD = {"name": "web.load", "sample_type": "gauge", "unit": "request", "value_attribute": "load"}
+
+
+def poisons() -> dict[str, Answer]:
+    """Answers that cost much to read; made only where they are used."""
+    lists = b"[" + b"[]," * 20_000_000 + b"[]]"
+    return {
+        "/lists": Answer(lists),
+        "/bomb": Answer(gzip.compress(lists, 1), headers=(("Content-Encoding", "gzip"),)),
+        "/objects": Answer(b"[" + b'{"a":{}},' * 6_000_000 + b"{}]"),
+        "/many": Answer(b"[" + b"[]," * 450_000 + b"[]]"),  # within every limit
+        "/one-text": Answer(b'["' + b"\\n" * 14_000_000 + b'"]'),
+    }
+
+
+def expositions() -> dict[str, Answer]:
+    """The same for expositions."""
+    return {
+        "/comments": Answer(b"# TYPE a b c\n" * 4_000_000, content_type="text/plain"),
+        "/labels": Answer(b"a{" + b'b="c",' * 9_000_000 + b"} 1\n", content_type="text/plain"),
+    }
 
 
 def test_poison_costs_no_good_target_a_poll_and_no_agent_its_lease(tmp_path):
     names = ("central-1", "central-2", "central-3")
     with RedisServer() as server, HTTPServer() as web:
         web.otherwise(lambda asked: Answer({"load": 0.5}))
-        for path, answer in (POISONS | EXPOSITIONS).items():
+        json, text = poisons(), expositions()
+        for path, answer in (json | text).items():
             web.answer_with(path, lambda asked, answer=answer: answer)
         good = [f"{web.url}/{number}" for number in range(GOOD)]
-        bad = [web.url + path for path in POISONS]
-        bad += [f"prometheus+{web.url}{path}" for path in EXPOSITIONS]
+        bad = [web.url + path for path in json]
+        bad += [f"prometheus+{web.url}{path}" for path in text]
         source = {
             "name": "web",
             "interval": INTERVAL,
@@ -62,7 +70,7 @@ def test_poison_costs_no_good_target_a_poll_and_no_agent_its_lease(tmp_path):
             log = [(f"{web.url}{asked.path}", asked.at) for asked in web.log]
             missed, repeated = windows.account(log, good, first, last)
             assert (missed, repeated) == ({}, {})
-            assert {path for path in (POISONS | EXPOSITIONS) if not web.count(path)} == set()
+            assert {path for path in (json | text) if not web.count(path)} == set()
             agents.settle(*names)
             for name in names:
                 assert "lease" not in agents.said(name)
