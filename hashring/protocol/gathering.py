@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from hashring.protocol.view import Member, View
+from hashring.protocol.record import Member
+from hashring.protocol.view import View
 from hashring.ring.ring import SlotSet
 
 __all__ = ["DEFAULT_GATHER", "Gathering", "is_planned"]
