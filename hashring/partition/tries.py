@@ -1,4 +1,4 @@
-"""Joining more than once: while the store is away, or the lease of the process before still runs."""
+"""Joining more than once, while the store is away or the lease of the process before still runs."""
 
 from __future__ import annotations
 
