@@ -20,7 +20,7 @@ import ssl
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from hashring.clock import boottime
 from hashring.driver import Driver
@@ -111,7 +111,7 @@ class Connection:
         """Whether the server behind it was looked at."""
         self._http = http.client.HTTPConnection(host, port)
         self._http.auto_open = 0
-        self._http.sock = self.socket  # type: ignore[assignment]
+        self._http.sock = cast(Any, self.socket)
 
     def begin(
         self, path: str, body: bytes, headers: Mapping[str, str], deadline: float
