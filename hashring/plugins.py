@@ -7,9 +7,12 @@ is installed, and how to say what is wrong with one. It does not know what any p
 from __future__ import annotations
 
 import dataclasses
+import sys
+import time
 from collections.abc import Callable
 from importlib import metadata
-from typing import Generic, TypeVar
+from pathlib import Path
+from typing import Generic, NamedTuple, TypeVar
 
 from hashring.errors import BrokenPlugin, HashringError, UnknownPlugin
 from hashring.url import masked_prose
@@ -36,6 +39,10 @@ PUBLISHERS = "hashring.publishers"
 
 _BY_SCHEME = frozenset({DRIVERS})
 """Groups whose names are schemes of URLs, which have no case."""
+
+_UNSETTLED = 10.0
+"""Seconds for which a folder that has changed is read at every call: an installer makes the folder
+of a distribution first, which changes this one, and fills it then, which does not."""
 
 _Base = TypeVar("_Base")
 _Made = TypeVar("_Made")
@@ -145,10 +152,50 @@ def made(name: str, make: Callable[[], _Made]) -> _Made:
 
 def _points(group: str) -> dict[str, list[metadata.EntryPoint]]:
     points: dict[str, list[metadata.EntryPoint]] = {}
-    for point in metadata.entry_points(group=group):
+    for point in _installed(group):
         name = point.name.lower() if group in _BY_SCHEME else point.name
         points.setdefault(name, []).append(point)
     return points
+
+
+_Path = list[tuple[str, int, int]]
+"""For each part of the path: where, which, and when it changed last, in nanoseconds."""
+
+
+class _Known(NamedTuple):
+    path: _Path
+    points: dict[str, metadata.EntryPoints]  # by group
+
+
+_known = _Known([], {})
+"""What is installed, on which path."""
+
+
+def _installed(group: str) -> metadata.EntryPoints:
+    # A reading opens a file of every distribution, some 20 ms where there are a hundred, and a join
+    # asks twice. So it is kept for as long as no folder of the path changes.
+    global _known
+    path = _path()
+    known = _known if _known.path == path else _Known(path, {})
+    if group in known.points:
+        return known.points[group]
+    found = metadata.entry_points(group=group)
+    newest = max((changed for _, _, changed in path), default=0)
+    if time.time() - newest / 1e9 > _UNSETTLED:
+        _known = _Known(path, known.points | {group: found})
+    return found
+
+
+def _path() -> _Path:
+    parts = []
+    for folder in sys.path:
+        try:
+            found = Path(folder).stat()
+        except OSError:
+            parts.append((folder, 0, 0))
+        else:
+            parts.append((folder, found.st_ino, found.st_mtime_ns))
+    return parts
 
 
 def _the_one(points: list[metadata.EntryPoint], base: type[_Base]) -> type[_Base]:
@@ -167,18 +214,20 @@ def _refuse_rivals(points: list[metadata.EntryPoint]) -> None:
 
 
 def _class(point: metadata.EntryPoint, base: type[_Base]) -> type[_Base]:
-    origin = f"{point.group}: {point.value} of {_distribution(point)}"
-    where = f"the plug-in {point.name!r} ({origin})"
+    def where() -> str:
+        origin = f"{point.group}: {point.value} of {_distribution(point)}"
+        return f"the plug-in {point.name!r} ({origin})"
+
     try:
         found = point.load()
     except HashringError:
         raise
     except Exception as error:
-        raise BrokenPlugin(f"{where} failed to import: {_why(error)}") from error
+        raise BrokenPlugin(f"{where()} failed to import: {_why(error)}") from error
     if not (isinstance(found, type) and issubclass(found, base)):
-        raise BrokenPlugin(f"{where} is not a subclass of {base.__module__}.{base.__qualname__}")
+        raise BrokenPlugin(f"{where()} is not a subclass of {base.__module__}.{base.__qualname__}")
     if missing := getattr(found, "__abstractmethods__", None):
-        raise BrokenPlugin(f"{where} lacks: {', '.join(sorted(missing))}")
+        raise BrokenPlugin(f"{where()} lacks: {', '.join(sorted(missing))}")
     return found
 
 

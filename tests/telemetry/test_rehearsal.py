@@ -141,6 +141,7 @@ def test_a_scheme_whose_extra_is_missing_is_found_by_check_and_at_the_start(
             raise MissingDependency("carrier://", "pigeons", "telemetry")
 
     real = metadata.entry_points
+    monkeypatch.setattr(plugins, "_known", plugins._Known([], {}))
     monkeypatch.setattr(
         metadata,
         "entry_points",
