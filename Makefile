@@ -84,7 +84,7 @@ TESTS ?= -m 'not faults and not long'
 coverage: $(TOOLS) servers $(OPENSTACK)
 	rm -rf .coverage
 	mkdir .coverage
-	$(BIN)/python -m coverage run -m pytest --numprocesses=2 --dist=loadscope $(TESTS)
+	$(BIN)/python -m coverage run -m pytest -p tests.covered --numprocesses=2 --dist=loadscope $(TESTS)
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report
 

@@ -384,12 +384,13 @@ class Interrupts:
     def __init__(self, at: int) -> None:
         self.left = at
         self.where = ""
+        self.before = sys.gettrace()  # what counts coverage goes on afterwards
 
     def __call__(self, frame: types.FrameType, event: str, argument: object) -> None:
         self.left -= 1
         if self.left == 0:
             self.where = f"{frame.f_code.co_filename}:{frame.f_lineno}"
-            sys.settrace(None)
+            sys.settrace(self.before)
             raise KeyboardInterrupt
 
 
@@ -413,7 +414,7 @@ def interrupted(url: str, at: int) -> Interrupts:
     except KeyboardInterrupt:
         pass
     finally:
-        sys.settrace(None)
+        sys.settrace(trace.before)
     return trace
 
 
