@@ -75,10 +75,10 @@ class CutsItsJournalWithoutAWord(Offers):
     """What the journal has no longer is left out, and nobody is told."""
 
     def read_since(self, group, cursor):
-        state = self._attached().group(group)
-        floor, state.floor = state.floor, 0
+        journal = self._attached().group(group).journal
+        floor, journal._floor = journal._floor, 0
         changes = super().read_since(group, cursor)
-        state.floor = floor
+        journal._floor = floor
         return changes
 
 
