@@ -207,7 +207,6 @@ class Watching:
         """
         watcher, history = self.session, self._history
         self.groups.clear()
-        self._may_watch_all = True  # another server, perhaps
         seen = max(history.newest, watcher.seen, self._owner.seen)
         watcher.forget()
         watcher.seen = 0
@@ -292,7 +291,10 @@ class Watching:
         self._exchange(self._stale(path, seen), path, seen, deadline)
 
     def _watch_all(self, path: str, seen: Group, deadline: float) -> None:
-        """Set the one watch on a group and all below it, whether it is there yet or not."""
+        """Set the one watch on a group and all below it, whether it is there yet or not.
+
+        A server that does not know it is not asked again: others of its ensemble are as old.
+        """
         (answer,) = self.session.call(AddWatch(path), deadline=deadline)
         if isinstance(answer, UnimplementedError):
             self._may_watch_all = False
@@ -301,6 +303,8 @@ class Watching:
                 "and is read by a request of its own",
                 self._driver.url,
             )
+            self._watch(deadline)  # a server hangs up on a request that it does not know
+            self.groups[path] = seen
             return
         self._refuse(answer)
         seen.is_watched = True
