@@ -37,6 +37,9 @@ class Readings:
         group: the group's id.
         name: of the member that reads, for the log.
         now: the clock by which checks are made, in seconds.
+
+    Attributes:
+        acks: how many readings in a row brought other records and no other view.
     """
 
     def __init__(
@@ -49,6 +52,8 @@ class Readings:
         self._records: Mapping[str, bytes] = MappingProxyType({})
         self._cursor: bytes | None = None
         self._is_trusted = True
+        self.acks = 0
+        self._last: tuple[str | None, Mapping[str, bytes]] = (None, self._records)
         self._check_at = now() + jittered(_CHECK)
 
     def read(self) -> Reading:
@@ -66,6 +71,13 @@ class Readings:
             reading = self._checked(reading)
             self._check_at = self._now() + jittered(max(_CHECK, _CHECK_MEMBER * len(self._records)))
         return reading
+
+    def note(self, reading: Reading, view: str | None) -> None:
+        """Note the id of the view that the latest reading showed."""
+        before, records = self._last
+        self._last = view, reading.records
+        only_acks = view == before and reading.records != records
+        self.acks = self.acks + 1 if only_acks else 0
 
     def _by_changes(self) -> Reading | None:
         """Return a reading that was put together; ``None`` where the driver cannot."""
