@@ -356,7 +356,10 @@ def check_exclusive(crowd: Crowd) -> None:
 
 def run_ours(store: Store, options: argparse.Namespace) -> dict[str, list[Measurement]]:
     found: dict[str, list[Measurement]] = {"join": [], "leave": []}
-    crowd = Crowd(store, members_of_ours, options.processes, store.ours(), options.ttl)
+    url = store.ours()
+    if options.timeout:
+        url += f"?timeout={options.timeout:g}&connect_timeout={options.timeout:g}"
+    crowd = Crowd(store, members_of_ours, options.processes, url, options.ttl)
     try:
         names = [f"m{number:04}" for number in range(options.members)]
         for start in range(0, options.members, options.wave):
@@ -374,15 +377,17 @@ def run_ours(store: Store, options: argparse.Namespace) -> dict[str, list[Measur
         found["background, each second"] = [Measurement()]
         found["background, each second"][0].counts = background
         for _ in range(options.rounds):
+            # The pause is measured, too: what all are sent after all have settled.
             with crowd.measured(background) as one:
                 began, *_ = crowd.ask(0, "join", ["newcomer"])
                 one.half, one.seconds = settled(crowd, options.members + 1, began)
+                time.sleep(options.pause)
             check_exclusive(crowd)
             found["join"].append(one)
-            time.sleep(options.pause)
             with crowd.measured(background) as one:
                 began, ended, drained = crowd.ask(0, "drain", "newcomer")
                 one.half, one.seconds = settled(crowd, options.members, began)
+                time.sleep(options.pause)
             if not drained:
                 print(f"the drain gave up after {ended - began:.1f} s", file=sys.stderr)
             check_exclusive(crowd)
@@ -392,7 +397,6 @@ def run_ours(store: Store, options: argparse.Namespace) -> dict[str, list[Measur
                 f"(drain {ended - began:.2f} s)",
                 file=sys.stderr,
             )
-            time.sleep(options.pause)
     finally:
         crowd.close()
     return found
@@ -480,9 +484,14 @@ def main() -> int:
     parser.add_argument("--members", type=int, default=200)
     parser.add_argument("--processes", type=int, default=8)
     parser.add_argument("--ttl", type=float, default=10.0)
+    parser.add_argument(
+        "--timeout", type=float, help="seconds for a call of ours, for a busy machine"
+    )
     parser.add_argument("--rounds", type=int, default=3, help="joins, each followed by a leave")
     parser.add_argument("--idle", type=float, default=10.0, help="seconds of background measured")
-    parser.add_argument("--pause", type=float, default=2.0, help="seconds between two changes")
+    parser.add_argument(
+        "--pause", type=float, default=2.0, help="seconds measured after all settled"
+    )
     parser.add_argument("--wave", type=int, default=25, help="members that start at once")
     parser.add_argument("--no-tooz", action="store_true", help="measure ours alone")
     options = parser.parse_args()

@@ -8,11 +8,9 @@ that touches a store of its parent's gets an error, because the two would not se
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import math
 import os
 import threading
-import uuid
 
 from hashring.clock import boottime
 from hashring.driver import (
@@ -26,11 +24,9 @@ from hashring.driver import (
 )
 from hashring.errors import BadURL, StoreUnusable
 
-__all__ = ["MemoryDriver"]
+from ._journal import Journal
 
-_MOST_GONE = 64
-"""Members that went and are still told of, beside twice as many as live. More: memory; fewer: who
-has not read for long reads everything sooner."""
+__all__ = ["MemoryDriver"]
 
 
 @dataclasses.dataclass
@@ -42,46 +38,21 @@ class _Lease:
 
 
 class _Group:
-    """Leases, and the version at which each member was last changed or went."""
+    """Leases, and what became of them."""
 
     def __init__(self) -> None:
         self.leases: dict[str, _Lease] = {}
-        self.version = 0
-        self.history = uuid.uuid4().hex  # a group that is begun anew has another
-        self.changed_at: dict[str, int] = {}  # by member, the latest last
-        self.floor = 0  # who knows less than this version must read everything
+        self.journal = Journal()
 
-    def touch(self, *members: str) -> None:
-        """Give the group a new version, in which these members changed or went."""
-        self.version += 1
-        for member in members:
-            self.changed_at.pop(member, None)
-            self.changed_at[member] = self.version
-        if len(self.changed_at) > 2 * len(self.leases) + _MOST_GONE:
-            self.floor = self.version
-            self.changed_at = {
-                member: at for member, at in self.changed_at.items() if member in self.leases
-            }
+    @property
+    def version(self) -> int:
+        """The number of the last change."""
+        return self.journal.version
 
     def since(self, cursor: bytes | None) -> Changes:
         """Return what changed since a cursor."""
-        history, _, known = (cursor or b"").decode("ascii", "replace").partition(" ")
-        now = f"{self.history} {self.version}".encode()
-        whole = {member: lease.record for member, lease in self.leases.items()}
-        if history != self.history or int(known) < self.floor:
-            return Changes(whole, (), now, math.inf, len(whole), complete=True)
-        late = list(
-            itertools.takewhile(
-                lambda member: self.changed_at[member] > int(known), reversed(self.changed_at)
-            )
-        )
-        return Changes(
-            {member: whole[member] for member in late if member in whole},
-            [member for member in late if member not in whole],
-            now,
-            math.inf,
-            len(whole),
-        )
+        records = {member: lease.record for member, lease in self.leases.items()}
+        return self.journal.since(cursor, records, math.inf)
 
 
 class _Store:
@@ -104,7 +75,7 @@ class _Store:
         return group
 
     def touch(self, group: _Group, *members: str) -> None:
-        group.touch(*members)
+        group.journal.note(members, group.leases)
         self.changed.notify_all()
 
 

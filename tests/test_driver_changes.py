@@ -75,10 +75,10 @@ class CutsItsJournalWithoutAWord(Offers):
     """What the journal has no longer is left out, and nobody is told."""
 
     def read_since(self, group, cursor):
-        state = self._attached().group(group)
-        floor, state.floor = state.floor, 0
+        journal = self._attached().group(group).journal
+        floor, journal._floor = journal._floor, 0
         changes = super().read_since(group, cursor)
-        state.floor = floor
+        journal._floor = floor
         return changes
 
 
@@ -397,6 +397,20 @@ def test_a_change_that_was_missed_is_found_by_the_check_and_no_change_since_is(s
     with caplog.at_level(logging.ERROR):
         assert readings.read().records["a"] == RECORD + b"\n"
     assert "missed what became of a" in caplog.text
+
+
+def test_readings_that_bring_nothing_but_acks_are_counted(scripted):
+    readings = Readings(scripted, "g", "a")
+    scripted.join("g", "a", RECORD)
+    counted = []
+    for turn, view in enumerate(["v1", "v1", "v1", "v2", "v2", "v2"]):
+        if turn != 5:
+            scripted.publish("g", "a", RECORD + b" " * turn)
+        readings.note(readings.read(), view)
+        counted.append(readings.acks)
+
+    # The first, two acks, another view, an ack, and nothing at all.
+    assert counted == [0, 1, 2, 0, 1, 0]
 
 
 def test_a_member_reads_what_changed_and_settles(tmp_path):

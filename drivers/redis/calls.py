@@ -210,11 +210,9 @@ class Calls:
         for answer in answers:
             if isinstance(answer, redis.RedisError):
                 raise answer
-        status, epoch, version, now, since, online, most, ends, mark, back, own, *rest = answers[0]
-        reply = Reply(
-            node, status.decode(), epoch, version, now, since, online, most, ends, mark, back,
-            own, rest, began, boottime(),
-        )  # fmt: skip
+        status, *told = answers[0]
+        head, rest = told[:12], told[12:]  # what is in every answer, and what is in this one
+        reply = Reply(node, status.decode(), *(*head, rest, began, boottime()))
         return reply, answers[1] if replicas else 0
 
     def _leases(self, group: str) -> dict[str, Own]:

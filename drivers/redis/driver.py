@@ -32,7 +32,15 @@ from collections.abc import Iterator
 from typing import Any
 
 from hashring.clock import boottime
-from hashring.driver import Driver, DriverURL, Reading, check_names, check_record, incarnation_of
+from hashring.driver import (
+    Changes,
+    Driver,
+    DriverURL,
+    Reading,
+    check_names,
+    check_record,
+    incarnation_of,
+)
 from hashring.errors import MissingDependency, StoreUnavailable, StoreUnusable
 
 try:
@@ -45,8 +53,9 @@ from . import looking
 from .address import OPTIONS, Place
 from .calls import Calls
 from .nodes import Deadline
+from .patches import Torn, patch_of, records_of
 from .routes import Route
-from .state import Own
+from .state import NOWHERE, Own
 from .waiting import Waiting
 
 __all__ = ["RedisDriver"]
@@ -167,36 +176,51 @@ class RedisDriver(Driver):
             raise self.lease_lost(*lost)
 
     def read(self, group: str) -> Reading:
-        """See :meth:`hashring.driver.Driver.read`.
+        """See :meth:`hashring.driver.Driver.read`."""
+        changes = self.read_since(group, None)
+        return Reading(changes.changed, changes.memory_age)
 
-        The server sends what changed since the last reading, or everything where the two do not
-        share a history; the result is the group as it is in the store now.
+    def read_since(self, group: str, cursor: bytes | None) -> Changes:
+        """See :meth:`hashring.driver.Driver.read_since`.
+
+        One call of the script. Of a record that this driver read at the cursor, it brings only
+        what is other now.
         """
         check_names(group)
         state = self._calls.group(group)
         with state.lock:
             while True:
-                reply = self._calls.call("read", group, "read", state.epoch, state.version)
-                size, flat = reply.rest
-                if reply.status == "all":
-                    state.records = {}
-                for member, record in zip(flat[::2], flat[1::2], strict=True):
-                    if record is None:
-                        state.records.pop(member.decode(), None)
-                    elif member:
-                        state.records[member.decode()] = record
-                state.epoch, state.version = reply.epoch, reply.version
-                if len(state.records) == size:
-                    break
-                if reply.status == "all":
+                known = state.place_of(cursor)
+                patches = known is not None and known == state.place
+                asked = (known or NOWHERE).spelled
+                reply = self._calls.call("read", group, "read", *asked, int(patches))
+                size, whole, *rest = reply.rest
+                complete = reply.status == "all"
+                found = {
+                    member.decode(): record
+                    for member, record in zip(whole[::2], whole[1::2], strict=True)
+                    if member
+                }
+                changed = {name: record for name, record in found.items() if record is not None}
+                state.place, records = NOWHERE, {} if complete else state.records
+                with contextlib.suppress(Torn):
+                    if not complete:
+                        changed |= records_of(records, *rest)
+                    gone = found.keys() - changed.keys()
+                    state.records = records = {**records, **changed}
+                    for name in gone:
+                        records.pop(name, None)
+                    if len(records) == size:
+                        break
+                if complete:
                     raise StoreUnavailable(
                         f"{self.url}: the keys of group {group!r} contradict each other: another "
                         "program writes them"
                     )
-                state.epoch = b""
-            state.ends = reply.ends_on_our_clock()
+                cursor = None
+            state.read_up_to(reply)
             age = max(0, reply.now - reply.since) / 1e6
-            return Reading(dict(state.records), age)
+            return Changes(changed, gone, state.place.cursor, age, size, complete=complete)
 
     def wait(self, group: str, timeout: float) -> None:
         """See :meth:`hashring.driver.Driver.wait`. A lease that runs out is a change, too."""
@@ -257,11 +281,14 @@ class RedisDriver(Driver):
         self, group: str, member: str, incarnation: str, record: bytes, deadline: Deadline
     ) -> None:
         token, sequence = self.token, self._next()
+        with self._calls.lock:
+            own = self._calls.own.get((group, member))
+        patch = patch_of(own.record, record) if own is not None else []
         reply = self._calls.call(
             f"publish of {member!r}",
             group,
             "publish",
-            *(token, sequence, member, incarnation, record),
+            *(token, sequence, member, incarnation, record, *patch),
             vouched=True,
             deadline=deadline,
         )

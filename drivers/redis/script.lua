@@ -4,7 +4,11 @@ local known_epoch, latest, most = ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
 local known_version, known_mark = tonumber(ARGV[6]), ARGV[7]
 local own = ARGV[8]  -- "<token> <member>" of each lease that the caller has here, NUL between
 local DAY = 86400000000
-local MARKS = 256  -- versions whose marks are kept: a caller that knows none of them is not judged
+local MARKS = 256  -- versions whose marks are kept, and 4 for each member: who knows none reads all
+local PATCHES = 4  -- the last changes of a record that are kept as patches
+local CROWD, HOLD, LONGEST = 16, 1000, 1000000
+-- Above CROWD members, records that change within HOLD microseconds for each member after a message
+-- are not announced one by one: LONGEST at most. Whoever reads meanwhile is told how long to wait.
 local function expire_in_a_day()
     for _, key in ipairs(KEYS) do
         redis.call('PEXPIRE', key, DAY / 1000)
@@ -37,15 +41,26 @@ local identity = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)')
     .. ':' .. string.match(replication, 'master_replid:(%w+)')
 local _, online = string.gsub(replication, 'state=online', '')
 
-local changed, back = false, 0
+local changed, urgent, back = false, false, 0
 local version, since, floor, born
 
 -- First among the writes, because it is one that a full store refuses: then nothing has happened.
-local function bump()
+local function bump(may_wait)
+    urgent = urgent or not may_wait
     if not changed then
         version = redis.call('HINCRBY', group, 'version', 1)
         redis.call('HSET', group, 'm' .. version, digits(now))
-        redis.call('HDEL', group, 'm' .. (version - MARKS))
+        local keep = MARKS + 4 * redis.call('ZCARD', leases)
+        -- A driver of an earlier release has removed what is older than this itself.
+        redis.call('HSETNX', group, 'oldest', math.max(0, version - MARKS))
+        local oldest = tonumber(redis.call('HGET', group, 'oldest'))
+        local last = math.min(oldest + 3, version - keep)
+        for gone = oldest, last do
+            redis.call('HDEL', group, 'm' .. gone)
+        end
+        if last >= oldest then
+            redis.call('HSET', group, 'oldest', last + 1)
+        end
         changed = true
     end
 end
@@ -63,7 +78,7 @@ end
 
 if redis.call('EXISTS', unpack(KEYS)) < #KEYS then
     redis.call('DEL', unpack(KEYS))
-    version, since, floor, born, changed = 0, now, 0, digits(now), true
+    version, since, floor, born, changed, urgent = 0, now, 0, digits(now), true, true
     redis.call('HSET', group, 'identity', identity, 'since', digits(now), 'version', 0,
                'floor', 0, 'clock', digits(now), 'born', born, 'm0', born)
     redis.call('ZADD', leases, 'inf', '')
@@ -120,6 +135,7 @@ local function remove(member)
     redis.call('ZREM', leases, member)
     redis.call('HDEL', owners, member)
     redis.call('HDEL', records, member)
+    redis.call('HDEL', group, 'd:' .. member)
     if redis.call('ZCARD', leases) == 1 then
         expire_in_a_day()
     end
@@ -151,10 +167,17 @@ if redis.call('ZCARD', changes) > 2 * redis.call('ZCARD', leases) + 64 then
 end
 
 local function answer(status, ...)
-    if changed then
+    local hold = redis.call('ZCARD', leases) - 1
+    hold = hold > CROWD and math.min(hold * HOLD, LONGEST) or 0
+    local spoken = redis.call('HMGET', group, 'said', 'told')
+    local said, told = tonumber(spoken[1] or -1), tonumber(spoken[2] or 0)
+    if changed and (urgent or now >= told + hold or now < told) then
         -- pcall: a user without the right to publish costs the others a poll, not the write.
         redis.pcall('PUBLISH', group, version)
+        said, told = version, now
+        redis.call('HSET', group, 'said', said, 'told', digits(told))
     end
+    local held = (now < told or now >= told + hold) and 0 or told + hold - now
     local first = redis.call('ZRANGE', leases, 0, 0, 'WITHSCORES')
     local ends = -1
     if first[1] ~= '' then
@@ -162,7 +185,7 @@ local function answer(status, ...)
     end
     local mark = redis.call('HGET', group, 'm' .. version) or ''
     return {status, identity .. ':' .. born, version, now, since, online, most, ends,
-            mark, back, ends_of_own, ...}
+            mark, back, ends_of_own, said, held, ...}
 end
 
 -- Whether this is older than a write of the same driver that was applied already.
@@ -194,14 +217,128 @@ local function forget_writers()
     redis.call('HSET', group, 'forgotten', version)
 end
 
-local function store(member, lease, record)
-    if redis.call('HGET', records, member) ~= record then
-        bump()
+-- A patch is a list of strings: which parts of the record to replace, as "from:to,from:to" in bytes,
+-- and what stands there instead.
+local function patched(record, patch)
+    local parts, at, text = {}, 1, 1
+    for from, to in string.gmatch(patch[1], '(%d+):(%d+)') do
+        text = text + 1
+        parts[#parts + 1] = string.sub(record, at, tonumber(from))
+        parts[#parts + 1] = patch[text] or ''
+        at = to + 1
+    end
+    parts[#parts + 1] = string.sub(record, at)
+    return table.concat(parts)
+end
+
+-- Keep how a record changed from the version `before` on, for those who know what it was then.
+local function keep_patch(member, before, old, record, patch)
+    local field = 'd:' .. member
+    if not (old and before and #patch > 1) or patched(old, patch) ~= record then
+        redis.call('HDEL', group, field)
+        return
+    end
+    local kept = redis.call('HGET', group, field)
+    local chain = kept and cmsgpack.unpack(kept) or {}
+    if #chain > 0 and chain[#chain][2] ~= tonumber(before) then
+        chain = {}  -- a driver of an earlier release wrote in between
+    end
+    -- From which version to which, a checksum of the record, and the patch.
+    chain[#chain + 1] = {tonumber(before), version,
+                         struct.pack('>I', tonumber(string.sub(redis.sha1hex(record), 1, 8), 16)),
+                         unpack(patch)}
+    if #chain > PATCHES then
+        table.remove(chain, 1)
+    end
+    redis.call('HSET', group, field, cmsgpack.pack(chain))
+end
+
+-- Patches of members that went while a driver of an earlier release removed them.
+local function forget_patches()
+    if redis.call('HLEN', group) <= MARKS + 6 * redis.call('ZCARD', leases) + 64 then
+        return
+    end
+    for _, field in ipairs(redis.call('HKEYS', group)) do
+        if string.sub(field, 1, 2) == 'd:'
+                and not redis.call('ZSCORE', leases, string.sub(field, 3)) then
+            redis.call('HDEL', group, field)
+        end
+    end
+end
+
+local function store(member, lease, record, patch)
+    local old = redis.call('HGET', records, member)
+    if old ~= record then
+        local before = redis.call('ZSCORE', changes, member)
+        bump(old)
         redis.call('ZADD', changes, version, member)
         redis.call('HSET', records, member, record)
+        keep_patch(member, before, old, record, patch)
     end
     redis.call('HSET', owners, member, string.format(
         '%s %s %s %s', digits(lease.ttl), digits(lease.sequence), lease.token, lease.incarnation))
+end
+
+-- What changed since a version that the caller knows: whole records, and with patches, for those
+-- of which the caller has the record of that version, what is other in them. A string that stands
+-- in several patches is sent once.
+local function since_version(known, patches)
+    local found, strings, number, entries = {}, {}, {}, {}
+    local function index(text)
+        local packed = number[text]
+        if not packed then
+            packed = struct.pack('>H', #strings)
+            number[text] = packed
+            strings[#strings + 1] = struct.pack('>H', #text) .. text
+        end
+        return packed
+    end
+    -- The patches of one member as the reader takes them; nil where it has to have the record.
+    local function entry(member, at, kept)
+        local chain = kept and cmsgpack.unpack(kept)
+        if not chain or chain[#chain][2] ~= at or #strings > 60000 then
+            return nil
+        end
+        local first = #chain
+        while first > 0 and chain[first][1] > known do
+            first = first - 1
+        end
+        if first == 0 then
+            return nil
+        end
+        local parts = {struct.pack('>H', #member), member, chain[#chain][3],
+                       string.char(#chain - first + 1)}
+        for step = first, #chain do
+            local texts = chain[step]
+            parts[#parts + 1] = string.char(#texts - 3)
+            for i = 4, #texts do
+                parts[#parts + 1] = index(texts[i])
+            end
+        end
+        return table.concat(parts)
+    end
+    local late = redis.call('ZRANGEBYSCORE', changes, '(' .. known, '+inf', 'WITHSCORES')
+    for begin = 1, #late, 1000 do
+        local fields, kept = {}, {}
+        local last = math.min(begin + 999, #late)
+        for i = begin, last, 2 do
+            fields[#fields + 1] = 'd:' .. late[i]
+        end
+        if patches then
+            kept = redis.call('HMGET', group, unpack(fields))
+        end
+        for i = begin, last, 2 do
+            local member = late[i]
+            local made = entry(member, tonumber(late[i + 1]), kept[(i - begin) / 2 + 1])
+            if made then
+                entries[#entries + 1] = made
+            else
+                found[#found + 1] = member
+                found[#found + 1] = redis.call('HGET', records, member)
+            end
+        end
+    end
+    return found, table.concat(strings), table.concat(entries)
 end
 
 if operation == 'look' then
@@ -209,17 +346,14 @@ if operation == 'look' then
 end
 
 if operation == 'read' then
-    local epoch, known = ARGV[9], tonumber(ARGV[10])
+    local epoch, known, known_to_be, patches = ARGV[9], tonumber(ARGV[10]), ARGV[11], ARGV[12]
     local size = redis.call('HLEN', records) - 1
-    if epoch ~= identity .. ':' .. born or known < floor or known > version then
+    local mark = redis.call('HGET', group, 'm' .. known)
+    if epoch ~= identity .. ':' .. born or known < floor or known > version
+            or mark ~= known_to_be then
         return answer('all', size, redis.call('HGETALL', records))
     end
-    local found = {}
-    for _, member in ipairs(redis.call('ZRANGEBYSCORE', changes, '(' .. known, '+inf')) do
-        found[#found + 1] = member
-        found[#found + 1] = redis.call('HGET', records, member)
-    end
-    return answer('changes', size, found)
+    return answer('changes', size, since_version(known, patches == '1'))
 end
 
 if operation == 'doubt' then
@@ -251,6 +385,10 @@ end
 
 local sequence, member = tonumber(ARGV[10]), ARGV[11]
 local incarnation, record = ARGV[12], ARGV[13]
+local patch = {}
+for i = 14, #ARGV do
+    patch[#patch + 1] = ARGV[i]
+end
 local lease = lease_of(member)
 local mine = lease and lease.token == token and lease.incarnation == incarnation
 
@@ -281,7 +419,8 @@ end
 
 if operation == 'publish' then
     lease.sequence = sequence
-    store(member, lease, record)
+    store(member, lease, record, patch)
+    forget_patches()
     return answer('ok')
 end
 
@@ -291,7 +430,7 @@ if operation == 'join' then
         return answer('exists', lease.incarnation, left)
     end
     lease = {ttl = ttl, sequence = sequence, token = token, incarnation = incarnation}
-    store(member, lease, record)
+    store(member, lease, record, patch)
     redis.call('ZADD', leases, digits(now + ttl), member)
     for _, key in ipairs(KEYS) do
         redis.call('PERSIST', key)

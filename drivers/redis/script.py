@@ -6,7 +6,8 @@ The keys of a group share one hash slot:
 
 =========  ====================================================================================
 group      hash: which server this is, since when, the group's version (its name is the channel),
-           and for each of the last versions ``m<version>``, the time at which it was made
+           for each of the last versions ``m<version>``, the time at which it was made, and for
+           members ``d:<member>``, the patches of the last changes of its record (``patches``)
 leases     sorted set: member -> the time at which its lease runs out, in microseconds of ``TIME``
 owners     hash: member -> ``ttl sequence token incarnation`` of the lease
 records    hash: member -> record
@@ -18,6 +19,9 @@ writers    hash: driver token -> ``sequence time`` of its last write, while it h
 Each but the first holds an entry for the empty name, which no member can have. So none of them
 is ever empty, and one that is missing was forgotten: by a flush, an eviction, or a restart. They
 all expire a day after the last member went, or after the first call where nobody ever joined.
+
+A patch says from which version to which it leads, and counts only where ``changes`` has the latter:
+so a driver of a release that knows no patches may write into the same group.
 
 A call names the history that it knows: the epoch, a version, and that version's mark. Where the
 group has a lower version, or another mark for that one, it is an older copy that somebody put

@@ -12,7 +12,7 @@ from .._server_clock import ServerClock
 from .nodes import Deadline, Link, Node
 from .script import PARTS
 
-__all__ = ["Group", "Known", "Own", "Reply", "Subscription"]
+__all__ = ["NOWHERE", "Group", "Known", "Own", "Place", "Reply", "Subscription"]
 
 
 @dataclasses.dataclass
@@ -42,6 +42,8 @@ class Reply:
     mark: bytes
     back: int
     own: list[int]
+    said: int  # the last version that a message told of
+    held: int  # microseconds for which changes of records are not told of yet
     rest: list[Any]
     began: float
     ended: float
@@ -61,6 +63,28 @@ class Known:
     at: float = 0.0  # on our clock, when it was asked for
 
 
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """A place in the history of a group: a version of an epoch, and its mark."""
+
+    epoch: bytes
+    version: int
+    mark: bytes
+
+    @property
+    def spelled(self) -> tuple[bytes, int, bytes]:
+        """As the script is told of it."""
+        return self.epoch, self.version, self.mark
+
+    @property
+    def cursor(self) -> bytes:
+        """As others are told of it."""
+        return b"%b %d %b" % self.spelled
+
+
+NOWHERE = Place(b"", -1, b"")
+
+
 class Group:
     """What this driver knows of a group; ``lock`` keeps its readers apart."""
 
@@ -68,10 +92,10 @@ class Group:
         tag = quote(group, safe="")
         self.keys = [f"{namespace}:{{{tag}}}:{part}".encode() for part in PARTS]
         self.lock = threading.Lock()
-        self.epoch = b""
-        self.version = -1
-        self.records: dict[str, bytes] = {}
+        self.place = NOWHERE  # up to which it was read; nowhere where that failed
+        self.records: dict[str, bytes] = {}  # at that place
         self.ends = 0.0  # on our clock, the earliest time at which a lease may run out
+        self.held = 0.0  # on our clock, until when changes are perhaps not told of
         self.known = Known()
         self.clock: tuple[bytes, ServerClock] | None = None  # of the server of that epoch
         self.doubtful = False  # a lease may have ended early, and the store was not told yet
@@ -86,6 +110,24 @@ class Group:
     def key_of(self, part: str) -> bytes:
         """Return the key of one of the group's :data:`PARTS`."""
         return self.keys[PARTS.index(part)]
+
+    def place_of(self, cursor: bytes | None) -> Place | None:
+        """Return the place of a cursor; ``None`` for one to which nothing here can be added.
+
+        It is of another history, or of a version that was not read by this driver yet.
+        """
+        epoch, _, rest = (cursor or b"").partition(b" ")
+        version, _, mark = rest.partition(b" ")
+        if not epoch or epoch != self.place.epoch or not version.isdigit():
+            return None
+        found = Place(epoch, int(version), mark)
+        return found if found.version <= self.place.version else None
+
+    def read_up_to(self, reply: Reply) -> None:
+        """Note which version the records are of, and when to look again at the latest."""
+        self.place = Place(reply.epoch, reply.version, reply.mark)
+        self.ends = reply.ends_on_our_clock()
+        self.held = reply.ended + reply.held / 1e6 if reply.held else 0.0
 
 
 class Subscription:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 
 import redis
@@ -12,7 +13,7 @@ from hashring.driver import Driver
 
 from .calls import Calls
 from .nodes import Deadline
-from .state import Group, Subscription
+from .state import NOWHERE, Group, Subscription
 
 __all__ = ["Waiting"]
 
@@ -46,10 +47,16 @@ class Waiting:
         next_subscribe = 0.0
         if self._announced(state):
             return
+        # In a large group, what changes soon after a message is not announced: whoever read in
+        # that time reads again when it is over.
+        held = state.held or math.inf
         listening = state.subscription is not None
         while self._calls.route is not None:
             now = boottime()
-            if now >= deadline or not state.epoch:
+            if now >= deadline or state.place is NOWHERE:
+                return
+            if now >= held:
+                state.held = 0.0
                 return
             if state.subscription is None and now >= next_subscribe:
                 next_subscribe = now + poll
@@ -57,21 +64,23 @@ class Waiting:
                     next_look = now  # what was said before we listened
             if now >= min(next_look, state.ends):
                 reply = self._calls.call("wait", group, "look", deadline=self._within(deadline))
-                if (reply.epoch, reply.version) != (state.epoch, state.version):
+                if (reply.epoch, reply.version) != (state.place.epoch, state.place.version):
                     if listening and state.subscription is not None:
-                        if reply.epoch == state.epoch:
-                            state.subscription.owed = reply.version
+                        if reply.epoch == state.place.epoch:
+                            state.subscription.owed = reply.said
                         else:
                             self.unsubscribe(state)
                     return
                 listening = state.subscription is not None
                 state.ends = reply.ends_on_our_clock()
+                if reply.held:
+                    held = min(held, reply.ended + reply.held / 1e6)
                 next_look = boottime() + poll
                 if state.subscription is not None and reply.node is not state.subscription.node:
                     next_subscribe = 0.0
                     self.unsubscribe(state)
                     continue
-            until = min(next_look, state.ends, deadline) - boottime()
+            until = min(next_look, state.ends, held, deadline) - boottime()
             if self._hear(state, until):
                 return
 
@@ -92,7 +101,7 @@ class Waiting:
             self.unsubscribe(state)
             return False
         # One from before may be of another epoch, whose versions were higher.
-        return state.subscription.last != before and state.subscription.last > state.version
+        return state.subscription.last != before and state.subscription.last > state.place.version
 
     def _hear(self, state: Group, seconds: float) -> bool:
         """Return whether a message told of a version that was not read yet."""
@@ -106,7 +115,7 @@ class Waiting:
         except (redis.RedisError, OSError, ValueError):
             self.unsubscribe(state)
             return False
-        return version is not None and version > state.version
+        return version is not None and version > state.place.version
 
     def _within(self, end: float) -> Deadline:
         """Return the deadline of a call in a wait until ``end``, or a little later."""

@@ -15,11 +15,7 @@ and nothing else, and the lease is the session that made the child. What must ho
   once the lease is gone, whoever has the member's name by then; and each expects the node's
   version, so that one that was given up for lost cannot overtake the next.
 * *A reading is of now.* It begins with a transaction that changes nothing: what was committed
-  before is applied by the server before it answers that. ``sync`` proves less: a leader answers it
-  at once, with commits in hand that it has not applied and its followers have, and a leader that
-  was cut off answers it until it notices. ZooKeeper sends the watch event of a change before any
-  answer that shows a later state, so a record read earlier, on the same connection, with no event
-  since, is still the record after that transaction.
+  before is applied by the server before it answers that. ``sync`` proves less (``watching.py``).
 * *A store that went back in time has forgotten.* ZooKeeper loses nothing that it confirmed, but
   whoever runs it can rebuild it from nothing, or restore an older copy. Each reading says for how
   long that has surely not happened (``history.py``), and a heartbeat fails where the
@@ -31,7 +27,6 @@ Of a record it knows nothing but its incarnation.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import itertools
 import logging
 import math
@@ -42,7 +37,15 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from hashring.clock import boottime
-from hashring.driver import Driver, DriverURL, Reading, check_names, check_record, incarnation_of
+from hashring.driver import (
+    Changes,
+    Driver,
+    DriverURL,
+    Reading,
+    check_names,
+    check_record,
+    incarnation_of,
+)
 from hashring.errors import BadURL, MissingDependency, StoreUnavailable, StoreUnusable
 
 try:
@@ -56,7 +59,6 @@ try:
     from kazoo.protocol.serialization import (
         CheckVersion,
         Create,
-        Create2,
         Delete,
         Exists,
         GetData,
@@ -70,6 +72,8 @@ except ImportError as error:
 from .._net import tell_limits, within_the_lease
 from .address import OPTIONS, PORT, node_of, root_of, tls_of
 from .answers import refuse
+from .lease import Lease
+from .requests import CreateContainer
 from .servers import Credentials, Failed, Refused, Servers
 from .session import Session, SessionGone
 from .watching import Watching
@@ -80,29 +84,6 @@ _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 _PERSISTENT, _EPHEMERAL, _CONTAINER, _ANY_VERSION = 0, 1, 4, -1
-
-
-class CreateContainer(Create2):  # type: ignore[misc]
-    """A node that the servers remove some time after its last child; kazoo has no such request."""
-
-    type = 19
-
-
-@dataclasses.dataclass
-class Lease:
-    """What we know of a node of ours.
-
-    Attributes:
-        session: the number of the session that made it.
-        incarnation: as it is in the record.
-        version: the node's version, which the next write expects.
-        is_behind: the store has gone back in time, behind the last write that it confirmed.
-    """
-
-    session: int
-    incarnation: str | None
-    version: int
-    is_behind: bool = False
 
 
 class ZooKeeperDriver(Driver):
@@ -427,6 +408,11 @@ class ZooKeeperDriver(Driver):
 
     def read(self, group: str) -> Reading:
         """See :meth:`hashring.driver.Driver.read`."""
+        changes = self.read_since(group, None)
+        return Reading(changes.changed, changes.memory_age)
+
+    def read_since(self, group: str, cursor: bytes | None) -> Changes:
+        """See :meth:`hashring.driver.Driver.read_since`."""
         check_names(group)
 
         def behind() -> set[str]:
@@ -437,9 +423,10 @@ class ZooKeeperDriver(Driver):
                 if lease.is_behind and names[0] == group
             }
 
-        def step(deadline: float) -> Reading:
+        def step(deadline: float) -> Changes:
             marks = bool(self._leases)
-            return self._watching.read(self._path(group), behind, deadline, marks=marks)
+            path = self._path(group)
+            return self._watching.read(path, cursor, behind, deadline, marks=marks)
 
         return self._try(f"reading group {group!r}", self._watching.lock, step)
 

@@ -1,6 +1,17 @@
 """What the ZooKeeper driver sees: groups under watch, and for how long nothing was forgotten.
 
 It has a session of its own, beside the one that is the lease. It must not know how leases are kept.
+
+A reading begins with a transaction that changes nothing: what was committed before is applied by
+the server before it answers that. ``sync`` proves less: a leader answers it at once, with commits
+in hand that it has not applied and its followers have, and a leader that was cut off answers it
+until it notices. ZooKeeper sends the watch event of a change before any answer that shows a later
+state, so a record read earlier, on the same connection, with no event since, is still the record
+after that transaction.
+
+One watch is on a group and all below it, and stays (ZooKeeper 3.6): its events name what changed,
+and that alone is read, many records by one request. On older servers each record has a watch of
+its own, which its event ends and its next reading sets again.
 """
 
 from __future__ import annotations
@@ -12,7 +23,7 @@ import threading
 from collections.abc import Callable, Collection
 from typing import Any
 
-from kazoo.exceptions import NoAuthError, NoNodeError, ZookeeperError
+from kazoo.exceptions import NoAuthError, NoNodeError, UnimplementedError, ZookeeperError
 from kazoo.protocol.serialization import (
     CheckVersion,
     Create,
@@ -25,10 +36,12 @@ from kazoo.protocol.serialization import (
 from kazoo.security import ACL
 
 from hashring.clock import boottime
-from hashring.driver import Driver, Reading
+from hashring.driver import Changes, Driver
 
+from .._journal import Journal
 from .address import name_of
 from .history import History
+from .requests import AddWatch, MultiRead
 from .servers import Failed
 from .session import Session, SessionGone
 
@@ -42,6 +55,10 @@ _MARK_AGAIN = 1 / 20
 """Part of the ttl between two readings of a mark that says too little: a newcomer waits for no
 longer than those who were there before."""
 
+_DELETED, _CHILDREN = 2, 4  # types of events
+_AT_ONCE = 128
+"""Records that one request reads: an answer has this many times the largest record at most."""
+
 _MARK = "+history"  # below the path; no group's node has this name, since "+" is escaped there
 _LINGER = 0.25  # seconds for which a burst of changes is gathered at most
 
@@ -53,11 +70,27 @@ class Group:
         self.records: dict[str, bytes] = {}  # by node name
         self.stale_list = True
         self.stale: set[str] = set()
+        self.lost: set[str] = set()  # nodes that an event told to be gone, since the last reading
+        self.is_watched = False  # with all below it, by one watch that stays
+        self.shown: dict[str, bytes] = {}  # by member, what the last reading showed
+        self.journal = Journal()
 
     @property
     def changed(self) -> bool:
-        """A watch has told of something that the records do not show."""
-        return self.stale_list or bool(self.stale)
+        """A watch has told of something that the last reading did not show."""
+        return self.stale_list or bool(self.stale or self.lost)
+
+    def show(self, hidden: Collection[str]) -> dict[str, bytes]:
+        """Return the records by member, less those hidden, and note what is other than before."""
+        self.lost.clear()
+        before = self.shown
+        now = {name_of(node): data for node, data in self.records.items() if node not in hidden}
+        differing = [member for member, data in now.items() if before.get(member) != data]
+        differing += before.keys() - now.keys()
+        if differing:
+            self.journal.note(differing, now)
+        self.shown = now
+        return now
 
 
 class Watching:
@@ -96,6 +129,7 @@ class Watching:
         self._may_mark = True
         self._told = -math.inf
         self._read_took = 0.0
+        self._may_watch_all = True  # the server knows watches that stay
 
     def look(self, deadline: float) -> None:
         """Find out at the start whether we may read at all."""
@@ -104,12 +138,19 @@ class Watching:
         self._refuse(answer)
 
     def read(
-        self, path: str, behind: Callable[[], Collection[str]], deadline: float, *, marks: bool
-    ) -> Reading:
-        """Return a group as it is now.
+        self,
+        path: str,
+        cursor: bytes | None,
+        behind: Callable[[], Collection[str]],
+        deadline: float,
+        *,
+        marks: bool,
+    ) -> Changes:
+        """Return what changed in a group since a cursor, as it is now.
 
         Args:
             path: of the group.
+            cursor: ``None``: all records are read again, where one watch is on all of them.
             behind: tells the nodes that an older copy put back: they are no records.
             deadline: on the boot-time clock.
             marks: whether to write down since when nothing was forgotten.
@@ -119,6 +160,9 @@ class Watching:
                 self._watch(deadline)
             began = boottime()
             seen = self.groups.setdefault(path, Group())
+            if cursor is None and seen.is_watched:
+                seen.stale_list = True
+                seen.stale |= seen.records.keys()
             self._refresh(path, seen, deadline)
             self._read_took = boottime() - began
             if marks:
@@ -129,9 +173,8 @@ class Watching:
         except BaseException:
             self.session.drop()  # a watch whose answer was not seen may or may not be set
             raise
-        hidden = behind()
-        records = {name_of(node): data for node, data in seen.records.items() if node not in hidden}
-        return Reading(records, self._history.age(began))
+        records = seen.show(behind())
+        return seen.journal.since(cursor, records, self._history.age(began))
 
     def wait(self, path: str, until: float, closed: threading.Event) -> float:
         """Wait until a group has changed, ``until``, or closed; return when to end at the latest.
@@ -235,8 +278,10 @@ class Watching:
         A commit is answered after the events of all earlier changes. So whatever is marked stale
         by then is read again, the list first; what is marked later is newer than the call.
         """
-        listing = GetChildren(path, True)
         commit = Transaction([CheckVersion(self._root, _ANY_VERSION)])  # whatever its result
+        if not seen.is_watched and self._may_watch_all:
+            self._watch_all(path, seen, deadline)
+        listing = GetChildren(path, None if seen.is_watched else True)
         if seen.stale_list:
             self._exchange([commit, listing], path, seen, deadline)
         else:
@@ -245,8 +290,31 @@ class Watching:
                 self._exchange([listing], path, seen, deadline)
         self._exchange(self._stale(path, seen), path, seen, deadline)
 
+    def _watch_all(self, path: str, seen: Group, deadline: float) -> None:
+        """Set the one watch on a group and all below it, whether it is there yet or not.
+
+        A server that does not know it is not asked again: others of its ensemble are as old.
+        """
+        (answer,) = self.session.call(AddWatch(path), deadline=deadline)
+        if isinstance(answer, UnimplementedError):
+            self._may_watch_all = False
+            _log.info(
+                "%s: the server is older than ZooKeeper 3.6, so each record has a watch of its own "
+                "and is read by a request of its own",
+                self._driver.url,
+            )
+            self._watch(deadline)  # a server hangs up on a request that it does not know
+            self.groups[path] = seen
+            return
+        self._refuse(answer)
+        seen.is_watched = True
+
     def _stale(self, path: str, seen: Group) -> list[Any]:
-        return [GetData(f"{path}/{node}", True) for node in sorted(seen.stale)]
+        nodes = sorted(seen.stale)
+        if not seen.is_watched:
+            return [GetData(f"{path}/{node}", True) for node in nodes]
+        paths = [f"{path}/{node}" for node in nodes]
+        return [MultiRead(paths[i : i + _AT_ONCE]) for i in range(0, len(paths), _AT_ONCE)]
 
     def _exchange(self, requests: list[Any], path: str, seen: Group, deadline: float) -> None:
         answers = self.session.exchange(requests, deadline=deadline)
@@ -257,13 +325,12 @@ class Watching:
             # when it is read, and not when all have been.
             for request, answer in zip(requests, answers, strict=True):
                 if isinstance(request, GetData):
-                    node = request.path[len(path) + 1 :]
-                    seen.stale.discard(node)
-                    if isinstance(answer, NoNodeError):
-                        seen.records.pop(node, None)
-                        continue
+                    found = answer if isinstance(answer, ZookeeperError) else answer[0]
+                    self._take(seen, request.path[len(path) + 1 :], found)
+                elif isinstance(request, MultiRead):
                     self._refuse(answer)
-                    seen.records[node] = answer[0] or b""
+                    for at, found in zip(request.paths, answer, strict=True):
+                        self._take(seen, at[len(path) + 1 :], found)
                 elif isinstance(request, GetChildren):
                     seen.stale_list = False
                     absent = isinstance(answer, NoNodeError)
@@ -273,19 +340,35 @@ class Watching:
                     for node in seen.records.keys() - nodes:
                         del seen.records[node]
                     seen.stale = (seen.stale & nodes) | (nodes - seen.records.keys())
-        if absent:
+        if absent and not seen.is_watched:
             # No watch is left on the children of nothing: watch for the group itself.
             (stat,) = self.session.call(Exists(path, True), deadline=deadline)
             self._refuse(stat)
             if stat is not None:
                 self._exchange([GetChildren(path, True)], path, seen, deadline)
 
+    def _take(self, seen: Group, node: str, found: Any) -> None:
+        """Take in what the server says that a node has now."""
+        seen.stale.discard(node)
+        if isinstance(found, NoNodeError):
+            seen.records.pop(node, None)
+            return
+        self._refuse(found)
+        seen.records[node] = found or b""
+
     def _on_event(self, kind: int, path: str) -> None:
         seen = self.groups.get(path)
         if seen is not None:
-            seen.stale_list = True
+            # The watch that stays tells of each child by itself.
+            seen.stale_list = seen.stale_list or not seen.is_watched
             return
         parent, _, node = path.rpartition("/")
         seen = self.groups.get(parent)
-        if seen is not None:
+        if seen is None or (seen.is_watched and kind == _CHILDREN):
+            return
+        if seen.is_watched and kind == _DELETED:
+            seen.lost.add(node)
+            seen.stale.discard(node)
+            seen.records.pop(node, None)
+        else:
             seen.stale.add(node)

@@ -22,9 +22,9 @@ _CHECK = 60.0
 """Seconds between two checks of what was put together, by reading everything. Shorter: a defect of
 a driver misleads a member for less time, and the store sends more."""
 
-_CHECK_MEMBER = 1.0
-"""The same for each member of the group, if that is more: so n members that check cost the store
-as many records a second as there are members, and not the square."""
+_CHECK_MEMBER = 10.0
+"""The same for each member of the group, if that is more: so what the checks of n members cost the
+store grows with n, and not with its square: a record of each in ten seconds."""
 
 _MOST_NAMED = 5
 
@@ -37,6 +37,9 @@ class Readings:
         group: the group's id.
         name: of the member that reads, for the log.
         now: the clock by which checks are made, in seconds.
+
+    Attributes:
+        acks: how many readings in a row brought other records and no other view.
     """
 
     def __init__(
@@ -49,7 +52,10 @@ class Readings:
         self._records: Mapping[str, bytes] = MappingProxyType({})
         self._cursor: bytes | None = None
         self._is_trusted = True
-        self._check_at = now() + jittered(_CHECK)
+        self.acks = 0
+        self._last: tuple[str | None, Mapping[str, bytes]] = (None, self._records)
+        self._largest = 0  # the most members since the last check
+        self._check_at = self._next_check()
 
     def read(self) -> Reading:
         """Return the group as it is in the store now, after the call began.
@@ -62,10 +68,25 @@ class Readings:
         reading = self._by_changes()
         if reading is None:
             return self._driver.read(self._group)
+        size = len(reading.records)
         if self._now() >= self._check_at:
+            self._largest = size
             reading = self._checked(reading)
-            self._check_at = self._now() + jittered(max(_CHECK, _CHECK_MEMBER * len(self._records)))
+            self._check_at = self._next_check()
+        elif size > self._largest:
+            self._largest = size
+            self._check_at = max(self._check_at, self._next_check())
         return reading
+
+    def _next_check(self) -> float:
+        return self._now() + jittered(max(_CHECK, _CHECK_MEMBER * self._largest))
+
+    def note(self, reading: Reading, view: str | None) -> None:
+        """Note the id of the view that the latest reading showed."""
+        before, records = self._last
+        self._last = view, reading.records
+        only_acks = view == before and reading.records != records
+        self.acks = self.acks + 1 if only_acks else 0
 
     def _by_changes(self) -> Reading | None:
         """Return a reading that was put together; ``None`` where the driver cannot."""

@@ -25,6 +25,11 @@ reads a few times, not n times."""
 _GATHER_TTL = 0.1
 """The longest such wait, as a part of the ttl."""
 
+_ACKS_MOST = 4
+"""While a settled member of a large group hears of nothing but acks, it waits for up to so many
+times that before it re-reads. More: fewer readings of a change; a further change within the next
+second is noticed later."""
+
 _IDLE, _IDLE_TTL, _IDLE_MEMBER = (0.1, 0.5), 0.05, 0.004
 """A settled member looks for expired ones after this part of the ttl, but no sooner and no later
 than these seconds; and no sooner than this many seconds per member, so that the readings of a
@@ -62,7 +67,13 @@ AT_ONCE = WaitPlan(0.0, 0.0)
 
 
 def plan_wait(
-    *, local: bool, most: float | None, ttl: float, members: int, changing: bool
+    *,
+    local: bool,
+    most: float | None,
+    ttl: float,
+    members: int,
+    changing: bool,
+    acks: int = 0,
 ) -> WaitPlan:
     """Return how long to wait before the group is read again.
 
@@ -72,6 +83,7 @@ def plan_wait(
         ttl: the lease in seconds.
         members: how many live members the group has.
         changing: this member is about to gain or give up slots.
+        acks: how many readings in a row brought nothing but acks under the same view.
 
     Example:
         >>> plan_wait(local=False, most=None, ttl=10.0, members=3, changing=False)
@@ -81,7 +93,10 @@ def plan_wait(
         return WaitPlan(_LOCAL_POLL, 0.0)
     if most is not None and most <= 0:
         return AT_ONCE
-    gather = min(ttl * _GATHER_TTL, _GATHER * members) if members > _LARGE_GROUP else 0.0
+    gather = 0.0
+    if members > _LARGE_GROUP:
+        patience = 1 if changing else min(2 ** min(acks, 10), _ACKS_MOST)
+        gather = min(ttl * _GATHER_TTL, _GATHER * members * patience)
     least, longest = _IDLE
     idle = max(least, min(longest, ttl * _IDLE_TTL), _IDLE_MEMBER * members)
     listen = min(ttl * _IDLE_MOST_TTL, idle)

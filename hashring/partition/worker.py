@@ -417,6 +417,8 @@ class Worker:
                 reading, now=clock.boottime(), wall=clock.wall(), streams=loops.streams
             )
             member.changed.notify_all()
+            view = member.handoff.view
+            self._readings.note(reading, None if view is None else view.id)
         self._report(member.runner.step, reading)
         return True
 
@@ -435,7 +437,7 @@ class Worker:
             self._handed_over = step.handed_over
             member.ended.set()
         elif isinstance(step, Wait):
-            _wait(member, step)
+            _wait(member, step, self._readings.acks)
 
     def _confirm(self, now: float) -> None:
         """Note that the store has taken the write in hand."""
@@ -466,7 +468,7 @@ def _refuse_mismatch(member: Membership, reading: Reading, own: bytes) -> None:
         raise mismatch(first.id, verdict.differences[first.id])
 
 
-def _wait(member: Membership, action: Wait) -> None:
+def _wait(member: Membership, action: Wait, acks: int) -> None:
     """Wait until the group may have changed, or something here has."""
     handoff, wake = member.handoff, member.notes.wake
     settles = not handoff.is_settled and not handoff.stands_aside
@@ -476,6 +478,7 @@ def _wait(member: Membership, action: Wait) -> None:
         ttl=member.ttl,
         members=len(handoff.members),
         changing=settles or member.state == "draining",
+        acks=acks,
     )
     if plan.gather:
         wake.wait(plan.gather)

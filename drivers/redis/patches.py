@@ -1,0 +1,120 @@
+"""What is other in a record than in the one before, so that a change brings that alone.
+
+A patch is a list of texts: the first says which parts of the older record to replace, as
+``from:to,from:to`` in bytes, and each of the others stands in place of one part. Whoever publishes
+makes it, the script checks that it makes the new record of the old one, and whoever reads applies
+it. Records are bytes: that most of them are JSON only makes their patches short.
+
+This module knows no server.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import re
+import struct
+from collections.abc import Mapping, Sequence
+
+__all__ = ["Torn", "applied", "patch_of", "records_of"]
+
+_MOST = 8192
+"""Bytes of the largest record that is patched. Larger: a publish takes more processor time."""
+
+_NEAR = 6
+"""Parts that lie so close, in bytes, are replaced as one: to name each would take more."""
+
+_PIECES = re.compile(rb'[^"]*"?')
+_PLACES = re.compile(rb"(\d+):(\d+)")
+
+
+class Torn(Exception):
+    """Patches that do not fit: what they were made for is not what is known."""
+
+
+def patch_of(old: bytes, new: bytes) -> list[bytes]:
+    """Return the patch that makes a record of an older one; empty where it would be no shorter.
+
+    >>> patch_of(b'{"applied":"one","weight":1.0,"spec":"x=1"}',
+    ...          b'{"applied":"two","weight":1.0,"spec":"x=1"}')
+    [b'12:16', b'two"']
+    """
+    if max(len(old), len(new)) > _MOST:
+        return []
+    before, after = _PIECES.findall(old), _PIECES.findall(new)
+    starts = [0]
+    for piece in before:
+        starts.append(starts[-1] + len(piece))
+    parts: list[tuple[int, int, bytes]] = []
+    matcher = difflib.SequenceMatcher(None, before, after, autojunk=False)
+    for kind, from_, to, begin, end in matcher.get_opcodes():
+        if kind == "equal":
+            continue
+        start, stop, text = starts[from_], starts[to], b"".join(after[begin:end])
+        if parts and start - parts[-1][1] <= _NEAR:
+            first, last, earlier = parts.pop()
+            start, text = first, earlier + old[last:start] + text
+        parts.append((start, stop, text))
+    places = b",".join(b"%d:%d" % (start, stop) for start, stop, _ in parts)
+    patch = [places, *(text for _, _, text in parts)]
+    return patch if 0 < sum(map(len, patch)) < len(new) // 2 and len(patch) < 100 else []
+
+
+def applied(record: bytes, patch: Sequence[bytes]) -> bytes:
+    """Return what a patch makes of a record.
+
+    >>> applied(b"one and two", [b"4:7,8:11", b"or", b"three"])
+    b'one or three'
+    """
+    pieces, at = [], 0
+    for place, text in zip(_PLACES.finditer(patch[0]), patch[1:], strict=True):
+        pieces += [record[at : int(place[1])], text]
+        at = int(place[2])
+    return b"".join([*pieces, record[at:]])
+
+
+def records_of(known: Mapping[str, bytes], strings: bytes, entries: bytes) -> dict[str, bytes]:
+    """Return the records that the script's patches make of those that are known.
+
+    Args:
+        known: the records by member, as they were at the version that the script was told.
+        strings: the texts of all patches, each after its length.
+        entries: for each member: its id, a checksum of the new record, and its patches one after
+            the other, as numbers of the texts.
+
+    Raises:
+        Torn: they do not fit.
+    """
+    records = {}
+    try:
+        texts = []
+        at = 0
+        while at < len(strings):
+            texts.append(strings[at + 2 : (at := at + 2 + _number(strings, at))])
+        at = 0
+        while at < len(entries):
+            size = _number(entries, at)
+            member = entries[at + 2 : at + 2 + size].decode()
+            checksum, steps = struct.unpack_from(">IB", entries, at + 2 + size)
+            at += 2 + size + 5
+            record = known[member]
+            for _ in range(steps):
+                count = entries[at]
+                numbers = struct.unpack_from(f">{count}H", entries, at + 1)
+                at += 1 + 2 * count
+                record = applied(record, [texts[number] for number in numbers])
+            if _checksum(record) != checksum:
+                raise Torn(f"the patches of {member!r} are for another record")
+            records[member] = record
+    except (LookupError, ValueError, struct.error) as error:
+        raise Torn(f"patches that cannot be read: {error}") from error
+    return records
+
+
+def _number(data: bytes, at: int) -> int:
+    return int.from_bytes(data[at : at + 2], "big")
+
+
+def _checksum(record: bytes) -> int:
+    digest = hashlib.sha1(record, usedforsecurity=False).digest()  # as Redis has it
+    return int.from_bytes(digest[:4], "big")
