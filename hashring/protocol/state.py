@@ -11,6 +11,7 @@ from hashring.protocol.custody import DEFAULT_CLAIMS, Custody, Gain
 from hashring.protocol.founding import Parameters
 from hashring.protocol.gathering import Gathering
 from hashring.protocol.lease import Lease
+from hashring.protocol.parking import Parking
 from hashring.protocol.reading import Reading
 from hashring.protocol.roster import Roster
 from hashring.protocol.statement import Statement
@@ -67,6 +68,7 @@ class State:
         self._lease = Lease(ttl, incarnations)
         self._roster = Roster(member, Parameters(spec, ttl, mode))
         self._custody = Custody(nothing, max_claims)
+        self._parking = Parking(member)
         self._gathering = Gathering(gather)
         self._gathers = False  # the reading at hand has a view that we have not turned to yet
 
@@ -84,6 +86,7 @@ class State:
         self._founding: float | None = None  # what the next record says
         self._stands_aside = ""  # why, where strangers define the group
         self._draining = False
+        self._back: float | None = None  # it drains, and is back within so many seconds
         self.has_left = False
 
         self._reading = Reading({}, 0.0)
@@ -182,6 +185,11 @@ class State:
         if self._lease.is_fenced(now):
             return "fenced"
         return "settled" if self.is_settled else "settling"
+
+    @property
+    def back(self) -> float | None:
+        """Within how many seconds it is back, where it drains and its share stays its own."""
+        return self._back
 
     @property
     def is_settled(self) -> bool:
