@@ -40,6 +40,7 @@ class Membership:
             entered itself, but the lock, which is C: a Ctrl-C in between leaves nothing locked.
         notes: what finalisers have left behind.
         stopping: the user has asked all loops to end.
+        resume: for so many seconds, once it drains, its share is to stay its own.
         ended: the member's threads are to end.
         gone: the store has been told, and the connections are closed.
         failure: why this member can never take part; raised wherever the user asks.
@@ -59,6 +60,7 @@ class Membership:
         self.changed = threading.Condition(self.lock)
         self.notes = Notes()
         self.stopping = False
+        self.resume = 0.0
         self.ended = Flag()
         self.gone = Flag()
         self.failure: HashringError | None = None
@@ -121,7 +123,7 @@ class Membership:
         """Let the hand-off drain, unless it has left."""
         with self.lock:
             if not self.handoff.has_left:
-                self.handoff.drain()
+                self.handoff.drain(self.resume)
             self.changed.notify_all()
         self.notes.wake.set()
 

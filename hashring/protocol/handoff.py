@@ -24,7 +24,7 @@ from hashring.protocol.events import Events
 from hashring.protocol.founding import earliest, mismatch
 from hashring.protocol.lease import FENCE
 from hashring.protocol.reading import Reading, is_young
-from hashring.protocol.view import Member
+from hashring.protocol.view import MAX_PARKED, Member
 from hashring.ring.ring import SlotSet
 
 __all__ = [
@@ -221,6 +221,7 @@ class Handoff(Events):
             gain = gain - slots
         # Before the view counts as settled: whoever asks without the lock must not see it so.
         custody.begin_gaining(gate.gains(self._roster, self._claims(), gain, wall))
+        self._note_away(gain, wall)
         if not self._waiting_for:
             self._settle(wall)
         is_told = self._founding == self._confirmed.founded
@@ -241,6 +242,23 @@ class Handoff(Events):
         self._custody.gain_at_once(list(gate.gains(self._roster, self._claims(), gain, wall)))
         self._took = self._custody.held
         self._settle(wall)
+
+    def _note_away(self, gain: SlotSet, wall: float) -> None:
+        """Keep in mind since when nobody has worked slots whose member was away."""
+        for place in self._roster.places() if gain else ():
+            since = min(
+                (
+                    claim.through
+                    for claim in place.claims
+                    if claim.through > -math.inf and not claim.slots.isdisjoint(gain)
+                ),
+                default=wall,
+            )
+            if since < wall:
+                known, _ = self._away.pop(place.name, (since, wall))
+                self._away[place.name] = (min(since, known), wall)
+                if len(self._away) > MAX_PARKED:
+                    del self._away[next(iter(self._away))]
 
     def _claims(self) -> list[Claim]:
         return [*self._custody.claims, *self._parking.claims]

@@ -159,6 +159,10 @@ class Roster:
         """Return whether some record says that a place, of a member and incarnation, is over."""
         return place in self._places()[1]
 
+    def places(self) -> list[Parked]:
+        """Return the places that records keep, those that are over included."""
+        return list(self._places()[0].values())
+
     def _places(self) -> tuple[dict[str, Parked], set[tuple[str, str]]]:
         """Return the places that records keep, by member id, and which of them are over."""
         kept: dict[str, Parked] = {}

@@ -86,6 +86,7 @@ class State:
         self._founding: float | None = None  # what the next record says
         self._stands_aside = ""  # why, where strangers define the group
         self._draining = False
+        self._away: dict[tuple[str, str], tuple[float, float]] = {}
         self._back: float | None = None  # it drains, and is back within so many seconds
         self.has_left = False
 
@@ -190,6 +191,15 @@ class State:
     def back(self) -> float | None:
         """Within how many seconds it is back, where it drains and its share stays its own."""
         return self._back
+
+    @property
+    def away(self) -> Mapping[tuple[str, str], tuple[float, float]]:
+        """For how long slots that this member has gained were nobody's, since a member was away.
+
+        By member (this one itself, or one that did not come back in time) and incarnation: the
+        wall-clock seconds from which on and until which.
+        """
+        return self._away
 
     @property
     def is_settled(self) -> bool:

@@ -27,6 +27,7 @@ from hashring.protocol.record import MAX_META, Malformed
 from hashring.ring.ring import HashRing, SlotSet
 
 __all__ = [
+    "MAX_BACK",
     "MAX_CLAIMS",
     "MAX_PARKED",
     "Claim",

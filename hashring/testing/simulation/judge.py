@@ -46,7 +46,7 @@ class Judge:
     def leaves_for(self, name: str, now: float, back: float) -> None:
         """A member is asked to leave; its share is its own for so long, and unworked."""
         self._away[name] = now, now + back
-        self._disturbed.append((now, now + back + 2 * TTL))
+        self._disturbed.append((now, now + back + TTL))
 
     def is_back(self, name: str) -> None:
         """It has been started again."""

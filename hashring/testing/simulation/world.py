@@ -295,7 +295,7 @@ class World(Scheduler):
 
     def _park(self, member: SimulatedMember) -> None:
         """Let it leave for a while."""
-        member.back = self.random.choice((1.0, 3.0, 6.0))
+        member.back = self.random.choice((1.0, 3.0, 5.0))
         self.say(f"{member.name} leaves, to be back within {member.back} s")
         member.stopping = True
         member.handoff.drain(member.back)
@@ -310,7 +310,7 @@ class World(Scheduler):
         if member.back is not None:
             if not member.handed_over:
                 self.judge.is_not_kept(member.name)
-            away = self.random.uniform(0.1, 1.4) * member.back
+            away = self.random.choice((0.5, 1.2, 2.5)) * self.random.random() * member.back
             self.push(self.now + away, None, ("comes back", member))
 
     def _step_clocks(self, members: Sequence[SimulatedMember]) -> None:
