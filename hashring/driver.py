@@ -86,6 +86,7 @@ DEFAULT_TTL = 10.0
 
 COMMON_OPTIONS: tuple[Option, ...] = (
     Option("ttl", seconds, None, "lease in seconds, where the program names none"),
+    Option("resume", seconds, None, "a member that leaves keeps its share for so many seconds"),
     Option("connect_timeout", seconds, 3.0, "seconds to wait for a connection"),
     Option("timeout", seconds, 3.0, "seconds to wait for an answer"),
     Option("retries", count, 2, "further tries of a request that is safe to repeat"),

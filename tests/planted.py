@@ -1,6 +1,7 @@
 """Known mistakes, one a class: the simulator and the exhaustive search must find each of them."""
 
 import dataclasses
+import math
 from unittest import mock
 
 from hashring.protocol import events
@@ -229,3 +230,57 @@ class WaitsForMoreAfterACrash(Handoff):
     def _waits_for_more(self, view, now):
         with mock.patch.object(events, "is_planned", return_value=True):
             return super()._waits_for_more(view, now)
+
+
+class TakesOverFromWhoIsAway(Handoff):
+    """Parking left out: whoever has left is gone from the view, whatever it has said."""
+
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
+        self._roster._away = lambda *_, **__: []
+
+
+class ComesBackToWindowsThatItHasWorked(Handoff):
+    """Parking: what is kept of a claim is a window short."""
+
+    def _claims(self):
+        return [self._short(claim) for claim in super()._claims()]
+
+    def observe(self, *arguments, **options):
+        super().observe(*arguments, **options)
+        parking = self._parking
+        parking.kept = tuple(
+            dataclasses.replace(place, claims=tuple(map(self._short, place.claims)))
+            if place.name not in {known.name for known in self._confirmed.parked}
+            else place
+            for place in parking.kept
+        )
+
+    @staticmethod
+    def _short(claim):
+        return claim if claim.through == -math.inf else Claim(claim.through - 1.0, claim.slots)
+
+
+class KeepsClaimsThatOthersHaveTakenOver(Handoff):
+    """Parking: a mark ends a member's own claims, and not those that it keeps for others."""
+
+    def _see_marks(self):
+        with mock.patch.object(self._parking, "drop_claims"):
+            super()._see_marks()
+
+
+class SaysThatItIsAwayWhileItWorks(Handoff):
+    """Parking: a member asks for its place to be kept before it has dropped what it holds."""
+
+    @property
+    def _says_that_it_drains(self):
+        return self._draining
+
+
+class EndsNoPlace(Handoff):
+    """Parking: the time of a place never passes."""
+
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
+        look = self._parking.look
+        self._parking.look = lambda roster, now, drains: look(roster, 0.0, drains=drains)

@@ -26,6 +26,17 @@ CRASHES = dataclasses.replace(
 )
 """Members in long cycles keep claims for long, and many new owners crash."""
 
+RETURNS = dataclasses.replace(PROFILES["resume"], on_crash="repeat", at_most_once=True)
+"""Who comes back and finds no claim works the present window, which it may have worked before."""
+
+KEEPERS_CRASH = dataclasses.replace(
+    PROFILES["resume"],
+    rates=(("resume", 5.0), ("crash", 3.0), ("join", 2.0)),
+    at_most_once=True,
+    catch_up=4 * TTL,
+)
+"""Those crash that have taken over what others keep claims on."""
+
 
 def seeds_that_fail(
     profile, make_handoff=Handoff, seeds=range(SEEDS), enough=1, symptom="", **options
@@ -61,6 +72,11 @@ def seeds_that_fail(
         ("strangers", planted.NeverStandsAside, ""),
         ("late-loops", planted.TakesALoweredClaimForTheOlderOne, "missed"),
         ("gathered", planted.WaitsForMoreAfterACrash, "missed"),
+        ("resume", planted.TakesOverFromWhoIsAway, "takes over from"),
+        ("resume", planted.ComesBackToWindowsThatItHasWorked, "repeats"),
+        ("resume", planted.EndsNoPlace, ""),
+        (RETURNS, planted.SaysThatItIsAwayWhileItWorks, "repeats"),
+        (KEEPERS_CRASH, planted.KeepsClaimsThatOthersHaveTakenOver, "repeats"),
     ],
 )
 def test_the_simulator_finds_a_planted_mistake(profile, trap, symptom):

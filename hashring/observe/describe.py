@@ -42,6 +42,7 @@ def describe(
     leases = {} if leases is None else leases
     waits = tuple(first_seen(_waits(records), {} if seen is None else seen, wall))
     members = tuple(_member(records, member, leases) for member in _sorted(records))
+    members += tuple(_away(records, id) for id in sorted(records.away))
     parameters = records.parameters
     problems = tuple(_problems(records))
     unsettled = any(
@@ -149,6 +150,25 @@ def _member(records: Records, member: Member, leases: Mapping[str, float]) -> Me
         heartbeat_age=None if left is None else max(0.0, member.ttl - left),
         meta=member.meta,
         problem=records.strangers.get(member.id),
+    )
+
+
+def _away(records: Records, id: str) -> MemberDescription:
+    due = records.due(id)
+    return MemberDescription(
+        id=id,
+        incarnation="",
+        weight=records.away[id],
+        state="away",
+        acked="none",
+        since=None,
+        due=len(due),
+        share=len(due) / records.slots if records.slots else 0.0,
+        holds=0,
+        lease_left=None,
+        heartbeat_age=None,
+        meta={},
+        problem="it is away; its place is kept until it is back or the time is over",
     )
 
 

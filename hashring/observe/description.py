@@ -52,8 +52,9 @@ class MemberDescription:
         id: the member's id.
         incarnation: one unbroken membership.
         weight: its share relative to the others'.
-        state: ``joining``, ``settling``, ``settled``, ``draining``, or ``differs`` (it has another
-            ring, ttl or handoff than the group). Whether it is fenced only it can tell.
+        state: ``joining``, ``settling``, ``settled``, ``draining``; ``differs``: it has another
+            ring, ttl or handoff than the group; ``away``: it left and said that it is back soon,
+            and its place is kept. Whether it is fenced only it can tell.
         acked: the view that it has acked: ``current``, ``older`` (it is known), ``unknown``, or
             ``none``: it holds nothing.
         since: the wall-clock second, by its own clock, at which it saw the group change last;
@@ -64,7 +65,7 @@ class MemberDescription:
         lease_left: seconds until its lease ends, as far as the store tells; else ``None``.
         heartbeat_age: seconds since its last heartbeat, as far as the store tells; else ``None``.
         meta: what it publishes of its own.
-        problem: how it differs from the group, or ``None``.
+        problem: how it differs from the group, or that it is away; else ``None``.
     """
 
     id: str

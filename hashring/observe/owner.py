@@ -35,7 +35,12 @@ def owner(records: Records, key: str) -> Ownership:
 
 
 def _holder(records: Records, slot: int, by_table: str) -> tuple[str | None, str]:
-    mine = records.members[by_table]
+    mine = records.members.get(by_table)
+    if mine is None:
+        return (
+            None,
+            f"{by_table} is away, and its place is kept for it",
+        )
     if records.is_current(mine) and slot not in records.missing(mine):
         return by_table, ""
     unclear = sorted(records.problems)

@@ -66,6 +66,12 @@ class Records:
         """The empty set of the ring's slots."""
         return SlotSet.empty(self.slots)
 
+    @property
+    def away(self) -> Mapping[str, float]:
+        """The weights of those who are away and whose place is kept, by id."""
+        weights = {} if self.view is None else self.view.weights
+        return {id: weight for id, weight in weights.items() if id not in self.members}
+
     def due(self, member: str) -> SlotSet:
         """Return what the current view gives a member."""
         return self.nothing if self.view is None else self.view.slots(member)

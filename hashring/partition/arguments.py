@@ -12,6 +12,7 @@ from typing import Any
 from hashring.driver import Driver, DriverURL, load
 from hashring.errors import BadArgument, BadURL
 from hashring.protocol.gathering import DEFAULT_GATHER
+from hashring.protocol.record import MAX_BACK
 from hashring.ring.ring import HashRing
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "checked_number",
     "incarnations",
     "loaded",
+    "resume",
     "rules",
 ]
 
@@ -95,6 +97,34 @@ def _lease(url: DriverURL, ttl: float | None) -> float | None:
     if ttl not in (None, in_url):
         raise BadURL(f"the URL says ttl={text} and the argument ttl={ttl}: give one of them")
     return in_url
+
+
+def resume(driver: Driver, seconds: float | None, member: str | None) -> float:
+    """Return for how many seconds a member that leaves keeps its share.
+
+    Args:
+        driver: whose URL may say so.
+        seconds: the argument; ``None``: as the URL says, else not at all.
+        member: the id that it was given.
+
+    Raises:
+        BadArgument: out of range; or the member has no id of its own to come back under.
+        BadURL: the URL says something else.
+    """
+    in_url: float | None = driver.settings.get("resume")
+    if seconds is not None:
+        seconds = checked_number("resume", seconds, most=MAX_BACK)
+    if None not in (in_url, seconds) and in_url != seconds:
+        raise BadURL(
+            f"the URL says resume={in_url:g} and the argument resume={seconds:g}: give one of them"
+        )
+    found = checked_number("resume", seconds or in_url or 0.0, most=MAX_BACK)
+    if found and member is None:
+        raise BadArgument(
+            f"resume={found:g} needs a member: give join the id under which it comes back, "
+            'such as member="web1"'
+        )
+    return found
 
 
 def rules(

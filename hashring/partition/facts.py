@@ -178,4 +178,9 @@ class Facts:
             windows_missed=loops.missed,
             hand_overs=membership.tally.hand_overs,
             fenced_seconds=membership.tally.fenced_seconds(clock.boottime()),
+            windows_away=loops.away,
+            away_seconds=max(
+                (until - since for since, until in list(membership.handoff.away.values())),
+                default=0.0,
+            ),
         )

@@ -242,6 +242,15 @@ class Loops:
         missed = sum(stream.missed for stream in list(self._streams.values()))
         return self._missed_before + missed
 
+    @property
+    def away(self) -> int:
+        """How many windows nobody worked whose member was away: see :class:`Stats`."""
+        return sum(
+            stream.too_old(since, until)
+            for stream in list(self._streams.values())
+            for since, until in list(self._member.handoff.away.values())
+        )
+
     # ---- cycles ----------------------------------------------------------------------------
 
     def next_work(self, loop: Loop) -> Work | None:

@@ -43,6 +43,7 @@ class Membership:
         notes: what finalisers have left behind.
         stopping: the user has asked all loops to end.
         leave_by: when a drain leaves all the same, in seconds on the boottime clock.
+        resume: for so many seconds, once it drains, its share is to stay its own.
         ended: the member's threads are to end.
         gone: the store has been told, and the connections are closed.
         failure: why this member can never take part; raised wherever the user asks.
@@ -67,6 +68,7 @@ class Membership:
         self.notes = Notes()
         self.stopping = False
         self.leave_by = math.inf
+        self.resume = 0.0
         self.ended = Flag()
         self.gone = Flag()
         self.failure: HashringError | None = None
@@ -133,7 +135,7 @@ class Membership:
         """Let the hand-off drain, unless it has left."""
         with self.lock:
             if not self.handoff.has_left:
-                self.handoff.drain()
+                self.handoff.drain(self.resume)
             self.changed.notify_all()
         self.notes.wake.set()
 

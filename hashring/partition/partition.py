@@ -32,6 +32,7 @@ from hashring.partition.tries import tried
 from hashring.partition.worker import Worker
 from hashring.partition.workers import Stop, Workers
 from hashring.protocol.handoff import Handoff
+from hashring.protocol.record import MAX_BACK
 from hashring.ring.ring import HashRing, SlotSet
 
 __all__ = ["Partition", "join"]
@@ -57,6 +58,7 @@ def join(
     heartbeat: float | None = None,
     wait: float = 0.0,
     gather: float | None = None,
+    resume: float | None = None,
 ) -> Partition:
     """Join a group and return this member's partition of its key space.
 
@@ -88,6 +90,9 @@ def join(
             with two of them at once, and with all others that come within so many seconds
             together. A lone change, and what follows a crash, never waits. By default 0.1, or a
             twentieth of ``ttl`` if that is less; 0 goes along with each at once.
+        resume: where this member drains, its share stays its own for so many seconds, unworked,
+            until it joins again as ``member``, which must be given. ``None``: as the ``resume``
+            option of the URL says, else 0: the others take it over at once.
 
     Raises:
         BadURL, UnknownDriver, MissingDependency: the URL has no driver.
@@ -110,6 +115,7 @@ def join(
         heartbeat=heartbeat,
         wait=wait,
         gather=gather,
+        resume=resume,
     )
 
 
@@ -128,6 +134,7 @@ def joined(
     heartbeat: float | None,
     wait: float,
     gather: float | None,
+    resume: float | None,
 ) -> Partition:
     """Join, for both faces of a partition. All but the first two arguments are :func:`join`'s.
 
@@ -138,11 +145,13 @@ def joined(
     arguments.check_names(group, member, handoff, meta)
     if heartbeat is not None:
         heartbeat = arguments.checked_number("heartbeat", heartbeat, least=0.001)
+    keeps_for = arguments.resume(driver, resume, member)
     rules = arguments.rules(member, weight, driver.ttl, handoff, meta, ring, gather)
 
     def attempt() -> Partition:
         core = Handoff(incarnations=arguments.incarnations(), **rules)
         partition = Partition(driver, group, core, heartbeat=heartbeat, caller=caller)
+        partition._membership.resume = keeps_for
         partition._worker.begin()
         return partition
 
@@ -426,7 +435,7 @@ class Partition(Share):
 
     # ---- leaving ---------------------------------------------------------------------------
 
-    def drain(self, timeout: float | None = None) -> bool:
+    def drain(self, timeout: float | None = None, *, resume: float | None = None) -> bool:
         """Leave with hand-over: give up each slot only when it is worked, and wait for its heirs.
 
         Cycles and loops of the calling thread are ended first: it cannot be working them. Not to
@@ -437,10 +446,14 @@ class Partition(Share):
             timeout: seconds to wait, twice ``ttl`` by default (a store that forgot makes all stand
                 still for one of them); then leave all the same. For a store that is away it waits
                 0.4 ``ttl`` at most once no cycle runs, and not at all past the fence.
+            resume: for so many seconds its share is to stay its own; 0: it leaves for good.
+                ``None``: as :func:`join` was told.
 
         Returns:
-            Whether the rest have taken over everything.
+            Whether the rest have taken over everything, or keep its share for it.
         """
+        if resume is not None:
+            self._membership.resume = arguments.checked_number("resume", resume, most=MAX_BACK)
         if self._membership.is_child:
             return True  # A forked child has nothing to give up.
         self.stop()

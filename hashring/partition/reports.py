@@ -87,6 +87,7 @@ class Reports:
         self._strangers: frozenset[str] = frozenset()  # those that were named
         self._named_again = 0.0  # when more of them may be
         self._stands_still = False
+        self._away: set[tuple[str, str]] = set()  # of whom it was said
         self.waits_for = "the first reading of the group is on its way"
 
     @property
@@ -184,6 +185,24 @@ class Reports:
         else:
             return  # One that comes and goes is named once, until this member has settled again.
         self._strangers = strangers
+
+    def away(self, found: Mapping[tuple[str, str], tuple[float, float]]) -> None:
+        """Say once of each member that was away for how long nobody worked its share.
+
+        Args:
+            found: since when and until when, in wall-clock seconds, by member and incarnation.
+        """
+        for place, (since, until) in list(found.items()):
+            if place not in self._away:
+                self._away.add(place)
+                is_own = place[0] == self._member
+                log.warning(
+                    "%s: %s %s: nobody worked its share for %.1f s",
+                    self._group,
+                    self._member,
+                    "is back" if is_own else f"takes over from {place[0]!r:.200}, which is not",
+                    until - since,
+                )
 
     def memory(self, age: float, *, gains: bool) -> None:
         """Say where the whole group stands still, because its store is young.

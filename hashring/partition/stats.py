@@ -20,6 +20,10 @@ class Stats:
         windows_missed: windows that it skipped because it was late itself.
         hand_overs: changes of the group that it has gone along with, the first view not counted.
         fenced_seconds: how long it held nothing because no heartbeat was confirmed.
+        windows_away: windows that nobody worked, of slots that this member has gained since: their
+            member was away, with ``resume``, for longer than they may be worked late. Of this
+            member's loops.
+        away_seconds: the longest time for which such slots were nobody's.
     """
 
     windows_on_time: int
@@ -27,6 +31,8 @@ class Stats:
     windows_missed: int
     hand_overs: int
     fenced_seconds: float
+    windows_away: int = 0
+    away_seconds: float = 0.0
 
 
 class Tally:

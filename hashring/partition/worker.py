@@ -452,6 +452,7 @@ class Worker:
         reports.problems(handoff.problems)
         reports.strangers(handoff.strangers_in_the_way, settled=handoff.is_settled)
         reports.waits_for = step.reason if isinstance(step, Wait) else "the store is being told"
+        reports.away(handoff.away)
         reports.memory(reading.memory_age, gains=bool(handoff.weight))
 
 

@@ -41,7 +41,14 @@ class Events(State):
     def _send(self, applied: View | None) -> bytes:
         """Return the record that says so, and keep what it says until an answer comes."""
         record = self._record(applied)
-        self._sent = Statement(applied, self._took, self._draining, self._founding, self.meta)
+        self._sent = Statement(
+            applied,
+            self._took,
+            self._says_that_it_drains,
+            self._founding,
+            self.meta,
+            self._parking.kept,
+        )
         return record
 
     def joined(self, now: float) -> None:
@@ -100,6 +107,7 @@ class Events(State):
     def _expire(self) -> None:
         """Drop everything: the lease ended, and others may hold what this member held."""
         self._custody.drop_all()
+        self._parking.forget()
         self._took = self._nothing
         self._waiting_for = {}
         self._settled = self._target = None
@@ -156,15 +164,21 @@ class Events(State):
                 "the store may have forgotten members: standing still",
                 seconds=max(0.01, self.ttl - reading.memory_age),
             )
+        self._parking.look(self._roster, now, drains=self._draining)
         self._see_marks()
         if self._must_wait is None:
-            view = self._roster.view(draining=self._draining)
+            view = self._roster.view(draining=self._draining and self._back is None)
             view = self._nobody if self._stands_aside else view
             self._gathers = self._waits_for_more(view, now)
             if not self._gathers:
                 if view != self._target:
                     self._gathering.turned(view.id, now)
                 self._turn_to(view, wall, worked)
+            if self._back is not None and self._custody.held:
+                # The view still has us, and we give up everything all the same.
+                self._settled, self._took = None, self._nothing
+                self._confirmed = dataclasses.replace(self._confirmed, took=self._nothing)
+                self._custody.keep_only(self._nothing, wall, worked)
 
     def _waits_for_more(self, view: View, now: float) -> bool:
         """Whether more changes are about to come, with which this view had better be seen as one.
@@ -205,14 +219,16 @@ class Events(State):
         anybody else. A mark can be gone before we look, where its author has lost the slot in
         turn; then its own claim, which begins later, is there.
         """
-        custody = self._custody
-        if not custody.claims:
+        custody, parking = self._custody, self._parking
+        parking.drop_claims(custody.in_hand)
+        if not custody.claims and not parking.kept:
             return
         for member in self._roster.others():
             marked = gate.marked_by(self._roster, member, self.applied)
             if marked is not None:
                 custody.drop_claims(marked)
-            custody.see_claims(member.claims)
+                parking.drop_claims(marked)
+            custody.see_claims(member.all_claims)
 
     def _turn_to(self, view: View, wall: float, worked: bool) -> None:
         """Rule 1: begin to lose what a new view takes away."""
@@ -245,9 +261,21 @@ class Events(State):
         check_meta(meta)
         self.meta = meta
 
-    def drain(self) -> None:
-        """Begin to leave with hand-over; :class:`Leave` is the action when it is done."""
+    def drain(self, back: float = 0.0) -> None:
+        """Begin to leave with hand-over; :class:`Leave` is the action when it is done.
+
+        Args:
+            back: for so many seconds this member's share is to stay its own, unworked, until it
+                joins again under its id. Where it has no share, it drains for good.
+        """
+        if back > 0 and not self._draining and self.weight and self.applied is not None:
+            self._back = back
         self._draining = True
+
+    @property
+    def _says_that_it_drains(self) -> bool:
+        """Who comes back says so only once it holds nothing: until then nothing changes."""
+        return self._draining and (self._back is None or not self._custody.in_hand)
 
     def left(self) -> None:
         """``driver.leave`` is about to be called: hold nothing from here on."""
@@ -283,12 +311,14 @@ class Events(State):
             ttl=self.ttl,
             applied=None if applied is None else applied.id,
             through=self._custody.through,
-            draining=self._draining,
+            draining=self._says_that_it_drains,
             handoff=self.mode,
             settled=None if settled is None else settled.id,
             took=took,
             claims=tuple(self._custody.claims),
             founded=self._founding,
             since=self._turned_at,
+            back=self._back if self._says_that_it_drains else None,
+            parked=self._parking.kept,
             meta=self.meta,
         ).to_json()

@@ -44,7 +44,7 @@ def may_hold(
     if view is None or not member.speaks_claims:
         return wanted
     held = view.slots(member.id) & wanted
-    for claim in member.claims:
+    for claim in member.all_claims:
         held = held | (claim.slots & wanted)
     return held
 
@@ -78,7 +78,7 @@ def gains(roster: Roster, ours: Iterable[Claim], slots: SlotSet, wall: float) ->
         wall: wall-clock time in seconds, for what nobody claims.
     """
     others = roster.others()
-    claims = [*ours, *(claim for member in others for claim in member.claims)]
+    claims = [*ours, *(claim for member in others for claim in member.all_claims)]
     for claim in sorted(claims, key=lambda claim: claim.through, reverse=True):
         part = slots & claim.slots
         if part:

@@ -18,12 +18,13 @@ import math
 
 from hashring.protocol import gate
 from hashring.protocol.actions import TRANSITIONS, Action, Join, Leave, Publish, Wait
+from hashring.protocol.claims import Claim
 from hashring.protocol.custody import Gain, Windows
 from hashring.protocol.events import Events
 from hashring.protocol.founding import earliest, mismatch
 from hashring.protocol.lease import FENCE
 from hashring.protocol.reading import Reading, is_young
-from hashring.protocol.record import Member
+from hashring.protocol.record import MAX_PARKED, Member
 from hashring.ring.ring import SlotSet
 
 __all__ = [
@@ -121,7 +122,9 @@ class Handoff(Events):
 
     @property
     def _must_say_that_it_drains(self) -> bool:
-        return self._draining and not self._confirmed.draining
+        """Or which places it keeps for others: neither waits for a hand-over."""
+        is_said = self._confirmed.draining or not self._says_that_it_drains
+        return not is_said or self._parking.kept != self._confirmed.parked
 
     def _stand_still(self) -> Action | None:
         """Rule 4: while the store may have forgotten somebody, say no more than that we drain."""
@@ -174,6 +177,14 @@ class Handoff(Events):
         if not self._draining:
             return None
         custody = self._custody
+        own = (self.member, self.incarnation)
+        if self._back is not None and not self._roster.is_over(own):
+            is_safe = self._parking.are_safe(self._roster, own)
+            if is_safe is False:
+                return Wait("waiting for others to keep this member's place")
+            return Leave(handed_over=bool(is_safe))
+        if self._parking.are_safe(self._roster, None) is False:
+            return None
         is_awaited = bool(custody.claims or custody.held or custody.losing)
         if self._target is not None and self._target.members and is_awaited:
             return None
@@ -209,7 +220,8 @@ class Handoff(Events):
         for slots in self._waiting_for.values():
             gain = gain - slots
         # Before the view counts as settled: whoever asks without the lock must not see it so.
-        custody.begin_gaining(gate.gains(self._roster, custody.claims, gain, wall))
+        custody.begin_gaining(gate.gains(self._roster, self._claims(), gain, wall))
+        self._note_away(gain, wall)
         if not self._waiting_for:
             self._settle(wall)
         is_told = self._founding == self._confirmed.founded
@@ -225,10 +237,31 @@ class Handoff(Events):
     def _gain_eagerly(self, wall: float) -> None:
         assert self._target is not None
         gain = self._target.slots(self.member) - self._custody.held
-        claims = self._custody.claims
-        self._custody.gain_at_once(list(gate.gains(self._roster, claims, gain, wall)))
+        if self._back is not None:
+            gain = self._nothing
+        self._custody.gain_at_once(list(gate.gains(self._roster, self._claims(), gain, wall)))
         self._took = self._custody.held
         self._settle(wall)
+
+    def _note_away(self, gain: SlotSet, wall: float) -> None:
+        """Keep in mind since when nobody has worked slots whose member was away."""
+        for place in self._roster.places() if gain else ():
+            since = min(
+                (
+                    claim.through
+                    for claim in place.claims
+                    if claim.through > -math.inf and not claim.slots.isdisjoint(gain)
+                ),
+                default=wall,
+            )
+            if since < wall:
+                known, _ = self._away.pop(place.name, (since, wall))
+                self._away[place.name] = (min(since, known), wall)
+                if len(self._away) > MAX_PARKED:
+                    del self._away[next(iter(self._away))]
+
+    def _claims(self) -> list[Claim]:
+        return [*self._custody.claims, *self._parking.claims]
 
     def _settle(self, wall: float) -> None:
         """Everything that the view gives is let in. Say when these parameters were founded: now,
@@ -274,7 +307,7 @@ class Handoff(Events):
         return any(
             not claim.slots.isdisjoint(held)
             for member in self._roster.others()
-            for claim in member.claims
+            for claim in member.all_claims
         )
 
     def _wait_for_others(self) -> Wait:

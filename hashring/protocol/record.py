@@ -12,7 +12,7 @@ import dataclasses
 import math
 import re
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -23,13 +23,19 @@ from hashring.protocol.reading import MAX_RECORD
 from hashring.protocol.strict_json import MAX_META, Malformed
 from hashring.ring.ring import SlotSet
 
-__all__ = ["Member", "check_meta", "slot_count"]
+__all__ = ["MAX_BACK", "MAX_PARKED", "Member", "Parked", "check_meta", "slot_count"]
 
 RECORD_VERSION = 1
 _OURS = "hashring"
 """The key in ``meta`` under which the hand-off keeps its own fields."""
 
 _MAX_ID = 4096
+
+MAX_PARKED = 64
+"""The most places of members that are away that a record may carry."""
+
+MAX_BACK = 86_400.0
+"""Seconds: the longest that a member may ask its place to be kept."""
 
 _MAX_MOMENT = 1e12
 """Seconds: the latest and, negative, the earliest moment that ``through`` may name. It becomes a
@@ -70,6 +76,32 @@ def _unpack(text: str, slots: int) -> SlotSet:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Parked:
+    """The place of a member that is away, as another one's record keeps it (`parking.py`).
+
+    Attributes:
+        member: its id.
+        incarnation: the one that left.
+        weight: its share relative to the others'.
+        back: for how many seconds its place is kept.
+        over: the time has passed, or the member is back: it is no place any more.
+        claims: what it had, and nobody is known to have taken over yet.
+    """
+
+    member: str
+    incarnation: str
+    weight: float
+    back: float
+    over: bool = False
+    claims: tuple[Claim, ...] = ()
+
+    @property
+    def name(self) -> tuple[str, str]:
+        """What tells it from others: member and incarnation."""
+        return self.member, self.incarnation
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Member:
     """One member's record, parsed ("What is shared" in ``docs/protocol.md``).
 
@@ -81,7 +113,9 @@ class Member:
         ttl: the lease in seconds.
         applied: the id of the view it has acked; ``None``: it holds nothing.
         through: every window that starts before this wall-clock second is its own; or ``None``.
-        draining: it is leaving with hand-over.
+        draining: it is leaving with hand-over; or, with :attr:`back`, it holds nothing any more.
+        back: it leaves and wants its place to be kept for so many seconds; else ``None``.
+        parked: places that it keeps for others.
         handoff: ``"exclusive"`` or ``"eager"``.
         settled: the id of the view, if it has taken over all that it gives it; else ``None``.
         took: the slots of :attr:`applied` that it has taken over so far, where it waits for
@@ -108,9 +142,18 @@ class Member:
     took: SlotSet | None = None
     claims: tuple[Claim, ...] = ()
     founded: float | None = None
+    back: float | None = None
+    parked: tuple[Parked, ...] = ()
     speaks_claims: bool = True
     since: float | None = None
     meta: Mapping[str, Any] = dataclasses.field(default_factory=lambda: MappingProxyType({}))
+
+    @property
+    def all_claims(self) -> tuple[Claim, ...]:
+        """Its own claims, and those that it keeps for members that are away."""
+        if not self.parked:
+            return self.claims
+        return self.claims + tuple(claim for place in self.parked for claim in place.claims)
 
     def to_json(self) -> bytes:
         """Return the record as the store keeps it.
@@ -122,11 +165,15 @@ class Member:
             "handoff": self.handoff,
             "settled": self.settled,
             "took": None if self.took is None else _pack(self.took),
-            "claims": [
-                [claim.through if claim.through > -math.inf else None, _pack(claim.slots)]
-                for claim in self.claims
-            ],
+            "claims": _packed(self.claims),
         }
+        if self.back is not None:
+            ours["back"] = self.back
+        if self.parked:
+            ours["parked"] = [
+                {**dataclasses.asdict(place), "claims": _packed(place.claims)}
+                for place in self.parked
+            ]
         if self.founded != -math.inf:
             ours["founded"] = self.founded
         if self.since is not None:
@@ -197,11 +244,14 @@ class Member:
         took: SlotSet | None = None
         claims: tuple[Claim, ...] = ()
         applied = fields.optional_text("applied")
+        back: float | None = None
+        parked: tuple[Parked, ...] = ()
         founded = None if applied is None else -math.inf
         since = None
         if ours is not None:
             try:
                 handoff, settled, took, claims = _ours(ours, slot_count(ring))
+                back, parked = _parking(ours, slot_count(ring))
                 if "founded" in ours:
                     founded = _Fields(ours).moment("founded")
                 since = _Fields(ours).moment("since")
@@ -225,6 +275,8 @@ class Member:
             took=took,
             claims=claims,
             founded=founded,
+            back=back,
+            parked=parked,
             speaks_claims=ours is not None,
             since=since,
             meta=MappingProxyType(meta),
@@ -288,6 +340,22 @@ def _ours(
     took = fields.optional_text("took", most=MAX_RECORD)  # the first protocol has no such field
     if handoff not in {"exclusive", "eager"}:
         raise ValueError("handoff")
+    return (
+        handoff,
+        None if settled is None else fields.text("settled"),
+        None if took is None or slots is None else _unpack(took, slots),
+        _claims(packed, slots),
+    )
+
+
+def _packed(claims: Iterable[Claim]) -> list[Any]:
+    return [
+        [claim.through if claim.through > -math.inf else None, _pack(claim.slots)]
+        for claim in claims
+    ]
+
+
+def _claims(packed: Any, slots: int | None) -> tuple[Claim, ...]:
     if not isinstance(packed, list) or len(packed) > MAX_CLAIMS:
         raise ValueError("claims")
     claims = []
@@ -297,9 +365,29 @@ def _ours(
             raise TypeError("claims")
         if slots is not None:
             claims.append(Claim(-math.inf if moment is None else moment, _unpack(encoded, slots)))
-    return (
-        handoff,
-        None if settled is None else fields.text("settled"),
-        None if took is None or slots is None else _unpack(took, slots),
-        tuple(claims),
-    )
+    return tuple(claims)
+
+
+def _parking(ours: Any, slots: int | None) -> tuple[float | None, tuple[Parked, ...]]:
+    """Return for how long the author wants its place kept, and the places that it keeps."""
+    back = None
+    if ours.get("back") is not None:
+        back = _Fields(ours).number("back", least=0.0, most=MAX_BACK)
+    found = ours.get("parked", [])
+    if not isinstance(found, list) or len(found) > MAX_PARKED:
+        raise ValueError("parked")
+    places = []
+    for entry in found:
+        if not isinstance(entry, dict):
+            raise TypeError("parked")
+        fields = _Fields(entry)
+        place = Parked(
+            member=fields.text("member"),
+            incarnation=fields.text("incarnation"),
+            weight=fields.number("weight", least=0.0),
+            back=fields.number("back", least=0.0, most=MAX_BACK),
+            over=fields.boolean("over"),
+            claims=_claims(entry.get("claims"), slots),
+        )
+        places.append(place)
+    return back, tuple(places)

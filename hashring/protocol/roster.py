@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from hashring.errors import BadRecord
 from hashring.protocol.founding import Parameters, Verdict, judge
 from hashring.protocol.reading import Reading
-from hashring.protocol.record import Member
+from hashring.protocol.record import Member, Parked
 from hashring.protocol.view import View
 
 __all__ = ["Roster"]
@@ -111,7 +111,7 @@ class Roster:
         same = [member for member in self.members.values() if member.id not in self.strangers]
         if draining:
             same = [member for member in same if member.id != self._member]
-        view = self._view_of(same)
+        view = self._view_of([*self._without_ended(same), *self._away(same, counting=True)])
         self._view = (draining, view)
         return view
 
@@ -145,8 +145,73 @@ class Roster:
         for present in (everybody, acked):
             for others in (present, [member for member in present if member.id != self._member]):
                 staying = [dataclasses.replace(member, draining=False) for member in others]
-                views += [self._view_of(group) for group in (others, staying)]
+                gone = [dataclasses.replace(member, back=None) for member in others]
+                for group in (others, staying, gone):
+                    views.append(self._view_of(group))
+                    for counting in (True, False):
+                        away = self._away(group, counting=counting)
+                        if away:
+                            views.append(self._view_of([*group, *away]))
         return tuple(views)
+
+    # ---- those that are away, and come back (see `parking.py`) ------------------------------
+
+    def is_over(self, place: tuple[str, str]) -> bool:
+        """Return whether some record says that a place, of a member and incarnation, is over."""
+        return place in self._places()[1]
+
+    def places(self) -> list[Parked]:
+        """Return the places that records keep, those that are over included."""
+        return list(self._places()[0].values())
+
+    def _places(self) -> tuple[dict[str, Parked], set[tuple[str, str]]]:
+        """Return the places that records keep, by member id, and which of them are over."""
+        kept: dict[str, Parked] = {}
+        over: set[tuple[str, str]] = set()
+        for member in self.members.values():
+            if member.id not in self.strangers:
+                for place in member.parked:
+                    known = kept.get(place.member)
+                    if known is None or known.incarnation < place.incarnation:
+                        kept[place.member] = place
+                    if place.over:
+                        over.add(place.name)
+        return kept, over
+
+    def _away(self, group: list[Member], *, counting: bool) -> list[Member]:
+        """Return those that are away as members of a group.
+
+        Args:
+            group: who is there: whoever is, needs no place.
+            counting: only those whose place is not over.
+        """
+        kept, over = self._places()
+        present = {member.id for member in group}
+        if counting:
+            present |= self.members.keys()
+        return [
+            Member(
+                place.member,
+                place.incarnation,
+                place.weight,
+                self.parameters.ring,
+                self.parameters.ttl,
+            )
+            for place in kept.values()
+            if place.member not in present and not (counting and place.name in over)
+        ]
+
+    def _without_ended(self, group: list[Member]) -> list[Member]:
+        """Return a group in which nobody is still about to leave whose place is over."""
+        _, over = self._places()
+        if not over:
+            return group
+        return [
+            dataclasses.replace(member, back=None)
+            if (member.id, member.incarnation) in over
+            else member
+            for member in group
+        ]
 
     def view_without_us(self) -> View:
         """Return the view of the others, those that drain included: the one before we came."""

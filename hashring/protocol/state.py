@@ -11,6 +11,7 @@ from hashring.protocol.custody import DEFAULT_CLAIMS, Custody, Gain
 from hashring.protocol.founding import Parameters
 from hashring.protocol.gathering import Gathering
 from hashring.protocol.lease import Lease
+from hashring.protocol.parking import Parking
 from hashring.protocol.reading import Reading
 from hashring.protocol.record import Member
 from hashring.protocol.roster import Roster
@@ -68,6 +69,7 @@ class State:
         self._lease = Lease(ttl, incarnations)
         self._roster = Roster(member, Parameters(spec, ttl, mode))
         self._custody = Custody(nothing, max_claims)
+        self._parking = Parking(member)
         self._gathering = Gathering(gather)
         self._gathers = False  # the reading at hand has a view that we have not turned to yet
 
@@ -86,6 +88,8 @@ class State:
         self._founding: float | None = None  # what the next record says
         self._stands_aside = ""  # why, where strangers define the group
         self._draining = False
+        self._away: dict[tuple[str, str], tuple[float, float]] = {}
+        self._back: float | None = None  # it drains, and is back within so many seconds
         self.has_left = False
 
         self._reading = Reading({}, 0.0)
@@ -184,6 +188,20 @@ class State:
         if self._lease.is_fenced(now):
             return "fenced"
         return "settled" if self.is_settled else "settling"
+
+    @property
+    def back(self) -> float | None:
+        """Within how many seconds it is back, where it drains and its share stays its own."""
+        return self._back
+
+    @property
+    def away(self) -> Mapping[tuple[str, str], tuple[float, float]]:
+        """For how long slots that this member has gained were nobody's, since a member was away.
+
+        By member (this one itself, or one that did not come back in time) and incarnation: the
+        wall-clock seconds from which on and until which.
+        """
+        return self._away
 
     @property
     def is_settled(self) -> bool:

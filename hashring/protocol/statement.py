@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from hashring.protocol.record import Parked
 from hashring.protocol.view import View
 from hashring.ring.ring import SlotSet
 
@@ -26,6 +27,7 @@ class Statement:
         draining: it is leaving with hand-over.
         founded: the wall-clock second at which its group's parameters were founded, if it knows.
         meta: what the user publishes; compared by identity, as each change makes a new one.
+        parked: the places that it keeps for others.
     """
 
     applied: View | None
@@ -33,3 +35,4 @@ class Statement:
     draining: bool
     founded: float | None
     meta: Mapping[str, Any]
+    parked: tuple[Parked, ...] = ()

@@ -45,14 +45,14 @@ class View:
 
     @classmethod
     def of(cls, members: Iterable[Member], spec: str, ttl: float) -> View:
-        """Return the view of these live members: less those that drain, weigh 0, or differ in
-        ring or ttl (they never hold a slot of this group's).
+        """Return the view of these live members: less those that drain for good, weigh 0, or
+        differ in ring or ttl (they never hold a slot of this group's).
         """
         owning = sorted(
             (member.id, member.incarnation, member.weight)
             for member in members
             if member.weight > 0
-            and not member.draining
+            and (not member.draining or member.back is not None)
             and member.ring == spec
             and member.ttl == ttl
         )

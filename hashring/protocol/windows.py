@@ -183,6 +183,15 @@ class Stream:
         """Return the wall-clock second at which a window starts."""
         return window * self.interval
 
+    def too_old(self, since: float, until: float) -> int:
+        """Return how many windows that nobody worked from then to then are not worked late.
+
+        Args:
+            since: wall-clock seconds: windows that start earlier were worked.
+            until: wall-clock seconds at which somebody was there again to work them.
+        """
+        return max(0, self._oldest(until, self.window_of(until)) - self._first_from(since))
+
     def _first_from(self, moment: float) -> int:
         window = self.window_of(moment)
         return window if self.start_of(window) >= moment else window + 1

@@ -7,7 +7,7 @@ import pytest
 from hashring.protocol.gathering import DEFAULT_GATHER
 from hashring.protocol.handoff import Handoff, Publish, Wait
 from hashring.protocol.reading import Reading
-from hashring.protocol.view import Member
+from hashring.protocol.record import Member
 from hashring.testing.simulation.profiles import SPEC, TTL
 
 GATHER = 0.5

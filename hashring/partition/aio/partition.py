@@ -23,6 +23,7 @@ from hashring.partition.literals import HandoffMode, OnCrash
 from hashring.partition.notes import Flag
 from hashring.partition.partition import Partition, joined
 from hashring.partition.share import Share
+from hashring.protocol.record import MAX_BACK
 from hashring.ring.ring import HashRing, SlotSet
 
 __all__ = ["AsyncPartition", "ajoin"]
@@ -46,6 +47,7 @@ async def ajoin(
     heartbeat: float | None = None,
     wait: float = 0.0,
     gather: float | None = None,
+    resume: float | None = None,
 ) -> AsyncPartition:
     """Join a group from an event loop, and return this member's partition of its key space.
 
@@ -78,6 +80,7 @@ async def ajoin(
                 heartbeat=heartbeat,
                 wait=wait,
                 gather=gather,
+                resume=resume,
             )
         )
         if interrupted.is_set():
@@ -272,11 +275,13 @@ class AsyncPartition(Share):
         super().stop()
         self._waiter.notify()
 
-    async def drain(self, timeout: float | None = None) -> bool:
+    async def drain(self, timeout: float | None = None, *, resume: float | None = None) -> bool:
         """Leave with hand-over: see :meth:`hashring.Partition.drain`.
 
         Cycles and loops of the calling task are ended first. Cancelled, it leaves at once.
         """
+        if resume is not None:
+            self._membership.resume = arguments.checked_number("resume", resume, most=MAX_BACK)
         if self._membership.is_child:
             return True
         self.stop()

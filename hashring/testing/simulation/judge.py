@@ -9,7 +9,7 @@ from hashring.protocol.record import Member
 from hashring.protocol.view import View
 from hashring.protocol.windows import Due
 from hashring.ring.ring import SlotSet
-from hashring.testing.simulation.profiles import INTERVAL
+from hashring.testing.simulation.profiles import INTERVAL, TTL
 
 if TYPE_CHECKING:
     from hashring.testing.simulation.members import SimulatedMember
@@ -35,11 +35,43 @@ class Judge:
         self._twice: dict[tuple[float, int], SlotSet] = {}
         self._said: dict[bytes, tuple[str, SlotSet]] = {}  # record: incarnation, what it allows
         self._disturbed: list[tuple[float, float]] = []
+        self._away: dict[str, tuple[float, float]] = {}  # since when, and for how long at least
         self._last_worked: dict[int, float] = {}  # by slot, from when all have been
 
     def disturbed(self, until: float) -> None:
         """Let windows be missed from now to a moment: a member crashed, or stands still."""
         self._disturbed.append((self._world.now, until))
+
+    # ---- those that come back --------------------------------------------------------------
+
+    def leaves_for(self, name: str, now: float, back: float) -> None:
+        """A member is asked to leave; its share is its own for so long, and unworked."""
+        self._away[name] = now, now + back
+        self._disturbed.append((now, now + back + TTL))
+
+    def is_back(self, name: str) -> None:
+        """It has been started again."""
+        self._away.pop(name, None)
+
+    def is_not_kept(self, name: str) -> None:
+        """Nobody was there who could keep its place."""
+        since, _ = self._away[name]
+        self._away[name] = since, since
+
+    @property
+    def somebody_is_away(self) -> bool:
+        """Whether a member is to come back yet."""
+        return bool(self._away)
+
+    def gained(self, member: SimulatedMember, view: View) -> None:
+        """A member has gained slots: nobody may have those of one that is to come back."""
+        if self._world.profile.loss:
+            return  # its keepers may have crashed
+        for name, (_, until) in self._away.items():
+            if self._world.now < until and name != member.name and name not in view.weights:
+                raise self._world.violation(
+                    f"{member.name} takes over from {name}, which is away until {until:.3f}"
+                )
 
     # ---- after every step -----------------------------------------------------------------
 

@@ -83,6 +83,8 @@ class SimulatedMember:
         self.has_settled = False
         self.streams: list[Stream] = []
         self.stopping = False
+        self.handed_over = False  # it has left, and others have what was its own, or keep it
+        self.back: float | None = None  # it leaves, and is to come back within so many seconds
         self.ending = False  # the loops end, and the member drains a while later
         self.reconciling: Process | None = None
         self.beating: Process | None = None
@@ -108,6 +110,7 @@ class SimulatedMember:
         while True:
             step = runner.next()
             if isinstance(step, Leave):
+                self.handed_over = step.handed_over
                 break
             try:
                 yield from self._perform(step)
@@ -125,6 +128,7 @@ class SimulatedMember:
         incarnation, store = self.handoff.incarnation, self.world.store
         self.handoff.left()
         self.world.say(f"left {self.name}")
+        self.world.has_left(self)
         try:
             yield Call(lambda now: store.leave(now, self.name, incarnation))
         except HashringError:
@@ -180,6 +184,8 @@ class SimulatedMember:
         self._count(gained)
 
     def _count(self, gained: bool) -> None:
+        if gained and self.handoff.view is not None:
+            self.world.judge.gained(self, self.handoff.view)
         if gained and self.streams:
             self.world.result.gains += 1
             self.wake_loops()

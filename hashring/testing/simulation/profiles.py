@@ -230,7 +230,37 @@ PROFILES: dict[str, Profile] = {
         skew=0.1,
         windows=True,
         on_crash="skip",
-        gather=3 * TTL,
+        gather=5 * TTL,
+    ),
+    # Members leave, saying that they come back: some in time, some too late, some in one after the
+    # other. While a share is away nobody works it; nothing else may be missed, nothing repeated.
+    "resume": Profile(
+        members=(3, 5),
+        rates=(("resume", 3.0), ("join", 2.0), ("restart", 1.0), ("drain", 1.0), ("flap", 0.5)),
+        slow=0.02,
+        slowest=0.3,
+        skew=0.1,
+        windows=True,
+        on_crash="skip",
+    ),
+    # The same where keepers and those that are back crash: this is about who holds what.
+    "resume-crash": Profile(
+        members=(3, 5),
+        rates=(
+            ("resume", 3.0),
+            ("join", 2.0),
+            ("crash", 1.5),
+            ("pause", 1.0),
+            ("forget", 0.5),
+            ("drain", 1.0),
+        ),
+        loss=0.02,
+        slow=0.1,
+        slowest=1.0,
+        drift=0.04,
+        skew=0.1,
+        windows=True,
+        forgetful=True,
     ),
     "slow": Profile(
         rates=(("join", 5.0), ("drain", 3.0), ("restart", 3.0), ("flap", 1.5)),

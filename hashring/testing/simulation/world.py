@@ -114,6 +114,9 @@ class World(Scheduler):
                 self._drain(what[1])
             else:
                 self.push(self.now + 0.3, None, what)
+        elif what[0] == "comes back":
+            self._begin(what[1].name, what[1].handoff.weight)
+            self.judge.is_back(what[1].name)
         elif what[0] == "ended":
             self._drain(what[1])
         else:
@@ -131,6 +134,7 @@ class World(Scheduler):
         self._look_again = at + 1.0
         return (
             not self.events_to_come()
+            and not self.judge.somebody_is_away
             and self.judge.everything_is_held()
             and all(
                 member.paused_until <= self.now
@@ -149,7 +153,9 @@ class World(Scheduler):
             weight = 0.0
         # Some strangers' names sort before all others.
         prefix = self.random.choice(("a", "z")) if is_stranger else "m"
-        name = f"{prefix}{next(self._names)}"
+        return self._begin(f"{prefix}{next(self._names)}", weight, is_stranger=is_stranger)
+
+    def _begin(self, name: str, weight: float, *, is_stranger: bool = False) -> SimulatedMember:
         member = SimulatedMember(self, name, weight, is_stranger=is_stranger)
         self.members.append(member)
         for delay, process in member.processes():
@@ -272,6 +278,8 @@ class World(Scheduler):
             self.push(self.now + random_.uniform(0.0, 0.2), None, ("drain", flapping))
         elif kind == "drain":
             self._drain(member)
+        elif kind == "resume":
+            self._park(member)
         elif kind in ("end", "stop"):
             # As `break` and `stop` do, and a drain after it: at once, or some windows later.
             self.say(f"{kind} the loops of {member.name}")
@@ -284,6 +292,26 @@ class World(Scheduler):
             self.push(self.now + random_.uniform(0.0, 1.0), None, ("event", "join"))
         else:
             raise ValueError(f"no such event: {kind!r}")
+
+    def _park(self, member: SimulatedMember) -> None:
+        """Let it leave for a while."""
+        member.back = self.random.choice((1.0, 3.0, 5.0))
+        self.say(f"{member.name} leaves, to be back within {member.back} s")
+        member.stopping = True
+        member.handoff.drain(member.back)
+        self.judge.leaves_for(member.name, self.now, member.back)
+        if member.handoff.back is None:
+            self.judge.is_not_kept(member.name)  # it has no share
+        self.wake(member.reconciling)
+        member.wake_loops()
+
+    def has_left(self, member: SimulatedMember) -> None:
+        """It has left: its supervisor starts it again, if it was to come back."""
+        if member.back is not None:
+            if not member.handed_over:
+                self.judge.is_not_kept(member.name)
+            away = self.random.choice((0.5, 1.2, 2.5)) * self.random.random() * member.back
+            self.push(self.now + away, None, ("comes back", member))
 
     def _step_clocks(self, members: Sequence[SimulatedMember]) -> None:
         """Step the wall clocks of these by one amount, back or forth."""
