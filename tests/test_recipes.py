@@ -34,6 +34,7 @@ class Program:
         self._command = command
         self._variables = variables
         self.processes: list[subprocess.Popen[bytes]] = []
+        self._killed: set[subprocess.Popen[bytes]] = set()
 
     def start(self) -> subprocess.Popen[bytes]:
         number = len(self.processes)
@@ -64,10 +65,14 @@ class Program:
         def holds() -> bool:
             for number, process in enumerate(self.processes):
                 errors = (self._folder / f"{number}.err").read_text()
-                assert process.poll() in (None, 0), errors
+                assert process in self._killed or process.poll() in (None, 0), errors
             return bool(condition())
 
         wait_until(holds, within=LONG, what=f"what {self._command} prints")
+
+    def kill(self, process: subprocess.Popen[bytes]) -> None:
+        self._killed.add(process)
+        process.kill()
 
     def end(self, process: subprocess.Popen[bytes]) -> None:
         """Ask a process to hand over, and see that it ends well."""
@@ -228,6 +233,41 @@ def test_each_entry_of_celerys_beat_is_sent_once_whoever_comes_and_goes(
         "tasks.tick": sum(name == "every-second" for name, _ in sent),
         "tasks.tock": sum(name == "every-two-seconds" for name, _ in sent),
     }
+
+
+@pytest.mark.long
+def test_a_beat_that_is_killed_or_suspended_has_no_entry_sent_twice(
+    tmp_path: Path, store: str, redis_server: RedisServer
+) -> None:
+    with recipe(tmp_path, "celery_beat.py", store, redis_server.url) as program:
+        for _ in range(3):
+            program.start()
+
+        def more_from(*numbers: int) -> None:
+            told = {number: len(program.lines(number)) for number in numbers}
+            program.wait_for(
+                lambda: any(len(program.lines(number)) > told[number] + 3 for number in numbers)
+            )
+
+        def sends_the_seconds(number: int) -> bool:
+            return any(line[0] == "every-second" for line in program.lines(number)[-2:])
+
+        more_from(0, 1, 2)
+        # Whoever sends the seconds is killed, and who comes after it is suspended until its lease
+        # has ended.
+        first = next(n for n in range(3) if sends_the_seconds(n))
+        program.kill(program.processes[first])
+        others = [number for number in range(3) if number != first]
+        more_from(*others)
+        second = next(n for n in others if sends_the_seconds(n))
+        (third,) = [number for number in others if number != second]
+        program.processes[second].send_signal(signal.SIGSTOP)
+        more_from(third)
+        program.processes[second].send_signal(signal.SIGCONT)
+        more_from(second, third)
+
+    sent = Counter((name, window) for name, window in program.lines())
+    assert set(sent.values()) == {1}
 
 
 def test_a_web_services_processes_share_out_what_runs_behind_it(tmp_path: Path, store: str) -> None:
