@@ -118,7 +118,7 @@ class Teller(Generic[S]):
         return frozenset(key for slot, keys in self._keys.items() if slot in slots for key in keys)
 
     def next(self) -> Change[S] | None:
-        """Return the next change, ``None`` where there is none yet: see ``follower.is_over``."""
+        """Return the next change; ``None``: nothing has changed yet. See ``follower.is_over``."""
         turn = self.follower.look()
         if turn is None:
             return None

@@ -133,6 +133,8 @@ class Keeper:
         self._universe = self._follower.followed.slots
         self._lock = threading.Lock()
         self._wanted: dict[Any, int] = {}  # keys, and the slot of each
+        self._seen: dict[Any, int] = self._wanted
+        self._due = math.inf  # when a worker is to be started again
         self._jobs: dict[Any, _Job] = {}
         self.failure: BaseException | None = None
         self.closing = False
@@ -174,26 +176,27 @@ class Keeper:
         unless something changes; ``None``: nothing runs any more, and nothing will.
         """
         now = clock.boottime()
+        wanted = self._wanted
+        moved = wanted is not self._seen or now >= self._due
+        self._seen = wanted
         for key, job in self._jobs.items():
-            self._reap(key, job, now)
+            moved = self._reap(key, job, now) or moved
         try:
             while self._follower.look() is not None:
-                pass
+                moved = True
         except BaseException as error:  # this member can never take part
             self.failure = self.failure or error
             self.closing = True
-        wanted = self._wanted
-        due = math.inf
         for key, job in self._jobs.items():
             if job.running is not None and not self._is_kept(key, job.slot, wanted):
                 self._stop(key, job, now)
-        if not self.closing:
-            due = self._start(wanted, now)
+        if moved and not self.closing:  # of many keys few change: not all are looked at each time
+            self._due = self._start(wanted, now)
         self._let_go()
         if not self._jobs and (self.closing or self._follower.is_over):
             self._follower.close()
             return None
-        return min(self._follower.pause, max(0.0, due - now))
+        return min(self._follower.pause, max(0.0, self._due - now))
 
     def _is_kept(self, key: Any, slot: int, wanted: dict[Any, int]) -> bool:
         return not self.closing and key in wanted and slot in self._follower.followed
@@ -218,21 +221,21 @@ class Keeper:
             job.running = self._begin(key, pin)
         return due
 
-    def _reap(self, key: Any, job: _Job, now: float) -> None:
-        """Take note of a worker that has ended."""
+    def _reap(self, key: Any, job: _Job, now: float) -> bool:
+        """Take note of a worker that has ended; return whether it has."""
         running = job.running
         if running is None or not running.ended:
-            return
+            return False
         job.running = None
         if now - job.began > self._pauses[1]:
             job.backoff.reset()
         told, error = job.told_at < math.inf, running.error
         if told and error is None:
-            return
+            return True
         if told:
             log.error("%s: the worker of %r failed as it ended: %r", self._name, key, error,
                       exc_info=error)  # fmt: skip
-            return
+            return True
         pause = next(job.backoff)
         job.not_before = now + pause
         how = "ended by itself" if error is None else f"failed: {error!r}"
@@ -242,6 +245,7 @@ class Keeper:
             self._name, key, how, pause,
             exc_info=error,
         )  # fmt: skip
+        return True
 
     def _stop(self, key: Any, job: _Job, now: float) -> None:
         """Tell a worker to end, once; name it in the log where it does not."""

@@ -384,7 +384,8 @@ class Partition(Share):
         key is lost, removed, or the fence has passed. Its slot is let go only when it has ended,
         so in a planned change no key is ever worked twice at once. One that ends by itself, by
         an exception or not, is started again after a pause that grows. Leaving the block tells
-        all to end, and waits for them.
+        all to end, and waits for them. A worker that wants all to end calls :meth:`stop`, for a
+        drain would wait for it.
 
         Args:
             worker: called with a key and a :class:`Stop`.

@@ -112,11 +112,20 @@ class Workers(Generic[K]):
         self._key = key
         self._wake = Signal()
         self._over = Flag()
+        self._working: set[int] = set()  # the workers' threads
         self._keeper = Keeper(member, loops, self._begin, pauses)
         self._thread: threading.Thread | None = None
 
     def _begin(self, key: Any, pin: Pin) -> _Thread:
-        return _Thread(self._worker, key, Stop(self._member, pin), self._wake.set)
+        def work(key: Any, stop: Stop) -> None:
+            ident = threading.get_ident()
+            self._working.add(ident)
+            try:
+                self._worker(key, stop)
+            finally:
+                self._working.discard(ident)
+
+        return _Thread(work, key, Stop(self._member, pin), self._wake.set)
 
     # ---- the keys --------------------------------------------------------------------------
 
@@ -194,12 +203,15 @@ class Workers(Generic[K]):
         return True
 
     def close(self) -> None:
-        """Tell all workers to end, and wait until they have. May be called again."""
+        """Tell all workers to end, and wait until they have. May be called again.
+
+        Where one of the workers calls it, it does not wait.
+        """
         if self._member.is_child:
             return
         self._keeper.closing = True
         self._wake.set()
-        if self._thread is not None and self._thread is not threading.current_thread():
+        if self._thread is not None and threading.get_ident() not in self._working:
             self._thread.join()
 
     def _keep(self) -> None:

@@ -293,6 +293,22 @@ def test_a_task_that_fails_is_started_again_and_one_that_is_deaf_to_stop_is_canc
     run(main)
 
 
+def test_a_task_may_close_all_workers(url: str) -> None:
+    async def closes(key: str, stop: hashring.AsyncStop) -> None:
+        await workers.close()
+        await stop.wait()
+
+    async def main() -> None:
+        nonlocal workers
+        async with joined(url) as a:
+            workers = a.keep(closes, KEYS, grace=20)
+            async with workers:
+                assert await workers.wait(LONG)
+
+    workers: hashring.AsyncWorkers
+    run(main)
+
+
 def test_one_of_all_members_leads_on_a_loop_as_well(url: str) -> None:
     async def main() -> None:
         async with joined(url) as a:

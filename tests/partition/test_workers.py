@@ -239,3 +239,13 @@ def test_wrong_arguments_are_refused_at_once(a: Partition) -> None:
     workers = a.keep(lambda key, stop: None)
     with workers, pytest.raises(BadArgument, match="begun before"):
         workers.__enter__()
+
+
+def test_a_worker_may_close_them_all(a: Partition) -> None:
+    def closes(key: str, stop: hashring.Stop) -> None:
+        workers.close()
+        stop.wait()
+
+    workers = a.keep(closes, KEYS)
+    with workers:
+        assert workers.wait(20)

@@ -97,6 +97,7 @@ class AsyncWorkers(Generic[K]):
         self._worker = worker
         self._key = key
         self._grace = grace
+        self._working: set[asyncio.Task[Any]] = set()
         self._keeper = Keeper(member, loops, self._begin, pauses)
         self._task: asyncio.Task[None] | None = None
 
@@ -104,7 +105,13 @@ class AsyncWorkers(Generic[K]):
         stop = AsyncStop(self._member, pin)
         name = f"hashring-worker-{key!s:.100}"
         task: asyncio.Task[object] = asyncio.create_task(self._worker(key, stop), name=name)
-        task.add_done_callback(lambda _: self._waiter.wake())
+        self._working.add(task)
+
+        def end(task: asyncio.Task[object]) -> None:
+            self._working.discard(task)
+            self._waiter.wake()
+
+        task.add_done_callback(end)
         return _Task(task, stop, lambda: self._grace)
 
     # ---- the keys --------------------------------------------------------------------------
@@ -181,11 +188,12 @@ class AsyncWorkers(Generic[K]):
     async def close(self) -> None:
         """Tell all workers to end, and wait until they have. May be called again.
 
-        Cancelled meanwhile, it cancels them at once, and still waits for their end.
+        Cancelled meanwhile, it cancels them at once, and still waits for their end. Where one of
+        the workers calls it, it does not wait.
         """
         self._keeper.closing = True
         self._waiter.wake()
-        if self._task is not None:
+        if self._task is not None and asyncio.current_task() not in self._working:
             await ended(self._task, self._hurry)
 
     def _hurry(self) -> None:
