@@ -21,15 +21,12 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import dataclasses
 import http.client
 import logging
 import math
 import secrets
 import threading
-import time
 from collections.abc import Iterator
-from typing import Any
 
 from hashring.clock import boottime
 from hashring.driver import (
@@ -43,51 +40,22 @@ from hashring.driver import (
 from hashring.errors import StoreUnavailable
 
 from .._net import tell_limits, within_the_lease
-from .address import OPTIONS, Keys, end_of, root_of
-from .gateway import Gateway, Refused, text64, transaction
-from .memory import Life, Mark, Memory
+from .address import OPTIONS, Keys, root_of
+from .gateway import Gateway, Refused, ranging, text64, transaction
+from .past import Past
+from .state import Group, Own
 from .watching import Watch
 
 __all__ = ["EtcdDriver"]
 
 _log = logging.getLogger(__name__)
 
-_SETTLING = 0.02  # seconds after which a server that lags behind an election is asked again
-_SETTLES = 5  # times
-
-
-@dataclasses.dataclass(eq=False)
-class _Own:
-    """A lease of this driver, and the last record that the store has confirmed.
-
-    Attributes:
-        lease: etcd's number of it, which this driver chose.
-        revision: of the key, when it was written last; 0: not yet.
-        lost: it was reported as gone.
-    """
-
-    lease: int
-    incarnation: str | None
-    record: bytes
-    revision: int = 0
-    lost: bool = False
-
-
-class _Group:
-    """What was read of a group, and the watch for what comes after."""
-
-    def __init__(self) -> None:
-        self.revision = 0
-        self.seen: dict[str, int] | None = None  # keys, and the revision of each
-        self.waiting = threading.Lock()
-        self.watch: Watch | None = None
-
 
 class EtcdDriver(Driver):
     """Groups as keys of an etcd cluster.
 
     The URL's hosts are endpoints of one cluster, of which any may fail. The path is what all keys
-    begin with, ``/hashring`` where there is none.
+    begin with; ``/hashring`` by default.
 
     Example:
         >>> from hashring.driver import load
@@ -110,9 +78,9 @@ class EtcdDriver(Driver):
         self._of_process = self.token
         self._writing = threading.Lock()
         self._guard = threading.Lock()  # of what is below
-        self._own: dict[tuple[str, str], _Own] = {}
-        self._groups: dict[str, _Group] = {}
-        self._memory = Memory()
+        self._own: dict[tuple[str, str], Own] = {}
+        self._groups: dict[str, Group] = {}
+        self._past = Past(self._gateway, self._keys, self.ttl)
 
     # -- life
 
@@ -131,10 +99,10 @@ class EtcdDriver(Driver):
         self._gateway.open()
         try:
             deadline = self._gateway.deadline()
-            self._ask(
-                "connecting", self._ranging(self._keys.group("")), deadline=deadline, opening=True
+            self._gateway.ask(
+                "connecting", ranging(self._keys.group("")), deadline=deadline, opening=True
             )
-            self._remember(deadline)
+            self._past.read(deadline)
         except BaseException:
             self.close()
             raise
@@ -174,13 +142,13 @@ class EtcdDriver(Driver):
     def _begin_lease(
         self, group: str, member: str, incarnation: str | None, record: bytes, deadline: float
     ) -> None:
-        own = _Own(secrets.randbits(62) + 1, incarnation, record)
+        own = Own(secrets.randbits(62) + 1, incarnation, record)
         doing, ttl = f"join of {member!r}", math.ceil(self.ttl)
         self._grant(doing, own.lease, ttl, deadline)
         key = self._keys.member(group, member)
         put = {"key": text64(key), "value": text64(record), "lease": str(own.lease)}
         absent = {"key": text64(key), "target": "CREATE", "create_revision": "0"}
-        answer = self._ask(
+        answer = self._gateway.ask(
             doing,
             transaction(
                 [absent], [{"request_put": put}], [{"request_range": {"key": text64(key)}}]
@@ -234,7 +202,7 @@ class EtcdDriver(Driver):
             raise self.lease_lost(*sorted(gone))
 
     def _renew(
-        self, leases: dict[tuple[str, str], _Own], deadline: float, *, locked: bool = False
+        self, leases: dict[tuple[str, str], Own], deadline: float, *, locked: bool = False
     ) -> None:
         """Renew leases; note which are lost.
 
@@ -246,7 +214,9 @@ class EtcdDriver(Driver):
         while True:
             term = self._kept_alive(list(leases.values()), deadline)
             gets = [{"request_range": {"key": text64(self._keys.member(*key))}} for key in leases]
-            answer = self._ask("heartbeat", transaction([], gets), deadline=deadline, use="heart")
+            answer = self._gateway.ask(
+                "heartbeat", transaction([], gets), deadline=deadline, use="heart"
+            )
             if int(answer["header"]["raft_term"]) == term:
                 break
             # A leader was elected meanwhile: who kept the leases alive may not have been one.
@@ -263,7 +233,7 @@ class EtcdDriver(Driver):
                 if self._own.get(key) is own and not self._put(*key, own, own.record, deadline):
                     own.lost = True
 
-    def _kept_alive(self, leases: list[_Own], deadline: float) -> int:
+    def _kept_alive(self, leases: list[Own], deadline: float) -> int:
         """Have leases run from now on; note which are lost, and return the leader's term."""
         terms = set()
         for own in leases:
@@ -317,7 +287,7 @@ class EtcdDriver(Driver):
             if not self._put(group, member, own, record, deadline):
                 raise self.lease_lost((group, member))
 
-    def _put(self, group: str, member: str, own: _Own, record: bytes, deadline: float) -> bool:
+    def _put(self, group: str, member: str, own: Own, record: bytes, deadline: float) -> bool:
         """Write a record over the one that is known; return whether the lease is there still."""
         doing, key = f"publish of {member!r}", text64(self._keys.member(group, member))
         base = own.revision
@@ -328,7 +298,7 @@ class EtcdDriver(Driver):
             ]
             put = {"key": key, "value": text64(record), "lease": str(own.lease)}
             try:
-                answer = self._ask(
+                answer = self._gateway.ask(
                     doing,
                     transaction(compare, [{"request_put": put}], [{"request_range": {"key": key}}]),
                     deadline=deadline,
@@ -352,7 +322,7 @@ class EtcdDriver(Driver):
         """See :meth:`hashring.driver.Driver.read`."""
         check_names(group)
         deadline = self._gateway.deadline()
-        answer = self._remember(deadline, group)
+        answer = self._past.read(deadline, group)
         state = self._group(group)
         kvs = answer["responses"][1]["response_range"].get("kvs", [])
         state.revision = int(answer["header"]["revision"])
@@ -363,7 +333,7 @@ class EtcdDriver(Driver):
             )
             for kv in kvs
         }
-        return Reading(records, self._memory.age(boottime()))
+        return Reading(records, self._past.age())
 
     def wait(self, group: str, timeout: float) -> None:
         """See :meth:`hashring.driver.Driver.wait`."""
@@ -381,7 +351,7 @@ class EtcdDriver(Driver):
         finally:
             state.waiting.release()
 
-    def _until_changed(self, group: str, state: _Group, end: float) -> None:
+    def _until_changed(self, group: str, state: Group, end: float) -> None:
         prefix = self._keys.group(group)
         if state.watch is not None and state.watch.revision > state.revision:
             self._unwatch(state)
@@ -394,7 +364,9 @@ class EtcdDriver(Driver):
                 except (OSError, http.client.HTTPException, ValueError, Refused) as error:
                     raise self.unavailable("wait", error) from error
             if now >= next_look:
-                answer = self._ask("wait", self._ranging(prefix, keys_only=True), deadline=deadline)
+                answer = self._gateway.ask(
+                    "wait", ranging(prefix, keys_only=True), deadline=deadline
+                )
                 kvs = answer["responses"][0]["response_range"].get("kvs", [])
                 if {kv["key"]: int(kv["mod_revision"]) for kv in kvs} != state.seen:
                     self._unwatch(state)  # it should have told
@@ -405,99 +377,16 @@ class EtcdDriver(Driver):
                 return
 
     @staticmethod
-    def _unwatch(state: _Group) -> None:
+    def _unwatch(state: Group) -> None:
         watch, state.watch = state.watch, None
         if watch is not None:
             watch.close()
 
-    # -- what the store remembers
-
-    def _remember(self, deadline: float, group: str | None = None) -> dict[str, Any]:
-        """Read the mark, and a group's members with it; see that the mark is of the present life.
-
-        Returns:
-            The answer to a transaction of two ranges, the mark and the members.
-        """
-        lagging = 0
-        while True:
-            began = boottime()
-            prefix = self._keys.group(group or "")
-            body = transaction(
-                [],
-                [
-                    {"request_range": {"key": text64(self._keys.mark)}},
-                    *self._ranging(prefix, count_only=group is None)["success"],
-                ],
-            )
-            answer = self._ask("read", body, deadline=deadline)
-            header = answer["header"]
-            life = Life(int(header["cluster_id"]), int(header["raft_term"]), self._index(deadline))
-            kvs = answer["responses"][0]["response_range"].get("kvs", [])
-            mark = Mark.decoded(base64.b64decode(kvs[0].get("value", "")) if kvs else None)
-            newer = mark is not None and mark.life.cluster == life.cluster
-            if newer and mark is not None and mark.life.term > life.term and lagging < _SETTLES:
-                lagging += 1  # a server that has not heard of an election yet, most likely
-                time.sleep(_SETTLING)
-                continue
-            back = self._memory.went_back(life, int(header["revision"]))
-            if mark is None or back or not life.continues(mark.life):
-                self._write_mark(Memory.anew(self._full(life, deadline)), kvs, deadline)
-                continue
-            self._memory.saw(mark, boottime())
-            if (older := self._memory.older(mark, began, self.ttl)) is not None:
-                self._write_mark(older, kvs, deadline)
-            return answer
-
-    def _write_mark(self, mark: Mark, kvs: list[dict[str, Any]], deadline: float) -> None:
-        """Write a mark over the one that was read, unless another did meanwhile."""
-        key = text64(self._keys.mark)
-        revision = kvs[0]["mod_revision"] if kvs else "0"
-        compare = {"key": key, "target": "MOD", "mod_revision": revision}
-        put = {"request_put": {"key": key, "value": text64(mark.encoded())}}
-        self._ask("marking", transaction([compare], [put]), deadline=deadline)
-
-    def _index(self, deadline: float) -> int:
-        """Return the log's index where the connection is new, 0 where it was looked at."""
-        connection = self._gateway.connection("rest")
-        if connection is None or connection.checked:
-            return 0
-        index = self._status(deadline)
-        connection.checked = True
-        return index
-
-    def _full(self, life: Life, deadline: float) -> Life:
-        return life if life.index else dataclasses.replace(life, index=self._status(deadline))
-
-    def _status(self, deadline: float) -> int:
-        (answer,) = self._gateway.call(
-            "looking at the server", "/maintenance/status", {}, deadline=deadline
-        )
-        return int(answer.get("raftIndex", 0))
-
     # -- what every operation shares
 
-    def _ask(
-        self,
-        doing: str,
-        body: dict[str, Any],
-        *,
-        deadline: float,
-        use: str = "rest",
-        opening: bool = False,
-    ) -> dict[str, Any]:
-        """Run a transaction, which a majority confirms, and return its answer."""
-        (answer,) = self._gateway.call(
-            doing, "/kv/txn", body, deadline=deadline, use=use, opening=opening
-        )
-        return answer
-
-    def _ranging(self, prefix: str, **wanted: bool) -> dict[str, Any]:
-        of = {"key": text64(prefix), "range_end": text64(end_of(prefix)), **wanted}
-        return transaction([], [{"request_range": of}])
-
-    def _group(self, group: str) -> _Group:
+    def _group(self, group: str) -> Group:
         with self._guard:
-            return self._groups.setdefault(group, _Group())
+            return self._groups.setdefault(group, Group())
 
     @contextlib.contextmanager
     def _writes(self, deadline: float) -> Iterator[None]:

@@ -27,9 +27,9 @@ from hashring.driver import Driver
 from hashring.errors import StoreUnusable
 
 from .._net import DeadlineSocket, addresses, connected, left
-from .address import endpoints_of, tls_of
+from .address import end_of, endpoints_of, tls_of
 
-__all__ = ["Connection", "Gateway", "Refused", "text64", "transaction"]
+__all__ = ["Connection", "Gateway", "Refused", "ranging", "text64", "transaction"]
 
 _PATIENCE = 0.5  # of a call's time: the longest that one endpoint may take while there are others
 
@@ -252,6 +252,19 @@ class Gateway:
                     raise self._driver.unavailable(doing, error) from error
                 time.sleep(pause)
 
+    def ask(
+        self,
+        doing: str,
+        body: Mapping[str, Any],
+        *,
+        deadline: float,
+        use: str = "rest",
+        opening: bool = False,
+    ) -> dict[str, Any]:
+        """Run a transaction, which a majority confirms, and return its answer."""
+        (answer,) = self.call(doing, "/kv/txn", body, deadline=deadline, use=use, opening=opening)
+        return answer
+
     def _told(self, doing: str, error: Refused, *, opening: bool) -> Exception:
         """Return the error to raise for a refusal that is not the caller's business."""
         named = f"{self._driver.url}: etcd refused"
@@ -333,3 +346,9 @@ def transaction(
 ) -> dict[str, Any]:
     """Return the body of a transaction."""
     return {"compare": list(compare), "success": list(success), "failure": list(failure)}
+
+
+def ranging(prefix: str, **wanted: bool) -> dict[str, Any]:
+    """Return the body of a transaction that reads what is below a prefix."""
+    of = {"key": text64(prefix), "range_end": text64(end_of(prefix)), **wanted}
+    return transaction([], [{"request_range": of}])

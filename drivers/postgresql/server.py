@@ -40,7 +40,7 @@ _log = logging.getLogger(__name__)
 
 _OLDEST = 130000  # the first with pg_current_xact_id()
 # Of a call's time: the longest that a connection which was made earlier may stay silent.
-_PATIENCE = 0.5
+_PATIENCE = 0.7
 
 _UNDEFINED_TABLE, _NO_RIGHT, _NO_SCHEMA = "42P01", "42501", "3F000"
 _READ_ONLY = "25006"

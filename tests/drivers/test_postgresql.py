@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
+from typing import ClassVar
 
 import pytest
 
@@ -18,6 +19,8 @@ def server() -> Iterator[PostgreSQLServer]:
 
 
 class TestPostgreSQL(DriverSuite):
+    crowd: ClassVar[int] = 40  # each join is a transaction, and the machine is shared
+
     @pytest.fixture
     def url(self, server: PostgreSQLServer) -> str:
         self.server = server

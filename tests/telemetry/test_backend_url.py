@@ -54,6 +54,8 @@ from hashring.telemetry.errors import BadOption
             None,
         ),
         ("file:///var/lib/tooz?timeout=12", "tooz+file:///var/lib/tooz", 12),
+        ("etcd://u:p@e,f/agents?ttl=12", "etcd://u:p@e,f/agents", 12.0),
+        ("postgresql://u:p@h/db?sslmode=require", "postgresql://u:p@h/db?sslmode=require", None),
         (
             "etcd3+http://e:2379?timeout=12&api_version=v3",
             "tooz+etcd3+http://e:2379?api_version=v3",

@@ -107,7 +107,7 @@ _BACKENDS: Mapping[str, _Backend] = {
 }
 
 # Backends of tooz, of this or an earlier release, that cannot keep a group: its driver says why.
-_UNFIT = frozenset({"consul", "etcd", "etcd3", "etcd3gw", "ipc", "kubernetes", "mysql", "zake"})
+_UNFIT = frozenset({"consul", "etcd3", "etcd3gw", "ipc", "kubernetes", "mysql", "zake"})
 
 
 def translate_backend_url(text: str, heartbeat: float) -> tuple[str, float | None]:
