@@ -22,7 +22,8 @@ TOOLS := $(VENV)/.tools
 .PHONY: setup run servers test test-long coverage faults check other-pythons bench bench-full clean
 .NOTPARALLEL:
 
-# Byte code is kept: an agent, and a worker of pytest, starts in half the time.
+# Byte code is kept: each of pytest's workers lists the tests in half the processor time, and the
+# processes that tests start need not compile what they import.
 unexport PYTHONDONTWRITEBYTECODE
 
 setup: $(TOOLS)

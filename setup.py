@@ -4,7 +4,7 @@
 ``hashring.ring.reference`` and ``hashring.compat._toozring_reference``.
 ``HASHRING_NO_EXTENSION=1`` leaves the extensions out on purpose. ``HASHRING_REQUIRE_EXTENSION=1``
 makes a build fail that would lack one, so that no slow wheel is published by mistake.
-``CFLAGS=-O0`` compiles them in a third of the time, to run several times slower.
+``CFLAGS=-O0`` compiles them without optimization: for tests, which should not wait for it.
 """
 
 import os

@@ -61,8 +61,15 @@ def assert_told_once_a_driver(caplog: pytest.LogCaptureFixture, *, drivers: int)
     assert all("restored from an older copy" in line for line in said)
 
 
-@pytest.mark.parametrize("make", [ZooKeeperServer, Ensemble])
-@pytest.mark.parametrize("copied", [False, True], ids=["rebuilt", "restored"])
+@pytest.mark.parametrize(
+    ("make", "copied"),
+    [
+        pytest.param(ZooKeeperServer, False, id="one-rebuilt"),
+        pytest.param(ZooKeeperServer, True, id="one-restored"),
+        pytest.param(Ensemble, True, id="ensemble-restored"),
+        pytest.param(Ensemble, False, id="ensemble-rebuilt", marks=pytest.mark.long),
+    ],
+)
 def test_members_of_a_store_that_went_back_join_anew_without_a_restart(
     make: Callable[[], ZooKeeperServer | Ensemble], copied: bool, caplog: pytest.LogCaptureFixture
 ) -> None:

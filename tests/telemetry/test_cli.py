@@ -11,6 +11,7 @@ import click
 import pytest
 
 from hashring.cli import front
+from tests.telemetry.forked import Commands
 
 
 def run(*arguments, **variables):
@@ -22,6 +23,13 @@ def run(*arguments, **variables):
         check=False,
         **variables,
     )
+
+
+@pytest.fixture(scope="module")
+def told():
+    """Runs the command where only what it says is looked at."""
+    with Commands() as commands:
+        yield commands
 
 
 @pytest.mark.parametrize(
@@ -44,8 +52,8 @@ def run(*arguments, **variables):
         ),
     ],
 )
-def test_what_is_wrong_is_one_line_and_an_exit_code(options, code, complaint):
-    done = run("agent", "--backend-url", "memory://", *options)
+def test_what_is_wrong_is_one_line_and_an_exit_code(told, options, code, complaint):
+    done = told("agent", "--backend-url", "memory://", *options)
 
     assert done.returncode == code, done.stderr
     assert done.stdout == ""
@@ -66,18 +74,18 @@ def test_without_any_option_the_store_is_in_the_users_state_folder(tmp_path):
     assert (tmp_path / "hashring" / "agents.db").is_file()
 
 
-def test_a_secret_in_a_url_is_never_shown():
-    done = run("agent", "--backend-url", "pigeon://me:hunter2@coop/?password=hunter2")
+def test_a_secret_in_a_url_is_never_shown(told):
+    done = told("agent", "--backend-url", "pigeon://me:hunter2@coop/?password=hunter2")
 
     assert done.returncode == 2
     assert "hunter2" not in done.stderr
 
 
-def test_a_group_with_another_ttl_is_refused(agents):
+def test_a_group_with_another_ttl_is_refused(told, agents):
     agents.start("a", "--interval", "1", "--ttl", "3")
     agents.settle("a")
 
-    done = run("agent", "--backend-url", agents.url, "--group", "test", "--ttl", "4")
+    done = told("agent", "--backend-url", agents.url, "--group", "test", "--ttl", "4")
 
     assert done.returncode == 1
     [line] = done.stderr.splitlines()
@@ -85,22 +93,22 @@ def test_a_group_with_another_ttl_is_refused(agents):
     assert "ttl" in line
 
 
-def test_an_unknown_option_is_a_usage_error():
-    done = run("agent", "--color", "red")
+def test_an_unknown_option_is_a_usage_error(told):
+    done = told("agent", "--color", "red")
 
     assert done.returncode == 2
     assert "--color" in done.stderr
 
 
-def test_an_empty_or_unreadable_list_of_resources_is_refused(tmp_path):
+def test_an_empty_or_unreadable_list_of_resources_is_refused(told, tmp_path):
     empty = tmp_path / "resources"
     empty.write_text("# none\n")
 
-    done = run("agent", "--backend-url", "memory://", "--resources", str(empty))
+    done = told("agent", "--backend-url", "memory://", "--resources", str(empty))
 
     assert done.returncode == 2
     assert "lists no resource" in done.stderr
-    assert run("agent", "--resources", str(tmp_path / "absent")).returncode == 2
+    assert told("agent", "--resources", str(tmp_path / "absent")).returncode == 2
 
 
 def test_the_installed_drivers_are_listed_with_what_they_promise():
@@ -153,15 +161,15 @@ def test_an_agent_that_files_configure_polls_what_they_say(configuration, tmp_pa
     assert "agents of other hosts are not seen" in line
 
 
-def test_a_namespace_that_nobody_has_is_refused(configuration):
-    done = run("agent", "poll", "--config-file", configuration(), "--polling-namespaces", "ipmx")
+def test_a_namespace_that_nobody_has_is_refused(told, configuration):
+    done = told("agent", "poll", "--config-file", configuration(), "--polling-namespaces", "ipmx")
 
     assert done.returncode == 2
     assert "not 'ipmx'" in done.stderr
 
 
-def test_what_nothing_here_can_tell_is_an_error_that_says_so(configuration):
-    done = run("agent", "central", "--config-file", configuration(meters=["no.such.meter"]))
+def test_what_nothing_here_can_tell_is_an_error_that_says_so(told, configuration):
+    done = told("agent", "central", "--config-file", configuration(meters=["no.such.meter"]))
 
     assert done.returncode == 2
     [line] = [line for line in done.stderr.splitlines() if line.startswith("hashring: ")]
@@ -194,10 +202,10 @@ def test_a_hangup_lets_every_worker_read_its_configuration_anew(
     assert len({one["id"] for one in found}) == len(found)  # nothing twice, the reload included
 
 
-def test_help_is_there_for_each_command():
+def test_help_is_there_for_each_command(told):
     forms = [["agent", form] for form in ("central", "compute", "poll", "check")]
     for command in ([], ["agent"], *forms, ["show"], ["drivers"]):
-        done = run(*command, "--help")
+        done = told(*command, "--help")
         assert done.returncode == 0
         assert "Usage: hashring" in done.stdout
 
