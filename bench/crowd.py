@@ -136,7 +136,9 @@ class ZooKeeper(Store):
         return f"{self.server.url}?timeout=60"
 
     def count(self, ours: bool) -> dict[str, float]:
-        answer = self.server.ask("mntr")
+        answer, until = "", boottime() + 60
+        while "zk_packets_received" not in answer and boottime() < until:
+            answer = self.server.ask("mntr")  # empty where the server had no time
         found = dict(line.split("\t", 1) for line in answer.splitlines() if "\t" in line)
         names = {
             "requests": "zk_packets_received",
