@@ -136,8 +136,6 @@ class ZooKeeper(Store):
         return f"{self.server.url}?timeout=60"
 
     def count(self, ours: bool) -> dict[str, float]:
-        answer = self.server.ask("mntr")
-        found = dict(line.split("\t", 1) for line in answer.splitlines() if "\t" in line)
         names = {
             "requests": "zk_packets_received",
             "inside": "zk_cnt_updatelatency",
@@ -145,6 +143,11 @@ class ZooKeeper(Store):
             "received": "zk_bytes_received_count",
             "sent": "zk_response_bytes",
         }
+        found: dict[str, str] = {}
+        until = boottime() + 60
+        while not found.keys() >= set(names.values()) and boottime() < until:
+            answer = self.server.ask("mntr")  # cut short where the server has no time
+            found = dict(line.split("\t", 1) for line in answer.splitlines() if "\t" in line)
         counts = {name: float(found[theirs]) for name, theirs in names.items()}
         # Each request has one answer; what is sent beyond those are the watches' events.
         counts["pushed"] -= counts["requests"]

@@ -1,15 +1,17 @@
 """What is other in a record than in the one before, so that a change brings that alone.
 
 A patch is a list of texts: the first says which parts of the older record to replace, as
-``from:to,from:to`` in bytes, and each of the others stands in place of one part. Whoever publishes
-makes it, the script checks that it makes the new record of the old one, and whoever reads applies
-it. Records are bytes: that most of them are JSON only makes their patches short.
+``from:to,from:to`` in bytes, and each of the others stands in place of one part: after ``=`` as it
+is, and after ``q`` as bytes of which the record has the base64, and a quote behind it. Whoever
+publishes makes it, the script checks that it makes the new record of the old one, and whoever reads
+applies it. Records are bytes: that most of them are JSON only makes their patches short.
 
 This module knows no server.
 """
 
 from __future__ import annotations
 
+import base64
 import difflib
 import hashlib
 import re
@@ -25,6 +27,7 @@ _NEAR = 6
 """Parts that lie so close, in bytes, are replaced as one: to name each would take more."""
 
 _PIECES = re.compile(rb'[^"]*"?')
+_BASE64 = re.compile(rb'(?:[A-Za-z0-9+/]{4}){4,}(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?"')
 _PLACES = re.compile(rb"(\d+):(\d+)")
 
 
@@ -37,7 +40,7 @@ def patch_of(old: bytes, new: bytes) -> list[bytes]:
 
     >>> patch_of(b'{"applied":"one","weight":1.0,"spec":"x=1"}',
     ...          b'{"applied":"two","weight":1.0,"spec":"x=1"}')
-    [b'12:16', b'two"']
+    [b'12:16', b'=two"']
     """
     if max(len(old), len(new)) > _MOST:
         return []
@@ -56,21 +59,37 @@ def patch_of(old: bytes, new: bytes) -> list[bytes]:
             start, text = first, earlier + old[last:start] + text
         parts.append((start, stop, text))
     places = b",".join(b"%d:%d" % (start, stop) for start, stop, _ in parts)
-    patch = [places, *(text for _, _, text in parts)]
+    patch = [places, *(_coded(text) for _, _, text in parts)]
     return patch if 0 < sum(map(len, patch)) < len(new) // 2 and len(patch) < 100 else []
 
 
 def applied(record: bytes, patch: Sequence[bytes]) -> bytes:
     """Return what a patch makes of a record.
 
-    >>> applied(b"one and two", [b"4:7,8:11", b"or", b"three"])
+    >>> applied(b"one and two", [b"4:7,8:11", b"=or", b"=three"])
     b'one or three'
     """
     pieces, at = [], 0
     for place, text in zip(_PLACES.finditer(patch[0]), patch[1:], strict=True):
-        pieces += [record[at : int(place[1])], text]
+        pieces += [record[at : int(place[1])], _decoded(text)]
         at = int(place[2])
     return b"".join([*pieces, record[at:]])
+
+
+def _coded(text: bytes) -> bytes:
+    if _BASE64.fullmatch(text):
+        content = base64.b64decode(text[:-1])
+        if base64.b64encode(content) == text[:-1]:
+            return b"q" + content
+    return b"=" + text
+
+
+def _decoded(text: bytes) -> bytes:
+    if text.startswith(b"="):
+        return text[1:]
+    if text.startswith(b"q"):
+        return base64.b64encode(text[1:]) + b'"'
+    raise Torn(f"a patch has a text of an unknown kind: {text[:1]!r}")
 
 
 def records_of(known: Mapping[str, bytes], strings: bytes, entries: bytes) -> dict[str, bytes]:

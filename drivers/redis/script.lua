@@ -217,14 +217,36 @@ local function forget_writers()
     redis.call('HSET', group, 'forgotten', version)
 end
 
+local LETTERS = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/'
+local function base64(bytes)
+    local found = {}
+    for i = 1, #bytes, 3 do
+        local a, b, c = string.byte(bytes, i, i + 2)
+        local value = a * 65536 + (b or 0) * 256 + (c or 0)
+        for place = 3, 0, -1 do
+            local digit = math.floor(value / 64 ^ place) % 64 + 1
+            found[#found + 1] = string.sub(LETTERS, digit, digit)
+        end
+    end
+    local text, missing = table.concat(found), (3 - #bytes % 3) % 3
+    return string.sub(text, 1, #text - missing) .. string.rep('=', missing)
+end
+
 -- A patch is a list of strings: which parts of the record to replace, as "from:to,from:to" in bytes,
--- and what stands there instead.
+-- and what stands there instead, after a letter for its kind (see patches.py).
+local function decoded(text)
+    if string.sub(text, 1, 1) == 'q' then
+        return base64(string.sub(text, 2)) .. '"'
+    end
+    return string.sub(text, 2)
+end
+
 local function patched(record, patch)
     local parts, at, text = {}, 1, 1
     for from, to in string.gmatch(patch[1], '(%d+):(%d+)') do
         text = text + 1
         parts[#parts + 1] = string.sub(record, at, tonumber(from))
-        parts[#parts + 1] = patch[text] or ''
+        parts[#parts + 1] = decoded(patch[text] or '')
         at = to + 1
     end
     parts[#parts + 1] = string.sub(record, at)

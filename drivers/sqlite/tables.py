@@ -144,7 +144,12 @@ def look_at(
     adopted, since = connection.execute("SELECT boot, since FROM store").fetchone()
     # Members of an earlier boot are dead: what the store forgot of them does not matter.
     age = math.inf if since is None or adopted != boot else now - since
-    known = _known(connection, cursor)
+    # An older copy that was written over the file may be of a release without a journal.
+    (tables,) = connection.execute(
+        "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name IN ('changes', 'marks')"
+    ).fetchone()
+    has_journal = tables == 2
+    known = _known(connection, cursor) if has_journal else None
     if known is None:
         rows = connection.execute(
             'SELECT member, record FROM leases WHERE "group" = ?', (group,)
@@ -158,7 +163,7 @@ def look_at(
     changes = Changes(
         {member: record for member, record in rows if record is not None},
         [member for member, record in rows if record is None],
-        _cursor(connection),
+        _cursor(connection) if has_journal else b"",
         age,
         size,
         complete=known is None,

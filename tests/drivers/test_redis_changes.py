@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import itertools
 import json
@@ -11,12 +12,13 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import redis
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hashring.driver import Driver, load
 from hashring.drivers.redis import patches, script
 from hashring.testing.suite.base import record
+from hashring.testing.suite.changes import Follower
 from tests.servers.redis import RedisServer
 
 Opened = Callable[..., Driver]
@@ -116,12 +118,20 @@ def test_a_patch_that_does_not_make_the_record_is_not_kept(server, opened, group
     writer, reader = opened(), opened()
     writer.join(group, "a", ack(1))
     cursor = reader.read_since(group, None).cursor
-    for nonsense in ([b"12:20", b"wrong"], [b"0:9999999", b""], [b"1:2,3:4", b""], [b"%s", b"x"]):
+    wrong = [
+        [b"12:20", b"=wrong"],
+        [b"0:9999999", b"="],
+        [b"1:2,3:4", b"="],
+        [b"%s", b"=x"],
+        [b"1:2", b"q"],
+        [b"0:3", b""],
+    ]
+    for number, nonsense in enumerate(wrong, 10):
         monkeypatch.setattr("hashring.drivers.redis.driver.patch_of", lambda *_, n=nonsense: n)
-        writer.publish(group, "a", ack(len(nonsense[0]) + 10))
+        writer.publish(group, "a", ack(number))
         changes = reader.read_since(group, cursor)
         cursor = changes.cursor
-        assert dict(changes.changed) == {"a": ack(len(nonsense[0]) + 10)}
+        assert dict(changes.changed) == {"a": ack(number)}
         with server.client() as client:
             assert client.hget(reader._calls.group(group).keys[0], "d:a") is None
 
@@ -314,6 +324,28 @@ def test_torn_patches_are_an_error_and_no_record(strings, entries):
         return
     # Nothing but what the checksum confirms.
     assert all(record in {b"", b"record"} or record in strings for record in records.values())
+
+
+@settings(
+    max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(st.lists(st.binary(min_size=12, max_size=100), min_size=2, max_size=6))
+def test_base64_in_a_record_is_sent_as_the_bytes_that_it_stands_for(opened, contents):
+    writer, reader, group = opened(), opened(), next(GROUPS)
+    texts = [base64.b64encode(content).decode() for content in contents]
+    writer.join(group, "a", ack(0, claims=texts[0]))
+    follower = Follower(reader, group)
+    follower.read()
+    for number, text in enumerate(texts[1:], 1):
+        before = writer._calls.own[group, "a"].record
+        patch = patches.patch_of(before, ack(number, claims=text))
+        assert text == texts[number - 1] or b"q" + contents[number] in patch
+        writer.publish(group, "a", ack(number, claims=text))
+        changes = follower.read()
+        assert not changes.complete
+        assert dict(follower.records) == {"a": ack(number, claims=text)}
+        with redis.Redis(port=writer.url.hosts[0][1]) as client:
+            assert client.hexists(writer._calls.group(group).keys[0], "d:a")
 
 
 def test_a_record_that_is_too_large_is_sent_whole(opened, group):

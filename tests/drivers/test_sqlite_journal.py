@@ -71,18 +71,22 @@ def test_what_an_earlier_release_writes_into_the_file_is_told_as_well(path, driv
     assert list(changes.gone) == ["b"]
 
 
+def test_a_file_that_loses_its_journal_while_it_is_open_is_read_whole(path, driver):
+    driver.join("g", "a", RECORD)
+    cursor = driver.read_since("g", None).cursor
+    drop_journal(path)
+    for turn in range(1, 4):
+        driver.publish("g", "a", RECORD + b" " * turn)
+        changes = driver.read_since("g", cursor)
+        cursor = changes.cursor
+        assert changes.complete
+        assert dict(changes.changed) == {"a": RECORD + b" " * turn}
+
+
 def test_a_file_of_an_earlier_release_gets_a_journal_when_it_is_opened(path, driver):
     driver.join("g", "a", RECORD)
     driver.close()
-    earlier = sqlite3.connect(path, isolation_level=None)
-    for statement in reversed(JOURNAL):
-        kind, name = statement.split()[1], statement.split(" EXISTS ")[1].split()[0]
-        if kind == "TABLE":
-            earlier.execute(f"DROP {kind} {name}")
-    earlier.execute("DROP TRIGGER counted")
-    for name in ("lease_made", "lease_changed", "lease_gone"):
-        earlier.execute(f"DROP TRIGGER {name}")
-    earlier.close()
+    drop_journal(path)
 
     driver.open()
     first = driver.read_since("g", None)
@@ -96,6 +100,19 @@ def test_a_file_of_an_earlier_release_gets_a_journal_when_it_is_opened(path, dri
         {"a": RECORD + b"\n"},
     ]
     assert [each.complete for each in (first, second, third)] == [True, True, False]
+
+
+def drop_journal(path: Path) -> None:
+    """Leave the file as an earlier release made it."""
+    earlier = sqlite3.connect(path, isolation_level=None)
+    for statement in reversed(JOURNAL):
+        kind, name = statement.split()[1], statement.split(" EXISTS ")[1].split()[0]
+        if kind == "TABLE":
+            earlier.execute(f"DROP {kind} {name}")
+    earlier.execute("DROP TRIGGER counted")
+    for name in ("lease_made", "lease_changed", "lease_gone"):
+        earlier.execute(f"DROP TRIGGER {name}")
+    earlier.close()
 
 
 @pytest.mark.parametrize("more", [0, 1, 5])
