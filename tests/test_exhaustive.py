@@ -26,6 +26,9 @@ def limits(**found):
         (1, limits(losses=1)),
         (2, limits(crashes=1, ticks=3)),
         (2, limits(forgets=1, ticks=1)),
+        (2, limits(parks=1, starts=1)),
+        (2, limits(parks=1, ticks=2)),
+        pytest.param(2, limits(parks=1, starts=1, ticks=3), marks=pytest.mark.long),
     ],
 )
 def test_two_members_keep_the_rules_in_every_state_that_they_can_reach(settled, allowed):
@@ -42,6 +45,13 @@ def test_three_members_keep_the_rules_as_deep_as_a_short_search_looks():
     assert outcome.counterexample is None, str(outcome.counterexample)
     assert not outcome.is_complete
     assert outcome.states > 5_000
+
+
+def test_three_members_keep_the_rules_while_one_of_them_is_away():
+    outcome = search(3, settled=3, depth=11, limits=limits(parks=1, starts=1, ticks=2))
+
+    assert outcome.counterexample is None, str(outcome.counterexample)
+    assert outcome.states > 1_000
 
 
 class SaysThatItHoldsNothingAndHolds(Handoff):

@@ -71,7 +71,7 @@ def test_the_others_take_over_from_one_that_does_not_come_back_in_time(url, capl
 
         assert "c" not in a.members
         assert a.stats.away_seconds > 0.9
-    assert "takes over from 'c', which is not: nobody worked its share for" in caplog.text
+    assert "takes over from 'c', which is away: nobody worked its share for" in caplog.text
 
 
 def test_what_was_missed_while_away_is_counted_and_said_and_nothing_is_worked_twice(url, caplog):

@@ -200,7 +200,7 @@ class Reports:
                     "%s: %s %s: nobody worked its share for %.1f s",
                     self._group,
                     self._member,
-                    "is back" if is_own else f"takes over from {place[0]!r:.200}, which is not",
+                    "is back" if is_own else f"takes over from {place[0]!r:.200}, which is away",
                     until - since,
                 )
 

@@ -291,6 +291,10 @@ class Events(State):
             try:
                 return self._record_with_claims(applied)
             except BadRecord:
+                if self._parking.kept:
+                    # Its own claims come first: a place that is lost is taken over as in a crash.
+                    self._parking.keep_fewer()
+                    continue
                 # Too large: with half of the claims it may fit. With none the next owners take
                 # this member for one that crashed, which costs less than no hand-over at all.
                 known = len(custody.claims)

@@ -98,6 +98,8 @@ class Gathering:
 
     def turned(self, view: str, now: float) -> None:
         """The member turns to the view with this id."""
+        if not self.seconds:
+            return  # nothing is ever waited for
         # Who has just come has had its two: it may not lead the others on at each that follows it.
         self._turned_at = (self._turned_at[1] if self._turned_to else now, now)
         self._turned_to = (*self._turned_to[1 - _REMEMBERED :], view)

@@ -45,6 +45,7 @@ class Parking:
     def __init__(self, member: str) -> None:
         self._member = member
         self.kept: tuple[Parked, ...] = ()
+        self._most = MAX_PARKED
         self._ends: dict[_Name, float] = {}  # local time at which a place that was seen is over
 
     @property
@@ -90,7 +91,7 @@ class Parking:
                     kept.append(dataclasses.replace(place, over=is_over))
             elif takes_up and not is_over and place.member != self._member:
                 kept.append(place)
-        self.kept = tuple(sorted(kept, key=lambda place: place.name)[:MAX_PARKED])
+        self.kept = tuple(sorted(kept, key=lambda place: place.name)[: self._most])
 
     def drop_claims(self, slots: SlotSet) -> None:
         """Drop what is claimed of these slots: they have a new custodian."""
@@ -131,6 +132,11 @@ class Parking:
             sum(name in {place.name for place in member.parked} for member in keepers) >= needed
             for name in names
         )
+
+    def keep_fewer(self) -> None:
+        """Keep half of the places from here on: a record has no room for more."""
+        self._most = len(self.kept) // 2
+        self.kept = self.kept[: self._most]
 
     def forget(self) -> None:
         """Keep nothing: the lease ended, and others have taken up what was kept here."""

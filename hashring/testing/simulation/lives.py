@@ -44,6 +44,7 @@ _ERRORS: dict[str, type[HashringError]] = {
 }
 
 _WALL = 0.0
+_BACK = 2.0
 _MOST_LATE = 2
 
 
@@ -236,11 +237,13 @@ class Life:
         found = None
         if self.runner is not None:
             handoff, step = self.runner.handoff, self.runner.step
+            ends = handoff._parking._ends
             found = (
                 type(handoff),
                 max(-1.0, handoff.deadline - self.now),
                 not isinstance(step, Read) or step.token > handoff._acked_at,
-                frozen(self.runner, overwritten | _COUNTERS | {"deadline"}),
+                tuple(sorted((name, max(0.0, end - self.now)) for name, end in ends.items())),
+                frozen(self.runner, overwritten | _COUNTERS | {"deadline", "_ends"}),
             )
         reading = None
         if self.reading is not None:
@@ -352,6 +355,12 @@ class Life:
         assert self.handoff is not None
         self.leaving = True
         self.handoff.drain()
+
+    def park(self) -> None:
+        """It is asked to leave for a while: it will be back."""
+        assert self.handoff is not None
+        self.leaving = True
+        self.handoff.drain(_BACK)
 
     def end(self) -> None:
         """It holds nothing from here on, and asks the store to let it go."""

@@ -26,6 +26,7 @@ class Limits:
     Attributes:
         starts: processes started again, after a crash or a leave.
         drains: members asked to leave with hand-over.
+        parks: members asked to leave for two thirds of a lease; ``starts`` bring them back.
         crashes: processes that end without a word.
         leaves: members that leave at once, without hand-over.
         ticks: thirds of a lease that pass.
@@ -37,6 +38,7 @@ class Limits:
 
     starts: int = 0
     drains: int = 1
+    parks: int = 0
     crashes: int = 1
     leaves: int = 0
     ticks: int = 4
@@ -98,6 +100,7 @@ LIMITS = tuple(field.name for field in dataclasses.fields(Limits))
 _COST = {
     "starts again": "starts",
     "drains": "drains",
+    "leaves for a while": "parks",
     "crashes": "crashes",
     "leaves at once": "leaves",
     "time passes": "ticks",
@@ -217,6 +220,7 @@ class States:
             yield "cycle begins"
         if not life.leaving:
             yield "drains"
+            yield "leaves for a while"
         yield "leaves at once"
         yield "crashes"
 
@@ -361,6 +365,7 @@ class States:
         applied = "null" if member.applied is None else f"v{numbers.index(member.applied)}"
         extra = [" settled"] * (member.settled is not None and member.settled == member.applied)
         extra += [" draining"] * member.draining
+        extra += [f" keeps {place.member}{' over' * place.over}" for place in member.parked]
         extra += [" claims " + shown_slots(claim.slots) for claim in member.claims]
         return f"{name}({applied}{''.join(extra)})"
 
@@ -377,6 +382,7 @@ _CHANGES: dict[str, Callable[[Life], None]] = {
     "cycle begins": Life.pin,
     "cycle ends": Life.unpin,
     "drains": Life.drain,
+    "leaves for a while": Life.park,
     "leaves at once": Life.end,
     "crashes": Life.crash,
 }
