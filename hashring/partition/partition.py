@@ -7,8 +7,6 @@ user has dropped it, and its finaliser leaves a note for the threads.
 
 from __future__ import annotations
 
-import itertools
-import logging
 import math
 import threading
 import time
@@ -18,12 +16,11 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Self, TypeVar, overload
 
 from hashring import clock
-from hashring.backoff import jittered
 from hashring.driver import Driver, DriverURL
-from hashring.errors import MemberExists, StoreUnavailable
 from hashring.partition import arguments, ending
 from hashring.partition.changes import Changes, Teller
 from hashring.partition.cycle import CycleBlock, Cycles
+from hashring.partition.joining import tried
 from hashring.partition.keeping import FIRST_PAUSE, LONGEST_PAUSE
 from hashring.partition.leading import Leading
 from hashring.partition.literals import HandoffMode, OnCrash
@@ -31,15 +28,12 @@ from hashring.partition.loops import Loops
 from hashring.partition.membership import Membership
 from hashring.partition.reports import Reports
 from hashring.partition.share import Share
-from hashring.partition.waiting import retry_pause
 from hashring.partition.worker import Worker
 from hashring.partition.workers import Stop, Workers
 from hashring.protocol.handoff import Handoff
 from hashring.ring.ring import HashRing, SlotSet
 
 __all__ = ["Partition", "join"]
-
-log = logging.getLogger("hashring")
 
 K = TypeVar("K")
 
@@ -142,37 +136,13 @@ def joined(
         partition._worker.begin()
         return partition
 
-    return _tried(
+    return tried(
         attempt,
         rest,
         wait=arguments.checked_number("wait", wait),
         ttl=driver.ttl,
         name=f"{group}: {rules['member']}",
     )
-
-
-def _tried(
-    attempt: Callable[[], Partition],
-    rest: Callable[[float], object],
-    *,
-    wait: float,
-    ttl: float,
-    name: str,
-) -> Partition:
-    """Join; try again for so many seconds what time alone may mend."""
-    deadline = clock.boottime() + wait
-    for failures in itertools.count(1):
-        try:
-            return attempt()
-        except (StoreUnavailable, MemberExists) as error:
-            left = deadline - clock.boottime()
-            if left <= 0:
-                raise
-            if failures == 1:
-                log.warning("%s: waits up to %.1f s to join: %s", name, wait, error)
-            if rest(min(left, jittered(retry_pause(failures, ttl)))):
-                raise
-    raise AssertionError("unreachable")
 
 
 class Partition(Share):
