@@ -21,6 +21,7 @@ from hashring.driver import Driver, DriverURL
 from hashring.partition import arguments, ending
 from hashring.partition.changes import Changes, Teller
 from hashring.partition.cycle import CycleBlock, Cycles
+from hashring.partition.joining import tried
 from hashring.partition.keeping import FIRST_PAUSE, LONGEST_PAUSE
 from hashring.partition.leading import Leading
 from hashring.partition.literals import HandoffMode, OnCrash
@@ -28,7 +29,6 @@ from hashring.partition.loops import Loops
 from hashring.partition.membership import Membership
 from hashring.partition.reports import Reports
 from hashring.partition.share import Share
-from hashring.partition.tries import tried
 from hashring.partition.worker import Worker
 from hashring.partition.workers import Stop, Workers
 from hashring.protocol.handoff import Handoff

@@ -1,4 +1,4 @@
-"""Joining more than once, while the store is away or the lease of the process before still runs."""
+"""`tried`: how long, and how often, a join is tried again. This module knows no store."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ __all__ = ["tried"]
 
 log = logging.getLogger("hashring")
 
-_Made = TypeVar("_Made")
+T = TypeVar("T")
 
 
 def tried(
-    attempt: Callable[[], _Made],
+    attempt: Callable[[], T],
     rest: Callable[[float], object],
     *,
     wait: float,
     ttl: float,
     name: str,
-) -> _Made:
-    """Return what an attempt to join made; try again what time alone may mend.
+) -> T:
+    """Join; try again for so many seconds what time alone may mend.
 
     Args:
         attempt: joins once.
-        rest: sleeps for so many seconds, and returns true to let the tries end.
-        wait: for how many seconds to try again.
+        rest: sleeps for so many seconds; it returns true to let the waiting end.
+        wait: seconds.
         ttl: the lease in seconds.
-        name: of the member, for the log.
+        name: what the log calls the member.
 
     Raises:
-        StoreUnavailable, MemberExists: what stood in the way at the last try.
+        StoreUnavailable, MemberExists: what stands in the way, once the time is up.
     """
     deadline = clock.boottime() + wait
     for failures in itertools.count(1):
