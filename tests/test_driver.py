@@ -328,8 +328,8 @@ def test_ours_are_found_as_anybodys():
 
 
 def test_an_unknown_scheme_is_an_error_that_lists_what_is_installed():
-    with pytest.raises(UnknownDriver, match="etcd://") as caught:
-        load("etcd://h")
+    with pytest.raises(UnknownDriver, match="consul://") as caught:
+        load("consul://h")
     assert "memory" in str(caught.value)
     assert "sqlite" in str(caught.value)
 
@@ -440,7 +440,7 @@ def test_the_description_shows_what_is_installed_and_why_something_cannot_load(i
 
 
 def test_every_error_of_the_framework_is_a_hashring_error():
-    for text in ("nowhere", "etcd://h", "memory://?x=1", "memory://?ttl=0"):
+    for text in ("nowhere", "consul://h", "memory://?x=1", "memory://?ttl=0"):
         with pytest.raises(HashringError):
             load(text)
 

@@ -80,6 +80,7 @@ class EtcdDriver(Driver):
         self._guard = threading.Lock()  # of what is below
         self._own: dict[tuple[str, str], Own] = {}
         self._groups: dict[str, Group] = {}
+        self._term = 0  # of the leader, when a heartbeat was confirmed last
         self._past = Past(self._gateway, self._keys, self.ttl)
 
     # -- life
@@ -111,10 +112,9 @@ class EtcdDriver(Driver):
         """End all connections; a :meth:`wait` in another thread returns. Leases run on."""
         if not self._gateway.is_open or self._of_process != self.token:
             return
-        self._gateway.is_open, closing = True, self._gateway
         with self._guard:
             groups = list(self._groups.values())
-        closing.close()
+        self._gateway.close()
         for state in groups:
             if (watch := state.watch) is not None:
                 watch.wake()
@@ -171,7 +171,9 @@ class EtcdDriver(Driver):
     def _grant(self, doing: str, lease: int, ttl: int, deadline: float) -> None:
         body = {"ID": str(lease), "TTL": str(ttl)}
         try:
-            (answer,) = self._gateway.call(doing, "/lease/grant", body, deadline=deadline)
+            (answer,) = self._gateway.call(
+                doing, "/lease/grant", body, deadline=deadline, refusable=True
+            )
         except Refused as error:
             if not error.exists:  # a first try was done after all
                 raise self.unavailable(doing, error) from error
@@ -217,7 +219,8 @@ class EtcdDriver(Driver):
             answer = self._gateway.ask(
                 "heartbeat", transaction([], gets), deadline=deadline, use="heart"
             )
-            if int(answer["header"]["raft_term"]) == term:
+            known, self._term = self._term, int(answer["header"]["raft_term"])
+            if known == term == self._term:
                 break
             # A leader was elected meanwhile: who kept the leases alive may not have been one.
         behind = {}
@@ -264,7 +267,8 @@ class EtcdDriver(Driver):
         """End a lease, and with it the key that it has."""
         doing = "leave"
         try:
-            self._gateway.call(doing, "/lease/revoke", {"ID": str(lease)}, deadline=deadline)
+            body = {"ID": str(lease)}
+            self._gateway.call(doing, "/lease/revoke", body, deadline=deadline, refusable=True)
         except Refused as error:
             if not error.not_found and not quietly:
                 raise self.unavailable(doing, error) from error
@@ -302,6 +306,7 @@ class EtcdDriver(Driver):
                     doing,
                     transaction(compare, [{"request_put": put}], [{"request_range": {"key": key}}]),
                     deadline=deadline,
+                    refusable=True,
                 )
             except Refused as error:
                 if error.not_found:
@@ -362,7 +367,9 @@ class EtcdDriver(Driver):
                 try:
                     state.watch = Watch(self._gateway, prefix, state.revision, deadline)
                 except (OSError, http.client.HTTPException, ValueError, Refused) as error:
+                    self._gateway.turn()
                     raise self.unavailable("wait", error) from error
+                continue  # close() may have come meanwhile
             if now >= next_look:
                 answer = self._gateway.ask(
                     "wait", ranging(prefix, keys_only=True), deadline=deadline

@@ -37,6 +37,8 @@ _PATIENCE = 0.5  # of a call's time: the longest that one endpoint may take whil
 _UNAVAILABLE = {1, 4, 8, 10, 13, 14}
 _INVALID, _NOT_FOUND, _DENIED, _PRECONDITION, _UNAUTHENTICATED = 3, 5, 7, 9, 16
 
+_PERSONS = {_INVALID, _DENIED, _UNAUTHENTICATED}
+
 _PASSING = (OSError, http.client.HTTPException, ValueError)
 
 
@@ -222,14 +224,16 @@ class Gateway:
         deadline: float,
         use: str = "rest",
         opening: bool = False,
+        refusable: bool = False,
     ) -> list[dict[str, Any]]:
         """Send a request, to another endpoint where one fails, and return the answer's documents.
 
         It may be done twice: for requests that are safe to repeat alone.
 
         Raises:
-            Refused: etcd says that it did nothing.
-            StoreUnavailable: the outcome is unknown.
+            Refused: etcd says that it did nothing, and the request is ``refusable``.
+            StoreUnavailable: the outcome is unknown, or etcd refused.
+            StoreUnusable: etcd refused the user, or denies a right, while ``opening``.
         """
         self.check_open()
         body = "\n".join(json.dumps(each) for each in bodies).encode()
@@ -243,7 +247,11 @@ class Gateway:
                 if error.code == _UNAUTHENTICATED and self._token is not None and not tries:
                     tries, self._token = tries + 1, None  # it ran out: log in again
                     continue
-                raise self._told(doing, error, opening=opening) from error
+                if opening and (unusable := self._unusable(error)) is not None:
+                    raise unusable from error
+                if refusable and error.code not in _PERSONS:
+                    raise
+                raise self._driver.unavailable(doing, error) from error
             except _PASSING as error:
                 tries += 1
                 # Each endpoint once without a pause.
@@ -260,24 +268,28 @@ class Gateway:
         deadline: float,
         use: str = "rest",
         opening: bool = False,
+        refusable: bool = False,
     ) -> dict[str, Any]:
-        """Run a transaction, which a majority confirms, and return its answer."""
-        (answer,) = self.call(doing, "/kv/txn", body, deadline=deadline, use=use, opening=opening)
+        """Run a transaction, which a majority confirms, and return its answer. See :meth:`call`."""
+        (answer,) = self.call(
+            doing,
+            "/kv/txn",
+            body,
+            deadline=deadline,
+            use=use,
+            opening=opening,
+            refusable=refusable,
+        )
         return answer
 
-    def _told(self, doing: str, error: Refused, *, opening: bool) -> Exception:
-        """Return the error to raise for a refusal that is not the caller's business."""
-        named = f"{self._driver.url}: etcd refused"
-        why = self._driver.url.hide(str(error))
+    def _unusable(self, error: Refused) -> StoreUnusable | None:
+        """Return the error to raise by ``open()`` for what does not pass by itself."""
+        named, why = f"{self._driver.url}: etcd refused", self._driver.url.hide(str(error))
         if error.code == _DENIED:
-            if opening:
-                return StoreUnusable(f"{named}: {why}: the user has no right to read and write")
-            return self._driver.unavailable(doing, error)
+            return StoreUnusable(f"{named}: {why}: the user has no right to read and write")
         if error.code in (_UNAUTHENTICATED, _INVALID):
-            if opening:
-                return StoreUnusable(f"{named} the user or password: {why}")
-            return self._driver.unavailable(doing, error)
-        return error
+            return StoreUnusable(f"{named} the user or password: {why}")
+        return None
 
     @contextlib.contextmanager
     def _locked(self, use: str, deadline: float) -> Iterator[None]:
@@ -302,8 +314,12 @@ class Gateway:
             raise
         except BaseException:
             self._drop(use)
-            self._first += 1  # the next try is at another endpoint
+            self.turn()
             raise
+
+    def turn(self) -> None:
+        """Connect to another endpoint the next time."""
+        self._first += 1
 
     def connect(self, deadline: float) -> Connection:
         """Connect to the endpoint that answered last, or to the one after that failed."""
