@@ -135,3 +135,4 @@ bench-full: $(BENCHES)/.ready
 clean:
 	rm -rf $(VENV) .venv-py* $(BENCHES) .coverage .openstack build dist docs/_build *.egg-info
 	rm -f $(GENERATED) bench/_floors.c $(wildcard bench/*.so hashring/*.so hashring/*/*.so)
+	find bench docs drivers examples hashring tests -name __pycache__ -prune -exec rm -rf {} +
