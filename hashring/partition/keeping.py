@@ -93,6 +93,7 @@ class _Job:
     def __init__(self, slot: int, pauses: tuple[float, float]) -> None:
         self.slot = slot
         self.running: Running | None = None
+        self.pin: Pin | None = None  # under which it was started
         self.began = 0.0
         self.told_at = math.inf
         self.not_before = -math.inf
@@ -188,7 +189,7 @@ class Keeper:
             self.failure = self.failure or error
             self.closing = True
         for key, job in self._jobs.items():
-            if job.running is not None and not self._is_kept(key, job.slot, wanted):
+            if job.running is not None and not self._is_kept(key, job, wanted):
                 self._stop(key, job, now)
         if moved and not self.closing:  # of many keys few change: not all are looked at each time
             self._due = self._start(wanted, now)
@@ -198,8 +199,10 @@ class Keeper:
             return None
         return min(self._follower.pause, max(0.0, self._due - now))
 
-    def _is_kept(self, key: Any, slot: int, wanted: dict[Any, int]) -> bool:
-        return not self.closing and key in wanted and slot in self._follower.followed
+    def _is_kept(self, key: Any, job: _Job, wanted: dict[Any, int]) -> bool:
+        # By the same pin: a slot that is back after the fence may have been somebody else's.
+        is_held = job.slot in self._follower.followed and job.pin is self._follower.pin
+        return not self.closing and key in wanted and is_held
 
     def _start(self, wanted: dict[Any, int], now: float) -> float:
         """Start whom there is to start; return when the next one is to be."""
@@ -217,7 +220,7 @@ class Keeper:
                 due = min(due, job.not_before)
                 continue
             assert pin is not None
-            job.began, job.told_at, job.is_named = now, math.inf, False
+            job.pin, job.began, job.told_at, job.is_named = pin, now, math.inf, False
             job.running = self._begin(key, pin)
         return due
 

@@ -10,7 +10,9 @@ from collections import defaultdict
 import pytest
 
 import hashring
+from hashring import clock
 from hashring.errors import BadArgument, BadKey, GroupMismatch
+from hashring.partition.keeping import Keeper
 from hashring.partition.partition import Partition
 from tests.servers.process import wait_until
 
@@ -249,3 +251,35 @@ def test_a_worker_may_close_them_all(a: Partition) -> None:
     workers = a.keep(closes, KEYS)
     with workers:
         assert workers.wait(20)
+
+
+def test_a_worker_is_told_of_a_fence_that_was_over_before_anybody_looked(cut) -> None:
+    class Running:
+        ended, error, told = False, None, False
+
+        def tell(self) -> None:
+            self.told = True
+
+    driver, begun = cut(), []
+
+    def begin(key: str, pin: object) -> Running:
+        begun.append(Running())
+        return begun[-1]
+
+    with hashring.join(driver, "group", "a") as a:
+        assert a.wait_settled(20)
+        keeper = Keeper(a._membership, a._loops, begin, (1.0, 1.0))
+        keeper.add(["one"], None)
+        keeper.turn()
+        incarnation = a.incarnation
+        driver.down = True
+        wait_until(lambda: clock.boottime() > a.deadline + driver.ttl)  # the lease has run out
+        driver.down = False
+        wait_until(lambda: a.incarnation != incarnation and a.state == "settled")
+        keeper.turn()
+
+        assert [one.told for one in begun] == [True]
+        begun[0].ended = True
+        keeper.turn()
+        assert [one.told for one in begun] == [True, False], "the next one after its end"
+        keeper.abandon()
