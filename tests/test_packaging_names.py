@@ -10,6 +10,9 @@ from hashring import errors
 
 CONTRACT = {"Cycle", "HashRing", "Keys", "Partition", "SlotSet", "drivers", "join"}
 CONTRACT |= {"__version__", "testing"}
+CONTRACT |= {"ajoin", "AsyncPartition", "AsyncCycle", "AsyncCycles"}  # for event loops
+CONTRACT |= {"Change", "Changes", "AsyncChanges", "Stop", "Workers", "AsyncStop", "AsyncWorkers"}
+CONTRACT |= {"Term", "AsyncTerm"}
 CONTRACT |= {"Cycles", "Member", "OwnedKeys", "Stats", "Token"}  # what a partition hands out
 
 

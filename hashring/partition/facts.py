@@ -166,7 +166,7 @@ class Facts:
     @property
     def memory_age(self) -> float:
         """Seconds for which the store had surely forgotten nothing, at the latest reading."""
-        return self._membership.handoff.memory_age
+        return self._membership.memory_age
 
     @property
     def stats(self) -> Stats:

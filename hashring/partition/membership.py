@@ -47,6 +47,7 @@ class Membership:
         ended: the member's threads are to end.
         gone: the store has been told, and the connections are closed.
         failure: why this member can never take part; raised wherever the user asks.
+        memory_age: seconds for which the store had surely forgotten nothing, at the latest reading.
         joined_at: when the first join returned, in seconds on the boottime clock.
         clock_watch: names a step of the wall clock in the log.
         tally: counts hand-overs and the time past the fence.
@@ -73,6 +74,7 @@ class Membership:
         self.gone = Flag()
         self.failure: HashringError | None = None
         self.joined_at = math.inf
+        self.memory_age = 0.0
         self.clock_watch = ClockWatch(group, handoff.member, handoff.ttl)
         self.settling = Histogram()
         self.cycles = Histogram()

@@ -413,6 +413,7 @@ class Worker:
                 return False
             loops.read_notes()
             member.clock_watch.look()
+            member.memory_age = reading.memory_age
             member.runner.learn(
                 reading, now=clock.boottime(), wall=clock.wall(), streams=loops.streams
             )

@@ -244,14 +244,13 @@ class Member:
         took: SlotSet | None = None
         claims: tuple[Claim, ...] = ()
         applied = fields.optional_text("applied")
-        back: float | None = None
-        parked: tuple[Parked, ...] = ()
+        since: float | None = None
+        places: tuple[float | None, tuple[Parked, ...]] = None, ()
         founded = None if applied is None else -math.inf
-        since = None
         if ours is not None:
             try:
                 handoff, settled, took, claims = _ours(ours, slot_count(ring))
-                back, parked = _parking(ours, slot_count(ring))
+                places = _parking(ours, slot_count(ring))
                 if "founded" in ours:
                     founded = _Fields(ours).moment("founded")
                 since = _Fields(ours).moment("since")
@@ -275,8 +274,8 @@ class Member:
             took=took,
             claims=claims,
             founded=founded,
-            back=back,
-            parked=parked,
+            back=places[0],
+            parked=places[1],
             speaks_claims=ours is not None,
             since=since,
             meta=MappingProxyType(meta),

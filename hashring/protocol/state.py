@@ -222,11 +222,6 @@ class State:
         return self._roster.members
 
     @property
-    def memory_age(self) -> float:
-        """Seconds for which the store had surely forgotten nothing, at the latest reading."""
-        return self._reading.memory_age
-
-    @property
     def problems(self) -> Mapping[str, str]:
         """Why the records of some members could not be read, by id."""
         return self._roster.problems
