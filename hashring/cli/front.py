@@ -41,7 +41,7 @@ COMMANDS: Mapping[str, Listed] = {
     ),
     "group": Listed(
         "hashring.cli.group:group",
-        "See who is in a group, whose a key is, and why nothing moves.",
+        "Look at groups from outside: nothing is joined, and nothing is changed.",
     ),
     "show": Listed(
         "hashring.telemetry.cli.commands:show",

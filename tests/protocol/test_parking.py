@@ -12,8 +12,8 @@ from hashring.protocol.founding import Parameters
 from hashring.protocol.handoff import Handoff
 from hashring.protocol.parking import KEEPERS, Parking
 from hashring.protocol.reading import MAX_RECORD, Reading
+from hashring.protocol.record import MAX_PARKED, Member, Parked
 from hashring.protocol.roster import Roster
-from hashring.protocol.view import MAX_PARKED, Member, Parked
 from hashring.ring.ring import HashRing, SlotSet
 from hashring.testing.simulation.profiles import SPEC, TTL
 
