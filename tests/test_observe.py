@@ -107,7 +107,7 @@ def test_an_onlooker_is_told_who_is_waited_for_with_the_slots_and_since_when(
         # What b had for the newcomer is not waited for.
         wait_until(lambda: ("c", "b") not in waits_of(observer))
     wait_until(lambda: observer.describe("group").is_settled)
-    assert b.state == "settled"
+    wait_until(lambda: b.state == "settled")
 
 
 def test_since_when_is_told_to_an_onlooker_who_comes_late(join, settled, observer, url):
@@ -277,4 +277,4 @@ def test_an_onlooker_that_stays_remembers_who_was_there(join, settled, observer)
         known = {one.id: one.acked for one in observer.describe("group").members}
         assert set(known.values()) <= {"older", "current"}
     wait_until(lambda: observer.describe("group").is_settled)
-    assert b.state == "settled"
+    wait_until(lambda: b.state == "settled")

@@ -142,7 +142,9 @@ class Worker:
                 self.errors.append(error)
                 return
             turns = {member: json.loads(data)["turn"] for member, data in records.items()}
-            if turns[self.member] != self.turn or any(turns[m] < seen[m] for m in seen):
+            if turns.get(self.member) != self.turn or any(
+                turns.get(member, -1) < turn for member, turn in seen.items()
+            ):
                 self.errors.append(AssertionError(f"{turns} read after {seen} and {self.turn}"))
                 return
             seen = turns
@@ -156,7 +158,7 @@ class Worker:
 def workers(ensemble: Ensemble, connect: Open) -> Iterator[list[Worker]]:
     """Five members at work through all servers, with leases that outlast an election."""
     url = f"{ensemble.url}/work?timeout=2"
-    workers = [Worker(connect(url, ttl=8.0), f"member-{number}") for number in range(5)]
+    workers = [Worker(connect(url, ttl=20.0), f"member-{number}") for number in range(5)]
     try:
         yield workers
     finally:

@@ -1,6 +1,7 @@
 """Samples for sinks that nobody wants any more: seen, and let go of, by a command."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
@@ -76,3 +77,12 @@ def test_an_agent_that_runs_lets_go_of_what_it_is_asked_to_and_of_nothing_else(f
         until(lambda: not delivery.counts[SHOWN].waiting, "it was dropped")
         assert delivery.counts[SHOWN].dropped == 4
         assert (delivery.counts[KEPT].waiting, delivery.counts[KEPT].dropped) == (4, 0)
+
+
+def test_no_note_is_left_of_a_spool_that_was_delivered_meanwhile(tmp_path):
+    # Between the look at what waits and the note of it, the last samples went, and the spool.
+    removed = SimpleNamespace(waiting_by_file={tmp_path / "1-a.spool": {KEPT: 3}})
+
+    leftovers.tell(removed)
+
+    assert list(tmp_path.iterdir()) == []

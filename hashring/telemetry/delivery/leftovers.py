@@ -138,8 +138,12 @@ def tell(spool: Spool) -> None:
     """Note beside each spool of this process what waits in it."""
     for path, waiting in spool.waiting_by_file.items():
         with contextlib.suppress(OSError):  # it is for people alone
+            note = path.with_suffix(_NOTE)
             if _read_note(path) != waiting:
-                _write(path.with_suffix(_NOTE), waiting)
+                _write(note, waiting)
+                if not path.exists():
+                    # Another thread has delivered the rest meanwhile, and removed both.
+                    note.unlink(missing_ok=True)
 
 
 def requested(spool: Spool) -> frozenset[str]:
