@@ -52,7 +52,7 @@ _WORD = re.compile(r"[A-Za-z][A-Za-z_.-]{0,19}")
 
 # Each begins where a word begins, or long words would be read once from every letter on.
 _NAMED = re.compile(r"(?<![\w.%-])([\w.%-]+)\s*[=:]")
-_LOGIN = re.compile(r":[^/@:]*@")
+_LOGIN = re.compile(r":[^@:]*@")  # a password may have a raw slash
 _IN_PROSE = re.compile(r"(?<![\w+.-])[\w+.-]+://[^\s\"'<>]+")
 
 FILE_SCHEMES = frozenset({"sqlite", "file", "tooz+file"})
@@ -241,8 +241,11 @@ def _raw_secrets(text: str, names: frozenset[str]) -> Iterator[str]:
         logins.append(rest.rpartition("@")[0])  # of a password that was not percent-encoded
     hosts = authority.rpartition("@")[2]
     if not all(map(_is_host, hosts.split(","))):
-        yield hosts
-        yield hosts.partition(":")[2]
+        # What seems to be the path may go on with the password, up to an end that is missing.
+        for piece in (hosts, rest):
+            yield piece
+            yield piece.partition(":")[2]
+        yield rest[len(authority) :]
     for login in logins:
         user, colon, password = login.partition(":")
         yield password or user
