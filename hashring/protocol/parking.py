@@ -89,8 +89,12 @@ class Parking:
                 # One that is over is told for as long as anybody may take it for a place.
                 if not is_over or place.claims or name in awaited:
                     kept.append(dataclasses.replace(place, over=is_over))
-            elif takes_up and not is_over and place.member != self._member:
-                kept.append(place)
+            elif takes_up and place.member != self._member:
+                # One that is over for us alone is taken up, too: all who kept it may have crashed,
+                # and its member, or its share, would wait for ever.
+                has_passed = now >= self._ends[name] and name not in over
+                if not is_over or has_passed:
+                    kept.append(dataclasses.replace(place, over=is_over))
         self.kept = tuple(sorted(kept, key=lambda place: place.name)[: self._most])
 
     def drop_claims(self, slots: SlotSet) -> None:
