@@ -15,10 +15,6 @@ from tests.house import MOST, TREE, too_large
 STILL_TOO_LARGE = {
     "bench/agent_costs.py::main",
     "bench/crowd.py",
-    "tests/drivers/test_memcached_faults.py",
-    "tests/drivers/test_redis_faults.py",
-    "tests/drivers/test_sqlite.py",
-    "tests/drivers/test_zookeeper.py",
     "tests/telemetry/test_agent.py",
     "tests/telemetry/test_delivery.py",
     "tests/telemetry/test_exactly_once.py::test_each_resource_is_asked_once_a_window_whoever_comes_and_goes",

@@ -8,6 +8,7 @@ from typing import ClassVar
 import pytest
 
 from hashring.testing import DriverSuite
+from tests.drivers.one_server import OneServerSuite
 from tests.servers.zookeeper import Ensemble, ZooKeeperServer
 
 
@@ -23,7 +24,7 @@ def ensemble() -> Iterator[Ensemble]:
         yield ensemble
 
 
-class TestZooKeeper(DriverSuite):
+class TestZooKeeper(OneServerSuite):
     """One server, which the suite stops and starts again."""
 
     ttl: ClassVar[float] = 1.5
@@ -31,21 +32,9 @@ class TestZooKeeper(DriverSuite):
 
     @pytest.fixture
     def url(self, server: ZooKeeperServer) -> str:
-        self._server = server
+        self.server = server
         # A busy machine may need more for a call than the third of a short lease.
         return f"{server.url}/suite?timeout=3"
-
-    def stop_server(self) -> None:
-        self._server.kill()
-
-    def start_server(self) -> None:
-        self._server.start()
-
-    def pause_server(self) -> None:
-        self._server.pause()
-
-    def resume_server(self) -> None:
-        self._server.resume()
 
 
 class TestEnsemble(DriverSuite):
