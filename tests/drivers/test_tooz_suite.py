@@ -9,6 +9,7 @@ from typing import ClassVar
 import pytest
 
 from hashring.testing import DriverSuite
+from tests.drivers.essential import ESSENTIAL
 from tests.drivers.one_server import OneServerSuite
 from tests.servers.etcd import EtcdServer
 from tests.servers.zookeeper import ZooKeeperServer
@@ -42,6 +43,7 @@ def etcd() -> Iterator[EtcdServer]:
 class TestEtcd(OneServerSuite):
     """etcd, through its HTTP gateway."""
 
+    short_form: ClassVar[frozenset[str]] = ESSENTIAL
     ttl: ClassVar[float] = 2.0
     # The readers judge, each by when it last saw a change; and a busy machine looks late.
     lateness: ClassVar[float] = 1.5
@@ -62,6 +64,7 @@ def zookeeper() -> Iterator[ZooKeeperServer]:
 class TestZooKeeper(OneServerSuite):
     """ZooKeeper through tooz, for those who must; our own driver does more."""
 
+    short_form: ClassVar[frozenset[str]] = ESSENTIAL
     ttl: ClassVar[float] = 2.0
     long_ttl: ClassVar[float] = 20.0
     lateness: ClassVar[float] = 1.5

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
+from typing import ClassVar
 
 import pytest
 
 from hashring.testing import DriverSuite
+from tests.drivers.essential import ESSENTIAL
 from tests.drivers.one_server import OneServerSuite
 from tests.servers.redis import Cluster, RedisServer, Replicated
 
@@ -38,6 +40,8 @@ class TestOneServer(OneServerSuite):
 
 
 class TestUnderSentinel(DriverSuite):
+    short_form: ClassVar[frozenset[str]] = ESSENTIAL
+
     @pytest.fixture
     def url(self, replicated: Replicated) -> str:
         self.servers = replicated
@@ -63,6 +67,8 @@ class TestUnderSentinel(DriverSuite):
 
 
 class TestInACluster(DriverSuite):
+    short_form: ClassVar[frozenset[str]] = ESSENTIAL
+
     @pytest.fixture
     def url(self, cluster: Cluster) -> str:
         return f"{cluster.url}?timeout=3"

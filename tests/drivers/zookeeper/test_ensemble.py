@@ -225,6 +225,7 @@ def test_without_a_quorum_every_call_fails_in_time_and_leases_outlast_it(
     assert until_it_works(lambda: driver.read("group")).records.keys() >= {"a"}
 
 
+@pytest.mark.long
 def test_a_dead_members_lease_ends_though_its_follower_lives(
     ensemble: Ensemble, connect: Opened
 ) -> None:

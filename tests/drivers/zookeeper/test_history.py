@@ -62,7 +62,7 @@ def assert_told_once_a_driver(caplog: pytest.LogCaptureFixture, *, drivers: int)
     [
         pytest.param(ZooKeeperServer, False, id="one-rebuilt"),
         pytest.param(ZooKeeperServer, True, id="one-restored"),
-        pytest.param(Ensemble, True, id="ensemble-restored"),
+        pytest.param(Ensemble, True, id="ensemble-restored", marks=pytest.mark.long),
         pytest.param(Ensemble, False, id="ensemble-rebuilt", marks=pytest.mark.long),
     ],
 )

@@ -8,6 +8,7 @@ from typing import ClassVar
 import pytest
 
 from hashring.testing import DriverSuite
+from tests.drivers.essential import ESSENTIAL
 from tests.drivers.one_server import OneServerSuite
 from tests.servers.zookeeper import Ensemble, ZooKeeperServer
 
@@ -40,6 +41,7 @@ class TestZooKeeper(OneServerSuite):
 class TestEnsemble(DriverSuite):
     """Three servers, of which each driver picks one; the suite stops the leader and a follower."""
 
+    short_form: ClassVar[frozenset[str]] = ESSENTIAL
     ttl: ClassVar[float] = 2.0
     lateness: ClassVar[float] = 1.0
 
