@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import pytest
 
-from hashring.testing import DriverSuite
+from tests.drivers.one_server import OneServerSuite
 from tests.servers.postgresql import PostgreSQLServer
 
 
@@ -18,22 +18,10 @@ def server() -> Iterator[PostgreSQLServer]:
         yield running
 
 
-class TestPostgreSQL(DriverSuite):
+class TestPostgreSQL(OneServerSuite):
     crowd: ClassVar[int] = 40  # each join is a transaction, and the machine is shared
 
     @pytest.fixture
     def url(self, server: PostgreSQLServer) -> str:
         self.server = server
         return f"{server.url}?table=suite_{uuid.uuid4().hex[:12]}"
-
-    def stop_server(self) -> None:
-        self.server.kill()
-
-    def start_server(self) -> None:
-        self.server.start()
-
-    def pause_server(self) -> None:
-        self.server.pause()
-
-    def resume_server(self) -> None:
-        self.server.resume()

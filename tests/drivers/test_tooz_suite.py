@@ -10,6 +10,7 @@ import pytest
 
 from hashring.testing import DriverSuite
 from tests.drivers.essential import ESSENTIAL
+from tests.drivers.one_server import OneServerSuite
 from tests.servers.etcd import EtcdServer
 from tests.servers.zookeeper import ZooKeeperServer
 
@@ -39,7 +40,7 @@ def etcd() -> Iterator[EtcdServer]:
         yield server
 
 
-class TestEtcd(DriverSuite):
+class TestEtcd(OneServerSuite):
     """etcd, through its HTTP gateway."""
 
     short_form: ClassVar[frozenset[str]] = ESSENTIAL
@@ -50,20 +51,8 @@ class TestEtcd(DriverSuite):
 
     @pytest.fixture
     def url(self, etcd: EtcdServer) -> str:
-        self._server = etcd
+        self.server = etcd
         return f"tooz+etcd3+http://{etcd.address}?poll=0.05&timeout=10"
-
-    def stop_server(self) -> None:
-        self._server.kill()
-
-    def start_server(self) -> None:
-        self._server.start()
-
-    def pause_server(self) -> None:
-        self._server.pause()
-
-    def resume_server(self) -> None:
-        self._server.resume()
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +61,7 @@ def zookeeper() -> Iterator[ZooKeeperServer]:
         yield server
 
 
-class TestZooKeeper(DriverSuite):
+class TestZooKeeper(OneServerSuite):
     """ZooKeeper through tooz, for those who must; our own driver does more."""
 
     short_form: ClassVar[frozenset[str]] = ESSENTIAL
@@ -83,17 +72,5 @@ class TestZooKeeper(DriverSuite):
 
     @pytest.fixture
     def url(self, zookeeper: ZooKeeperServer) -> str:
-        self._server = zookeeper
+        self.server = zookeeper
         return f"tooz+zookeeper://{zookeeper.address}?poll=0.05&timeout=4"
-
-    def stop_server(self) -> None:
-        self._server.kill()
-
-    def start_server(self) -> None:
-        self._server.start()
-
-    def pause_server(self) -> None:
-        self._server.pause()
-
-    def resume_server(self) -> None:
-        self._server.resume()

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from hashring.testing import DriverSuite
+from tests.drivers.one_server import OneServerSuite
 from tests.servers.memcached import MemcachedServer
 
 
@@ -16,7 +16,7 @@ def server() -> Iterator[MemcachedServer]:
         yield running
 
 
-class TestOneServer(DriverSuite):
+class TestOneServer(OneServerSuite):
     lateness = 1.0  # readers judge, and a busy machine looks late
 
     @pytest.fixture
@@ -24,15 +24,3 @@ class TestOneServer(DriverSuite):
         self.server = server
         # A busy machine may need more for a call than the third of a short lease.
         return f"{server.url}?timeout=3"
-
-    def stop_server(self) -> None:
-        self.server.kill()
-
-    def start_server(self) -> None:
-        self.server.start()
-
-    def pause_server(self) -> None:
-        self.server.pause()
-
-    def resume_server(self) -> None:
-        self.server.resume()

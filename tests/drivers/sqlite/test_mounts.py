@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -10,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from hashring.driver import Driver, load
+from hashring.driver import Driver
 from hashring.drivers.sqlite import place
+from tests.drivers.opening import opening
+from tests.drivers.sqlite.conftest import RECORD
 
 TTL = 30.0
-RECORD = b'{"incarnation": "1"}'
 
 
 @pytest.fixture
@@ -26,15 +26,8 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def connect(path: Path) -> Iterator[Callable[[], Driver]]:
-    with contextlib.ExitStack() as stack:
-
-        def connect() -> Driver:
-            driver = load(f"sqlite://{path}", ttl=TTL)
-            driver.open()
-            stack.callback(driver.close)
-            return driver
-
-        yield connect
+    with opening(TTL) as opened:
+        yield lambda: opened(f"sqlite://{path}")
 
 
 IN_A_CONTAINER = """

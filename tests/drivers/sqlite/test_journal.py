@@ -11,8 +11,7 @@ import pytest
 
 from drivers.sqlite.tables import JOURNAL
 from hashring.driver import Driver, load
-
-RECORD = b'{"incarnation": "1"}'
+from tests.drivers.sqlite.conftest import RECORD
 
 
 @pytest.fixture

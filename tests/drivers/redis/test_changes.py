@@ -8,20 +8,19 @@ import itertools
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hashring.driver import Driver, load
 from hashring.drivers.redis import patches, script
 from hashring.testing.suite.base import record
 from hashring.testing.suite.changes import Follower
+from tests.drivers.opening import Opened, opening
 from tests.servers.redis import RedisServer
 
-Opened = Callable[..., Driver]
 GROUPS = (f"g{number}" for number in itertools.count())
 
 
@@ -33,16 +32,8 @@ def server() -> Iterator[RedisServer]:
 
 @pytest.fixture
 def opened(server: RedisServer) -> Iterator[Opened]:
-    made: list[Driver] = []
-
-    def make(url: str = server.url, ttl: float = 60.0) -> Driver:
-        made.append(load(url, ttl=ttl))
-        made[-1].open()
-        return made[-1]
-
-    yield make
-    for driver in made:
-        driver.close()
+    with opening(ttl=60.0) as opened:
+        yield lambda url=server.url, **lease: opened(url, **lease)
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import math
 from collections.abc import Callable, Iterator
@@ -16,16 +15,13 @@ import hashring
 from hashring.driver import Driver, load
 from hashring.drivers.zookeeper.history import History, Life
 from hashring.errors import LeaseLost
+from hashring.testing.suite.base import record
 from tests.drivers.patience import until_it_works
 from tests.servers.process import wait_until
 from tests.servers.zookeeper import Ensemble, ZooKeeperServer, kazoo
 
 TTL = 3.0
 Open = Callable[..., Driver]
-
-
-def record(incarnation: str, **more: object) -> bytes:
-    return json.dumps({"v": 1, "incarnation": incarnation, **more}).encode()
 
 
 @pytest.fixture

@@ -4,52 +4,32 @@ from __future__ import annotations
 
 import logging
 import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
-from hashring.driver import Driver, load
 from hashring.drivers.zookeeper.requests import AddWatch
 from hashring.testing.proxy import FaultProxy
 from hashring.testing.suite.base import record
 from hashring.testing.suite.changes import Follower
+from tests.drivers.opening import Opened, opening
+from tests.drivers.zookeeper.conftest import packets
 from tests.servers.process import LOOPBACK, wait_until
 from tests.servers.zookeeper import ZooKeeperServer
 
-Opened = Callable[..., Driver]
 MEMBERS = [f"m{number:03}" for number in range(100)]
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[ZooKeeperServer]:
-    with ZooKeeperServer() as running:
-        yield running
 
 
 @pytest.fixture
 def opened(server: ZooKeeperServer, request: pytest.FixtureRequest) -> Iterator[Opened]:
-    made: list[Driver] = []
-
-    def make(address: str = "", ttl: float = 30.0) -> Driver:
-        url = f"{address or server.url}/{request.node.name[:60]}?timeout=9"
-        made.append(load(url, ttl=ttl))
-        made[-1].open()
-        return made[-1]
-
-    yield make
-    for driver in made:
-        driver.close()
+    with opening(ttl=30.0, timeout=9.0) as opened:
+        yield lambda address=server.url: opened(f"{address}/{request.node.name[:60]}")
 
 
 @pytest.fixture
 def old_server(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the server not know the watch that stays: what we ask for then is no request of its."""
     monkeypatch.setattr(AddWatch, "type", 4242)
-
-
-def packets(server: ZooKeeperServer) -> int:
-    answer = dict(line.split("\t", 1) for line in server.ask("mntr").splitlines())
-    return int(answer["zk_packets_received"])
 
 
 def test_a_hundred_records_that_changed_cost_their_reader_three_requests(server, opened):

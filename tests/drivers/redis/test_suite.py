@@ -10,6 +10,7 @@ import pytest
 
 from hashring.testing import DriverSuite
 from tests.drivers.essential import ESSENTIAL
+from tests.drivers.one_server import OneServerSuite
 from tests.servers.redis import Cluster, RedisServer, Replicated
 
 
@@ -31,23 +32,11 @@ def cluster() -> Iterator[Cluster]:
         yield running
 
 
-class TestOneServer(DriverSuite):
+class TestOneServer(OneServerSuite):
     @pytest.fixture
     def url(self, server: RedisServer) -> str:
         self.server = server
         return f"{server.url}?namespace={uuid.uuid4().hex}"
-
-    def stop_server(self) -> None:
-        self.server.kill()
-
-    def start_server(self) -> None:
-        self.server.start()
-
-    def pause_server(self) -> None:
-        self.server.pause()
-
-    def resume_server(self) -> None:
-        self.server.resume()
 
 
 class TestUnderSentinel(DriverSuite):

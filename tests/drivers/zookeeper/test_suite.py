@@ -9,6 +9,7 @@ import pytest
 
 from hashring.testing import DriverSuite
 from tests.drivers.essential import ESSENTIAL
+from tests.drivers.one_server import OneServerSuite
 from tests.servers.zookeeper import Ensemble, ZooKeeperServer
 
 
@@ -24,7 +25,7 @@ def ensemble() -> Iterator[Ensemble]:
         yield ensemble
 
 
-class TestZooKeeper(DriverSuite):
+class TestZooKeeper(OneServerSuite):
     """One server, which the suite stops and starts again."""
 
     ttl: ClassVar[float] = 1.5
@@ -32,21 +33,9 @@ class TestZooKeeper(DriverSuite):
 
     @pytest.fixture
     def url(self, server: ZooKeeperServer) -> str:
-        self._server = server
+        self.server = server
         # A busy machine may need more for a call than the third of a short lease.
         return f"{server.url}/suite?timeout=3"
-
-    def stop_server(self) -> None:
-        self._server.kill()
-
-    def start_server(self) -> None:
-        self._server.start()
-
-    def pause_server(self) -> None:
-        self._server.pause()
-
-    def resume_server(self) -> None:
-        self._server.resume()
 
 
 class TestEnsemble(DriverSuite):

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
-from hashring.driver import Driver, load
+from hashring.driver import Driver
 from hashring.errors import HashringError, LeaseLost, StoreUnavailable
+from hashring.testing.suite.base import record
+from tests.drivers.opening import Opened, opening
 from tests.drivers.patience import until_it_works
 from tests.servers.process import wait_until
 from tests.servers.zookeeper import Ensemble
-
-Open = Callable[..., Driver]
-
-
-def record(incarnation: str, **more: object) -> bytes:
-    return json.dumps({"v": 1, "incarnation": incarnation, **more}).encode()
 
 
 @pytest.fixture(scope="module")
@@ -44,24 +39,14 @@ def ensemble(shared: Ensemble) -> Iterator[Ensemble]:
 
 
 @pytest.fixture
-def connect() -> Iterator[Open]:
-    with contextlib.ExitStack() as stack:
-
-        def connect(url: str, ttl: float = 3.0) -> Driver:
-            if "timeout=" not in url:
-                # A busy machine may need more for a call than the third of a short lease, and may
-                # make the ensemble vote anew.
-                url += f"{'&' if '?' in url else '?'}timeout=20"
-            driver = load(url, ttl=ttl)
-            driver.open()
-            stack.callback(driver.close)
-            return driver
-
-        yield connect
+def connect() -> Iterator[Opened]:
+    # A busy machine may make the ensemble vote anew.
+    with opening(ttl=3.0, timeout=20.0) as opened:
+        yield opened
 
 
 def test_a_heartbeat_counts_even_if_the_follower_that_took_it_dies_at_once(
-    ensemble: Ensemble, connect: Open
+    ensemble: Ensemble, connect: Opened
 ) -> None:
     follower = ensemble.follower
     driver = connect(f"{follower.url}/follower-dies")
@@ -79,7 +64,7 @@ def test_a_heartbeat_counts_even_if_the_follower_that_took_it_dies_at_once(
 
 
 def test_a_reading_through_a_follower_that_lags_is_of_now(
-    ensemble: Ensemble, connect: Open
+    ensemble: Ensemble, connect: Opened
 ) -> None:
     follower = ensemble.follower
     writer = connect(f"{ensemble.leader.url}/lag", ttl=30.0)
@@ -96,7 +81,7 @@ def test_a_reading_through_a_follower_that_lags_is_of_now(
         assert reader.read("group").records == {"a": record("1", turn=turn)}
 
 
-def test_a_leader_without_followers_answers_no_reading(ensemble: Ensemble, connect: Open) -> None:
+def test_a_leader_without_followers_answers_no_reading(ensemble: Ensemble, connect: Opened) -> None:
     # It answers a sync until it notices, and knows nothing of what its successor commits.
     leader = ensemble.leader
     driver = connect(f"{leader.url}/alone?timeout=1", ttl=30.0)
@@ -155,7 +140,7 @@ class Worker:
 
 
 @pytest.fixture
-def workers(ensemble: Ensemble, connect: Open) -> Iterator[list[Worker]]:
+def workers(ensemble: Ensemble, connect: Opened) -> Iterator[list[Worker]]:
     """Five members at work through all servers, with leases that outlast an election."""
     url = f"{ensemble.url}/work?timeout=2"
     workers = [Worker(connect(url, ttl=20.0), f"member-{number}") for number in range(5)]
@@ -212,7 +197,7 @@ def test_a_leader_that_freezes_and_wakes_up_as_nobody_costs_nobody_a_lease(
 
 
 def test_without_a_quorum_every_call_fails_in_time_and_leases_outlast_it(
-    ensemble: Ensemble, connect: Open
+    ensemble: Ensemble, connect: Opened
 ) -> None:
     driver = connect(f"{ensemble.url}/quorum?timeout=0.5", ttl=4.0)
     until_it_works(lambda: driver.join("group", "a", record("1")))
@@ -242,7 +227,7 @@ def test_without_a_quorum_every_call_fails_in_time_and_leases_outlast_it(
 
 @pytest.mark.long
 def test_a_dead_members_lease_ends_though_its_follower_lives(
-    ensemble: Ensemble, connect: Open
+    ensemble: Ensemble, connect: Opened
 ) -> None:
     driver = connect(f"{ensemble.follower.url}/dead")
     observer = connect(f"{ensemble.leader.url}/dead")
