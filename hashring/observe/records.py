@@ -13,6 +13,7 @@ from hashring.protocol.founding import defining
 from hashring.protocol.gate import may_hold
 from hashring.protocol.reading import Reading
 from hashring.protocol.record import Member, slot_count
+from hashring.protocol.request import Request
 from hashring.protocol.roster import Roster
 from hashring.protocol.view import View
 from hashring.ring.ring import SlotSet
@@ -38,12 +39,17 @@ class Records:
         view: the current view; ``None`` where no record can be read.
         slots: how many slots the ring has; 0 where nobody can tell.
         memory_age: seconds for which the store has surely forgotten nothing.
+        requests: what operators ask at the moment. Those who ask are no members.
     """
 
     def __init__(self, reading: Reading, known: dict[str, View] | None = None) -> None:
         self._known = {} if known is None else known
         self.memory_age = reading.memory_age
-        parsed, problems = _parsed(reading)
+        everybody, problems = _parsed(reading)
+        parsed = [member for member in everybody if member.request is None]
+        self.requests: tuple[Request, ...] = tuple(
+            member.request for member in everybody if member.request is not None
+        )
         self.parameters = defining(parsed)
         self.members: Mapping[str, Member] = {member.id: member for member in parsed}
         self.problems: Mapping[str, str] = problems

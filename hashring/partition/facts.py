@@ -16,6 +16,7 @@ from hashring.partition.reports import Reports
 from hashring.partition.stats import Stats
 from hashring.partition.timings import CallStats, Timing
 from hashring.protocol.record import Member
+from hashring.protocol.request import Request
 from hashring.ring.ring import HashRing, SlotSet
 
 __all__ = ["Facts"]
@@ -90,6 +91,11 @@ class Facts:
         if self._reports.store_is_away:
             return "the store is away"
         return self._reports.waits_for
+
+    @property
+    def requests(self) -> tuple[Request, ...]:
+        """What operators have asked of this member (``hashring group drain``), the latest last."""
+        return self._membership.requests
 
     @property
     def deadline(self) -> float:

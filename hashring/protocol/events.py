@@ -48,6 +48,7 @@ class Events(State):
             self._founding,
             self.meta,
             self._parking.kept,
+            self.answer,
         )
         return record
 
@@ -111,6 +112,7 @@ class Events(State):
         self._took = self._nothing
         self._waiting_for = {}
         self._settled = self._target = None
+        self.answer = None  # it was another incarnation that was asked
         self._confirmed = Statement(None, self._nothing, False, None, self.meta)
         self._founding = self.founded
         self._lease.end()
@@ -147,6 +149,7 @@ class Events(State):
         if self.has_left:
             return
         self._roster.read(reading)
+        self.requests = self._roster.requests
         mine = self.members.get(self.member)
         if mine is None or mine.incarnation != self.incarnation:
             self._lease.in_store = False
@@ -324,5 +327,6 @@ class Events(State):
             since=self._turned_at,
             back=self._back if self._says_that_it_drains else None,
             parked=self._parking.kept,
+            answer=self.answer,
             meta=self.meta,
         ).to_json()

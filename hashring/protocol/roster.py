@@ -14,6 +14,7 @@ from hashring.errors import BadRecord
 from hashring.protocol.founding import Parameters, Verdict, judge
 from hashring.protocol.reading import Reading
 from hashring.protocol.record import Member, Parked
+from hashring.protocol.request import Request
 from hashring.protocol.view import View
 
 __all__ = ["Roster"]
@@ -47,6 +48,7 @@ class Roster:
         members: all that could be read, by id, this member among them.
         problems: why a record could not be read, by id.
         strangers: how those differ that have other parameters, by id.
+        requests: what operators ask. Those who ask are no members.
     """
 
     def __init__(self, member: str, parameters: Parameters) -> None:
@@ -59,6 +61,7 @@ class Roster:
         self.members: Mapping[str, Member] = {}
         self.problems: Mapping[str, str] = {}
         self.strangers: Mapping[str, str] = {}
+        self.requests: tuple[Request, ...] = ()
 
     def read(self, reading: Reading) -> None:
         """Take in a reading: parse what is new in it."""
@@ -78,6 +81,10 @@ class Roster:
                 continue
             parsed[id] = (record, member)
             members[id] = member
+        asked = {id: one.request for id, one in members.items() if one.request is not None}
+        for id in asked:
+            del members[id]
+        self.requests = tuple(asked.values())
         if parsed.keys() != self._parsed.keys() or members != self.members:
             self._view = self._candidates = None
         self._parsed = parsed

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from hashring.protocol.record import Parked
+from hashring.protocol.request import Answer
 from hashring.protocol.view import View
 from hashring.ring.ring import SlotSet
 
@@ -28,6 +29,7 @@ class Statement:
         founded: the wall-clock second at which its group's parameters were founded, if it knows.
         meta: what the user publishes; compared by identity, as each change makes a new one.
         parked: the places that it keeps for others.
+        answer: to the latest request.
     """
 
     applied: View | None
@@ -36,3 +38,4 @@ class Statement:
     founded: float | None
     meta: Mapping[str, Any]
     parked: tuple[Parked, ...] = ()
+    answer: Answer | None = None
