@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from hashring.partition.aio.workers import AsyncStop, AsyncWorkers
     from hashring.partition.changes import Change, Changes
     from hashring.partition.cycle import Cycle, Cycles, OwnedKeys, Token
+    from hashring.partition.grip import Grip
     from hashring.partition.leading import Term
     from hashring.partition.partition import Partition, join
     from hashring.partition.stats import Stats
@@ -77,6 +78,7 @@ __all__ = [
     "Cycle",
     "Cycles",
     "EmptyRing",
+    "Grip",
     "GroupMismatch",
     "HashRing",
     "HashringError",
@@ -119,6 +121,7 @@ if not TYPE_CHECKING:  # a checker that saw this would accept any name
         "Changes": "hashring.partition.changes",
         "Cycle": "hashring.partition.cycle",
         "Cycles": "hashring.partition.cycle",
+        "Grip": "hashring.partition.grip",
         "HashRing": "hashring.ring.ring",
         "Keys": "hashring.ring.ring",
         "Member": "hashring.protocol.record",

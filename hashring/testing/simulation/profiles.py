@@ -49,6 +49,7 @@ class Profile:
         silence: no slot may go unworked for longer than so many seconds; 0: not judged.
         strangers: members with another ring come, and retry where they are refused.
         gather: seconds in which a member turns to two views at most, where nobody crashes.
+        grips: members act outside of windows too, each time for so many seconds at most; 0: never.
     """
 
     members: tuple[int, int] = (2, 5)
@@ -74,6 +75,7 @@ class Profile:
     silence: float = 0.0
     strangers: bool = False
     gather: float = DEFAULT_GATHER
+    grips: float = 0.0
 
 
 PROFILES: dict[str, Profile] = {
@@ -261,6 +263,24 @@ PROFILES: dict[str, Profile] = {
         skew=0.1,
         windows=True,
         forgetful=True,
+    ),
+    # What is held is kept for a time, some of it for longer than the change that takes it away.
+    "grips": Profile(
+        rates=(
+            ("join", 4.0),
+            ("crash", 1.0),
+            ("drain", 2.0),
+            ("pause", 1.5),
+            ("flap", 1.5),
+            ("away", 0.5),
+            ("restart", 1.5),
+        ),
+        loss=0.02,
+        slow=0.1,
+        slowest=1.0,
+        drift=0.04,
+        skew=0.1,
+        grips=0.5 * TTL,
     ),
     "slow": Profile(
         rates=(("join", 5.0), ("drain", 3.0), ("restart", 3.0), ("flap", 1.5)),
