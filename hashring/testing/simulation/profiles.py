@@ -49,6 +49,7 @@ class Profile:
         silence: no slot may go unworked for longer than so many seconds; 0: not judged.
         strangers: members with another ring come, and retry where they are refused.
         gather: seconds in which a member turns to two views at most, where nobody crashes.
+        freezes: operators freeze the group, and thaw it in the end.
     """
 
     members: tuple[int, int] = (2, 5)
@@ -74,6 +75,7 @@ class Profile:
     silence: float = 0.0
     strangers: bool = False
     gather: float = DEFAULT_GATHER
+    freezes: bool = False
 
 
 PROFILES: dict[str, Profile] = {
@@ -261,6 +263,48 @@ PROFILES: dict[str, Profile] = {
         skew=0.1,
         windows=True,
         forgetful=True,
+    ),
+    # While the group is frozen nobody gains by joins and drains, and nothing is repeated.
+    "frozen": Profile(
+        members=(2, 5),
+        rates=(
+            ("freeze", 1.5),
+            ("thaw", 1.0),
+            ("join", 3.0),
+            ("drain", 1.5),
+            ("restart", 1.5),
+            ("resume", 0.7),
+            ("flap", 0.5),
+        ),
+        slow=0.02,
+        slowest=0.3,
+        skew=0.1,
+        windows=True,
+        on_crash="skip",
+        freezes=True,
+    ),
+    # The same where members crash and the store forgets: this is about who holds what.
+    "frozen-crash": Profile(
+        rates=(
+            ("freeze", 1.5),
+            ("thaw", 1.0),
+            ("join", 3.0),
+            ("crash", 1.5),
+            ("pause", 1.5),
+            ("drain", 1.5),
+            ("restart", 1.0),
+            ("resume", 0.7),
+            ("forget", 0.7),
+            ("away", 0.5),
+        ),
+        loss=0.03,
+        slow=0.1,
+        slowest=1.5,
+        drift=0.04,
+        skew=0.1,
+        windows=True,
+        forgetful=True,
+        freezes=True,
     ),
     "slow": Profile(
         rates=(("join", 5.0), ("drain", 3.0), ("restart", 3.0), ("flap", 1.5)),
