@@ -11,6 +11,7 @@ import uuid
 import pytest
 
 import hashring
+from hashring import clock
 from hashring.cli import main
 from hashring.driver import load
 from hashring.errors import UnknownMember
@@ -288,3 +289,100 @@ def test_the_commands_say_what_came_of_it_with_their_exit_codes(join, url, obser
     assert "may be done twice" in told.err
     assert told.out.startswith("done: evict b")
     assert main(["group", "drain", url, "group", "b"]) == 2
+
+
+AWAY = ["settled", "away"]
+
+
+# ---- freeze and thaw ---------------------------------------------------------------------------
+
+
+def test_a_frozen_group_keeps_its_shares_and_outlives_the_command_and_says_by_whom(
+    join, url, observer, operator, caplog
+):
+    a, b = join("a"), join("b")
+    settle(observer)
+    caplog.set_level(logging.INFO, "hashring")
+    before = (a.held, b.held)
+
+    assert operator.freeze("group").done
+    c = join("c")
+    assert c.wait_settled(20)
+    wait_until(lambda: observer.describe("group").frozen.kept_out == ("c",))
+
+    assert (a.held, b.held, held(c)) == (*before, 0)
+    assert {one.frozen.by for one in (a, b, c)} == {"alice"}
+    found = observer.describe("group")
+    assert (found.frozen.by, found.frozen.shown_by) == ("alice", ("a", "b", "c"))
+    assert abs(found.frozen.since - clock.wall()) < 600
+    assert found.requests == ()  # the command has ended
+    assert "frozen" in operator.freeze("group").reason
+
+    assert operator.thaw("group").done
+    wait_until(lambda: held(c) > 0 and held(a, b, c) == 65536)
+    assert a.frozen is None
+    assert operator.thaw("group").reason == "it was not frozen"
+    lines = [line for line in caplog.messages if " is frozen by " in line]
+    assert len(lines) == 3
+    assert sum("it came later" in line for line in lines) == 1
+
+
+def test_a_crash_in_a_frozen_group_is_taken_over_and_a_drain_is_not(join, observer, operator):
+    a, b = join("a"), join("b", ttl=TTL)
+    settle(observer)
+    share = a.held
+    assert operator.freeze("group").done
+
+    assert b.drain(timeout=20)
+    wait_until(
+        lambda: {one.state for one in observer.describe("group").members} == {"away", "settled"}
+    )
+    assert a.held == share
+    assert not observer.can_stop("group", "a").can_stop
+
+    assert operator.thaw("group").done
+    wait_until(lambda: held(a) == 65536)
+
+
+def test_what_a_crashed_member_of_a_frozen_group_held_is_taken_over(join, observer, operator, url):
+    a, _ = join("a", ttl=SHORT), join("b", ttl=SHORT)
+    settle(observer)
+    assert operator.freeze("group").done
+
+    assert operator.evict("group", "b", force=True).done
+
+    wait_until(lambda: held(a) == 65536)
+    again = join("b", ttl=SHORT)
+    assert again.wait_settled(20)
+    assert held(again) == 0
+    assert operator.thaw("group").done
+
+
+def test_a_freeze_ends_by_itself_where_none_of_those_is_left_that_it_kept(join, observer, operator):
+    a = join("a")
+    settle(observer)
+    assert operator.freeze("group").done
+    b = join("b")
+    assert b.wait_settled(20)
+    assert held(b) == 0
+
+    a.leave()
+
+    wait_until(lambda: held(b) == 65536 and b.frozen is None)
+    assert "none of those" in b._membership.handoff.freeze.by
+
+
+def test_the_commands_freeze_and_thaw_and_describe_says_so(join, url, observer, capsys):
+    join("a")
+    settle(observer)
+
+    assert main(["group", "freeze", url, "group", "--by", "alice"]) == 0
+    assert main(["group", "describe", url, "group"]) == 0
+    told = capsys.readouterr().out
+    assert "done: freeze group: every member knows" in told
+    assert "frozen: by 'alice' since" in told
+    assert main(["group", "can-stop", url, "group", "a"]) == 1
+    assert "is frozen, by 'alice'" in capsys.readouterr().out
+    assert main(["group", "thaw", url, "group", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["what"] == "thaw"
+    assert main(["group", "freeze", url, "nobody"]) == 2

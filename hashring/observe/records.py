@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 
 from hashring.errors import BadRecord
 from hashring.protocol.founding import defining
+from hashring.protocol.freezing import Freeze
 from hashring.protocol.gate import may_hold
 from hashring.protocol.reading import Reading
 from hashring.protocol.record import Member, slot_count
@@ -66,6 +67,26 @@ class Records:
         self.slots = slot_count(self.parameters.ring) or 0
         self._known[self.view.id] = self.view
         self._look_for_views()
+
+    @property
+    def word(self) -> Freeze | None:
+        """The latest word on whether the group is frozen; ``None``: nobody said one."""
+        return None if self.parameters is None else self._roster.freeze
+
+    @property
+    def kept_out(self) -> list[str]:
+        """The ids of those who came to a frozen group, and own nothing until it is thawed."""
+        if self.word is None or not self.word.on or self.view is None:
+            return []
+        owning = self.view.weights
+        return sorted(
+            id
+            for id, member in self.members.items()
+            if id not in owning
+            and member.weight > 0
+            and not member.draining
+            and id not in self.strangers
+        )
 
     @property
     def nothing(self) -> SlotSet:

@@ -15,6 +15,7 @@ from hashring.partition.membership import Membership
 from hashring.partition.reports import Reports
 from hashring.partition.stats import Stats
 from hashring.partition.timings import CallStats, Timing
+from hashring.protocol.freezing import Freeze
 from hashring.protocol.record import Member
 from hashring.protocol.request import Request
 from hashring.ring.ring import HashRing, SlotSet
@@ -96,6 +97,12 @@ class Facts:
     def requests(self) -> tuple[Request, ...]:
         """What operators have asked of this member (``hashring group drain``), the latest last."""
         return self._membership.requests
+
+    @property
+    def frozen(self) -> Freeze | None:
+        """Who froze the group, and since when (``hashring group freeze``); ``None``: nobody."""
+        handoff = self._membership.handoff
+        return handoff.freeze if handoff.is_frozen else None
 
     @property
     def deadline(self) -> float:

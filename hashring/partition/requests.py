@@ -16,6 +16,12 @@ __all__ = ["OnRequest", "Requests"]
 
 log = logging.getLogger("hashring")
 
+_MEANING = {
+    (True, True): "its share stays as it is until that is thawed, or somebody crashes",
+    (True, False): "it came later, and holds nothing until that is thawed",
+    (False, False): "who came and who left since then count again",
+}
+
 OnRequest = Callable[[Request], object]
 """What a program has to say to a request: ``False`` refuses it."""
 
@@ -37,11 +43,23 @@ class Requests:
         self._loops = loops
         self._on_request = on_request
         self._seen: set[str] = set()
+        self._was_frozen = False
         self.must_end = False
 
     def look(self) -> None:
         """See what the latest reading asks of this member, and begin to do it."""
         handoff = self._member.handoff
+        word = handoff.freeze
+        if word is not None and word.on != self._was_frozen:
+            self._was_frozen = word.on
+            log.info(
+                "%s: %s is %s by %r: %s",
+                self._member.group,
+                self._member.member,
+                "frozen" if word.on else "thawed",
+                word.by,
+                _MEANING[word.on, handoff.stays],
+            )
         for request in handoff.requests:
             is_ours = (request.member, request.incarnation) == (
                 handoff.member,

@@ -19,6 +19,7 @@ from typing import Any
 from hashring.errors import BadRecord
 from hashring.protocol import strict_json
 from hashring.protocol.claims import MAX_CLAIMS, Claim
+from hashring.protocol.freezing import Freeze
 from hashring.protocol.reading import MAX_RECORD
 from hashring.protocol.request import Answer, Request
 from hashring.protocol.strict_json import MAX_META, Malformed
@@ -87,6 +88,7 @@ class Parked:
         back: for how many seconds its place is kept.
         over: the time has passed, or the member is back: it is no place any more.
         claims: what it had, and nobody is known to have taken over yet.
+        until_thaw: it is kept for no longer than the group is frozen.
     """
 
     member: str
@@ -95,6 +97,7 @@ class Parked:
     back: float
     over: bool = False
     claims: tuple[Claim, ...] = ()
+    until_thaw: bool = False
 
     @property
     def name(self) -> tuple[str, str]:
@@ -129,6 +132,9 @@ class Member:
             people who look on; nothing is decided by it. ``None``: its record does not say.
         request: what an operator asks: then this is no member, and in no view.
         answer: what it has answered to the latest request.
+        freeze: the latest word that it knows on whether the group is frozen.
+        stays: it is one of those that this freeze keeps in the view.
+        until_thaw: it leaves a frozen group: see :attr:`Parked.until_thaw`.
         meta: what the user published.
     """
 
@@ -151,6 +157,9 @@ class Member:
     since: float | None = None
     request: Request | None = None
     answer: Answer | None = None
+    freeze: Freeze | None = None
+    stays: bool = False
+    until_thaw: bool = False
     meta: Mapping[str, Any] = dataclasses.field(default_factory=lambda: MappingProxyType({}))
 
     @property
@@ -174,6 +183,8 @@ class Member:
         }
         if self.back is not None:
             ours["back"] = self.back
+        if self.until_thaw:
+            ours["until_thaw"] = True
         if self.parked:
             ours["parked"] = [
                 {**dataclasses.asdict(place), "claims": _packed(place.claims)}
@@ -185,6 +196,8 @@ class Member:
             ours["since"] = self.since
         if self.request is not None:
             ours["request"] = self.request.to_fields()
+        if self.freeze is not None:
+            ours["freeze"] = {**self.freeze.to_fields(), "stays": self.stays}
         if self.answer is not None:
             ours["answer"] = self.answer.to_fields()
         check_meta(self.meta)
@@ -344,7 +357,11 @@ def _ours(ours: Any, slots: int | None) -> dict[str, Any]:
         "since": fields.moment("since"),
         "request": Request.from_fields(ours.get("request")),
         "answer": Answer.from_fields(ours.get("answer")),
+        "freeze": Freeze.from_fields(ours.get("freeze")),
+        "until_thaw": fields.boolean("until_thaw"),
     }
+    if found["freeze"] is not None:
+        found["stays"] = ours["freeze"].get("stays") is True
     if "founded" in ours:
         found["founded"] = fields.moment("founded")
     return found
@@ -390,6 +407,7 @@ def _parking(ours: Any, slots: int | None) -> tuple[float | None, tuple[Parked, 
             back=fields.number("back", least=0.0, most=MAX_BACK),
             over=fields.boolean("over"),
             claims=_claims(entry.get("claims"), slots),
+            until_thaw=fields.boolean("until_thaw"),
         )
         places.append(place)
     return back, tuple(places)

@@ -12,11 +12,27 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["ACCEPTED", "DRAIN", "EVICT", "REFUSED", "Answer", "Request", "printable"]
+__all__ = [
+    "ACCEPTED",
+    "DRAIN",
+    "EVICT",
+    "FREEZE",
+    "REFUSED",
+    "THAW",
+    "Answer",
+    "Request",
+    "is_plain",
+    "printable",
+]
 
 DRAIN, EVICT = "drain", "evict"
 
+FREEZE, THAW = "freeze", "thaw"
+"""These ask the whole group; what they say stands in the same record (`freezing.py`)."""
+
 ACCEPTED, REFUSED = "accepted", "refused"
+
+_KINDS = (DRAIN, EVICT, FREEZE, THAW)
 
 _MAX_TEXT = 200
 """Characters: the longest name of an operator, id of a request, or reason."""
@@ -30,9 +46,10 @@ class Request:
 
     Attributes:
         what: ``"drain"``: leave with hand-over. ``"evict"``: hold nothing from now on, and leave.
+            ``"freeze"``, ``"thaw"``: see `freezing.py`.
         id: names this request.
         by: who asks, by their own word; it goes into the log.
-        member: the id of the member that is asked.
+        member: the id of the member that is asked; ``"*"`` where all are.
         incarnation: the one that is asked: a request is never for whoever comes later.
     """
 
@@ -56,7 +73,7 @@ class Request:
         >>> Request.from_fields({"what": "reboot"}) is None
         True
         """
-        if not isinstance(found, dict) or found.get("what") not in (DRAIN, EVICT):
+        if not isinstance(found, dict) or found.get("what") not in _KINDS:
             return None
         texts = _texts(found, {"id": _MAX_TEXT, "by": _MAX_TEXT})
         ids = _texts(found, {"member": _MAX_ID, "incarnation": _MAX_ID}, plain=False)
@@ -95,9 +112,14 @@ def _texts(
     for name, text in texts.items():
         if not isinstance(text, str) or not 0 < len(text) <= most[name]:
             return None
-        if plain and not text.isprintable():  # it goes into logs and onto terminals
+        if plain and not is_plain(text):
             return None
     return {name: str(text) for name, text in texts.items()}
+
+
+def is_plain(text: object) -> bool:
+    """Whether a stranger's text may stand in a log: it is printable, and neither empty nor long."""
+    return isinstance(text, str) and 0 < len(text) <= _MAX_TEXT and text.isprintable()
 
 
 def printable(name: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 from hashring.protocol.actions import Wait
 from hashring.protocol.custody import DEFAULT_CLAIMS, Custody, Gain
 from hashring.protocol.founding import Parameters
+from hashring.protocol.freezing import Freeze
 from hashring.protocol.gathering import Gathering
 from hashring.protocol.lease import Lease
 from hashring.protocol.parking import Parking
@@ -44,6 +45,8 @@ class State:
             process has ever settled under them.
         requests: what operators ask, of whichever member, at the latest reading.
         answer: what its record is to say to the latest request.
+        freeze: the latest word that it knows on whether the group is frozen.
+        stays: that freeze keeps it in the view: what it owns stays its own.
     """
 
     def __init__(
@@ -96,6 +99,9 @@ class State:
         self.has_left = False
         self.requests: Sequence[Request] = ()
         self.answer: Answer | None = None
+        self.freeze: Freeze | None = None
+        self.stays = False
+        self._until_thaw = False  # it drains in a frozen group
 
         self._reading = Reading({}, 0.0)
         self._token = 0

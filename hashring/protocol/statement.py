@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from hashring.protocol.freezing import Freeze
 from hashring.protocol.record import Parked
 from hashring.protocol.request import Answer
 from hashring.protocol.view import View
@@ -30,6 +31,7 @@ class Statement:
         meta: what the user publishes; compared by identity, as each change makes a new one.
         parked: the places that it keeps for others.
         answer: to the latest request.
+        freeze: the latest word on whether the group is frozen, and whether this member stays.
     """
 
     applied: View | None
@@ -39,3 +41,4 @@ class Statement:
     meta: Mapping[str, Any]
     parked: tuple[Parked, ...] = ()
     answer: Answer | None = None
+    freeze: tuple[Freeze | None, bool] = (None, False)

@@ -19,6 +19,7 @@ from hashring.driver import Driver
 from hashring.errors import HashringError, LeaseLost
 from hashring.observe.records import Records
 from hashring.protocol.founding import Parameters
+from hashring.protocol.freezing import Freeze
 from hashring.protocol.record import Member
 from hashring.protocol.request import Request
 from hashring.ring.ring import HashRing
@@ -50,10 +51,16 @@ class Asking:
         group: the group's id.
         parameters: the group's.
         request: what is asked.
+        freeze: what is said of the whole group.
     """
 
     def __init__(
-        self, driver: Driver, group: str, parameters: Parameters, request: Request
+        self,
+        driver: Driver,
+        group: str,
+        parameters: Parameters,
+        request: Request,
+        freeze: Freeze | None = None,
     ) -> None:
         self._driver = own_driver(driver, parameters.ttl)
         self._group = group
@@ -67,6 +74,7 @@ class Asking:
             handoff=parameters.handoff,
             draining=True,
             request=request,
+            freeze=freeze,
         ).to_json()
         self._beaten = 0.0
 

@@ -1,9 +1,10 @@
-"""`Operator`: asks members to leave, and ends the leases of those that are dead."""
+"""`Operator`: asks members to leave, ends dead ones' leases, freezes groups and thaws them."""
 
 from __future__ import annotations
 
 import getpass
 import socket
+import time
 import uuid
 from typing import Self
 
@@ -11,8 +12,17 @@ from hashring import clock
 from hashring.driver import Driver, DriverURL, check_names, load
 from hashring.errors import NotOffered, UnknownMember
 from hashring.observe.records import Records
+from hashring.protocol.freezing import Freeze, next_number
 from hashring.protocol.record import Member
-from hashring.protocol.request import DRAIN, EVICT, REFUSED, Request, printable
+from hashring.protocol.request import (
+    DRAIN,
+    EVICT,
+    FREEZE,
+    REFUSED,
+    THAW,
+    Request,
+    printable,
+)
 from hashring.steer import eviction
 from hashring.steer.asking import Asking, own_driver, parameters_of
 from hashring.steer.outcome import Outcome
@@ -24,6 +34,9 @@ _HEARD = 1.0
 
 _LEAST = 3.0
 """Seconds that it gets at least, however short its lease."""
+
+_ALL = "*"
+"""Stands for a member's id where all are asked."""
 
 DEFAULT_TIMEOUT = 120.0
 """Seconds to wait for a hand-over."""
@@ -165,6 +178,52 @@ class Operator:
         finally:
             driver.close()
 
+    def freeze(self, group: str) -> Outcome:
+        """Let a group stand as it is: nobody gains or loses slots by joins and drains.
+
+        What a member that crashes held is taken over all the same. It lasts until :meth:`thaw`,
+        or until none of those is left that were in when it began.
+
+        Args:
+            group: the group's id.
+
+        Raises:
+            UnknownMember: nobody is in the group: there is nothing to freeze.
+            StoreUnavailable: the store did not answer.
+        """
+        return self._say(group, FREEZE)
+
+    def thaw(self, group: str) -> Outcome:
+        """End what :meth:`freeze` began. Arguments and errors are the same."""
+        return self._say(group, THAW)
+
+    def _say(self, group: str, what: str) -> Outcome:
+        """Say whether a group is frozen, and wait until every member knows."""
+        began = clock.boottime()
+        records = self._read(group)
+        parameters = records.parameters
+        if parameters is None:
+            raise UnknownMember(f"nobody is in {group!r}")
+        request = Request(what, uuid.uuid4().hex, self.by, _ALL, _ALL)
+        known = records.word
+        if (known is not None and known.on) == (what == FREEZE):
+            why = "it was not frozen" if known is None or not known.on else _frozen_by(known)
+            return _outcome(group, request, began, why)
+        word = Freeze(next_number(known), what == FREEZE, self.by, clock.wall())
+        late: list[str] = []
+        with Asking(self._driver, group, parameters, request, word) as asking:
+            for reading in asking.readings(max(_LEAST, _HEARD * parameters.ttl)):
+                late = [
+                    id
+                    for id, member in sorted(reading.members.items())
+                    if id not in reading.strangers and not _knows(member, word)
+                ]
+                if not late:
+                    return _outcome(group, request, began, "every member knows")
+        names = ", ".join(late[:5])
+        why = f"{len(late)} members do not know yet: they hang, or are of an older release: {names}"
+        return _outcome(group, request, began, why, done=False)
+
     def _end(
         self,
         driver: Driver,
@@ -197,6 +256,15 @@ class Operator:
 
     def _request(self, what: str, member: Member) -> Request:
         return Request(what, uuid.uuid4().hex, self.by, member.id, member.incarnation)
+
+
+def _knows(member: Member, word: Freeze) -> bool:
+    return member.freeze is not None and member.freeze.rank >= word.rank
+
+
+def _frozen_by(word: Freeze) -> str:
+    since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(word.at))
+    return f"it was frozen already, by {word.by!r} since {since}"
 
 
 def _outcome(

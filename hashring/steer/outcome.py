@@ -13,8 +13,8 @@ class Outcome:
 
     Attributes:
         group: the group's id.
-        member: the id of the member that was asked.
-        what: what it was asked: ``drain`` or ``evict``.
+        member: the id of the member that was asked; ``"*"`` where all were.
+        what: what was asked: ``drain``, ``evict``, ``freeze`` or ``thaw``.
         done: it came about.
         reason: how it came about, or why not, in a sentence.
         seconds: how long that took.

@@ -25,7 +25,8 @@ def print_json(answer: Any) -> None:
 def print_outcome(outcome: Outcome) -> None:
     """Print in a line what came of a request."""
     done = "done" if outcome.done else "not done"
-    line = f"{done}: {outcome.what} {outcome.member}: {outcome.reason} ({outcome.seconds:.1f} s)"
+    whom = outcome.group if outcome.member == "*" else outcome.member
+    line = f"{done}: {outcome.what} {whom}: {outcome.reason} ({outcome.seconds:.1f} s)"
     click.echo(_shown(line))
 
 

@@ -9,8 +9,9 @@ from hashring.cli.group.output import print_json, print_outcome
 from hashring.exit_codes import FAILED
 from hashring.steer import Operator
 from hashring.steer.operator import DEFAULT_TIMEOUT
+from hashring.steer.outcome import Outcome
 
-__all__ = ["drain", "evict"]
+__all__ = ["drain", "evict", "freeze", "thaw"]
 
 _by = click.option(
     "--by", metavar="NAME", help="Who asks, for the members' logs. By default user@host."
@@ -45,11 +46,7 @@ def drain(
     """
     with Operator(url, by=by) as operator:
         outcome = operator.drain(name, member, timeout)
-    if as_one_json:
-        print_json(outcome)
-    else:
-        print_outcome(outcome)
-    return 0 if outcome.done else FAILED
+    return _told(outcome, as_one_json)
 
 
 @group.command()
@@ -68,6 +65,41 @@ def evict(url: str, name: str, member: str, force: bool, by: str | None, as_one_
         click.echo(_RISK, err=True)
     with Operator(url, by=by) as operator:
         outcome = operator.evict(name, member, force=force)
+    return _told(outcome, as_one_json)
+
+
+@group.command()
+@_url
+@_group
+@_by
+@_json
+def freeze(url: str, name: str, by: str | None, as_one_json: bool) -> int:
+    """Let nobody gain or lose slots by joins and drains, until it is thawed.
+
+    What a member that crashes held is taken over all the same. Exit code 1: some members do not
+    know of it yet.
+    """
+    with Operator(url, by=by) as operator:
+        outcome = operator.freeze(name)
+    return _told(outcome, as_one_json)
+
+
+@group.command()
+@_url
+@_group
+@_by
+@_json
+def thaw(url: str, name: str, by: str | None, as_one_json: bool) -> int:
+    """End a freeze: who came and who left since then count again.
+
+    Exit code 1: some members do not know of it yet.
+    """
+    with Operator(url, by=by) as operator:
+        outcome = operator.thaw(name)
+    return _told(outcome, as_one_json)
+
+
+def _told(outcome: Outcome, as_one_json: bool) -> int:
     if as_one_json:
         print_json(outcome)
     else:
