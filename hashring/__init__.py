@@ -28,6 +28,7 @@ from hashring.errors import (
     LeaseLost,
     MemberExists,
     MissingDependency,
+    NotAcquired,
     NotOffered,
     StoreUnavailable,
     StoreUnusable,
@@ -42,6 +43,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from hashring import testing as testing
     from hashring.driver import drivers
+    from hashring.leases.lock import Lock, lock
     from hashring.partition.aio.changes import AsyncChanges, AsyncTerm
     from hashring.partition.aio.cycle import AsyncCycle, AsyncCycles
     from hashring.partition.aio.partition import AsyncPartition, ajoin
@@ -84,9 +86,11 @@ __all__ = [
     "HashringError",
     "Keys",
     "LeaseLost",
+    "Lock",
     "Member",
     "MemberExists",
     "MissingDependency",
+    "NotAcquired",
     "NotOffered",
     "OwnedKeys",
     "Partition",
@@ -104,6 +108,7 @@ __all__ = [
     "ajoin",
     "drivers",
     "join",
+    "lock",
 ]
 
 _check_files()
@@ -124,6 +129,7 @@ if not TYPE_CHECKING:  # a checker that saw this would accept any name
         "Grip": "hashring.partition.grip",
         "HashRing": "hashring.ring.ring",
         "Keys": "hashring.ring.ring",
+        "Lock": "hashring.leases.lock",
         "Member": "hashring.protocol.record",
         "OwnedKeys": "hashring.partition.cycle",
         "Partition": "hashring.partition.partition",
@@ -136,6 +142,7 @@ if not TYPE_CHECKING:  # a checker that saw this would accept any name
         "ajoin": "hashring.partition.aio.partition",
         "drivers": "hashring.driver",
         "join": "hashring.partition.partition",
+        "lock": "hashring.leases.lock",
     }
     _MODULES = frozenset({"driver", "ring", "testing"})
 
