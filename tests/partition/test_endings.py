@@ -19,35 +19,11 @@ from hashring.drivers.memory import MemoryDriver
 from hashring.errors import StoreUnavailable
 from hashring.partition.notes import Signal
 from hashring.partition.partition import Partition
+from tests.partition.conftest import TTL, records, threads_of_ours
 from tests.servers.process import wait_until
 from tests.servers.redis import RedisServer
 
 KEYS = [f"resource-{number}" for number in range(500)]
-TTL = 30.0  # far longer than any of these tests: what waits for a lease is seen
-
-
-def threads_of_ours() -> list[str]:
-    return [one.name for one in threading.enumerate() if one.name.startswith("hashring-")]
-
-
-@pytest.fixture(autouse=True)
-def _no_thread_is_left() -> Iterator[None]:
-    yield
-    wait_until(lambda: not threads_of_ours(), what="the end of all threads")
-
-
-@pytest.fixture
-def url() -> str:
-    return f"memory://{uuid.uuid4().hex}"
-
-
-def records(url: str) -> set[str]:
-    looker = MemoryDriver(DriverURL.parse(url), ttl=TTL)
-    looker.open()
-    try:
-        return set(looker.read("group").records)
-    finally:
-        looker.close()
 
 
 # ---- a join that fails -----------------------------------------------------------------------

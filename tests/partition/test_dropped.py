@@ -7,45 +7,16 @@ import gc
 import os
 import subprocess
 import sys
-import threading
-import uuid
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import hashring
-from hashring.driver import DriverURL
-from hashring.drivers.memory import MemoryDriver
+from tests.partition.conftest import TTL, records, threads_of_ours
 from tests.servers.process import wait_until
 
 KEYS = [f"resource-{number}" for number in range(500)]
-TTL = 30.0  # far longer than any of these tests: what waits for a lease is seen
-
-
-def threads_of_ours() -> list[str]:
-    return [one.name for one in threading.enumerate() if one.name.startswith("hashring-")]
-
-
-@pytest.fixture(autouse=True)
-def _no_thread_is_left() -> Iterator[None]:
-    yield
-    wait_until(lambda: not threads_of_ours(), what="the end of all threads")
-
-
-@pytest.fixture
-def url() -> str:
-    return f"memory://{uuid.uuid4().hex}"
-
-
-def records(url: str) -> set[str]:
-    looker = MemoryDriver(DriverURL.parse(url), ttl=TTL)
-    looker.open()
-    try:
-        return set(looker.read("group").records)
-    finally:
-        looker.close()
 
 
 def test_a_partition_that_is_dropped_hands_over_and_says_so(
