@@ -41,6 +41,9 @@ class State:
         has_left: the member has left: it holds nothing, for good.
         founded: the wall-clock second at which the group's parameters were founded, if this
             process has ever settled under them.
+        epoch: the store's number of this member's latest mark (rule 7): whoever holds one of its
+            slots later has a greater one, and whoever held one before had a lesser one. ``None``
+            where the store gives no numbers, and in eager groups, where two may hold one slot.
     """
 
     def __init__(
@@ -79,6 +82,7 @@ class State:
         self._took = nothing  # what the next mark names
         self._sent: Statement | None = None  # asked for, and not known to have arrived
         self._confirmed = Statement(None, nothing, False, None, meta)
+        self.epoch: int | None = None
         self._acked_at = 0  # the event number at which the publish of `applied` returned
         self._events = 0
         self._waiting_for: Mapping[str, SlotSet] = {}
