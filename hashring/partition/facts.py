@@ -72,6 +72,11 @@ class Facts:
         return None if view is None else view.id
 
     @property
+    def store_url(self) -> str:
+        """The store's URL, secrets masked."""
+        return str(self._membership.driver.url)
+
+    @property
     def incarnation(self) -> str:
         """This membership's identity; a new one after each expiry."""
         return self._membership.handoff.incarnation
@@ -90,6 +95,11 @@ class Facts:
         if self._reports.store_is_away:
             return "the store is away"
         return self._reports.waits_for
+
+    @property
+    def store_is_away(self) -> bool:
+        """Whether the store has not answered this member's latest heartbeat, or latest reading."""
+        return self._reports.store_is_away
 
     @property
     def deadline(self) -> float:
@@ -183,4 +193,5 @@ class Facts:
                 (until - since for since, until in list(membership.handoff.away.values())),
                 default=0.0,
             ),
+            members_lost=membership.losses.count,
         )
