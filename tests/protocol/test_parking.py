@@ -99,6 +99,18 @@ def test_a_place_whose_keepers_have_all_crashed_is_said_to_be_over_by_who_is_lef
     assert told.is_over(PLACE.name), "so it leaves, and its share is taken over"
 
 
+def test_a_place_that_is_kept_until_the_thaw_is_over_then_though_its_keepers_have_crashed():
+    leaving = dataclasses.replace(LEAVING, until_thaw=True)
+    there = roster(member("d"), leaving, reader="d")
+    frozen, thawed = Parking("d"), Parking("d")
+
+    frozen.look(there, 0.0, drains=False, is_frozen=True)
+    thawed.look(there, 0.0, drains=False, is_frozen=False)
+
+    assert [place.over for place in frozen.kept] == [False]
+    assert [place.over for place in thawed.kept] == [True]
+
+
 def test_a_place_is_over_when_its_time_has_passed_and_is_told_until_nobody_can_take_it_for_one():
     parking = Parking("a")
     parking.look(roster(member("a"), LEAVING), 5.0, drains=False)
