@@ -12,7 +12,7 @@ import click
 from click.core import ParameterSource
 
 from hashring.exit_codes import FAILED
-from hashring.telemetry.cli.flags import log_level_option, with_agent_options, with_files
+from hashring.telemetry.cli.flags import with_agent_options, with_files, with_log_options
 from hashring.telemetry.cli.spool import spool
 
 __all__ = ["agent", "show"]
@@ -74,9 +74,11 @@ __all__ = ["agent", "show"]
     metavar="FILE",
     help="Keep this agent's status in FILE, as JSON.",
 )
-@log_level_option
+@with_log_options
 @click.pass_context
-def agent(context: click.Context, /, workers: int, log_level: str, **options: Any) -> int:
+def agent(
+    context: click.Context, /, workers: int, log_level: str, log_format: str, **options: Any
+) -> int:
     """Poll this machine's resources, sharing them with the group's other agents.
 
     Each resource (processor, disk, file system, network interface, process, the host) is polled
@@ -101,7 +103,7 @@ def agent(context: click.Context, /, workers: int, log_level: str, **options: An
         return 0
     from hashring.telemetry.cli import running
 
-    return running.run_unconfigured(workers, log_level, **options)
+    return running.run_unconfigured(workers, log_level, log_format, **options)
 
 
 @agent.command()
