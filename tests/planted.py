@@ -7,6 +7,7 @@ from unittest import mock
 from hashring.protocol import events
 from hashring.protocol.claims import MAX_CLAIMS, Claim, merged
 from hashring.protocol.custody import Custody
+from hashring.protocol.grips import Grips
 from hashring.protocol.handoff import Handoff, Publish
 from hashring.protocol.runner import Runner
 from hashring.protocol.windows import Stream
@@ -284,6 +285,40 @@ class EndsNoPlace(Handoff):
         super().__init__(*arguments, **options)
         look = self._parking.look
         self._parking.look = lambda roster, now, **options: look(roster, 0.0, **options)
+
+
+class RevivesAGripThatHasEnded(Grips):
+    """Grips: one whose time is over may be renewed, though what it pinned was given up."""
+
+    def renew(self, grip, now, seconds):
+        grip.released, grip.until = False, max(grip.until, now + seconds)
+        return True
+
+
+class EndsGripsEarly(Grips):
+    """Grips: a little before the time is over what it pinned may go."""
+
+    def end_due(self, now):
+        for grip in self._live.values():
+            if now >= grip.until - 0.2:
+                self._handoff.unpin(grip.number)
+        return super().end_due(now)
+
+
+class PinsNoGrip(Grips):
+    """Grips: what is gripped is remembered, and the hand-off is not told."""
+
+    def take(self, now, seconds):
+        grip = super().take(now, seconds)
+        self._handoff.unpin(grip.number)
+        return grip
+
+
+class GripsPastTheFence(Grips):
+    """Grips: a grip is valid until its own end, whatever became of the lease."""
+
+    def is_valid(self, grip, now):
+        return now < grip.until and not grip.released
 
 
 class AdmitsWhoHasSeenTheFreeze(Handoff):

@@ -103,6 +103,31 @@ def test_the_simulator_finds_a_mistake_planted_in_the_choreography(trap):
     assert seeds_that_fail("chaos", seeds=seeds, make_runner=trap, symptom="hold")
 
 
+@pytest.mark.parametrize(
+    "trap",
+    [
+        planted.RevivesAGripThatHasEnded,
+        planted.EndsGripsEarly,
+        planted.PinsNoGrip,
+        planted.GripsPastTheFence,
+    ],
+)
+def test_the_simulator_finds_a_mistake_planted_in_grips(trap, monkeypatch):
+    monkeypatch.setattr(members, "Grips", trap)
+
+    assert seeds_that_fail("grips", symptom="a grip that has not ended lost slots")
+
+
+def test_members_take_grips_while_the_group_changes():
+    total = Result()
+
+    for seed in range(5):
+        total.add(run(seed, "grips"))
+
+    assert total.grips > 100
+    assert total.events["join"] > 2
+
+
 def test_the_simulator_finds_windows_that_a_closed_loop_forgot(monkeypatch):
     monkeypatch.setattr(members, "Stream", planted.ForgetsWhatBeganSinceItClosed)
 

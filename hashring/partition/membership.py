@@ -19,6 +19,7 @@ from hashring.partition.reports import ClockWatch
 from hashring.partition.stats import Tally
 from hashring.partition.timings import Calls, Histogram, timed
 from hashring.partition.wakeups import Changed
+from hashring.protocol.grips import Grips
 from hashring.protocol.handoff import Handoff
 from hashring.protocol.request import Request
 from hashring.protocol.runner import Runner
@@ -39,6 +40,7 @@ class Membership:
 
     Attributes:
         runner: the order of the member's steps; to be called with ``lock`` held.
+        grips: what is kept until a time; to be called with ``lock`` held.
         lock: over the hand-off and all streams of windows.
         changed: a condition on ``lock``; notified when the hand-off may have changed. It is not
             entered itself, but the lock, which is C: a Ctrl-C in between leaves nothing locked.
@@ -65,6 +67,7 @@ class Membership:
         self.driver = timed(driver, self.calls)
         self.handoff = handoff
         self.runner = Runner(handoff)
+        self.grips = Grips(handoff)
         self.group = group
         self.member = handoff.member
         self.ttl = handoff.ttl

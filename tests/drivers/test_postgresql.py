@@ -10,7 +10,7 @@ import pytest
 
 from hashring.driver import load
 from hashring.errors import StoreUnusable
-from hashring.testing import DriverSuite
+from tests.drivers.one_server import OneServerSuite
 from tests.servers.postgresql import PostgreSQLServer
 
 
@@ -20,25 +20,13 @@ def server() -> Iterator[PostgreSQLServer]:
         yield running
 
 
-class TestPostgreSQL(DriverSuite):
+class TestPostgreSQL(OneServerSuite):
     crowd: ClassVar[int] = 40  # each join is a transaction, and the machine is shared
 
     @pytest.fixture
     def url(self, server: PostgreSQLServer) -> str:
         self.server = server
         return f"{server.url}?table=suite_{uuid.uuid4().hex[:12]}"
-
-    def stop_server(self) -> None:
-        self.server.kill()
-
-    def start_server(self) -> None:
-        self.server.start()
-
-    def pause_server(self) -> None:
-        self.server.pause()
-
-    def resume_server(self) -> None:
-        self.server.resume()
 
 
 def test_who_looks_on_makes_no_table(server: PostgreSQLServer) -> None:

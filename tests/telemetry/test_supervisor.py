@@ -139,7 +139,11 @@ def test_workers_end_after_their_cycles(supervised, agents, log):
     process = supervised("--cycles", "2", workers=3)
 
     assert process.wait(60) == 0
-    assert {sample["member"] for sample in agents.samples()} == {"w.1", "w.2", "w.3"}
+    # On a busy machine one may be settled only when the others have had their cycles and left.
+    polled = {sample["member"] for sample in agents.samples()}
+    assert polled
+    assert polled <= {"w.1", "w.2", "w.3"}
+    assert log().count("has left") == 3
     assert "died" not in log()
 
 

@@ -126,6 +126,11 @@ class Judge:
                 raise self._world.violation(
                     f"{member.name}: a running cycle lost slots that it had pinned"
                 )
+        for grip in member.gripped:
+            if member.is_gripping(grip) and not grip.slots <= mine:
+                raise self._world.violation(
+                    f"{member.name}: a grip that has not ended lost slots that it had pinned"
+                )
         if not mine:
             return
         for other in self._world.holders():
