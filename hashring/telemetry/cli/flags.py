@@ -9,7 +9,7 @@ import click
 
 from hashring.logs import FORMATS
 
-__all__ = ["with_agent_options", "with_files", "with_log_options"]
+__all__ = ["listen_option", "with_agent_options", "with_files", "with_log_options"]
 
 _LEVELS = ("debug", "info", "warning", "error")
 
@@ -33,6 +33,13 @@ _format = click.option(
 def with_log_options(command: Callable[..., int]) -> Callable[..., int]:
     """Add the options that say what is logged, and how."""
     return _level(_format(command))
+
+
+listen_option = click.option(
+    "--listen",
+    metavar="ADDRESS",
+    help="Serve the page and the metrics at HOST:PORT or unix:/PATH.  [default: nowhere]",
+)
 
 
 def with_files(command: Callable[..., int]) -> Callable[..., int]:
@@ -87,6 +94,7 @@ def with_agent_options(command: Callable[..., int]) -> Callable[..., int]:
                 metavar="FILE",
                 help="Keep this agent's status in FILE, as JSON.",
             ),
+            listen_option,
         )
     ):
         command = option(command)
