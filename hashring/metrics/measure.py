@@ -111,6 +111,7 @@ def _values(partition: Partition) -> Iterator[tuple[str, str, Value]]:
     problems, records = partition.problems, partition.records
     yield "problems", "", float(len(problems))
     yield "unreadable_records", "", float(sum(id not in records for id in problems))
+    yield "frozen", "", float(partition.frozen is not None)
     yield "settle_seconds", "", partition.settling_times
     yield "lease_remaining_seconds", "", _remaining(partition)
     yield "cycle_seconds", "", partition.cycle_times
