@@ -95,15 +95,15 @@ METRICS: tuple[Metric, ...] = (
         merge="max",
     ),
     Metric(
-        "hashring_unreadable_records",
-        "gauge",
-        "Members whose record this one cannot read: nobody gains slots while they live",
-        merge="max",
-    ),
-    Metric(
         "hashring_frozen",
         "gauge",
         "Whether an operator has frozen the group: nobody gains or loses by joins and drains",
+        merge="max",
+    ),
+    Metric(
+        "hashring_unreadable_records",
+        "gauge",
+        "Members whose record this one cannot read: nobody gains slots while they live",
         merge="max",
     ),
     Metric(

@@ -99,11 +99,6 @@ class Facts:
         return self._reports.waits_for
 
     @property
-    def store_is_away(self) -> bool:
-        """Whether the store has not answered this member's latest heartbeat, or latest reading."""
-        return self._reports.store_is_away
-
-    @property
     def requests(self) -> tuple[Request, ...]:
         """What operators have asked of this member (``hashring group drain``), the latest last."""
         return self._membership.requests
@@ -113,6 +108,11 @@ class Facts:
         """Who froze the group, and since when (``hashring group freeze``); ``None``: nobody."""
         handoff = self._membership.handoff
         return handoff.freeze if handoff.is_frozen else None
+
+    @property
+    def store_is_away(self) -> bool:
+        """Whether the store has not answered this member's latest heartbeat, or latest reading."""
+        return self._reports.store_is_away
 
     @property
     def deadline(self) -> float:
