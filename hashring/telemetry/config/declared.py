@@ -90,11 +90,12 @@ class Text(types.String):
 
 
 class Listen(types.String):
-    """An address to listen on."""
+    """An address to listen on, or an empty text: nowhere."""
 
     def __call__(self, value: Any) -> str:
         """Return the address as it is written; a ValueError says what is wrong."""
-        return str(ListenAddress.parse(str(super().__call__(value))))
+        text = str(super().__call__(value)).strip()
+        return str(ListenAddress.parse(text)) if text else ""
 
 
 NAMESPACES = ("central", "compute", "ipmi")
