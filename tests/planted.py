@@ -284,7 +284,7 @@ class EndsNoPlace(Handoff):
     def __init__(self, *arguments, **options):
         super().__init__(*arguments, **options)
         look = self._parking.look
-        self._parking.look = lambda roster, now, drains: look(roster, 0.0, drains=drains)
+        self._parking.look = lambda roster, now, **options: look(roster, 0.0, **options)
 
 
 class RevivesAGripThatHasEnded(Grips):
@@ -319,3 +319,38 @@ class GripsPastTheFence(Grips):
 
     def is_valid(self, grip, now):
         return now < grip.until and not grip.released
+
+
+class AdmitsWhoHasSeenTheFreeze(Handoff):
+    """Freezing: whoever has acked a view stays, though it came later."""
+
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
+        self._roster.stays = lambda member: member.applied is not None
+
+
+class HandsOverInAFrozenGroup(Handoff):
+    """Freezing: a drain is a drain."""
+
+    def drain(self, back=0.0):
+        stays, self.stays = self.stays, False
+        super().drain(back)
+        self.stays = stays
+
+
+class ForgetsTheFreezeWithItsCommand(Handoff):
+    """Freezing: it is not copied, so it ends with the record of whoever asked."""
+
+    def _record(self, applied):
+        with mock.patch.object(self, "freeze", None):
+            return super()._record(applied)
+
+
+class NeverThaws(Handoff):
+    """Freezing: of two words the one that freezes counts, however old."""
+
+    def _look_at_freeze(self, mine, wall, young):
+        if self.freeze is not None and self.freeze.on:
+            self._roster.freeze = self.freeze
+            self._roster._view = None
+        super()._look_at_freeze(mine, wall, young)

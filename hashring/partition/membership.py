@@ -20,6 +20,7 @@ from hashring.partition.timings import Calls, Histogram, timed
 from hashring.partition.wakeups import Changed
 from hashring.protocol.grips import Grips
 from hashring.protocol.handoff import Handoff
+from hashring.protocol.request import Request
 from hashring.protocol.runner import Runner
 from hashring.ring.ring import SlotSet
 
@@ -56,6 +57,7 @@ class Membership:
         calls: counts the calls on the store.
         settling: how long it took to settle after each change of the group.
         cycles: how long cycles lasted.
+        requests: what operators have asked of it, the latest one last.
     """
 
     def __init__(self, driver: Driver, group: str, handoff: Handoff) -> None:
@@ -81,6 +83,7 @@ class Membership:
         self.clock_watch = ClockWatch(group, handoff.member, handoff.ttl)
         self.settling = Histogram()
         self.cycles = Histogram()
+        self.requests: tuple[Request, ...] = ()
         self.tally = Tally(settled_within=self.settling.add)
         self._pid = os.getpid()
 
