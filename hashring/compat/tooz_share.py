@@ -7,6 +7,7 @@ and no tooz coordinator.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Collection, Iterable, Mapping
 from types import MappingProxyType
@@ -25,6 +26,19 @@ __all__ = ["RingView", "SharePartitioner"]
 
 _SLACK = 1.1
 """A grip is taken for so many times ``hold``: the answers of a tenth of it need no new one."""
+
+
+_forks = 0
+"""How many forks led to this process from the one that loaded this module. A number is compared
+sooner than the process can be asked for its id."""
+
+
+def _count_fork() -> None:
+    global _forks
+    _forks += 1
+
+
+os.register_at_fork(after_in_child=_count_fork)
 
 
 class RingView:
@@ -83,9 +97,13 @@ class SharePartitioner(Partitioner):
         self._coord = coordinator
         self._member_id = member_id
         self._hold = hold
+        self._member = partition._membership
+        self._handoff = self._member.handoff
+        self._forks = _forks
         self._lock = threading.Lock()
         self._grip: Grip | None = None
-        self._enough = 0.0  # until this moment the grip lasts for a whole hold
+        self._slots: SlotSet | None = None  # what the grip pins, and until this moment
+        self._until = 0.0  # it lasts for a whole hold, and the fence is yet to come
         self._earlier: list[Grip] = []
         self.ring: Any = RingView(partition.ring)
 
@@ -101,15 +119,18 @@ class SharePartitioner(Partitioner):
         """
         if replicas != 1 or ignore_members:
             return self._member_id in self.members_for_object(obj, ignore_members, replicas)
+        # This is asked a million times: the common cases first, and nothing twice.
         key = obj if type(obj) is str else self._hash_object(obj)
-        held = self.partition.held
+        now = clock.boottime()
+        held = self._handoff.held(now)
         if not held.owns(key):
-            self._check()
+            if self._member.failure is not None:
+                self._check()
             return False
-        if self._is_gripped(held, clock.boottime()):
+        if held is self._slots and now < self._until and self._forks == _forks:
             return True
-        grip = self._regrip()
-        return grip.owns(key)
+        self._check()
+        return self._regrip().owns(key)
 
     def belongs_to_member(
         self,
@@ -147,37 +168,33 @@ class SharePartitioner(Partitioner):
     def _check(self) -> None:
         """Raise why this member can never take part, if it cannot."""
         with translated(self.group_id, self._member_id):
-            self.partition._membership.check_parent()
+            self._member.check_parent()
 
     # ---- grips -----------------------------------------------------------------------------
 
-    def _is_gripped(self, held: SlotSet, now: float) -> bool:
-        grip = self._grip
-        return grip is not None and now < self._enough and grip.slots is held and grip.valid
-
     def _regrip(self) -> Grip:
         """Return a grip of what is held now that lasts for ``hold`` seconds at least."""
-        with self._lock:
-            grip, now = self._grip, clock.boottime()
-            if grip is not None:
-                if self._is_gripped(self.partition.held, now):
-                    return grip
-                if grip.over or not grip.renew(_SLACK * self._hold):
-                    self._earlier = [one for one in (*self._earlier, grip) if one.valid]
-                    grip = None
-            if grip is None or grip.slots is not self.partition.held:
-                # Also where more is held than before: the earlier one runs out by itself.
-                if grip is not None:
-                    self._earlier.append(grip)
+        with self._lock, translated(self.group_id, self._member_id):
+            grip, held, now = self._grip, self.partition.held, clock.boottime()
+            if grip is not None and held is self._slots and now < self._until:
+                return grip
+            is_same = grip is not None and held is grip.slots
+            if grip is None or not is_same or not grip.renew(_SLACK * self._hold):
+                # Where the group has changed, the earlier one runs out by itself.
+                before = self._earlier if grip is None else [*self._earlier, grip]
+                self._earlier = [one for one in before if one.valid]
                 grip = self.partition.grip(_SLACK * self._hold)
-            self._grip, self._enough = grip, now + (_SLACK - 1.0) * self._hold
+            self._grip = grip
+            if grip.valid:
+                until = now + (_SLACK - 1.0) * self._hold
+                self._slots, self._until = grip.slots, min(until, self._handoff.deadline)
             return grip
 
     def end_cycle(self) -> None:
         """Let go what answers have kept: nobody acts on one any more."""
         with self._lock:
             grips = [*self._earlier, *([self._grip] if self._grip is not None else [])]
-            self._earlier, self._grip, self._enough = [], None, 0.0
+            self._earlier, self._grip, self._slots = [], None, None
         for grip in grips:
             grip.release()
 

@@ -200,22 +200,31 @@ def test_heartbeats_need_no_caller_and_tell_of_a_store_that_is_away(start) -> No
         a.heartbeat()
 
 
-def test_a_forked_child_cannot_use_its_parents_coordinator(start) -> None:
+def test_a_forked_child_owns_nothing_by_its_parents_coordinator(start) -> None:
     a = start("a")
     lock = a.get_lock(b"volume")
     assert lock.acquire()
+    mine = a.join_partitioned_group("pollers")
+    assert mine.belongs_to_self("disk")
     child = os.fork()
     if child == 0:
         try:
-            try:
-                a.get_members("group").get()
-            except tooz.ToozError:
-                os._exit(1 if lock.acquired else 0)
-            os._exit(2)
+            refused = 0
+            for call in (
+                lambda: a.get_members("group").get(),
+                lambda: mine.belongs_to_self("disk"),
+                lambda: mine.owned_by_self(OBJECTS),
+            ):
+                try:
+                    call()
+                except tooz.ToozError:
+                    refused += 1
+            os._exit(0 if refused == 3 and not lock.acquired else 1)
         except BaseException:
             os._exit(3)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert lock.acquired
+    assert mine.belongs_to_self("disk")
 
 
 def test_green_threads_are_refused(url: str, monkeypatch) -> None:
