@@ -76,7 +76,7 @@ test: $(TOOLS) servers $(OPENSTACK)
 	$(BIN)/python -m pytest --numprocesses=2 --dist=worksteal -m 'faults and not long'
 
 # More of what `make test` has in a short form.
-test-long: $(TOOLS) servers
+test-long: $(TOOLS) servers $(OPENSTACK)
 	$(BIN)/python -m pytest --numprocesses=4 -m long
 
 # Which lines and branches the suite runs, also in the processes that tests start. What is compiled
