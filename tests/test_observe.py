@@ -11,7 +11,7 @@ import pytest
 
 import hashring
 from hashring import clock
-from hashring.driver import load
+from hashring.driver import Driver, driver_class, load
 from hashring.errors import BadArgument, NotOffered, StoreUnusable, UnknownMember
 from hashring.observe import Observer
 from hashring.observe.description import as_json
@@ -281,3 +281,8 @@ def test_an_onlooker_that_stays_remembers_who_was_there(join, settled, observer)
         assert set(known.values()) <= {"older", "current"}
     wait_until(lambda: observer.describe("group").is_settled)
     wait_until(lambda: b.state == "settled")
+
+
+@pytest.mark.parametrize("scheme", ["memory", "sqlite", "redis", "zookeeper", "etcd", "postgresql"])
+def test_each_of_our_stores_but_memcached_can_list_its_groups(scheme):
+    assert driver_class(scheme).groups is not Driver.groups
