@@ -230,8 +230,6 @@ class Member:
         """
         try:
             return cls._from_json(id, record)
-        except BadRecord:
-            raise
         except Malformed as error:
             raise BadRecord(f"the record of member {id!r:.200} {error}") from error
         except Exception as error:
