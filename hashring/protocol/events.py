@@ -47,6 +47,7 @@ class Events(State):
             self._says_that_it_drains,
             self._founding,
             self.meta,
+            self.weight,
             self._parking.kept,
         )
         return record
@@ -118,7 +119,7 @@ class Events(State):
         self._waiting_for = {}
         self._settled = self._target = None
         self.epoch = None
-        self._confirmed = Statement(None, self._nothing, False, None, self.meta)
+        self._confirmed = Statement(None, self._nothing, False, None, self.meta, self.weight)
         self._founding = self.founded
         self._lease.end()
 
@@ -331,5 +332,6 @@ class Events(State):
             since=self._turned_at,
             back=self._back if self._says_that_it_drains else None,
             parked=self._parking.kept,
+            holds=not self.weight and applied is not None and bool(applied.slots(self.member)),
             meta=self.meta,
         ).to_json()

@@ -116,6 +116,7 @@ class Member:
         draining: it is leaving with hand-over; or, with :attr:`back`, it holds nothing any more.
         back: it leaves and wants its place to be kept for so many seconds; else ``None``.
         parked: places that it keeps for others.
+        holds: it weighs nothing, and may hold slots all the same: what it had before it did.
         handoff: ``"exclusive"`` or ``"eager"``.
         settled: the id of the view, if it has taken over all that it gives it; else ``None``.
         took: the slots of :attr:`applied` that it has taken over so far, where it waits for
@@ -144,6 +145,7 @@ class Member:
     founded: float | None = None
     back: float | None = None
     parked: tuple[Parked, ...] = ()
+    holds: bool = False
     speaks_claims: bool = True
     since: float | None = None
     meta: Mapping[str, Any] = dataclasses.field(default_factory=lambda: MappingProxyType({}))
@@ -174,6 +176,8 @@ class Member:
                 {**dataclasses.asdict(place), "claims": _packed(place.claims)}
                 for place in self.parked
             ]
+        if self.holds:
+            ours["holds"] = True
         if self.founded != -math.inf:
             ours["founded"] = self.founded
         if self.since is not None:
@@ -207,6 +211,7 @@ class Member:
                 no other error.
         """
         try:
+            strict_json.check_value(id)  # a name that is not valid text has no place on a ring
             return cls._from_json(id, record)
         except BadRecord:
             raise
@@ -221,7 +226,6 @@ class Member:
 
     @classmethod
     def _from_json(cls, id: str, record: bytes) -> Member:
-        strict_json.check_value(id)  # a name that is not valid text has no place on a ring
         if not isinstance(record, bytes | bytearray):
             raise Malformed(f"is {type(record).__name__}, not bytes")
         if len(record) > MAX_RECORD:
@@ -245,7 +249,7 @@ class Member:
         claims: tuple[Claim, ...] = ()
         applied = fields.optional_text("applied")
         since: float | None = None
-        places: tuple[float | None, tuple[Parked, ...]] = None, ()
+        places: tuple[float | None, tuple[Parked, ...], bool] = None, (), False
         founded = None if applied is None else -math.inf
         if ours is not None:
             try:
@@ -276,6 +280,7 @@ class Member:
             founded=founded,
             back=places[0],
             parked=places[1],
+            holds=places[2],
             speaks_claims=ours is not None,
             since=since,
             meta=MappingProxyType(meta),
@@ -367,8 +372,10 @@ def _claims(packed: Any, slots: int | None) -> tuple[Claim, ...]:
     return tuple(claims)
 
 
-def _parking(ours: Any, slots: int | None) -> tuple[float | None, tuple[Parked, ...]]:
-    """Return for how long the author wants its place kept, and the places that it keeps."""
+def _parking(ours: Any, slots: int | None) -> tuple[float | None, tuple[Parked, ...], bool]:
+    """Return for how long the author wants its place kept, the places that it keeps, and whether it
+    holds slots without weight.
+    """
     back = None
     if ours.get("back") is not None:
         back = _Fields(ours).number("back", least=0.0, most=MAX_BACK)
@@ -389,4 +396,4 @@ def _parking(ours: Any, slots: int | None) -> tuple[float | None, tuple[Parked, 
             claims=_claims(entry.get("claims"), slots),
         )
         places.append(place)
-    return back, tuple(places)
+    return back, tuple(places), _Fields(ours).boolean("holds")

@@ -27,6 +27,7 @@ class Statement:
         draining: it is leaving with hand-over.
         founded: the wall-clock second at which its group's parameters were founded, if it knows.
         meta: what the user publishes; compared by identity, as each change makes a new one.
+        weight: its share relative to the others'.
         parked: the places that it keeps for others.
     """
 
@@ -35,4 +36,5 @@ class Statement:
     draining: bool
     founded: float | None
     meta: Mapping[str, Any]
+    weight: float
     parked: tuple[Parked, ...] = ()
