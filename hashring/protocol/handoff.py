@@ -123,11 +123,17 @@ class Handoff(Events):
     @property
     def _must_tell_at_once(self) -> bool:
         """Whether its record lacks what waits for no hand-over: that it drains, what it weighs,
-        which places it keeps for others.
+        which places it keeps for others, its answer, or that the group is frozen.
         """
-        is_said = self._confirmed.draining or not self._says_that_it_drains
-        is_weighed = self._confirmed.weight == self.weight
-        return not is_said or not is_weighed or self._parking.kept != self._confirmed.parked
+        confirmed = self._confirmed
+        is_said = confirmed.draining or not self._says_that_it_drains
+        return (
+            not is_said
+            or self._told_weight != confirmed.weight
+            or self._parking.kept != confirmed.parked
+            or self.answer not in (None, confirmed.answer)
+            or (self.freeze, self.stays) != confirmed.freeze
+        )
 
     def _stand_still(self) -> Action | None:
         """Rule 4: while the store may have forgotten somebody, say no more than what we must."""
