@@ -414,3 +414,9 @@ class NumbersEachMembersWrites(SimulatedStore):
         super().publish(now, member, record)
         self._of_member[member] = self._of_member.get(member, 0) + 1
         return self._of_member[member]
+
+
+def names_a_view_without_weights(self):
+    """A weight that is set: two views of the same members pass for one."""
+    members = [(id, incarnation) for id, incarnation, _ in self.members]
+    object.__setattr__(self, "id", str(members))

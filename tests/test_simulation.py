@@ -6,6 +6,7 @@ import pytest
 
 from hashring.protocol import custody
 from hashring.protocol.handoff import TRANSITIONS, Handoff
+from hashring.protocol.view import View
 from hashring.testing.simulation import (
     PROFILES,
     Result,
@@ -163,6 +164,22 @@ def test_whoever_holds_slots_has_an_epoch_and_the_next_one_a_greater():
 
     assert total.successions > 500
     assert total.without_epoch == 0
+
+
+def test_the_simulator_finds_views_that_differ_in_weights_and_have_one_name(monkeypatch):
+    monkeypatch.setattr(View, "__post_init__", planted.names_a_view_without_weights)
+
+    assert seeds_that_fail("weights", symptom="hold")
+
+
+def test_members_that_weigh_something_else_miss_and_repeat_no_window():
+    total = Result()
+
+    for seed in range(8000, 8008):
+        total.add(run(seed, "weights"))
+
+    assert total.events["weigh"] > 8
+    assert (total.missed, total.repeated) == (0, 0)
 
 
 def test_the_simulator_finds_windows_that_a_closed_loop_forgot(monkeypatch):

@@ -12,7 +12,7 @@ import threading
 
 from hashring import clock
 from hashring.driver import Driver
-from hashring.errors import HashringError, LeaseLost
+from hashring.errors import BadArgument, HashringError, LeaseLost
 from hashring.partition.losses import Losses
 from hashring.partition.notes import Flag, Notes
 from hashring.partition.progress import Progress
@@ -150,6 +150,21 @@ class Membership:
     def is_locked_here(self) -> bool:
         """Whether the calling thread holds the lock."""
         return bool(self.lock._is_owned())  # type: ignore[attr-defined]
+
+    def change_weight(self, weight: float) -> None:
+        """Let this member weigh something else from now on.
+
+        Raises:
+            BadArgument: it drains, or has left.
+        """
+        self.check_parent()
+        with self.lock:
+            if self.state in ("draining", "left"):
+                raise BadArgument(
+                    f"the weight of {self.member!r} cannot be set to {weight:g}: it is {self.state}"
+                )
+            self.handoff.weight = weight
+        self.notes.wake.set()
 
     def begin_drain(self) -> None:
         """Let the hand-off drain, unless it has left."""
