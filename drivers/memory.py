@@ -234,6 +234,21 @@ class MemoryDriver(Driver):
         with store.changed:
             return [name for name in list(store.groups) if store.group(name).leases]
 
+    def seize(self, group: str, member: str, record: bytes) -> None:
+        """See :meth:`hashring.driver.Driver.seize`."""
+        check_names(group, member)
+        check_record(record)
+        incarnation = incarnation_of(record)
+        store = self._attached()
+        with store.changed:
+            state = store.group(group)
+            if member not in state.leases:
+                raise self.lease_lost((group, member))
+            expires = boottime() + self.ttl
+            state.leases[member] = _Lease(self.token, incarnation, bytes(record), expires)
+            self._own[group, member] = incarnation
+            store.touch(state, member)
+
     def leases(self, group: str) -> dict[str, float]:
         """See :meth:`hashring.driver.Driver.leases`."""
         check_names(group)

@@ -337,6 +337,22 @@ class Driver(abc.ABC):
         """
         raise NotOffered(f"{self.url}: this store cannot list its groups: name the group")
 
+    def seize(self, group: str, member: str, record: bytes) -> None:
+        """Make another's lease this driver's own, at once, with another record.
+
+        From when it returns, heartbeats and publishes of whose lease it was raise
+        :class:`~hashring.errors.LeaseLost`; there is no moment at which the member has no record.
+        The lease runs as after :meth:`join`. The record has an incarnation of its own. Optional:
+        for ``hashring group evict``.
+
+        Raises:
+            NotOffered: this store cannot; a driver need not.
+            LeaseLost: no such member lives.
+            BadName, BadRecord: see :func:`check_names` and :func:`check_record`.
+            StoreUnavailable: the outcome is unknown.
+        """
+        raise NotOffered(f"{self.url}: this store cannot end another's lease: it has to run out")
+
     def leases(self, group: str) -> Mapping[str, float]:
         """Return for how many seconds each member's lease runs, by member id, as far as known.
 

@@ -7,6 +7,7 @@ from unittest import mock
 from hashring.protocol import events
 from hashring.protocol.claims import MAX_CLAIMS, Claim, merged
 from hashring.protocol.custody import Custody
+from hashring.protocol.grips import Grips
 from hashring.protocol.handoff import Handoff, Publish
 from hashring.protocol.runner import Runner
 from hashring.protocol.windows import Stream
@@ -283,4 +284,73 @@ class EndsNoPlace(Handoff):
     def __init__(self, *arguments, **options):
         super().__init__(*arguments, **options)
         look = self._parking.look
-        self._parking.look = lambda roster, now, drains: look(roster, 0.0, drains=drains)
+        self._parking.look = lambda roster, now, **options: look(roster, 0.0, **options)
+
+
+class RevivesAGripThatHasEnded(Grips):
+    """Grips: one whose time is over may be renewed, though what it pinned was given up."""
+
+    def renew(self, grip, now, seconds):
+        grip.released, grip.until = False, max(grip.until, now + seconds)
+        return True
+
+
+class EndsGripsEarly(Grips):
+    """Grips: a little before the time is over what it pinned may go."""
+
+    def end_due(self, now):
+        for grip in self._live.values():
+            if now >= grip.until - 0.2:
+                self._handoff.unpin(grip.number)
+        return super().end_due(now)
+
+
+class PinsNoGrip(Grips):
+    """Grips: what is gripped is remembered, and the hand-off is not told."""
+
+    def take(self, now, seconds):
+        grip = super().take(now, seconds)
+        self._handoff.unpin(grip.number)
+        return grip
+
+
+class GripsPastTheFence(Grips):
+    """Grips: a grip is valid until its own end, whatever became of the lease."""
+
+    def is_valid(self, grip, now):
+        return now < grip.until and not grip.released
+
+
+class AdmitsWhoHasSeenTheFreeze(Handoff):
+    """Freezing: whoever has acked a view stays, though it came later."""
+
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
+        self._roster.stays = lambda member: member.applied is not None
+
+
+class HandsOverInAFrozenGroup(Handoff):
+    """Freezing: a drain is a drain."""
+
+    def drain(self, back=0.0):
+        stays, self.stays = self.stays, False
+        super().drain(back)
+        self.stays = stays
+
+
+class ForgetsTheFreezeWithItsCommand(Handoff):
+    """Freezing: it is not copied, so it ends with the record of whoever asked."""
+
+    def _record(self, applied):
+        with mock.patch.object(self, "freeze", None):
+            return super()._record(applied)
+
+
+class NeverThaws(Handoff):
+    """Freezing: of two words the one that freezes counts, however old."""
+
+    def _look_at_freeze(self, mine, wall, young):
+        if self.freeze is not None and self.freeze.on:
+            self._roster.freeze = self.freeze
+            self._roster._view = None
+        super()._look_at_freeze(mine, wall, young)

@@ -76,6 +76,10 @@ def seeds_that_fail(
         ("resume", planted.TakesOverFromWhoIsAway, "takes over from"),
         ("resume", planted.ComesBackToWindowsThatItHasWorked, "repeats"),
         ("resume", planted.EndsNoPlace, ""),
+        ("frozen", planted.AdmitsWhoHasSeenTheFreeze, "came to a frozen group"),
+        ("frozen", planted.HandsOverInAFrozenGroup, "takes over from"),
+        ("frozen", planted.ForgetsTheFreezeWithItsCommand, "came to a frozen group"),
+        ("frozen", planted.NeverThaws, ""),
         (RETURNS, planted.SaysThatItIsAwayWhileItWorks, "repeats"),
         (KEEPERS_CRASH, planted.KeepsClaimsThatOthersHaveTakenOver, "repeats"),
     ],
@@ -97,6 +101,31 @@ def test_the_simulator_finds_a_mistake_planted_in_the_choreography(trap):
     seeds = range(NO_SOONER.get(trap, 0), SEEDS)
 
     assert seeds_that_fail("chaos", seeds=seeds, make_runner=trap, symptom="hold")
+
+
+@pytest.mark.parametrize(
+    "trap",
+    [
+        planted.RevivesAGripThatHasEnded,
+        planted.EndsGripsEarly,
+        planted.PinsNoGrip,
+        planted.GripsPastTheFence,
+    ],
+)
+def test_the_simulator_finds_a_mistake_planted_in_grips(trap, monkeypatch):
+    monkeypatch.setattr(members, "Grips", trap)
+
+    assert seeds_that_fail("grips", symptom="a grip that has not ended lost slots")
+
+
+def test_members_take_grips_while_the_group_changes():
+    total = Result()
+
+    for seed in range(5):
+        total.add(run(seed, "grips"))
+
+    assert total.grips > 100
+    assert total.events["join"] > 2
 
 
 def test_the_simulator_finds_windows_that_a_closed_loop_forgot(monkeypatch):

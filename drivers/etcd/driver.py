@@ -356,6 +356,16 @@ class EtcdDriver(Driver):
         finally:
             state.waiting.release()
 
+    def groups(self) -> list[str]:
+        """See :meth:`hashring.driver.Driver.groups`."""
+        answer = self._gateway.ask(
+            "listing the groups",
+            ranging(self._keys.groups, keys_only=True),
+            deadline=self._gateway.deadline(),
+        )
+        kvs = answer["responses"][0]["response_range"].get("kvs", [])
+        return sorted({Keys.group_of(base64.b64decode(kv["key"]).decode()) for kv in kvs})
+
     def _until_changed(self, group: str, state: Group, end: float) -> None:
         prefix = self._keys.group(group)
         if state.watch is not None and state.watch.revision > state.revision:

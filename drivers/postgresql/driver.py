@@ -29,7 +29,6 @@ from collections.abc import Iterator, Sequence
 
 from hashring.clock import boottime
 from hashring.driver import (
-    Driver,
     DriverURL,
     Reading,
     check_names,
@@ -48,6 +47,7 @@ from .._server_clock import ServerClock
 from .address import OPTIONS
 from .groups import Group, Own, digest, taken
 from .link import Value
+from .looking import LookingOn
 from .server import Facts, Server
 
 __all__ = ["PostgreSQLDriver"]
@@ -62,7 +62,7 @@ if pq.version() < 140000:  # the first with pipelines
 _Statements = list[tuple[str, Sequence[Value]]]
 
 
-class PostgreSQLDriver(Driver):
+class PostgreSQLDriver(LookingOn):
     """Groups as rows of a table.
 
     The URL's hosts are tried in order, for the one that is the primary. What the URL leaves out
@@ -104,6 +104,7 @@ class PostgreSQLDriver(Driver):
         if self._server.is_open:
             self._server.open()
             return
+        self._server.makes_table = True
         tell_limits(self)
         self._server.open()
         if self._server.facts.writes:

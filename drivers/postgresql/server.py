@@ -134,6 +134,7 @@ class Server:
         self._lock = threading.Lock()
         self._link: Link | None = None
         self._facts = Facts("", "", False)
+        self.makes_table = True  # where it is missing
         self._channels: set[str] = set()  # that the connection listens to
         self._waking = threading.Lock()  # keeps the pipe that lets a pause return
         self._wake: tuple[int, int] | None = None
@@ -390,7 +391,7 @@ class Server:
             _log.warning(
                 "%s: the server has fsync=off: a crash may destroy the database", driver.url
             )
-        if not exists and not read_only:
+        if not exists and not read_only and self.makes_table:
             self._create(link, deadline)
         try:
             (((looks, writes),),) = link.run([(_RIGHTS, [table])], deadline)

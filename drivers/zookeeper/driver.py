@@ -451,6 +451,10 @@ class ZooKeeperDriver(Driver):
         # Nothing is watched, because the last reading failed: no need to hurry.
         self._closed.wait(min(max(0.0, until - boottime()), self.settings["backoff_max"]))
 
+    def groups(self) -> list[str]:
+        """See :meth:`hashring.driver.Driver.groups`."""
+        return self._try("listing the groups", self._watching.lock, self._watching.list_groups)
+
     # -- what both share
 
     def _try(self, doing: str, lock: threading.Lock, step: Callable[[float], _T]) -> _T:

@@ -41,7 +41,7 @@ COMMANDS: Mapping[str, Listed] = {
     ),
     "group": Listed(
         "hashring.cli.group:group",
-        "Look at groups from outside: nothing is joined, and nothing is changed.",
+        "Look at groups from outside, and steer them: who holds what, drain, evict, freeze.",
     ),
     "show": Listed(
         "hashring.telemetry.cli.commands:show",

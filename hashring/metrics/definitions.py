@@ -83,6 +83,12 @@ METRICS: tuple[Metric, ...] = (
         merge="max",
     ),
     Metric(
+        "hashring_frozen",
+        "gauge",
+        "Whether an operator has frozen the group: nobody gains or loses by joins and drains",
+        merge="max",
+    ),
+    Metric(
         "hashring_view_changes",
         "counter",
         "Changes of the group that this member has gone along with",

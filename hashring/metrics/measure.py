@@ -107,6 +107,7 @@ def _values(partition: Partition) -> Iterator[tuple[str, str, Value]]:
     yield "waiting_for_members", "", float(len(waiting))
     yield "waiting_for_slots", "", float(max(map(len, waiting.values()), default=0))
     yield "problems", "", float(len(partition.problems))
+    yield "frozen", "", float(partition.frozen is not None)
     yield "settle_seconds", "", partition.settling_times
     yield "lease_remaining_seconds", "", _remaining(partition)
     yield "cycle_seconds", "", partition.cycle_times

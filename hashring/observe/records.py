@@ -10,9 +10,11 @@ from collections.abc import Iterator, Mapping
 
 from hashring.errors import BadRecord
 from hashring.protocol.founding import defining
+from hashring.protocol.freezing import Freeze
 from hashring.protocol.gate import may_hold
 from hashring.protocol.reading import Reading
 from hashring.protocol.record import Member, slot_count
+from hashring.protocol.request import Request
 from hashring.protocol.roster import Roster
 from hashring.protocol.view import View
 from hashring.ring.ring import SlotSet
@@ -38,12 +40,17 @@ class Records:
         view: the current view; ``None`` where no record can be read.
         slots: how many slots the ring has; 0 where nobody can tell.
         memory_age: seconds for which the store has surely forgotten nothing.
+        requests: what operators ask at the moment. Those who ask are no members.
     """
 
     def __init__(self, reading: Reading, known: dict[str, View] | None = None) -> None:
         self._known = {} if known is None else known
         self.memory_age = reading.memory_age
-        parsed, problems = _parsed(reading)
+        everybody, problems = _parsed(reading)
+        parsed = [member for member in everybody if member.request is None]
+        self.requests: tuple[Request, ...] = tuple(
+            member.request for member in everybody if member.request is not None
+        )
         self.parameters = defining(parsed)
         self.members: Mapping[str, Member] = {member.id: member for member in parsed}
         self.problems: Mapping[str, str] = problems
@@ -60,6 +67,26 @@ class Records:
         self.slots = slot_count(self.parameters.ring) or 0
         self._known[self.view.id] = self.view
         self._look_for_views()
+
+    @property
+    def word(self) -> Freeze | None:
+        """The latest word on whether the group is frozen; ``None``: nobody said one."""
+        return None if self.parameters is None else self._roster.freeze
+
+    @property
+    def kept_out(self) -> list[str]:
+        """The ids of those who came to a frozen group, and own nothing until it is thawed."""
+        if self.word is None or not self.word.on or self.view is None:
+            return []
+        owning = self.view.weights
+        return sorted(
+            id
+            for id, member in self.members.items()
+            if id not in owning
+            and member.weight > 0
+            and not member.draining
+            and id not in self.strangers
+        )
 
     @property
     def nothing(self) -> SlotSet:

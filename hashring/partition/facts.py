@@ -15,7 +15,9 @@ from hashring.partition.membership import Membership
 from hashring.partition.reports import Reports
 from hashring.partition.stats import Stats
 from hashring.partition.timings import CallStats, Timing
+from hashring.protocol.freezing import Freeze
 from hashring.protocol.record import Member
+from hashring.protocol.request import Request
 from hashring.ring.ring import HashRing, SlotSet
 
 __all__ = ["Facts"]
@@ -90,6 +92,17 @@ class Facts:
         if self._reports.store_is_away:
             return "the store is away"
         return self._reports.waits_for
+
+    @property
+    def requests(self) -> tuple[Request, ...]:
+        """What operators have asked of this member (``hashring group drain``), the latest last."""
+        return self._membership.requests
+
+    @property
+    def frozen(self) -> Freeze | None:
+        """Who froze the group, and since when (``hashring group freeze``); ``None``: nobody."""
+        handoff = self._membership.handoff
+        return handoff.freeze if handoff.is_frozen else None
 
     @property
     def deadline(self) -> float:

@@ -403,7 +403,7 @@ class Loops:
     def read_notes(self) -> None:
         """Act on what ended without the lock; the caller has it, and is no finaliser."""
         member, notes = self._member, self._member.notes
-        ended = False
+        ended = member.grips.end_due(clock.boottime())
         # What is noted is done first, and crossed out then: a Ctrl-C in between loses nothing.
         for pin in list(notes.pins):
             if not pin.runs_calls:  # else it is looked at again when the last of them has ended
@@ -431,8 +431,8 @@ class Loops:
 
     @property
     def is_running(self) -> bool:
-        """Whether a cycle runs here."""
-        return bool(self._running)
+        """Whether a cycle runs here, or something is gripped."""
+        return bool(self._running) or bool(self._member.grips)
 
     def end_own(self, thread: object = None) -> None:
         """End the cycles and loops of the calling thread, or of a task: it cannot be working them.

@@ -18,7 +18,9 @@ from hashring.partition.reports import ClockWatch
 from hashring.partition.stats import Tally
 from hashring.partition.timings import Calls, Histogram, timed
 from hashring.partition.wakeups import Changed
+from hashring.protocol.grips import Grips
 from hashring.protocol.handoff import Handoff
+from hashring.protocol.request import Request
 from hashring.protocol.runner import Runner
 from hashring.ring.ring import SlotSet
 
@@ -37,6 +39,7 @@ class Membership:
 
     Attributes:
         runner: the order of the member's steps; to be called with ``lock`` held.
+        grips: what is kept until a time; to be called with ``lock`` held.
         lock: over the hand-off and all streams of windows.
         changed: a condition on ``lock``; notified when the hand-off may have changed. It is not
             entered itself, but the lock, which is C: a Ctrl-C in between leaves nothing locked.
@@ -54,6 +57,7 @@ class Membership:
         calls: counts the calls on the store.
         settling: how long it took to settle after each change of the group.
         cycles: how long cycles lasted.
+        requests: what operators have asked of it, the latest one last.
     """
 
     def __init__(self, driver: Driver, group: str, handoff: Handoff) -> None:
@@ -61,6 +65,7 @@ class Membership:
         self.driver = timed(driver, self.calls)
         self.handoff = handoff
         self.runner = Runner(handoff)
+        self.grips = Grips(handoff)
         self.group = group
         self.member = handoff.member
         self.ttl = handoff.ttl
@@ -78,6 +83,7 @@ class Membership:
         self.clock_watch = ClockWatch(group, handoff.member, handoff.ttl)
         self.settling = Histogram()
         self.cycles = Histogram()
+        self.requests: tuple[Request, ...] = ()
         self.tally = Tally(settled_within=self.settling.add)
         self._pid = os.getpid()
 

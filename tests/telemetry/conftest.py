@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -124,3 +125,47 @@ def is_alive() -> Callable[[int], bool]:
         return b") Z " not in Path(f"/proc/{pid}/stat").read_bytes()
 
     return alive
+
+
+@pytest.fixture
+def bare_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No file and no variable of this machine configures an agent."""
+    from hashring.telemetry.config import options
+
+    for name in [name for name in os.environ if name.startswith("OS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.delenv("STATE_DIRECTORY", raising=False)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setattr(options, "SYSTEM_FOLDER", tmp_path / "system")
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[..., Path]:
+    """Write what an operator would: a text, into a file of this name."""
+
+    def file(text: str, name: str = "ceilometer.conf") -> Path:
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(textwrap.dedent(text))
+        return path
+
+    return file
+
+
+@pytest.fixture
+def plant(tmp_path: Path) -> Iterator[Callable[..., Any]]:
+    """Run an agent on a polling definition of these sources; all end with the test."""
+    from tests.telemetry.plant import Plant
+
+    made: list[Plant] = []
+
+    def make(*sources: dict[str, Any], announce: bool = False, **changes: Any) -> Plant:
+        found = Plant(tmp_path, **changes)
+        found.write(*sources)
+        found.start(announce=announce)
+        made.append(found)
+        return found
+
+    yield make
+    for found in made:
+        found.end()

@@ -286,7 +286,13 @@ class Agent:
                 # is still this member's.
                 before = [runner for runner in self._leaving if runner.group.name == name]
                 self._runners[name] = runner = Runner(
-                    self.settings, group, self._shared, self._wake.set, after=before, since=since
+                    self.settings,
+                    group,
+                    self._shared,
+                    self._wake.set,
+                    asked=self.stop,
+                    after=before,
+                    since=since,
                 )
                 runner.start()
 

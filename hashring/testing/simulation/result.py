@@ -24,6 +24,7 @@ class Result:
         worked: (slot, window) pairs worked.
         missed: (slot, window) pairs not worked.
         repeated: (slot, window) pairs worked more than once.
+        grips: how often what was held was kept for a time.
     """
 
     steps: int = 0
@@ -33,6 +34,7 @@ class Result:
     worked: int = 0
     missed: int = 0
     repeated: int = 0
+    grips: int = 0
 
     def add(self, other: Result) -> None:
         """Add another run's figures."""
@@ -43,3 +45,4 @@ class Result:
         self.worked += other.worked
         self.missed += other.missed
         self.repeated += other.repeated
+        self.grips += other.grips
