@@ -117,7 +117,7 @@ def test_a_sample_that_comes_too_late_is_set_aside_and_the_others_are_taken(
     publisher.publish([at(-5, 2, "x"), at(5, 3, "y"), at(5, 4, "z")])
 
     assert publisher.refused == 1
-    assert "late of x, status 400" in caplog.text
+    assert "(late of x), status 400" in caplog.text
     assert {
         dict(labels)["resource_id"]: value
         for labels, value in found(prometheus, "late", NOW + 6).items()

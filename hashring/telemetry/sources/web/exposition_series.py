@@ -75,7 +75,7 @@ class ExpositionReader:
         >>> from hashring.telemetry.model.sample import MeterType
         >>> reader = ExpositionReader(lambda metric, name: Meter(name, MeterType.GAUGE, ""))
         >>> web1 = Resource("prometheus+http://web1/metrics", "exposition")
-        >>> found = reader.read(b'up{job="a"} 1\\nload 0.5\\n', web1)
+        >>> found = reader.read(b'up{job="a"} 1\nload 0.5\n', web1)
         >>> [(one.meter.name, one.resource_id, one.volume) for one in found]
         [('up', 'prometheus+http://web1/metrics#{job="a"}', 1), ('load', None, 0.5)]
     """
