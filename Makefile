@@ -9,13 +9,15 @@ PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip --disable-pip-version-check
 APT := $(shell test "$$(id -u)" = 0 || echo sudo) env DEBIAN_FRONTEND=noninteractive apt-get --quiet
 
 # The types that we publish for compiled modules.
-STUBS := $(wildcard hashring/*.pyi hashring/*/*.pyi)
+STUBS := $(wildcard hashring/*.pyi hashring/*/*.pyi hashring/telemetry/*/*.pyi hashring/telemetry/*/*/*.pyi)
 
 # What the installed package is made from: an editable install needs no more than this.
-CYTHON := $(wildcard hashring/*.pyx hashring/*/*.pyx)
+CYTHON := $(wildcard hashring/*.pyx hashring/*/*.pyx hashring/telemetry/*/*.pyx \
+	hashring/telemetry/*/*/*.pyx)
 GENERATED := $(CYTHON:.pyx=.c)
 SOURCES := pyproject.toml setup.py $(CYTHON) $(filter-out $(GENERATED), \
-	$(wildcard hashring/*.px[di] hashring/*.[ch] hashring/*/*.px[di] hashring/*/*.[ch]))
+	$(wildcard hashring/*.px[di] hashring/*.[ch] hashring/*/*.px[di] hashring/*/*.[ch] \
+	hashring/telemetry/*/*.h))
 INSTALLED := $(VENV)/.installed
 TOOLS := $(VENV)/.tools
 

@@ -195,7 +195,7 @@ _POLLING_OPTS = [
     cfg.Opt(
         "batch_size",
         type=Count(min=0, max=100_000),
-        default=50,
+        default=5000,
         help="How many samples are published together at most. 0: each by itself.",
     ),
     cfg.MultiStrOpt(
