@@ -77,11 +77,11 @@ class Records:
     ) -> None:
         self._known = {} if known is None else known
         self.memory_age = memory_age
-        asking = [member.request for member in members.values()]
-        self.requests: tuple[Request, ...] = tuple(asked for asked in asking if asked is not None)
-        members = {id: member for id, member in members.items() if member.request is None}
-        self.parameters = defining(list(members.values()))
-        self.members: Mapping[str, Member] = members
+        asking = {id: one.request for id, one in members.items() if one.request is not None}
+        self.requests: tuple[Request, ...] = tuple(asking.values())
+        there = {id: member for id, member in members.items() if id not in asking}
+        self.parameters = defining(list(there.values()))
+        self.members: Mapping[str, Member] = there
         self.problems: Mapping[str, str] = problems
         self.strangers: Mapping[str, str] = {}
         self.view: View | None = None
@@ -89,7 +89,7 @@ class Records:
         if self.parameters is None:
             return
         self._roster = Roster(_NOBODY, self.parameters)
-        self._roster.members, self._roster.problems = members, problems
+        self._roster.take(members, problems)
         self._roster.judge()
         self.strangers = self._roster.strangers
         self.view = self._roster.view(draining=False)
