@@ -66,6 +66,7 @@ def without_moments(line):
     line = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", "MOMENT", line)
     line = re.sub(r"known for \d+ s", "known for AGE s", line)
     line = re.sub(r"\b\d+\.\d s\b|\((\d+\.\d) s\)", "SECONDS", line)
+    line = re.sub(r'"missed": \d+', '"missed": NUMBER', line)  # a busy machine may be late
     words = line.split()
     if "/" in words[0]:  # a key: who held it before depends on who joined first
         words[4:] = []
@@ -170,10 +171,10 @@ def test_who_is_in_a_long_cycle_is_named_and_may_be_stopped_later_at_the_cost_of
             assert "c waits for" in capsys.readouterr().out
         wait_until(lambda: main(["group", "can-stop", url, "workers", "a"]) == 0, within=60)
 
-    first = max(window for window, _ in workers.worked) + 1
+    first = max(window for window, _ in list(workers.worked)) + 1
     assert main(["group", "drain", url, "workers", "a"]) == 0
-    last = max(window for window, _ in workers.worked) + 3
-    wait_until(lambda: max(window for window, _ in workers.worked) > last + 2)
+    last = max(window for window, _ in list(workers.worked)) + 3
+    wait_until(lambda: max(window for window, _ in list(workers.worked)) > last + 2)
     assert workers.partitions["a"].state == "left"
     counts = {
         (window, key): workers.worked[window, key]
