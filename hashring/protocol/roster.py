@@ -84,18 +84,30 @@ class Roster:
                 continue
             parsed[id] = (record, member)
             members[id] = member
-        before = self.freeze
-        telling = [member for member in members.values() if member.freeze is not None]
-        self.freeze = latest(
-            member.freeze for member in telling if self.parameters.difference(member) is None
-        )
-        asked = {id: one.request for id, one in members.items() if one.request is not None}
-        for id in asked:
-            del members[id]
-        self.requests = tuple(asked.values())
-        if parsed.keys() != self._parsed.keys() or members != self.members or self.freeze != before:
+        if parsed.keys() != self._parsed.keys():
             self._view = self._candidates = None
         self._parsed = parsed
+        self.take(members, problems)
+
+    def take(self, members: Mapping[str, Member], problems: Mapping[str, str]) -> None:
+        """Take in records that have been parsed already.
+
+        Args:
+            members: all that could be read, by id; those who ask something among them.
+            problems: why a record could not be read, by id.
+        """
+        before = self.freeze
+        self.freeze = latest(
+            member.freeze
+            for member in members.values()
+            if member.freeze is not None and self.parameters.difference(member) is None
+        )
+        asking = [member.request for member in members.values()]
+        self.requests = tuple(request for request in asking if request is not None)
+        if self.requests:
+            members = {id: member for id, member in members.items() if member.request is None}
+        if members != self.members or self.freeze != before:
+            self._view = self._candidates = None
         self.members = members
         self.problems = problems
 

@@ -15,6 +15,7 @@ from hashring.observe.records import Records
 from hashring.protocol.freezing import Freeze, next_number
 from hashring.protocol.record import Member
 from hashring.protocol.request import (
+    ACCEPTED,
     DRAIN,
     EVICT,
     FREEZE,
@@ -120,12 +121,14 @@ class Operator:
                 if now is None or now.incarnation != found.incarnation:
                     if member in reading.problems:
                         continue
-                    return _outcome(group, request, began, "it has handed over and left")
+                    return _outcome(group, request, began, _how_it_left(reading))
                 if now.answer is not None and now.answer.id == request.id:
                     told = now.answer.what
+                elif now.draining:
+                    told = ACCEPTED  # it was told by somebody before
                 if told == REFUSED:
                     return _outcome(group, request, began, "its program refuses", done=False)
-                if told is None and not now.draining and clock.boottime() > answer_by:
+                if told is None and clock.boottime() > answer_by:
                     break
         if told is None:
             why = "it does not answer: it hangs, or is of a release that knows no requests"
@@ -260,6 +263,12 @@ class Operator:
 
 def _knows(member: Member, word: Freeze) -> bool:
     return member.freeze is not None and member.freeze.rank >= word.rank
+
+
+def _how_it_left(records: Records) -> str:
+    if records.word is not None and records.word.on:
+        return "it has left; the group is frozen, so nobody works its share before that is thawed"
+    return "it has handed over and left"
 
 
 def _frozen_by(word: Freeze) -> str:
