@@ -153,13 +153,13 @@ def test_a_member_that_vanishes_is_lost_and_one_that_drains_is_not(url, registry
     driver = Cut(hashring.driver.DriverURL.parse(url), ttl=LEASE)
     with hashring.join(url, "pollers", "a", ttl=LEASE) as a:
         hashring.metrics.register(a, registry)
-        with hashring.join(url, "pollers", "b", ttl=LEASE):
-            wait_until(lambda: len(a.members) == 2)
+        with hashring.join(url, "pollers", "b", ttl=LEASE) as b:
+            wait_until(lambda: {a.state, b.state} == {"settled"} and len(a.members) == 2)
         wait_until(lambda: len(a.members) == 1)
         assert shown()["hashring_members_lost_total", "pollers"] == 0
 
-        with hashring.join(driver, "pollers", "c"):
-            wait_until(lambda: len(a.members) == 2)
+        with hashring.join(driver, "pollers", "c") as c:
+            wait_until(lambda: {a.state, c.state} == {"settled"} and len(a.members) == 2)
             driver.down = True
             wait_until(lambda: shown()["hashring_members_lost_total", "pollers"] == 1)
             driver.down = False
