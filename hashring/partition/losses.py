@@ -21,7 +21,8 @@ class Losses:
         count: how many so far.
 
     Example:
-        >>> a, b = Member("a", "1", 1.0, "r", 10.0), Member("b", "2", 1.0, "r", 10.0)
+        >>> a = Member("a", "1", 1.0, "r", 10.0, applied="v")
+        >>> b = Member("b", "2", 1.0, "r", 10.0, applied="v")
         >>> losses = Losses()
         >>> losses.look({"a": a, "b": b}, is_sure=True)
         >>> losses.look({"a": a}, is_sure=True)
@@ -45,7 +46,8 @@ class Losses:
             return
         if is_sure:
             self.count += sum(
-                member.weight > 0 and not member.draining
+                # One that has acked nothing holds nothing: it may go without a word.
+                member.weight > 0 and member.applied is not None and not member.draining
                 for id, member in self._before.items()
                 if id not in members
             )

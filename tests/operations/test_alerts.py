@@ -49,7 +49,6 @@ class Scene:
         self.registry = prometheus_client.CollectorRegistry()
         self.stopping = threading.Event()
         self._stack = stack
-        stack.callback(self.stopping.set)
 
     def join(self, group, member, *, driver=None, is_watched=True):
         partition = hashring.join(driver or self.url, group, member, ttl=TTL)
@@ -66,6 +65,7 @@ class Scene:
         thread = threading.Thread(target=work)
         thread.start()
         self._stack.callback(thread.join)
+        self._stack.callback(self.stopping.set)  # before the join
 
     def gather(self):
         """Let all groups be there, and well."""
@@ -113,6 +113,11 @@ class Scene:
                 stranger.heartbeat()
 
         self.run(keep_alive)
+
+        def recover():
+            self.lost.down = self.fenced.down = False
+
+        self._stack.callback(recover)  # before anybody leaves
 
 
 def quick_rules(path):
