@@ -172,7 +172,7 @@ class Account(NamedTuple):
         turns: how often two agents polled a resource in turns, up to when the paused one went on:
             it goes on with its list, since tooz has no call between two polls.
         turns_after: the same from then on.
-        gaps: how often a resource was not polled for two intervals in the planned changes.
+        gaps: how often a resource was not polled for too long in the planned changes.
     """
 
     polls: int
@@ -181,9 +181,13 @@ class Account(NamedTuple):
     gaps: int
 
 
-def play(fleet: Fleet, *, surely: bool = True) -> Account:
-    """Let three agents go through all of it. Where ``surely``, all resources must be shared after
-    each change.
+def play(fleet: Fleet, *, surely: bool = True, longest: float = 2.0) -> Account:
+    """Let three agents go through all of it.
+
+    Args:
+        fleet: none of its agents runs yet.
+        surely: all resources must be shared after each change, within two minutes.
+        longest: a resource that is not polled for more than so many intervals is a gap.
     """
     try:
         agents = [fleet.start() for _ in range(3)]
@@ -206,7 +210,7 @@ def play(fleet: Fleet, *, surely: bool = True) -> Account:
     turns = interleaved(polls, fleet.interval)
     before = [turn for turn in turns if turn[2].moment < woken]
     planned_polls = [poll for poll in polls if poll.moment < planned]
-    missed = gaps(planned_polls, 2 * fleet.interval)
+    missed = gaps(planned_polls, longest * fleet.interval)
     return Account(len(polls), len(before), len(turns) - len(before), missed)
 
 
