@@ -106,6 +106,25 @@ def test_nobody_gains_while_a_stranger_that_gives_way_still_works_its_cycle(stor
     assert a.handoff.strangers_in_the_way == {}
 
 
+def test_a_stranger_that_weighs_nothing_since_a_moment_ago_is_waited_for_while_it_works(store):
+    a, stranger = overtaken(store, "a")
+    stranger.handoff.pin(1, FULL)
+    stranger.handoff.weight = 0.0
+
+    come_back(a)
+    store.now += 1.0
+    steps(stranger, a)
+
+    assert stranger.record.weight == 0
+    assert stranger.record.holds
+    assert stranger.handoff.in_hand(store.now) == FULL
+    assert a.held == NOTHING
+    stranger.handoff.unpin(1)
+    steps(stranger, a)
+    assert not stranger.record.holds
+    assert a.held == FULL
+
+
 def test_the_one_that_stood_aside_takes_part_again_when_the_others_are_gone(store):
     stranger = stood_aside(store)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
+import math
 import pathlib
 import pickle
 import threading
@@ -87,11 +89,55 @@ def test_without_a_member_that_owns_something_nobody_is_named(url: str) -> None:
         assert dict(watcher.ring.members) == {}
 
 
-def test_a_weight_can_be_read_and_says_how_to_change_it(a: Partition) -> None:
-    assert a.weight == 1.0
-    with pytest.raises(BadArgument, match="drain, and join again"):
-        a.weight = 2.0
+def test_a_weight_that_is_set_moves_slots_and_nothing_is_held_twice(a: Partition, url: str) -> None:
+    with hashring.join(url, "group", "b", ttl=TTL) as b:
+        wait_until(lambda: all(len(p.members) == 2 and p.state == "settled" for p in (a, b)))
+        with a.cycle() as cycle:
+            a.weight = 0.25
+            wait_until(lambda: b.members == {"a": 0.25, "b": 1.0})
+            assert cycle.valid
+            assert not any(map(b.owns, cycle.owned(KEYS))), "what a cycle pins is not given up"
+        wait_until(
+            lambda: all(p.state == "settled" and p.weight == p.members[p.member] for p in (a, b))
+        )
+        assert len(a.owned(KEYS)) < len(b.owned(KEYS))
+        assert sorted([*a.owned(KEYS), *b.owned(KEYS)]) == sorted(KEYS)
+
+        a.weight = 0
+        wait_until(lambda: b.owned(KEYS) == list(KEYS))
+        assert a.owned(KEYS) == []
+        assert a.state == "settled"
+        a.weight = 1
+        wait_until(lambda: a.owned(KEYS))
+        assert a.incarnation == a.records["a"].incarnation, "it never left"
+
+
+def test_a_weight_set_on_an_event_loop_counts_as_well(url: str) -> None:
+    async def weights() -> dict[str, float]:
+        async with await hashring.ajoin(url, "group", "a", ttl=TTL) as partition:
+            assert await partition.wait_settled(20)
+            partition.weight = 3
+            while partition.members["a"] != 3:
+                await partition.wait_changed(20)
+            return dict(partition.members)
+
+    assert asyncio.run(weights()) == {"a": 3.0}
+
+
+@pytest.mark.parametrize("weight", [-1, math.nan, "2", None, True])
+def test_a_weight_that_is_no_number_of_0_or_more_is_refused_and_changes_nothing(
+    a: Partition, weight: object
+) -> None:
+    with pytest.raises(BadArgument, match="weight"):
+        a.weight = weight  # type: ignore[assignment]
     assert a.weight == a.members["a"] == 1.0
+
+
+def test_a_member_that_has_left_weighs_what_it_did(url: str) -> None:
+    with hashring.join(url, "group", "a", ttl=TTL) as gone:
+        pass
+    with pytest.raises(BadArgument, match="it is left"):
+        gone.weight = 2.0
 
 
 def test_objects_are_asked_for_by_their_key_as_in_a_cycle(a: Partition) -> None:

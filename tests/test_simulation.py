@@ -6,6 +6,7 @@ import pytest
 
 from hashring.protocol import custody
 from hashring.protocol.handoff import TRANSITIONS, Handoff
+from hashring.protocol.view import View
 from hashring.testing.simulation import (
     PROFILES,
     Result,
@@ -165,10 +166,33 @@ def test_whoever_holds_slots_has_an_epoch_and_the_next_one_a_greater():
     assert total.without_epoch == 0
 
 
+def test_the_simulator_finds_views_that_differ_in_weights_and_have_one_name(monkeypatch):
+    monkeypatch.setattr(View, "__post_init__", planted.names_a_view_without_weights)
+
+    assert seeds_that_fail("weights", symptom="hold")
+
+
+def test_members_that_weigh_something_else_miss_and_repeat_no_window():
+    total = Result()
+
+    for seed in range(8000, 8008):
+        total.add(run(seed, "weights"))
+
+    assert total.events["weigh"] > 8
+    assert (total.missed, total.repeated) == (0, 0)
+
+
 def test_the_simulator_finds_windows_that_a_closed_loop_forgot(monkeypatch):
     monkeypatch.setattr(members, "Stream", planted.ForgetsWhatBeganSinceItClosed)
 
     assert seeds_that_fail("ending", Handoff, symptom="missed")
+
+
+def test_the_simulator_finds_a_loop_that_leaves_all_because_it_may_leave_the_first(monkeypatch):
+    monkeypatch.setattr(members, "leave_begun", planted.leaves_all_with_the_first)
+    seeds = range(1200010, 1200410)  # known not to show below the first
+
+    assert seeds_that_fail("two-loops", Handoff, seeds, symptom="missed")
 
 
 def test_the_simulator_finds_loops_that_wait_for_a_clock_that_stepped_back(monkeypatch):
@@ -187,6 +211,11 @@ def test_the_simulator_finds_promises_that_are_lost_where_claims_are_merged(monk
 @pytest.mark.parametrize("profile", sorted(PROFILES))
 def test_our_hand_off_has_no_violation_and_always_settles(profile, seeds):
     assert seeds_that_fail(profile, Handoff, seeds, enough=len(seeds)) == []
+
+
+@pytest.mark.parametrize("seed", [40031, 40058])
+def test_who_is_away_twice_keeps_its_share_and_who_lost_its_keepers_leaves(seed):
+    run(seed, KEEPERS_CRASH)
 
 
 FEW_OR_MANY = pytest.mark.parametrize(

@@ -7,7 +7,8 @@ from types import MappingProxyType
 from typing import TypeVar, cast, overload
 
 from hashring import clock
-from hashring.errors import BadArgument, BadKey
+from hashring.errors import BadKey
+from hashring.partition import arguments
 from hashring.partition.keys import explained
 from hashring.partition.literals import State
 from hashring.partition.loops import Loops
@@ -131,15 +132,22 @@ class Facts:
 
     @property
     def weight(self) -> float:
-        """This member's share relative to the others'. It holds for as long as the member does."""
+        """This member's share relative to the others'.
+
+        It may be set at any time, from any thread, and holds from then on. The group goes along
+        with it as with a join or a drain: slots change hands, and no window is missed or worked
+        twice. 0 gives everything to the others and stays in the group. Where the group is frozen,
+        it is told once that is over.
+
+        Raises:
+            BadArgument: when set: it is no number of 0 or more, or the member drains or has left.
+            LeaseLost: when set: this is a forked child.
+        """
         return self._membership.handoff.weight
 
     @weight.setter
     def weight(self, weight: float) -> None:
-        raise BadArgument(
-            f"the weight of a member that has joined cannot be set to {weight!r:.100}: drain, and "
-            "join again with the new weight"
-        )
+        self._membership.change_weight(arguments.checked_number("weight", weight))
 
     @property
     def ring(self) -> HashRing:

@@ -12,9 +12,10 @@ import threading
 
 from hashring import clock
 from hashring.driver import Driver
-from hashring.errors import HashringError, LeaseLost
+from hashring.errors import BadArgument, HashringError, LeaseLost
 from hashring.partition.losses import Losses
 from hashring.partition.notes import Flag, Notes
+from hashring.partition.progress import Progress
 from hashring.partition.reports import ClockWatch
 from hashring.partition.stats import Tally
 from hashring.partition.timings import Calls, Histogram, timed
@@ -59,6 +60,7 @@ class Membership:
         calls: counts the calls on the store.
         settling: how long it took to settle after each change of the group.
         cycles: how long cycles lasted.
+        progress: what it says in the log of what it goes through; under ``lock``.
         requests: what operators have asked of it, the latest one last.
     """
 
@@ -85,6 +87,7 @@ class Membership:
         self.clock_watch = ClockWatch(group, handoff.member, handoff.ttl)
         self.settling = Histogram()
         self.cycles = Histogram()
+        self.progress = Progress(group, handoff.member, handoff.ttl)
         self.requests: tuple[Request, ...] = ()
         self.tally = Tally(settled_within=self.settling.add)
         self.losses = Losses()
@@ -147,6 +150,21 @@ class Membership:
     def is_locked_here(self) -> bool:
         """Whether the calling thread holds the lock."""
         return bool(self.lock._is_owned())  # type: ignore[attr-defined]
+
+    def change_weight(self, weight: float) -> None:
+        """Let this member weigh something else from now on.
+
+        Raises:
+            BadArgument: it drains, or has left.
+        """
+        self.check_parent()
+        with self.lock:
+            if self.state in ("draining", "left"):
+                raise BadArgument(
+                    f"the weight of {self.member!r} cannot be set to {weight:g}: it is {self.state}"
+                )
+            self.handoff.weight = weight
+        self.notes.wake.set()
 
     def begin_drain(self) -> None:
         """Let the hand-off drain, unless it has left."""

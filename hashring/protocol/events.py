@@ -47,6 +47,7 @@ class Events(Frozen):
             self._says_that_it_drains,
             self._founding,
             self.meta,
+            self._told_weight,
             self._parking.kept,
             self.answer,
             (self.freeze, self.stays),
@@ -122,7 +123,7 @@ class Events(Frozen):
         self.answer = None  # it was another incarnation that was asked
         self.stays = False  # and another one that stayed: this one is a newcomer
         self.epoch = None
-        self._confirmed = Statement(None, self._nothing, False, None, self.meta)
+        self._confirmed = Statement(None, self._nothing, False, None, self.meta, self.weight)
         self._founding = self.founded
         self._lease.end()
 
@@ -328,7 +329,7 @@ class Events(Frozen):
         return Member(
             id=self.member,
             incarnation=self.incarnation,
-            weight=self.weight,
+            weight=self._told_weight,
             ring=self.spec,
             ttl=self.ttl,
             applied=None if applied is None else applied.id,
@@ -342,6 +343,9 @@ class Events(Frozen):
             since=self._turned_at,
             back=self._back if self._says_that_it_drains else None,
             parked=self._parking.kept,
+            holds=not self._told_weight
+            and applied is not None
+            and bool(applied.slots(self.member)),
             answer=self.answer,
             freeze=self.freeze,
             stays=self.stays,

@@ -16,6 +16,11 @@ class Frozen(State):
         """Whether the group is frozen, as far as this member knows."""
         return self.freeze is not None and self.freeze.on
 
+    @property
+    def _told_weight(self) -> float:
+        """What the next record says that it weighs: while nothing is to move, what it said."""
+        return self._confirmed.weight if self.is_frozen else self.weight
+
     def _look_at_freeze(self, mine: Member, wall: float, young: bool) -> None:
         """Copy the latest word on whether the group is frozen; end a freeze that keeps nobody."""
         found = self._roster.freeze

@@ -36,8 +36,9 @@ def may_hold(
     if member.applied is None:
         return nothing
     if member.id in roster.strangers:
-        # Its view is of another ring. All that is known is that without weight it owns nothing.
-        return wanted if member.weight else nothing
+        # Its view is of another ring. All that is known is that without weight it owns nothing,
+        # but for what it has not dropped since it had some.
+        return wanted if member.weight or member.holds else nothing
     if member.applied == applied.id or eager:
         return nothing
     view = roster.view_named(member.applied)

@@ -25,7 +25,7 @@ _REMEMBERED = 16
 
 
 def is_planned(target: View, view: View, members: Mapping[str, Member]) -> bool:
-    """Return whether nobody is gone from a view but who says that it drains.
+    """Return whether nobody is gone from a view but who says that it drains, or weighs less.
 
     What a crashed member held is worked by nobody until it is taken over: no such change waits.
 
@@ -34,9 +34,11 @@ def is_planned(target: View, view: View, members: Mapping[str, Member]) -> bool:
         view: the one of the latest reading.
         members: the live records of that reading, by id.
     """
-    for id, incarnation, _ in set(target.members) - set(view.members):
+    for id, incarnation, weight in set(target.members) - set(view.members):
         record = members.get(id)
-        if record is None or record.incarnation != incarnation or not record.draining:
+        if record is None or record.incarnation != incarnation:
+            return False
+        if not record.draining and record.weight == weight:
             return False
     return True
 

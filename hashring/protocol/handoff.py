@@ -121,24 +121,25 @@ class Handoff(Events):
         return self._join()
 
     @property
-    def _must_say_that_it_drains(self) -> bool:
-        """Or which places it keeps for others, its answer, or that the group is frozen: none of
-        them waits for a hand-over.
+    def _must_tell_at_once(self) -> bool:
+        """Whether its record lacks what waits for no hand-over: that it drains, what it weighs,
+        which places it keeps for others, its answer, or that the group is frozen.
         """
         confirmed = self._confirmed
         is_said = confirmed.draining or not self._says_that_it_drains
         return (
             not is_said
+            or self._told_weight != confirmed.weight
             or self._parking.kept != confirmed.parked
             or self.answer not in (None, confirmed.answer)
             or (self.freeze, self.stays) != confirmed.freeze
         )
 
     def _stand_still(self) -> Action | None:
-        """Rule 4: while the store may have forgotten somebody, say no more than that we drain."""
+        """Rule 4: while the store may have forgotten somebody, say no more than what we must."""
         if self._must_wait is None:
             return None
-        return self._publish(self.applied) if self._must_say_that_it_drains else self._must_wait
+        return self._publish(self.applied) if self._must_tell_at_once else self._must_wait
 
     def _work_what_is_lost(self, pending: Windows, given_up: Windows) -> Action | None:
         """Rule 1: nothing is acked while something that the view took away is in hand."""
@@ -148,7 +149,7 @@ class Handoff(Events):
             return None
         missing = self._missing()
         self._waiting_for = {self.member: missing} if missing else {}
-        if self._must_say_that_it_drains:
+        if self._must_tell_at_once:
             return self._publish(self.applied)
         return Wait("a cycle or window in hand still works what is lost", local=True)
 
@@ -158,7 +159,7 @@ class Handoff(Events):
         """
         if not self._stands_aside:
             return None
-        if self.applied is not None or self._sent is not None or self._must_say_that_it_drains:
+        if self.applied is not None or self._sent is not None or self._must_tell_at_once:
             return self._publish(None)
         if self._draining:
             return Leave()
@@ -173,7 +174,7 @@ class Handoff(Events):
         and what is held is a subset of what both allow.
         """
         is_said = self.applied == self._target and self._sent is None
-        if is_said and not self._must_say_that_it_drains:
+        if is_said and not self._must_tell_at_once:
             return None
         # Not with the first view: a null must mean for strangers that nothing is held.
         if self.mode == "eager" and self.applied is not None and not self.strangers:
@@ -287,7 +288,7 @@ class Handoff(Events):
 
     def _missing(self) -> SlotSet:
         """Return what the view gives us and we neither hold nor are about to."""
-        if self._target is None:
+        if self._target is None:  # pragma: no cover - who has no view says so in an earlier row
             return self._nothing
         return self._custody.missing(self._target.slots(self.member))
 

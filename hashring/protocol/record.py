@@ -120,6 +120,7 @@ class Member:
         draining: it is leaving with hand-over; or, with :attr:`back`, it holds nothing any more.
         back: it leaves and wants its place to be kept for so many seconds; else ``None``.
         parked: places that it keeps for others.
+        holds: it weighs nothing, and may hold slots all the same: what it had before it did.
         handoff: ``"exclusive"`` or ``"eager"``.
         settled: the id of the view, if it has taken over all that it gives it; else ``None``.
         took: the slots of :attr:`applied` that it has taken over so far, where it waits for
@@ -153,6 +154,7 @@ class Member:
     founded: float | None = None
     back: float | None = None
     parked: tuple[Parked, ...] = ()
+    holds: bool = False
     speaks_claims: bool = True
     since: float | None = None
     request: Request | None = None
@@ -190,6 +192,8 @@ class Member:
                 {**dataclasses.asdict(place), "claims": _packed(place.claims)}
                 for place in self.parked
             ]
+        if self.holds:
+            ours["holds"] = True
         if self.founded != -math.inf:
             ours["founded"] = self.founded
         if self.since is not None:
@@ -229,9 +233,8 @@ class Member:
                 no other error.
         """
         try:
+            strict_json.check_value(id)  # a name that is not valid text has no place on a ring
             return cls._from_json(id, record)
-        except BadRecord:
-            raise
         except Malformed as error:
             raise BadRecord(f"the record of member {id!r:.200} {error}") from error
         except Exception as error:
@@ -243,7 +246,6 @@ class Member:
 
     @classmethod
     def _from_json(cls, id: str, record: bytes) -> Member:
-        strict_json.check_value(id)  # a name that is not valid text has no place on a ring
         if not isinstance(record, bytes | bytearray):
             raise Malformed(f"is {type(record).__name__}, not bytes")
         if len(record) > MAX_RECORD:
@@ -359,6 +361,7 @@ def _ours(ours: Any, slots: int | None) -> dict[str, Any]:
         "answer": Answer.from_fields(ours.get("answer")),
         "freeze": Freeze.from_fields(ours.get("freeze")),
         "until_thaw": fields.boolean("until_thaw"),
+        "holds": fields.boolean("holds"),
     }
     if found["freeze"] is not None:
         found["stays"] = ours["freeze"].get("stays") is True

@@ -40,6 +40,8 @@ class State:
         gather: seconds in which this member turns to two views at most: see `gathering.py`.
 
     Attributes:
+        weight: may be set: it is told at once, and is a new view for all, this member included,
+            once the store has it.
         has_left: the member has left: it holds nothing, for good.
         founded: the wall-clock second at which the group's parameters were founded, if this
             process has ever settled under them.
@@ -87,7 +89,7 @@ class State:
         self._settled: View | None = None
         self._took = nothing  # what the next mark names
         self._sent: Statement | None = None  # asked for, and not known to have arrived
-        self._confirmed = Statement(None, nothing, False, None, meta)
+        self._confirmed = Statement(None, nothing, False, None, meta, weight)
         self.epoch: int | None = None
         self._acked_at = 0  # the event number at which the publish of `applied` returned
         self._events = 0

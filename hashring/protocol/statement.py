@@ -29,6 +29,7 @@ class Statement:
         draining: it is leaving with hand-over.
         founded: the wall-clock second at which its group's parameters were founded, if it knows.
         meta: what the user publishes; compared by identity, as each change makes a new one.
+        weight: its share relative to the others'.
         parked: the places that it keeps for others.
         answer: to the latest request.
         freeze: the latest word on whether the group is frozen, and whether this member stays.
@@ -39,6 +40,7 @@ class Statement:
     draining: bool
     founded: float | None
     meta: Mapping[str, Any]
+    weight: float
     parked: tuple[Parked, ...] = ()
     answer: Answer | None = None
     freeze: tuple[Freeze | None, bool] = (None, False)

@@ -227,6 +227,9 @@ class Judge:
                 raise world.violation(f"{member.name} has not left: {state}")
             if state != "settled":
                 raise world.violation(f"{member.name} does not settle: {state}")
+            told, weight = member.handoff.members[member.name].weight, member.handoff.weight
+            if told != weight:
+                raise world.violation(f"{member.name} weighs {weight} and is told to weigh {told}")
         if not self.everything_is_held():
             raise world.violation("settled, and yet nobody holds some slots")
         for interval in world.profile.loops:

@@ -221,7 +221,8 @@ class World(Scheduler):
         candidates = [
             member
             for member in self.live()
-            if not (member.stopping or member.ending or member.is_stranger)
+            if not (member.stopping or member.ending)
+            and (kind == "weigh" or not member.is_stranger)
         ]
         self.result.events[kind] += 1
         if kind == "join":
@@ -306,6 +307,8 @@ class World(Scheduler):
             self._drain(member)
         elif kind == "resume":
             self._park(member)
+        elif kind == "weigh":
+            self._weigh(member)
         elif kind in ("end", "stop"):
             # As `break` and `stop` do, and a drain after it: at once, or some windows later.
             self.say(f"{kind} the loops of {member.name}")
@@ -318,6 +321,13 @@ class World(Scheduler):
             self.push(self.now + random_.uniform(0.0, 1.0), None, ("event", "join"))
         else:
             raise ValueError(f"no such event: {kind!r}")
+
+    def _weigh(self, member: SimulatedMember) -> None:
+        """Let it have another share, or none for a while."""
+        weight = self.random.choice((0.0, 0.5, 1.0, 2.0, 3.0))
+        self.say(f"{member.name} is to weigh {weight}")
+        member.handoff.weight = weight
+        self.wake(member.reconciling)
 
     def _park(self, member: SimulatedMember) -> None:
         """Let it leave for a while."""
