@@ -8,6 +8,7 @@ calls promises here, and what raises ``NotImplemented``, stands in docs/tooz.md.
 from __future__ import annotations
 
 import dataclasses
+import logging
 import threading
 from typing import Any
 
@@ -33,6 +34,8 @@ from hashring.leases.leases import Leases
 from hashring.partition.partition import join
 
 __all__ = ["Backend", "ToozLock"]
+
+log = logging.getLogger("hashring")
 
 _LOOK = 0.05
 """Seconds between two looks at whether the group has settled."""
@@ -252,24 +255,30 @@ class Backend(coordination.CoordinationDriverCachedRunWatchers):
         return found
 
     def _settle(self, shares: dict[bytes, SharePartitioner], seconds: float) -> None:
-        """Wait until these groups have settled on the members that are there now, and show it."""
+        """Wait until these groups have settled on the members that are there now, and show it.
+
+        Where the store is away, what is held stays held to the fence: nobody waits for it.
+        """
         until = clock.boottime() + seconds
         for group, share in shares.items():
             partition = share.partition
-            while True:
-                with translated(group, self._member_id):
-                    partition._membership.check_parent()
-                    there = {
-                        encoded(name)
-                        for name, member in self._on().groups.members(group).items()
-                        if member.weight > 0
-                    }
-                    is_final = partition.state == "settled" and set(partition.members) == there
-                    if is_final or clock.boottime() >= until:
+            with translated(group, self._member_id):
+                partition._membership.check_parent()
+            try:
+                while partition.state != "left":
+                    members = self._on().groups.members(group)
+                    there = {encoded(name) for name, one in members.items() if one.weight > 0}
+                    if partition.state == "settled" and set(partition.members) == there:
+                        share.show()
                         break
-                    partition.wait_changed(_LOOK)
-            if is_final:
-                share.show()
+                    if clock.boottime() >= until:
+                        break
+                    with translated(group, self._member_id):
+                        partition.wait_changed(_LOOK)
+            except coordination.ToozConnectionError as error:
+                with translated(group, self._member_id):
+                    partition._membership.check_parent()  # it can never take part
+                log.warning("%s: the store is away: %s", partition.group, error)
 
     # ---- locks and leaders -----------------------------------------------------------------
 

@@ -26,7 +26,7 @@ import os
 import threading
 import uuid
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from hashring import clock
@@ -122,13 +122,11 @@ class Leases:
 
     Args:
         driver: not yet open; of this object alone.
-        came_back: is called with a lease that is not exclusive and has a new incarnation.
     """
 
-    def __init__(self, driver: Driver, came_back: Callable[[Lease], object] | None = None) -> None:
+    def __init__(self, driver: Driver) -> None:
         self.driver = driver
         self.ttl = driver.ttl
-        self._came_back = came_back
         self._calls = threading.Lock()  # a driver takes one call beside its heartbeat
         self._state = threading.Lock()
         self._held: list[Lease] = []
@@ -370,7 +368,8 @@ class Leases:
         try:
             self.driver.heartbeat()
         except LeaseLost:
-            return 0.0 if self._sort_out() else _AGAIN
+            self._sort_out()
+            return _AGAIN
         self.confirmed = began
         for lease in held:
             # One whose fence has passed meanwhile is over, though its lease may never have ended.
@@ -386,11 +385,8 @@ class Leases:
                         self.driver.url, lease.name)  # fmt: skip
             self.give(lease)
 
-    def _sort_out(self) -> bool:
-        """Find out which leases are gone, and have them back where that may be; return whether
-        nothing is left to be tried again.
-        """
-        done = True
+    def _sort_out(self) -> None:
+        """Find out which leases are gone, and have them back where that may be."""
         with self._state:
             groups: dict[str, list[Lease]] = {}
             for lease in self._held:
@@ -400,31 +396,27 @@ class Leases:
                 records, age = self.driver.read(group)
                 for lease in leases:
                     if incarnation_of(records.get(lease.name, b"")) != lease.incarnation:
-                        done = self._come_back(lease, age) and done
-        return done
+                        self._come_back(lease, age)
 
-    def _come_back(self, lease: Lease, age: float) -> bool:
-        """Join again with a lease that is gone, or lose it; return whether that is decided."""
+    def _come_back(self, lease: Lease, age: float) -> None:
+        """Join again with a lease that is gone, or lose it; the caller has the calls."""
         if lease.lost.is_set():
-            return True
+            return
         if lease.exclusive and (age >= self.ttl or not lease.valid):
             self._lose(lease)
-            return True
+            return
         if not lease.exclusive:
             lease.incarnation = uuid.uuid4().hex
         began = clock.boottime()
         try:
             self.driver.join(lease.group, lease.name, lease.record())
         except MemberExists:
-            return False  # one that found the store young gives it back; else the fence decides
+            return  # one that found the store young gives it back; else the fence decides
         if lease.exclusive and not lease.valid:
             self._lose(lease)
-            return True
+            return
         lease.deadline = began + FENCE * self.ttl
         log.info("%s: %s was forgotten by the store, and is back", self.driver.url, lease.name)
-        if not lease.exclusive and self._came_back is not None:
-            self._came_back(lease)
-        return True
 
     def _lose(self, lease: Lease) -> None:
         """Note that one is gone; the caller has the calls."""

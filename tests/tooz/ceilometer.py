@@ -7,6 +7,7 @@ as it is installed in ours.
 from __future__ import annotations
 
 import collections
+import contextlib
 import os
 import signal
 import subprocess
@@ -141,8 +142,13 @@ class Fleet:
             if ("ERROR" in line or "Traceback" in line) and "Could not load" not in line
         ]
 
-    def wait_for_shares(self, agents: int) -> float:
-        """Wait until so many agents, and no others, poll all resources; return when it is so."""
+    def wait_for_shares(self, agents: int, *, surely: bool = True) -> float:
+        """Wait until so many agents, and no others, poll all resources; return when it is so.
+
+        Args:
+            agents: how many.
+            surely: where it never comes true, fail; else go on after 40 s.
+        """
 
         def is_so() -> bool:
             seen = collections.defaultdict(set)
@@ -152,7 +158,9 @@ class Fleet:
                     seen[poll.agent].add(poll.resource)
             return len(seen) == agents and len(set().union(*seen.values())) == self._resources
 
-        wait_until(is_so, within=120, what=f"{agents} agents share {self._resources} resources")
+        what = f"{agents} agents share {self._resources} resources"
+        with contextlib.nullcontext() if surely else contextlib.suppress(AssertionError):
+            wait_until(is_so, within=120 if surely else 40, what=what)
         return clock.boottime()
 
 
@@ -164,7 +172,7 @@ class Account(NamedTuple):
         turns: how often two agents polled a resource in turns, up to when the paused one went on:
             it goes on with its list, since tooz has no call between two polls.
         turns_after: the same from then on.
-        gaps: how often a resource was not polled for two intervals in the planned changes.
+        gaps: how often a resource was not polled for too long in the planned changes.
     """
 
     polls: int
@@ -173,17 +181,23 @@ class Account(NamedTuple):
     gaps: int
 
 
-def play(fleet: Fleet) -> Account:
-    """Let three agents go through all of it."""
+def play(fleet: Fleet, *, surely: bool = True, longest: float = 2.0) -> Account:
+    """Let three agents go through all of it.
+
+    Args:
+        fleet: none of its agents runs yet.
+        surely: all resources must be shared after each change, within two minutes.
+        longest: a resource that is not polled for more than so many intervals is a gap.
+    """
     try:
         agents = [fleet.start() for _ in range(3)]
-        steady = fleet.wait_for_shares(3)
+        steady = fleet.wait_for_shares(3, surely=surely)
         agents.append(fleet.start())
-        fleet.wait_for_shares(4)
+        fleet.wait_for_shares(4, surely=surely)
         agents[0].send_signal(signal.SIGTERM)
-        planned = fleet.wait_for_shares(3)
+        planned = fleet.wait_for_shares(3, surely=surely)
         fleet.signal(agents[1], signal.SIGKILL)
-        fleet.wait_for_shares(2)
+        fleet.wait_for_shares(2, surely=surely)
         paused = clock.boottime()
         fleet.signal(agents[2], signal.SIGSTOP)
         wait_until(lambda: clock.boottime() - paused > 20, what="20 s")
@@ -196,7 +210,7 @@ def play(fleet: Fleet) -> Account:
     turns = interleaved(polls, fleet.interval)
     before = [turn for turn in turns if turn[2].moment < woken]
     planned_polls = [poll for poll in polls if poll.moment < planned]
-    missed = gaps(planned_polls, 2 * fleet.interval)
+    missed = gaps(planned_polls, longest * fleet.interval)
     return Account(len(polls), len(before), len(turns) - len(before), missed)
 
 

@@ -16,6 +16,7 @@ from hashring import clock
 from hashring.compat.tooz_options import Options
 from hashring.errors import BadURL
 from tests.servers.process import wait_until
+from tests.servers.redis import RedisServer
 
 OBJECTS = [f"disk-{number}" for number in range(300)]
 
@@ -109,6 +110,23 @@ def test_one_stops_and_the_others_have_its_share_at_their_next_tick(start) -> No
     b.stop()
     a.run_watchers()
     assert own(mine) == set(OBJECTS)
+
+
+def test_a_store_that_is_away_stops_nobody_before_the_fence(start) -> None:
+    with RedisServer() as server:
+        a = start("a", f"hashring+{server.url}?timeout=3&hold=1&settle=20")
+        mine = a.join_partitioned_group("pollers")
+        assert own(mine) == set(OBJECTS)
+        server.kill()
+        deadline = mine.partition.deadline
+        a.run_watchers()
+        polled = own(mine)
+        assert polled == set(OBJECTS) or clock.boottime() > deadline
+        wait_until(lambda: not own(mine), what="the fence")
+        with pytest.raises(tooz.ToozError):
+            a.get_members("pollers").get()
+        server.start()
+        wait_until(lambda: own(mine) == set(OBJECTS), what="the store is back")
 
 
 def test_batches_answer_as_single_questions_do(start) -> None:
