@@ -79,18 +79,20 @@ def processor_time(function, times=5):
     return least, found
 
 
-def main():
+def arguments():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--resources", type=int, default=100_000)
     parser.add_argument("--interval", type=float, default=60.0)
     parser.add_argument("--windows", type=int, default=2)
-    options = parser.parse_args()
-    folder = tempfile.TemporaryDirectory()
-    file = Path(folder.name) / "targets.json"
+    return parser.parse_args()
+
+
+def configured(folder, options):
+    """Write the files of an agent and of its targets; return its settings and the targets' file."""
+    file = folder / "targets.json"
     targets = [f"http://web{n}.example:8080/status" for n in range(options.resources)]
     file.write_text(json.dumps([{"targets": targets}]))
-    del targets
-    polling = Path(folder.name) / "polling.yaml"
+    polling = folder / "polling.yaml"
     polling.write_text(
         f"sources:\n- name: web\n  interval: {options.interval:g}\n  meters: [web.load]\n"
         f"  discovery: ['http-targets://{file}']\n"
@@ -104,66 +106,82 @@ def main():
         spread=0.8,
         cycles=options.windows,
     )
-    before = sum(memory())
-    plan = make_plan(
-        settings, Plugins({"http-targets": HTTPTargets(settings)}, [Nothing(settings)])
-    )
-    shared = Shared(settings, plan, Counter(), print)
-    catalogue = Catalogue(plan.groups[0], shared)
+    return settings, file
 
-    rows = []
 
-    def row(what, seconds):
-        rows.append((what, seconds, 100 * seconds / options.interval))
+def discovery(catalogue, file):
+    """Yield what looking for resources costs in seconds: at first, unchanged, and with one more."""
 
-    row(
-        "discovery, the first time",
-        processor_time(lambda: catalogue.look(lambda: 60.0, None), 1)[0],
-    )
-    row(
-        "discovery, where nothing changed",
-        processor_time(lambda: catalogue.look(lambda: 60.0, None))[0],
-    )
-    keys, _ = catalogue.look(lambda: 60.0, None)
-    held = sum(memory()) - before
+    def look():
+        return catalogue.look(lambda: 60.0, None)
+
+    yield "discovery, the first time", processor_time(look, 1)[0]
+    yield "discovery, where nothing changed", processor_time(look)[0]
     changed = json.loads(file.read_text())
     changed[0]["targets"].append("http://another.example/")
     file.write_text(json.dumps(changed))
     del changed
-    row(
-        "discovery, where one was added",
-        processor_time(lambda: catalogue.look(lambda: 60.0, None), 1)[0],
-    )
+    yield "discovery, where one was added", processor_time(look, 1)[0]
+
+
+def ownership(keys):
+    """Yield what asking for the own of these keys costs, in seconds, alone in a group."""
     with hashring.join("memory://agent-costs-ring", "g", "alone") as partition:
         assert partition.wait_settled(10)
         loop = partition.cycles(60.0)
         cycle = next(loop)
-        row("ownership check", processor_time(lambda: cycle.owned(keys))[0])
-        row(
+        yield "ownership check", processor_time(lambda: cycle.owned(keys))[0]
+        yield (
             "ownership check, and each key's moment in the window",
             processor_time(lambda: cycle.owned(keys, spread=0.8))[0],
         )
         loop.close()
-    shared.close()
+
+
+def print_table(rows, options):
     print(f"{options.resources:,} resources, a window of {options.interval:g} s")
     print()
     print("| what, once a window | processor time | of a core |")
     print("|---|---:|---:|")
-    for what, seconds, share in rows:
+    for what, seconds in rows:
+        share = 100 * seconds / options.interval
         print(f"| {what} | {1000 * seconds:,.2f} ms | {share:.3f}% |")
 
+
+def run_whole(settings, plan):
+    """Run the whole agent, and print what a poll costs beside the poll."""
     outlet = Counter()
     agent = Agent(settings, plan=plan, outlet=outlet)
     began, wall = time.process_time(), clock.boottime()
     agent.run()
     used, wall = time.process_time() - began, clock.boottime() - wall
-    status = agent.status()
     print(
         f"\nThe whole agent with polls that cost nothing: {outlet.samples:,} samples of "
-        f"{options.windows} windows in {wall:.0f} s, {used:.1f} s of processor time: "
+        f"{settings.cycles} windows in {wall:.0f} s, {used:.1f} s of processor time: "
         f"{1e6 * used / max(1, outlet.samples):.0f} µs a poll, {100 * used / wall:.1f}% of a core; "
-        f"windows missed: {status.missed}."
+        f"windows missed: {agent.status().missed}."
     )
+
+
+def main():
+    options = arguments()
+    with tempfile.TemporaryDirectory() as folder:
+        settings, file = configured(Path(folder), options)
+        before = sum(memory())
+        plugins = Plugins({"http-targets": HTTPTargets(settings)}, [Nothing(settings)])
+        plan = make_plan(settings, plugins)
+        shared = Shared(settings, plan, Counter(), print)
+        catalogue = Catalogue(plan.groups[0], shared)
+
+        costs = discovery(catalogue, file)
+        rows = [next(costs), next(costs)]
+        keys, _ = catalogue.look(lambda: 60.0, None)
+        held = sum(memory()) - before
+        rows += costs
+        rows += ownership(keys)
+        shared.close()
+        print_table(rows, options)
+        run_whole(settings, plan)
     most = system.getrusage(system.RUSAGE_SELF).ru_maxrss / 1024
     print(
         f"Memory: resources, their keys and the last list hold {held / 2**20:.0f} MiB "

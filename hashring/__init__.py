@@ -28,6 +28,7 @@ from hashring.errors import (
     LeaseLost,
     MemberExists,
     MissingDependency,
+    NotAcquired,
     NotOffered,
     StoreUnavailable,
     StoreUnusable,
@@ -42,15 +43,18 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from hashring import testing as testing
     from hashring.driver import drivers
+    from hashring.leases.lock import Lock, lock
     from hashring.partition.aio.changes import AsyncChanges, AsyncTerm
     from hashring.partition.aio.cycle import AsyncCycle, AsyncCycles
     from hashring.partition.aio.partition import AsyncPartition, ajoin
     from hashring.partition.aio.workers import AsyncStop, AsyncWorkers
     from hashring.partition.changes import Change, Changes
-    from hashring.partition.cycle import Cycle, Cycles, OwnedKeys, Token
+    from hashring.partition.cycle import Cycle, Cycles, OwnedKeys
+    from hashring.partition.grip import Grip
     from hashring.partition.leading import Term
     from hashring.partition.partition import Partition, join
     from hashring.partition.stats import Stats
+    from hashring.partition.token import Token
     from hashring.partition.workers import Stop, Workers
     from hashring.protocol.record import Member
     from hashring.ring.ring import HashRing, Keys, SlotSet
@@ -77,14 +81,17 @@ __all__ = [
     "Cycle",
     "Cycles",
     "EmptyRing",
+    "Grip",
     "GroupMismatch",
     "HashRing",
     "HashringError",
     "Keys",
     "LeaseLost",
+    "Lock",
     "Member",
     "MemberExists",
     "MissingDependency",
+    "NotAcquired",
     "NotOffered",
     "OwnedKeys",
     "Partition",
@@ -102,6 +109,7 @@ __all__ = [
     "ajoin",
     "drivers",
     "join",
+    "lock",
 ]
 
 _check_files()
@@ -119,8 +127,10 @@ if not TYPE_CHECKING:  # a checker that saw this would accept any name
         "Changes": "hashring.partition.changes",
         "Cycle": "hashring.partition.cycle",
         "Cycles": "hashring.partition.cycle",
+        "Grip": "hashring.partition.grip",
         "HashRing": "hashring.ring.ring",
         "Keys": "hashring.ring.ring",
+        "Lock": "hashring.leases.lock",
         "Member": "hashring.protocol.record",
         "OwnedKeys": "hashring.partition.cycle",
         "Partition": "hashring.partition.partition",
@@ -128,11 +138,12 @@ if not TYPE_CHECKING:  # a checker that saw this would accept any name
         "Stats": "hashring.partition.stats",
         "Stop": "hashring.partition.workers",
         "Term": "hashring.partition.leading",
-        "Token": "hashring.partition.cycle",
+        "Token": "hashring.partition.token",
         "Workers": "hashring.partition.workers",
         "ajoin": "hashring.partition.aio.partition",
         "drivers": "hashring.driver",
         "join": "hashring.partition.partition",
+        "lock": "hashring.leases.lock",
     }
     _MODULES = frozenset({"driver", "ring", "testing"})
 

@@ -21,6 +21,7 @@ __all__ = [
     "LeaseLost",
     "MemberExists",
     "MissingDependency",
+    "NotAcquired",
     "NotOffered",
     "StoreUnavailable",
     "StoreUnusable",
@@ -129,6 +130,10 @@ class StoreUnusable(HashringError):
 
 class NotOffered(HashringError, NotImplementedError):
     """A store or its driver does not offer this; everything else works."""
+
+
+class NotAcquired(HashringError, TimeoutError):
+    """A lock was not acquired in time: another holds it, or may hold it."""
 
 
 class LeaseLost(HashringError):

@@ -45,24 +45,29 @@ LONGEST = (
     "tests/test_packaging.py",
     "tests/test_simulation.py",
     "tests/telemetry/test_guide.py",
-    "tests/drivers/test_zookeeper_ensemble.py",
+    "tests/drivers/zookeeper/test_ensemble.py",
     "tests/telemetry/test_exactly_once.py",
     "tests/telemetry/test_set_aside.py",
     "tests/telemetry/test_agent.py",
-    "tests/drivers/test_redis_faults.py",
-    "tests/drivers/test_memcached_faults.py",
+    "tests/drivers/redis/test_failover.py",
+    "tests/drivers/memcached/test_forgetting.py",
     "tests/test_driver_mistakes.py",
     "tests/test_exhaustive.py",
     "tests/test_plugin.py",  # after the first: both use the wheel, which one of them builds
 )
 
 
+@pytest.hookimpl(tryfirst=True)  # before the marks are selected by
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give time to builds. Start the long files first, then those of many tests, among workers.
+    """Give time to builds, and shorten suites. Start the long files first, among workers.
 
-    xdist alone goes by the number (``--no-loadscope-reorder`` keeps the order of this function).
+    Then come those of many tests: xdist alone goes by the number (``--no-loadscope-reorder`` keeps
+    the order of this function).
     """
     for item in items:
+        short_form = getattr(getattr(item, "cls", None), "short_form", None)
+        if short_form is not None and getattr(item, "originalname", item.name) not in short_form:
+            item.add_marker(pytest.mark.long)
         building = {"distributions", "new_environment"} & {*getattr(item, "fixturenames", ())}
         if building and item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(3 * BUILDS))

@@ -7,9 +7,11 @@ from unittest import mock
 from hashring.protocol import events
 from hashring.protocol.claims import MAX_CLAIMS, Claim, merged
 from hashring.protocol.custody import Custody
+from hashring.protocol.grips import Grips
 from hashring.protocol.handoff import Handoff, Publish
 from hashring.protocol.runner import Runner
 from hashring.protocol.windows import Stream
+from hashring.testing.simulation.store import SimulatedStore
 
 
 class TrustsEvidenceFromBeforeItsAck(Handoff):
@@ -18,12 +20,12 @@ class TrustsEvidenceFromBeforeItsAck(Handoff):
     def _is_fresh(self, token):
         return True
 
-    def published(self):
-        super().published()
+    def published(self, number=None):
+        super().published(number)
         is_open = self.applied is not None and self._settled != self.applied
         if is_open and not self._custody.gaining:
             self._gain(0.0, 1000.0)
-            super().published()
+            super().published(number)
 
 
 class TrustsANullSeenBeforeItsAck(Handoff):
@@ -283,4 +285,116 @@ class EndsNoPlace(Handoff):
     def __init__(self, *arguments, **options):
         super().__init__(*arguments, **options)
         look = self._parking.look
-        self._parking.look = lambda roster, now, drains: look(roster, 0.0, drains=drains)
+        self._parking.look = lambda roster, now, **options: look(roster, 0.0, **options)
+
+
+class RevivesAGripThatHasEnded(Grips):
+    """Grips: one whose time is over may be renewed, though what it pinned was given up."""
+
+    def renew(self, grip, now, seconds):
+        grip.released, grip.until = False, max(grip.until, now + seconds)
+        return True
+
+
+class EndsGripsEarly(Grips):
+    """Grips: a little before the time is over what it pinned may go."""
+
+    def end_due(self, now):
+        for grip in self._live.values():
+            if now >= grip.until - 0.2:
+                self._handoff.unpin(grip.number)
+        return super().end_due(now)
+
+
+class PinsNoGrip(Grips):
+    """Grips: what is gripped is remembered, and the hand-off is not told."""
+
+    def take(self, now, seconds):
+        grip = super().take(now, seconds)
+        self._handoff.unpin(grip.number)
+        return grip
+
+
+class GripsPastTheFence(Grips):
+    """Grips: a grip is valid until its own end, whatever became of the lease."""
+
+    def is_valid(self, grip, now):
+        return now < grip.until and not grip.released
+
+
+class AdmitsWhoHasSeenTheFreeze(Handoff):
+    """Freezing: whoever has acked a view stays, though it came later."""
+
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
+        self._roster.stays = lambda member: member.applied is not None
+
+
+class HandsOverInAFrozenGroup(Handoff):
+    """Freezing: a drain is a drain."""
+
+    def drain(self, back=0.0):
+        stays, self.stays = self.stays, False
+        super().drain(back)
+        self.stays = stays
+
+
+class ForgetsTheFreezeWithItsCommand(Handoff):
+    """Freezing: it is not copied, so it ends with the record of whoever asked."""
+
+    def _record(self, applied):
+        with mock.patch.object(self, "freeze", None):
+            return super()._record(applied)
+
+
+class NeverThaws(Handoff):
+    """Freezing: of two words the one that freezes counts, however old."""
+
+    def _look_at_freeze(self, mine, wall, young):
+        if self.freeze is not None and self.freeze.on:
+            self._roster.freeze = self.freeze
+            self._roster._view = None
+        super()._look_at_freeze(mine, wall, young)
+
+
+class DrawsItsEpochWhenItJoins(Handoff):
+    """Rule 7: one number for the whole membership, though a slot may go away and come back."""
+
+    def published(self, number=None):
+        drawn = self.epoch
+        super().published(number)
+        if drawn is not None:
+            self.epoch = drawn
+
+
+class CountsItsGainsItself(Handoff):
+    """Rule 7: the store's number at first, and from then on one more at each gain."""
+
+    def published(self, number=None):
+        gains, drawn = bool(self._custody.gaining), self.epoch
+        super().published(number)
+        if drawn is not None:
+            self.epoch = drawn + gains
+
+
+class NumbersWritesAnewOnceItForgot(SimulatedStore):
+    """Rule 7, in the store: its numbers begin anew, and its time does not count."""
+
+    def publish(self, now, member, record):
+        before = self._number
+        super().publish(now, member, record)
+        self._number = before + 1
+        return self._number
+
+
+class NumbersEachMembersWrites(SimulatedStore):
+    """Rule 7, in the store: each member's writes are numbered by themselves, as a version is."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self._of_member = {}
+
+    def publish(self, now, member, record):
+        super().publish(now, member, record)
+        self._of_member[member] = self._of_member.get(member, 0) + 1
+        return self._of_member[member]

@@ -32,15 +32,10 @@ SHORT = {
     "a heartbeat that does nothing within half a lease of the last",
     "a lease that is renewed by the client's wall clock",
     "no time limits at all",
-    "joining again does not renew the lease",
     "a memory age that grows three times too fast",
-    "a reaper half a second late",
     "a wait that returns late",
-    "a join that overwrites a living incarnation",
-    "a publish that upserts after the lease ran out",
     "reading from a cache",
     "threads that outlive the driver",
-    "an error that shows the password",
 }
 """What `make test` plants; the others are for `make test-long`."""
 

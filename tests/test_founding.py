@@ -29,19 +29,34 @@ def outage(store, *runners):
         runner.handoff.lease_lost()
 
 
+def bereft(store, *names, **given):
+    """Return members that have settled, and then lost all their leases while the store was away."""
+    members = [store.member(name, **given) for name in names]
+    store.settle(*members)
+    outage(store, *members)
+    return members
+
+
 def overtaken(store, *names, **other):
     """Members settle, all leases end, and a stranger that differs is first: in a group of its own.
 
     Returns:
         The members, and the stranger. Its id sorts before theirs.
     """
-    members = [store.member(name) for name in names]
-    store.settle(*members)
-    outage(store, *members)
+    members = bereft(store, *names)
     store.wall = 2000.0
     stranger = store.member("0", **(other or {"ttl": 3.0}))
     store.settle(stranger)
     return *members, stranger
+
+
+def stood_aside(store):
+    """Return a stranger that stands aside for a member ``a``, which came back and got all."""
+    a, stranger = overtaken(store, "a")
+    come_back(a)
+    steps(stranger, a)
+    assert a.held == FULL
+    return stranger
 
 
 def come_back(*runners):
@@ -92,10 +107,7 @@ def test_nobody_gains_while_a_stranger_that_gives_way_still_works_its_cycle(stor
 
 
 def test_the_one_that_stood_aside_takes_part_again_when_the_others_are_gone(store):
-    a, stranger = overtaken(store, "a")
-    come_back(a)
-    steps(stranger, a)
-    assert a.held == FULL
+    stranger = stood_aside(store)
 
     del store.records["a"]
     stranger.heartbeat()
@@ -105,9 +117,7 @@ def test_the_one_that_stood_aside_takes_part_again_when_the_others_are_gone(stor
 
 
 def test_one_that_stands_aside_can_drain(store):
-    a, stranger = overtaken(store, "a")
-    come_back(a)
-    steps(stranger, a)
+    stranger = stood_aside(store)
 
     stranger.handoff.drain()
     steps(stranger, rounds=3)
@@ -117,9 +127,7 @@ def test_one_that_stands_aside_can_drain(store):
 
 
 def test_a_stranger_that_retries_for_ever_keeps_nobody_out_and_ends_nobody(store):
-    a, b = store.member("a"), store.member("b")
-    store.settle(a, b)
-    outage(store, a, b)
+    a, b = bereft(store, "a", "b")
     store.wall = 2000.0
     ends = 0
     for number in range(12):
@@ -147,9 +155,7 @@ def test_a_stranger_that_retries_for_ever_keeps_nobody_out_and_ends_nobody(store
 
 
 def test_a_newcomer_that_differs_is_refused_by_those_that_came_back(store):
-    a = store.member("a")
-    store.settle(a)
-    outage(store, a)
+    (a,) = bereft(store, "a")
     come_back(a)  # shows null, and yet its parameters are the group's
 
     with pytest.raises(GroupMismatch, match=r"ttl 10\.0 where this member has 3\.0"):
@@ -157,13 +163,9 @@ def test_a_newcomer_that_differs_is_refused_by_those_that_came_back(store):
 
 
 def test_of_two_fleets_the_one_that_was_founded_first_works_and_the_other_waits(store):
-    a, b = store.member("a"), store.member("b")
-    store.settle(a, b)
-    outage(store, a, b)
+    a, b = bereft(store, "a", "b")
     store.wall = 2000.0
-    c, d = store.member("0c", spec=OTHER), store.member("0d", spec=OTHER)
-    store.settle(c, d)
-    outage(store, c, d)
+    c, d = bereft(store, "0c", "0d", spec=OTHER)
 
     come_back(c, a, d, b)
     steps(c, a, d, b, rounds=8)
@@ -269,9 +271,7 @@ def test_a_stranger_of_an_older_release_is_waited_for_and_named(store):
 
 
 def test_a_record_that_nobody_can_read_ends_nobody_that_comes_back(store):
-    a = store.member("a")
-    store.settle(a)
-    outage(store, a)
+    (a,) = bereft(store, "a")
     store.records["0"] = b"garbage"
 
     come_back(a)
@@ -305,9 +305,7 @@ def test_while_the_store_may_have_forgotten_those_that_settled_no_newcomer_judge
 
 
 def test_a_stranger_s_claims_and_slots_are_none_of_this_ring(store):
-    a = store.member("a")
-    store.settle(a)
-    outage(store, a)
+    (a,) = bereft(store, "a")
     store.wall = 2000.0
     stranger, heir = store.member("0", spec=OTHER), store.member("1", spec=OTHER)
     store.settle(stranger, heir)
@@ -320,9 +318,7 @@ def test_a_stranger_s_claims_and_slots_are_none_of_this_ring(store):
 
 
 def test_a_lease_that_ends_while_one_stands_aside_is_begun_anew(store):
-    a, stranger = overtaken(store, "a")
-    come_back(a)
-    steps(stranger, a)
+    stranger = stood_aside(store)
     before = stranger.handoff.incarnation
 
     del store.records["0"]

@@ -12,7 +12,7 @@ CONTRACT = {"Cycle", "HashRing", "Keys", "Partition", "SlotSet", "drivers", "joi
 CONTRACT |= {"__version__", "testing"}
 CONTRACT |= {"ajoin", "AsyncPartition", "AsyncCycle", "AsyncCycles"}  # for event loops
 CONTRACT |= {"Change", "Changes", "AsyncChanges", "Stop", "Workers", "AsyncStop", "AsyncWorkers"}
-CONTRACT |= {"Term", "AsyncTerm"}
+CONTRACT |= {"Term", "AsyncTerm", "Grip", "Lock", "lock"}
 CONTRACT |= {"Cycles", "Member", "OwnedKeys", "Stats", "Token"}  # what a partition hands out
 
 

@@ -23,6 +23,7 @@ PROJECT = tomllib.loads((TREE / "pyproject.toml").read_text(encoding="utf-8"))["
 PREAMBLE = "set -euo pipefail\ntrap 'kill $(jobs -p) 2> trap.log || true' EXIT\n"
 
 
+@pytest.mark.long
 def test_the_commands_of_the_page_carry_a_release_into_an_index_and_out_again(
     tmp_path, distributions
 ):

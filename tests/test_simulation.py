@@ -6,7 +6,15 @@ import pytest
 
 from hashring.protocol import custody
 from hashring.protocol.handoff import TRANSITIONS, Handoff
-from hashring.testing.simulation import PROFILES, Result, Violation, command, members, run
+from hashring.testing.simulation import (
+    PROFILES,
+    Result,
+    Violation,
+    command,
+    members,
+    run,
+    world,
+)
 from hashring.testing.simulation.profiles import TTL
 from tests import planted
 
@@ -76,6 +84,10 @@ def seeds_that_fail(
         ("resume", planted.TakesOverFromWhoIsAway, "takes over from"),
         ("resume", planted.ComesBackToWindowsThatItHasWorked, "repeats"),
         ("resume", planted.EndsNoPlace, ""),
+        ("frozen", planted.AdmitsWhoHasSeenTheFreeze, "came to a frozen group"),
+        ("frozen", planted.HandsOverInAFrozenGroup, "takes over from"),
+        ("frozen", planted.ForgetsTheFreezeWithItsCommand, "came to a frozen group"),
+        ("frozen", planted.NeverThaws, ""),
         (RETURNS, planted.SaysThatItIsAwayWhileItWorks, "repeats"),
         (KEEPERS_CRASH, planted.KeepsClaimsThatOthersHaveTakenOver, "repeats"),
     ],
@@ -97,6 +109,60 @@ def test_the_simulator_finds_a_mistake_planted_in_the_choreography(trap):
     seeds = range(NO_SOONER.get(trap, 0), SEEDS)
 
     assert seeds_that_fail("chaos", seeds=seeds, make_runner=trap, symptom="hold")
+
+
+@pytest.mark.parametrize(
+    "trap",
+    [
+        planted.RevivesAGripThatHasEnded,
+        planted.EndsGripsEarly,
+        planted.PinsNoGrip,
+        planted.GripsPastTheFence,
+    ],
+)
+def test_the_simulator_finds_a_mistake_planted_in_grips(trap, monkeypatch):
+    monkeypatch.setattr(members, "Grips", trap)
+
+    assert seeds_that_fail("grips", symptom="a grip that has not ended lost slots")
+
+
+def test_members_take_grips_while_the_group_changes():
+    total = Result()
+
+    for seed in range(5):
+        total.add(run(seed, "grips"))
+
+    assert total.grips > 100
+    assert total.events["join"] > 2
+
+
+@pytest.mark.parametrize("trap", [planted.DrawsItsEpochWhenItJoins, planted.CountsItsGainsItself])
+def test_the_simulator_finds_an_epoch_that_the_store_did_not_give_at_the_gain(trap):
+    assert seeds_that_fail("chaos", trap, symptom="with epoch")
+
+
+@pytest.mark.parametrize(
+    ("profile", "trap"),
+    [
+        ("forgetful", planted.NumbersWritesAnewOnceItForgot),
+        ("chaos", planted.NumbersEachMembersWrites),
+    ],
+)
+def test_the_simulator_finds_a_store_whose_numbers_fall(profile, trap, monkeypatch):
+    monkeypatch.setattr(world, "SimulatedStore", trap)
+
+    assert seeds_that_fail(profile, symptom="with epoch")
+
+
+def test_whoever_holds_slots_has_an_epoch_and_the_next_one_a_greater():
+    total = Result()
+
+    for profile in ("chaos", "forgetful", "planned", "resume-crash"):
+        for seed in range(4):
+            total.add(run(seed, profile))
+
+    assert total.successions > 500
+    assert total.without_epoch == 0
 
 
 def test_the_simulator_finds_windows_that_a_closed_loop_forgot(monkeypatch):

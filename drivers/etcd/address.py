@@ -72,15 +72,24 @@ class Keys:
 
     def __init__(self, root: str) -> None:
         self.mark = f"{root}/mark"
-        self._groups = f"{root}/groups/"
+        self.groups = f"{root}/groups/"
 
     def group(self, group: str) -> str:
         """Return what the keys of a group's members begin with."""
-        return f"{self._groups}{quote(group, safe='')}/"
+        return f"{self.groups}{quote(group, safe='')}/"
 
     def member(self, group: str, member: str) -> str:
         """Return the key of a member."""
         return self.group(group) + quote(member, safe="")
+
+    @staticmethod
+    def group_of(key: str) -> str:
+        """Return the group's id in the key of a member.
+
+        >>> Keys.group_of("/hashring/groups/a%2Fb/host%201")
+        'a/b'
+        """
+        return unquote(key.rpartition("/")[0].rpartition("/")[2])
 
     @staticmethod
     def member_of(key: str) -> str:

@@ -29,7 +29,6 @@ from collections.abc import Iterator, Sequence
 
 from hashring.clock import boottime
 from hashring.driver import (
-    Driver,
     DriverURL,
     Reading,
     check_names,
@@ -48,6 +47,7 @@ from .._server_clock import ServerClock
 from .address import OPTIONS
 from .groups import Group, Own, digest, taken
 from .link import Value
+from .looking import LookingOn
 from .server import Facts, Server
 
 __all__ = ["PostgreSQLDriver"]
@@ -59,10 +59,13 @@ if pq.version() < 140000:  # the first with pipelines
         "the postgresql:// driver (libpq 14 or later)", "psycopg[binary]", "postgresql"
     )
 
+_XID_BITS = 48
+"""The room for a transaction's number: three years of three million a second."""
+
 _Statements = list[tuple[str, Sequence[Value]]]
 
 
-class PostgreSQLDriver(Driver):
+class PostgreSQLDriver(LookingOn):
     """Groups as rows of a table.
 
     The URL's hosts are tried in order, for the one that is the primary. What the URL leaves out
@@ -75,6 +78,7 @@ class PostgreSQLDriver(Driver):
     """
 
     promise = "processes of many hosts; tells when it forgot: in a failover, a restore, a restart"
+    epochs = "timeline and transaction; falls only where an old copy or a dump is put in its place"
     options = OPTIONS
 
     def __init__(self, url: DriverURL, *, ttl: float) -> None:
@@ -104,6 +108,7 @@ class PostgreSQLDriver(Driver):
         if self._server.is_open:
             self._server.open()
             return
+        self._server.makes_table = True
         tell_limits(self)
         self._server.open()
         if self._server.facts.writes:
@@ -232,31 +237,42 @@ class PostgreSQLDriver(Driver):
 
     # -- records
 
-    def publish(self, group: str, member: str, record: bytes) -> None:
+    def publish(self, group: str, member: str, record: bytes) -> int:
         """See :meth:`hashring.driver.Driver.publish`."""
         check_names(group, member)
         check_record(record)
         self._refuse_a_watcher()
         deadline = boottime() + self.settings["timeout"]
         with self._writes(deadline):
-            self._publish(group, member, _spelled(record), record, deadline)
+            return self._publish(group, member, _spelled(record), record, deadline)
 
     def _publish(
         self, group: str, member: str, incarnation: bytes | None, record: bytes, deadline: float
-    ) -> None:
+    ) -> int:
         state, sequence = self._group(group), self._next()
         values = (
             state.key, digest(member), self.token, incarnation, sequence, record, state.channel
         )  # fmt: skip
-        statements = [(self._statements.lock, (state.lock,)), (self._statements.publish, values)]
-        *_, ((done, _),) = self._server.call(
-            f"publish of {member!r}", lambda facts: statements, deadline=deadline
+        statements: _Statements = [
+            (self._statements.lock, (state.lock,)),
+            (self._statements.publish, values),
+        ]
+        timelines = []
+
+        def ask(facts: Facts) -> _Statements:
+            timelines.append(facts.timeline)
+            return statements
+
+        *_, ((done, _, number),) = self._server.call(
+            f"publish of {member!r}", ask, deadline=deadline
         )
         if not done:
             raise self.lease_lost((group, member))
         with self._guard:
             if (own := self._own.get((group, member))) is not None:
                 own.sequence, own.record = sequence, record
+        # A replica that took over may give out numbers again that the primary before it gave.
+        return (timelines[-1] << _XID_BITS) | int(number)
 
     def read(self, group: str) -> Reading:
         """See :meth:`hashring.driver.Driver.read`."""

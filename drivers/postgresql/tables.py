@@ -139,6 +139,7 @@ class Statements:
         )
         self._of_memory(t)
         self._of_leases(t)
+        self._of_onlookers(t)
 
     def _of_memory(self, t: str) -> None:
         """Make what settles who lives, and since when nothing was forgotten."""
@@ -207,7 +208,7 @@ class Statements:
             f"WITH done AS (UPDATE {t} AS r SET sequence = $5::bigint, record = $6::bytea,"
             f" written = {_XID} WHERE {mine} RETURNING 1), "
             + _told(t, "done")
-            + f" SELECT (SELECT count(*) FROM done), {_NOTIFIED.format(channel='$7')}"
+            + f" SELECT (SELECT count(*) FROM done), {_NOTIFIED.format(channel='$7')}, {_XID}"
         )
         # group, member, token, incarnation, ttl, the latest that the time may be
         self.heartbeat = (
@@ -222,4 +223,17 @@ class Statements:
             " AND token = $3::text RETURNING 1), "
             + _told(t, "gone")
             + f" SELECT {_NOTIFIED.format(channel='$4')}"
+        )
+
+    def _of_onlookers(self, t: str) -> None:
+        """Make what people ask who look on."""
+        # the names of the groups that have members
+        self.groups = (
+            f"SELECT g.name FROM {t} AS g WHERE g.id = '' AND g.in_group <> '' AND EXISTS (SELECT"
+            f" FROM {t} AS r WHERE r.in_group = g.in_group AND r.id <> '' AND r.expires > {_NOW})"
+        )
+        # group -> members' names, and the seconds that their leases run
+        self.leases = (
+            f"SELECT name, {_epoch(f'expires - {_NOW}')} FROM {t}"
+            f" WHERE in_group = $1::bytea AND id <> '' AND expires > {_NOW}"
         )

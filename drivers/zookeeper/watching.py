@@ -176,6 +176,40 @@ class Watching:
         records = seen.show(behind())
         return seen.journal.since(cursor, records, self._history.age(began))
 
+    def list_groups(self, deadline: float) -> list[str]:
+        """Return the groups that have members, as they are now.
+
+        Args:
+            deadline: on the boot-time clock.
+        """
+        try:
+            if not self.session.connected:
+                self._watch(deadline)
+            _, nodes = self.session.call(
+                Transaction([CheckVersion(self._root, _ANY_VERSION)]),  # whatever its result
+                GetChildren(self._root, None),
+                deadline=deadline,
+            )
+            self._refuse(nodes)
+            found: list[str] = []
+            there = [] if isinstance(nodes, NoNodeError) else [one for one in nodes if one != _MARK]
+            for start in range(0, len(there), _AT_ONCE):
+                some = there[start : start + _AT_ONCE]
+                asked = (Exists(f"{self._root}/{node}", None) for node in some)
+                for node, stat in zip(
+                    some, self.session.call(*asked, deadline=deadline), strict=True
+                ):
+                    self._refuse(stat)
+                    if stat is not None and stat.numChildren:
+                        found.append(name_of(node))
+        except SessionGone as gone:
+            self.session.forget()
+            raise Failed(str(gone)) from gone
+        except BaseException:
+            self.session.drop()  # an answer that was not seen would be taken for the next one
+            raise
+        return found
+
     def wait(self, path: str, until: float, closed: threading.Event) -> float:
         """Wait until a group has changed, ``until``, or closed; return when to end at the latest.
 

@@ -15,6 +15,7 @@ protocol; no thread and no partition.
 """
 
 from hashring.observe.description import (
+    FreezeDescription,
     GroupDescription,
     MemberDescription,
     Ownership,
@@ -25,6 +26,7 @@ from hashring.observe.description import (
 from hashring.observe.observer import Observer
 
 __all__ = [
+    "FreezeDescription",
     "GroupDescription",
     "MemberDescription",
     "Observer",

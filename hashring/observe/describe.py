@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from hashring.observe.description import GroupDescription, MemberDescription, Waiting
+from hashring.observe.description import (
+    FreezeDescription,
+    GroupDescription,
+    MemberDescription,
+    Waiting,
+)
 from hashring.observe.records import Records, ranges
 from hashring.protocol.record import Member
 from hashring.ring.ring import SlotSet
@@ -63,7 +68,20 @@ def describe(
         unreadable=records.problems,
         waits=waits,
         problems=problems,
+        frozen=_frozen(records),
+        requests=tuple(
+            f"{request.by!r} asks {request.member} to {request.what}"
+            for request in records.requests
+        ),
     )
+
+
+def _frozen(records: Records) -> FreezeDescription | None:
+    word = records.word
+    if word is None or not word.on:
+        return None
+    shown = sorted(id for id, member in records.members.items() if member.freeze == word)
+    return FreezeDescription(word.by, word.at, tuple(records.kept_out), tuple(shown))
 
 
 def first_seen(

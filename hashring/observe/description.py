@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 __all__ = [
+    "FreezeDescription",
     "GroupDescription",
     "MemberDescription",
     "Ownership",
@@ -84,6 +85,23 @@ class MemberDescription:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class FreezeDescription:
+    """A group that is frozen: nobody gains or loses by joins and drains.
+
+    Attributes:
+        by: who froze it, by their own word.
+        since: when, in wall-clock seconds of theirs.
+        kept_out: the ids of those who came later, and own nothing until it is thawed.
+        shown_by: the ids of the members that know of it.
+    """
+
+    by: str
+    since: float
+    kept_out: tuple[str, ...]
+    shown_by: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class GroupDescription:
     """A group at one reading.
 
@@ -102,6 +120,8 @@ class GroupDescription:
         unreadable: why a record cannot be read, by member id.
         waits: who waits for whom.
         problems: what keeps the group from settling, or would cost it slots, in sentences.
+        frozen: who froze it and since when; ``None``: nobody.
+        requests: what operators ask of members at this moment, in sentences.
     """
 
     url: str
@@ -118,6 +138,8 @@ class GroupDescription:
     unreadable: Mapping[str, str]
     waits: tuple[Waiting, ...]
     problems: tuple[str, ...]
+    frozen: FreezeDescription | None = None
+    requests: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

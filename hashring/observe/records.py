@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping
+from typing import Self
 
 from hashring.errors import BadRecord
 from hashring.protocol.founding import defining
+from hashring.protocol.freezing import Freeze
 from hashring.protocol.gate import may_hold
 from hashring.protocol.reading import Reading
 from hashring.protocol.record import Member, slot_count
+from hashring.protocol.request import Request
 from hashring.protocol.roster import Roster
 from hashring.protocol.view import View
 from hashring.ring.ring import SlotSet
@@ -38,14 +41,47 @@ class Records:
         view: the current view; ``None`` where no record can be read.
         slots: how many slots the ring has; 0 where nobody can tell.
         memory_age: seconds for which the store has surely forgotten nothing.
+        requests: what operators ask at the moment. Those who ask are no members.
     """
 
     def __init__(self, reading: Reading, known: dict[str, View] | None = None) -> None:
-        self._known = {} if known is None else known
-        self.memory_age = reading.memory_age
         parsed, problems = _parsed(reading)
-        self.parameters = defining(parsed)
-        self.members: Mapping[str, Member] = {member.id: member for member in parsed}
+        self._take({member.id: member for member in parsed}, problems, reading.memory_age, known)
+
+    @classmethod
+    def of(
+        cls,
+        members: Mapping[str, Member],
+        problems: Mapping[str, str],
+        memory_age: float,
+        known: dict[str, View] | None = None,
+    ) -> Self:
+        """Return the records that a member has parsed already: nothing is read for them.
+
+        Args:
+            members: all that could be read, by id.
+            problems: why a record could not be read, by id.
+            memory_age: seconds for which the store has surely forgotten nothing.
+            known: see above.
+        """
+        found = cls.__new__(cls)
+        found._take(members, problems, memory_age, known)
+        return found
+
+    def _take(
+        self,
+        members: Mapping[str, Member],
+        problems: Mapping[str, str],
+        memory_age: float,
+        known: dict[str, View] | None,
+    ) -> None:
+        self._known = {} if known is None else known
+        self.memory_age = memory_age
+        asking = [member.request for member in members.values()]
+        self.requests: tuple[Request, ...] = tuple(asked for asked in asking if asked is not None)
+        members = {id: member for id, member in members.items() if member.request is None}
+        self.parameters = defining(list(members.values()))
+        self.members: Mapping[str, Member] = members
         self.problems: Mapping[str, str] = problems
         self.strangers: Mapping[str, str] = {}
         self.view: View | None = None
@@ -53,13 +89,33 @@ class Records:
         if self.parameters is None:
             return
         self._roster = Roster(_NOBODY, self.parameters)
-        self._roster.read(reading)
+        self._roster.members, self._roster.problems = members, problems
         self._roster.judge()
         self.strangers = self._roster.strangers
         self.view = self._roster.view(draining=False)
         self.slots = slot_count(self.parameters.ring) or 0
         self._known[self.view.id] = self.view
         self._look_for_views()
+
+    @property
+    def word(self) -> Freeze | None:
+        """The latest word on whether the group is frozen; ``None``: nobody said one."""
+        return None if self.parameters is None else self._roster.freeze
+
+    @property
+    def kept_out(self) -> list[str]:
+        """The ids of those who came to a frozen group, and own nothing until it is thawed."""
+        if self.word is None or not self.word.on or self.view is None:
+            return []
+        owning = self.view.weights
+        return sorted(
+            id
+            for id, member in self.members.items()
+            if id not in owning
+            and member.weight > 0
+            and not member.draining
+            and id not in self.strangers
+        )
 
     @property
     def nothing(self) -> SlotSet:

@@ -43,6 +43,11 @@ def _reasons(group: GroupDescription, member: str) -> Iterator[str]:
         for one in group.members
         if one.id != member and one.weight > 0 and one.state not in ("draining", "differs")
     ]
+    if group.frozen is not None:
+        yield (
+            f"the group is frozen, by {group.frozen.by!r}: nobody would take over before it is "
+            "thawed"
+        )
     if not heirs:
         yield "it is the last member that holds anything: nobody would take over"
     for wait in group.waits:

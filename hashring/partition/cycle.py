@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
-from typing import Any, NamedTuple, Self, TypeVar, overload
+from typing import Any, Protocol, Self, TypeVar, overload
 
 import mmh3
 
@@ -21,8 +21,9 @@ from hashring.partition.fanout import FencedMap
 from hashring.partition.keys import explained
 from hashring.partition.loops import Loop, Loops, Work
 from hashring.partition.membership import Membership
+from hashring.partition.token import Token
 
-__all__ = ["Cycle", "CycleFacts", "Cycles", "LoopHandle", "OwnedKeys", "Token"]
+__all__ = ["Cycle", "CycleFacts", "Cycles", "FencedKeys", "LoopHandle", "OwnedKeys"]
 
 K = TypeVar("K")
 R = TypeVar("R")
@@ -38,39 +39,26 @@ _EARLY = 0.01
 there are many keys, one sleep then serves several of them."""
 
 
-class Token(NamedTuple):
-    """What a sample carries so that a sink can refuse the impossible.
+class _Valid(Protocol):
+    """What keys are owned by: a cycle or a grip."""
 
-    Attributes:
-        view_id: the view under which the keys were held.
-        incarnation: the member's unbroken membership.
-        window: the window's number, or ``None`` for a cycle without one.
+    @property
+    def valid(self) -> bool: ...
+
+
+class FencedKeys(Sequence[K]):
+    """Keys that are this member's: a sequence that is safe to iterate slowly.
+
+    Iteration stops the moment what they are owned by is not valid any more.
     """
 
-    view_id: str
-    incarnation: str
-    window: int | None
-
-
-class OwnedKeys(Sequence[K]):
-    """The keys of a cycle that this member holds: a sequence that is safe to iterate slowly.
-
-    Iteration stops, and the cycle's ``valid`` turns false, the moment the fence passes. With a
-    spread, each key is yielded at its own moment of the window, which its hash fixes.
-    """
-
-    def __init__(
-        self, cycle: CycleFacts, keys: list[K], moments: list[float] | None = None
-    ) -> None:
-        self._cycle = cycle
+    def __init__(self, owner: _Valid, keys: list[K]) -> None:
+        self._owner = owner
         self._keys = keys
-        self._moments = moments
 
     def __iter__(self) -> Iterator[K]:
-        for number, key in enumerate(self._keys):
-            if self._moments is not None and not self._cycle._sleep_until(self._moments[number]):
-                return
-            if not self._cycle.valid:
+        for key in self._keys:
+            if not self._owner.valid:
                 return
             yield key
 
@@ -85,7 +73,30 @@ class OwnedKeys(Sequence[K]):
         return self._keys[index]
 
     def __repr__(self) -> str:
-        return f"<{len(self._keys)} owned keys of {self._cycle!r}>"
+        return f"<{len(self._keys)} owned keys of {self._owner!r}>"
+
+
+class OwnedKeys(FencedKeys[K]):
+    """The keys of a cycle that this member holds: a sequence that is safe to iterate slowly.
+
+    Iteration stops, and the cycle's ``valid`` turns false, the moment the fence passes. With a
+    spread, each key is yielded at its own moment of the window, which its hash fixes.
+    """
+
+    def __init__(
+        self, cycle: CycleFacts, keys: list[K], moments: list[float] | None = None
+    ) -> None:
+        super().__init__(cycle, keys)
+        self._cycle = cycle
+        self._moments = moments
+
+    def __iter__(self) -> Iterator[K]:
+        for number, key in enumerate(self._keys):
+            if self._moments is not None and not self._cycle._sleep_until(self._moments[number]):
+                return
+            if not self._cycle.valid:
+                return
+            yield key
 
 
 class CycleFacts:
@@ -108,7 +119,7 @@ class CycleFacts:
         # clock does in this window, its keys come at their pace.
         self._wall_ahead = clock.wall() - clock.boottime()
         self.slots = work.slots
-        self.token = Token(work.view_id, work.incarnation, work.window)
+        self.token = Token(work.view_id, work.incarnation, work.window, epoch=work.pin.epoch)
         self.window = work.window
         self.start = work.start
         self.interval = work.interval

@@ -15,7 +15,9 @@ from hashring.partition.membership import Membership
 from hashring.partition.reports import Reports
 from hashring.partition.stats import Stats
 from hashring.partition.timings import CallStats, Timing
+from hashring.protocol.freezing import Freeze
 from hashring.protocol.record import Member
+from hashring.protocol.request import Request
 from hashring.ring.ring import HashRing, SlotSet
 
 __all__ = ["Facts"]
@@ -72,6 +74,11 @@ class Facts:
         return None if view is None else view.id
 
     @property
+    def store_url(self) -> str:
+        """The store's URL, secrets masked."""
+        return str(self._membership.driver.url)
+
+    @property
     def incarnation(self) -> str:
         """This membership's identity; a new one after each expiry."""
         return self._membership.handoff.incarnation
@@ -90,6 +97,22 @@ class Facts:
         if self._reports.store_is_away:
             return "the store is away"
         return self._reports.waits_for
+
+    @property
+    def requests(self) -> tuple[Request, ...]:
+        """What operators have asked of this member (``hashring group drain``), the latest last."""
+        return self._membership.requests
+
+    @property
+    def frozen(self) -> Freeze | None:
+        """Who froze the group, and since when (``hashring group freeze``); ``None``: nobody."""
+        handoff = self._membership.handoff
+        return handoff.freeze if handoff.is_frozen else None
+
+    @property
+    def store_is_away(self) -> bool:
+        """Whether the store has not answered this member's latest heartbeat, or latest reading."""
+        return self._reports.store_is_away
 
     @property
     def deadline(self) -> float:
@@ -183,4 +206,5 @@ class Facts:
                 (until - since for since, until in list(membership.handoff.away.values())),
                 default=0.0,
             ),
+            members_lost=membership.losses.count,
         )

@@ -1,7 +1,8 @@
-"""`tried`: how long, and how often, a join is tried again. This module knows no store."""
+"""What comes before a join: who may take part, and how often it is tried. It calls no store."""
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
 from collections.abc import Callable
@@ -9,10 +10,14 @@ from typing import TypeVar
 
 from hashring import clock
 from hashring.backoff import jittered
-from hashring.errors import MemberExists, StoreUnavailable
+from hashring.driver import Reading
+from hashring.errors import BadRecord, MemberExists, StoreUnavailable
 from hashring.partition.waiting import retry_pause
+from hashring.protocol.founding import Parameters, judge
+from hashring.protocol.handoff import Handoff, mismatch
+from hashring.protocol.record import Member
 
-__all__ = ["tried"]
+__all__ = ["refuse_mismatch", "tried"]
 
 log = logging.getLogger("hashring")
 
@@ -52,3 +57,25 @@ def tried(
             if rest(min(left, jittered(retry_pause(failures, ttl)))):
                 raise
     raise AssertionError("unreachable")
+
+
+def refuse_mismatch(handoff: Handoff, reading: Reading, own: bytes) -> None:
+    """Refuse to join a group whose parameters are others.
+
+    Args:
+        handoff: of the member that would join.
+        reading: the group.
+        own: the record that it would join with.
+
+    Raises:
+        GroupMismatch: the group uses another ring, ttl or handoff.
+    """
+    members = {handoff.member: Member.from_json(handoff.member, own)}
+    for other, record in reading.records.items():
+        with contextlib.suppress(BadRecord):
+            members.setdefault(other, Member.from_json(other, record))
+    parameters = Parameters(handoff.spec, handoff.ttl, handoff.mode)
+    verdict = judge((one for one in members.values() if one.request is None), parameters)
+    first = verdict.first
+    if first is not None and (verdict.is_founded or first.applied is not None):
+        raise mismatch(first.id, verdict.differences[first.id])

@@ -388,7 +388,7 @@ class Loops:
     def pin(self, slots: SlotSet) -> Pin:
         """Pin slots that are held; the caller has the lock."""
         handoff = self._member.handoff
-        pin = Pin(next(self._numbers), handoff.lease_number, self._member)
+        pin = Pin(next(self._numbers), handoff.lease_number, self._member, handoff.epoch)
         # Before the slots are pinned: should this thread be interrupted in between, the pin is
         # found to be in nobody's hands.
         self._running[pin.number] = weakref.ref(pin)
@@ -397,13 +397,15 @@ class Loops:
 
     def pin_other(self, pin: Pin, slots: SlotSet) -> None:
         """Let a pin that has not ended keep other slots; the caller has the lock."""
-        self._member.handoff.pin(pin.number, slots)
+        handoff = self._member.handoff
+        handoff.pin(pin.number, slots)
+        pin.epoch = handoff.epoch
         pin.wake()
 
     def read_notes(self) -> None:
         """Act on what ended without the lock; the caller has it, and is no finaliser."""
         member, notes = self._member, self._member.notes
-        ended = False
+        ended = member.grips.end_due(clock.boottime())
         # What is noted is done first, and crossed out then: a Ctrl-C in between loses nothing.
         for pin in list(notes.pins):
             if not pin.runs_calls:  # else it is looked at again when the last of them has ended
@@ -431,8 +433,8 @@ class Loops:
 
     @property
     def is_running(self) -> bool:
-        """Whether a cycle runs here."""
-        return bool(self._running)
+        """Whether a cycle runs here, or something is gripped."""
+        return bool(self._running) or bool(self._member.grips)
 
     def end_own(self, thread: object = None) -> None:
         """End the cycles and loops of the calling thread, or of a task: it cannot be working them.

@@ -13,12 +13,15 @@ import threading
 from hashring import clock
 from hashring.driver import Driver
 from hashring.errors import HashringError, LeaseLost
+from hashring.partition.losses import Losses
 from hashring.partition.notes import Flag, Notes
 from hashring.partition.reports import ClockWatch
 from hashring.partition.stats import Tally
 from hashring.partition.timings import Calls, Histogram, timed
 from hashring.partition.wakeups import Changed
+from hashring.protocol.grips import Grips
 from hashring.protocol.handoff import Handoff
+from hashring.protocol.request import Request
 from hashring.protocol.runner import Runner
 from hashring.ring.ring import SlotSet
 
@@ -37,6 +40,7 @@ class Membership:
 
     Attributes:
         runner: the order of the member's steps; to be called with ``lock`` held.
+        grips: what is kept until a time; to be called with ``lock`` held.
         lock: over the hand-off and all streams of windows.
         changed: a condition on ``lock``; notified when the hand-off may have changed. It is not
             entered itself, but the lock, which is C: a Ctrl-C in between leaves nothing locked.
@@ -51,9 +55,11 @@ class Membership:
         joined_at: when the first join returned, in seconds on the boottime clock.
         clock_watch: names a step of the wall clock in the log.
         tally: counts hand-overs and the time past the fence.
+        losses: counts the members that vanished without a word.
         calls: counts the calls on the store.
         settling: how long it took to settle after each change of the group.
         cycles: how long cycles lasted.
+        requests: what operators have asked of it, the latest one last.
     """
 
     def __init__(self, driver: Driver, group: str, handoff: Handoff) -> None:
@@ -61,6 +67,7 @@ class Membership:
         self.driver = timed(driver, self.calls)
         self.handoff = handoff
         self.runner = Runner(handoff)
+        self.grips = Grips(handoff)
         self.group = group
         self.member = handoff.member
         self.ttl = handoff.ttl
@@ -78,7 +85,10 @@ class Membership:
         self.clock_watch = ClockWatch(group, handoff.member, handoff.ttl)
         self.settling = Histogram()
         self.cycles = Histogram()
+        self.requests: tuple[Request, ...] = ()
         self.tally = Tally(settled_within=self.settling.add)
+        self.losses = Losses()
+        self._fenced = 0.0  # seconds past the fence, at the latest count
         self._pid = os.getpid()
 
     @property
@@ -128,6 +138,11 @@ class Membership:
                 target=None if target is None else target.id,
                 is_settled=self.handoff.is_settled,
             )
+            fenced = self.tally.fenced_seconds(clock.boottime())
+            # After a fence of its own, or where the store has forgotten, nobody is called lost.
+            is_sure = fenced == self._fenced and self.memory_age >= self.ttl
+            self.losses.look(self.handoff.members, is_sure=is_sure)
+            self._fenced = fenced
 
     def is_locked_here(self) -> bool:
         """Whether the calling thread holds the lock."""

@@ -21,13 +21,14 @@ from hashring.driver import Driver, DriverURL
 from hashring.partition import arguments, ending
 from hashring.partition.changes import Changes, Teller
 from hashring.partition.cycle import CycleBlock, Cycles
-from hashring.partition.joining import tried
 from hashring.partition.keeping import FIRST_PAUSE, LONGEST_PAUSE
 from hashring.partition.leading import Leading
 from hashring.partition.literals import HandoffMode, OnCrash
 from hashring.partition.loops import Loops
 from hashring.partition.membership import Membership
+from hashring.partition.opening import joined
 from hashring.partition.reports import Reports
+from hashring.partition.requests import OnRequest
 from hashring.partition.share import Share
 from hashring.partition.worker import Worker
 from hashring.partition.workers import Stop, Workers
@@ -59,6 +60,7 @@ def join(
     wait: float = 0.0,
     gather: float | None = None,
     resume: float | None = None,
+    on_request: OnRequest | None = None,
 ) -> Partition:
     """Join a group and return this member's partition of its key space.
 
@@ -93,6 +95,9 @@ def join(
         resume: where this member drains, its share stays its own for so many seconds, unworked,
             until it joins again as ``member``, which must be given. ``None``: as the ``resume``
             option of the URL says, else 0: the others take it over at once.
+        on_request: is told of what an operator asks (``hashring group drain``), in a thread of the
+            library's, and returns soon; ``False`` refuses. Else this member's loops end, it
+            drains, and holds nothing from then on: what becomes of the process is the program's.
 
     Raises:
         BadURL, UnknownDriver, MissingDependency: the URL has no driver.
@@ -102,6 +107,7 @@ def join(
         BadArgument: an argument is out of range; it is a ``ValueError``.
     """
     return joined(
+        Partition,
         time.sleep,
         ending.caller(),
         url,
@@ -116,51 +122,7 @@ def join(
         wait=wait,
         gather=gather,
         resume=resume,
-    )
-
-
-def joined(
-    rest: Callable[[float], object],
-    caller: str,
-    url: str | DriverURL | Driver,
-    group: str,
-    *,
-    member: str | None,
-    weight: float,
-    ttl: float | None,
-    handoff: HandoffMode,
-    meta: Mapping[str, Any] | None,
-    ring: HashRing | str | None,
-    heartbeat: float | None,
-    wait: float,
-    gather: float | None,
-    resume: float | None,
-) -> Partition:
-    """Join, for both faces of a partition. All but the first two arguments are :func:`join`'s.
-
-    ``rest`` sleeps for so many seconds, and returns true to let the waiting end; ``caller`` is the
-    file and line of the user's call.
-    """
-    driver = arguments.loaded(url, ttl)
-    arguments.check_names(group, member, handoff, meta)
-    if heartbeat is not None:
-        heartbeat = arguments.checked_number("heartbeat", heartbeat, least=0.001)
-    keeps_for = arguments.resume(driver, resume, member)
-    rules = arguments.rules(member, weight, driver.ttl, handoff, meta, ring, gather)
-
-    def attempt() -> Partition:
-        core = Handoff(incarnations=arguments.incarnations(), **rules)
-        partition = Partition(driver, group, core, heartbeat=heartbeat, caller=caller)
-        partition._membership.resume = keeps_for
-        partition._worker.begin()
-        return partition
-
-    return tried(
-        attempt,
-        rest,
-        wait=arguments.checked_number("wait", wait),
-        ttl=driver.ttl,
-        name=f"{group}: {rules['member']}",
+        on_request=on_request,
     )
 
 
@@ -189,6 +151,7 @@ class Partition(Share):
         *,
         heartbeat: float | None = None,
         caller: str = "",
+        on_request: OnRequest | None = None,
     ) -> None:
         self.group = group
         self.member = handoff.member
@@ -203,6 +166,7 @@ class Partition(Share):
             self._reports,
             pause=min(self.ttl / 3, math.inf if heartbeat is None else heartbeat),
             caller=caller or ending.caller(),
+            on_request=on_request,
         )
         finalizer = weakref.finalize(self, self._membership.notes.drop)
         finalizer.atexit = False  # `ending` does that, and has the time to hand over

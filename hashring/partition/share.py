@@ -9,6 +9,7 @@ from typing import Any, NoReturn, TypeVar, overload
 
 from hashring.errors import BadArgument, BadKey
 from hashring.partition.facts import Facts
+from hashring.partition.grip import Grip, take_grip
 from hashring.partition.keys import explained
 from hashring.ring.ring import SlotSet
 
@@ -122,6 +123,31 @@ class Share(Facts):
             BadKey: it is no ``str``.
         """
         return self.owns(name)
+
+    def grip(self, seconds: float) -> Grip:
+        """Keep what is held now for so many seconds, without a block around the work.
+
+        ::
+
+            grip = partition.grip(30)
+            for key in grip.owned(keys):
+                queue.put(key)              # worked by others, within half a minute
+
+        For who is told "it is yours" and acts on that later, where nothing marks the end. Nobody
+        else gains these slots before the grip ends: when its seconds are over, or by
+        :meth:`Grip.release`. Each may last for so long after it was told of a change, and others
+        wait that long, so choose the seconds as long as the work takes, and not longer. A drain
+        waits for the grips that have not ended.
+
+        Args:
+            seconds: at least 0.001.
+
+        Raises:
+            BadArgument: the number of seconds is out of range.
+            LeaseLost: this is a forked child.
+            GroupMismatch, MemberExists: this member cannot take part.
+        """
+        return take_grip(self, self._membership, seconds)
 
     def stop(self) -> None:
         """Ask the loops over :meth:`cycles` to end; safe in a signal handler: it takes no lock.

@@ -15,17 +15,17 @@ import threading
 from hashring import clock
 from hashring.backoff import jittered
 from hashring.driver import Reading
-from hashring.errors import BadRecord, GroupMismatch, HashringError, LeaseLost, MemberExists
+from hashring.errors import GroupMismatch, HashringError, LeaseLost, MemberExists
 from hashring.partition import ending
+from hashring.partition.joining import refuse_mismatch
 from hashring.partition.loops import Loops
 from hashring.partition.membership import Membership
 from hashring.partition.notes import Signal
 from hashring.partition.readings import Readings
 from hashring.partition.reports import Reports
+from hashring.partition.requests import OnRequest, Requests
 from hashring.partition.waiting import heartbeat_retry, plan_wait, retry_pause
-from hashring.protocol.founding import Parameters, judge
-from hashring.protocol.handoff import Join, Leave, Publish, Wait, mismatch
-from hashring.protocol.record import Member
+from hashring.protocol.handoff import Join, Leave, Publish, Wait
 from hashring.protocol.runner import Read, Step
 
 __all__ = ["Worker"]
@@ -62,13 +62,21 @@ class Worker:
         reports: where outages and hindrances are said.
         pause: seconds between two heartbeats.
         caller: file and line of the user's join, for the warning of a partition that is dropped.
-
+        on_request: see :func:`hashring.join`.
     """
 
     def __init__(
-        self, member: Membership, loops: Loops, reports: Reports, *, pause: float, caller: str
+        self,
+        member: Membership,
+        loops: Loops,
+        reports: Reports,
+        *,
+        pause: float,
+        caller: str,
+        on_request: OnRequest | None = None,
     ) -> None:
         self._member = member
+        self._requests = Requests(member, loops, on_request)
         self._readings = Readings(member.driver, member.group, member.member)
         self._loops = loops
         self._reports = reports
@@ -96,7 +104,7 @@ class Worker:
             record = step.record
             driver.open()
             # Look before joining: a member that differs need not disturb the group.
-            _refuse_mismatch(member, driver.read(member.group), record)
+            refuse_mismatch(member.handoff, driver.read(member.group), record)
             tried = True
             try:
                 driver.join(member.group, member.member, record)
@@ -208,6 +216,7 @@ class Worker:
             if not isinstance(error, Exception):
                 self._finish()
             raise
+        self._member.gone.wait(self._member.ttl)  # where another thread is about it
 
     def _finish(self) -> None:
         member = self._member
@@ -351,7 +360,7 @@ class Worker:
             if self._try_now.wait(jittered(retry_pause(failures, member.ttl))):
                 self._try_now.clear()
         self._beat_now.set()  # the other thread ends with this one
-        if self._drop_by is not None:
+        if self._drop_by is not None or self._requests.must_end:
             self.finish()  # nobody else will
         if self._drop_warning is not None:
             raise self._drop_warning
@@ -421,14 +430,15 @@ class Worker:
             view = member.handoff.view
             self._readings.note(reading, None if view is None else view.id)
         self._report(member.runner.step, reading)
+        self._requests.look()
         return True
 
     def _perform(self, step: Step) -> None:
         """Do it, and confirm only then that it is done."""
         member = self._member
         if isinstance(step, Publish):
-            member.driver.publish(member.group, member.member, step.record)
-            self._confirm(clock.boottime())
+            number = member.driver.publish(member.group, member.member, step.record)
+            self._confirm(clock.boottime(), number)
         elif isinstance(step, Join):
             member.driver.join(member.group, member.member, step.record)
             self._confirm(clock.boottime())
@@ -440,11 +450,13 @@ class Worker:
         elif isinstance(step, Wait):
             _wait(member, step, self._readings.acks)
 
-    def _confirm(self, now: float) -> None:
-        """Note that the store has taken the write in hand."""
+    def _confirm(self, now: float, number: int | None = None) -> None:
+        """Note that the store has taken the write in hand, and which number it gave to it."""
         member = self._member
         with member.lock:
-            member.runner.confirm(now=now, wall=clock.wall(), streams=self._loops.streams)
+            member.runner.confirm(
+                now=now, wall=clock.wall(), streams=self._loops.streams, number=number
+            )
             member.changed.notify_all()
 
     def _report(self, step: Step | None, reading: Reading) -> None:
@@ -455,19 +467,6 @@ class Worker:
         reports.waits_for = step.reason if isinstance(step, Wait) else "the store is being told"
         reports.away(handoff.away)
         reports.memory(reading.memory_age, gains=bool(handoff.weight))
-
-
-def _refuse_mismatch(member: Membership, reading: Reading, own: bytes) -> None:
-    id, handoff = member.member, member.handoff
-    members = {id: Member.from_json(id, own)}
-    for other, record in reading.records.items():
-        with contextlib.suppress(BadRecord):
-            members.setdefault(other, Member.from_json(other, record))
-    parameters = Parameters(handoff.spec, handoff.ttl, handoff.mode)
-    verdict = judge(members.values(), parameters)
-    first = verdict.first
-    if first is not None and (verdict.is_founded or first.applied is not None):
-        raise mismatch(first.id, verdict.differences[first.id])
 
 
 def _wait(member: Membership, action: Wait, acks: int) -> None:

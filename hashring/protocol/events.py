@@ -13,17 +13,17 @@ from hashring.errors import BadRecord
 from hashring.protocol import gate
 from hashring.protocol.actions import Join, Publish, Wait
 from hashring.protocol.founding import mismatch
+from hashring.protocol.frozen import Frozen
 from hashring.protocol.gathering import is_planned
 from hashring.protocol.reading import Reading, is_young
-from hashring.protocol.record import Member, check_meta
-from hashring.protocol.state import State
+from hashring.protocol.record import MAX_BACK, Member, check_meta
 from hashring.protocol.statement import Statement
 from hashring.protocol.view import View
 
 __all__ = ["Events"]
 
 
-class Events(State):
+class Events(Frozen):
     """The events. Calls must be serialised by the caller (one lock)."""
 
     # ---- writes, and their answers ---------------------------------------------------------
@@ -48,6 +48,8 @@ class Events(State):
             self._founding,
             self.meta,
             self._parking.kept,
+            self.answer,
+            (self.freeze, self.stays),
         )
         return record
 
@@ -63,8 +65,12 @@ class Events(State):
             self._confirm()
         # Else the record speaks of slots that are not ours any more: it has to be sent anew.
 
-    def published(self) -> None:
-        """``driver.publish`` returned: the store has the record of the last :class:`Publish`."""
+    def published(self, number: int | None = None) -> None:
+        """``driver.publish`` returned: the store has the record of the last :class:`Publish`.
+
+        Args:
+            number: what the call returned.
+        """
         self._events += 1
         if self.has_left:
             return
@@ -75,6 +81,8 @@ class Events(State):
         if self._settled is not None and self._settled == self.applied:
             self.founded = self._founding
         # The mark is in the store: custody has changed hands, and the slots are ours.
+        if self._custody.gaining:
+            self.epoch = None if self.mode == "eager" else number
         self._custody.finish_gaining()
 
     def _confirm(self) -> None:
@@ -111,6 +119,9 @@ class Events(State):
         self._took = self._nothing
         self._waiting_for = {}
         self._settled = self._target = None
+        self.answer = None  # it was another incarnation that was asked
+        self.stays = False  # and another one that stayed: this one is a newcomer
+        self.epoch = None
         self._confirmed = Statement(None, self._nothing, False, None, self.meta)
         self._founding = self.founded
         self._lease.end()
@@ -147,6 +158,7 @@ class Events(State):
         if self.has_left:
             return
         self._roster.read(reading)
+        self.requests = self._roster.requests
         mine = self.members.get(self.member)
         if mine is None or mine.incarnation != self.incarnation:
             self._lease.in_store = False
@@ -164,7 +176,8 @@ class Events(State):
                 "the store may have forgotten members: standing still",
                 seconds=max(0.01, self.ttl - reading.memory_age),
             )
-        self._parking.look(self._roster, now, drains=self._draining)
+        self._look_at_freeze(mine, wall, young)
+        self._parking.look(self._roster, now, drains=self._draining, is_frozen=self.is_frozen)
         self._see_marks()
         if self._must_wait is None:
             view = self._roster.view(draining=self._draining and self._back is None)
@@ -266,10 +279,15 @@ class Events(State):
 
         Args:
             back: for so many seconds this member's share is to stay its own, unworked, until it
-                joins again under its id. Where it has no share, it drains for good.
+                joins again under its id. Where it has no share, it drains for good. 0: for good;
+                in a frozen group its share stays its own until that is thawed.
         """
-        if back > 0 and not self._draining and self.weight and self.applied is not None:
-            self._back = back
+        has_share = self.weight and self.applied is not None and (self.stays or not self.is_frozen)
+        if has_share and not self._draining:
+            if back > 0:
+                self._back = back
+            elif self.is_frozen:  # nobody gains what it leaves before the group is thawed
+                self._back, self._until_thaw = MAX_BACK, True
         self._draining = True
 
     @property
@@ -324,5 +342,9 @@ class Events(State):
             since=self._turned_at,
             back=self._back if self._says_that_it_drains else None,
             parked=self._parking.kept,
+            answer=self.answer,
+            freeze=self.freeze,
+            stays=self.stays,
+            until_thaw=self._until_thaw and self._says_that_it_drains,
             meta=self.meta,
         ).to_json()

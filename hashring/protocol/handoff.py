@@ -122,9 +122,17 @@ class Handoff(Events):
 
     @property
     def _must_say_that_it_drains(self) -> bool:
-        """Or which places it keeps for others: neither waits for a hand-over."""
-        is_said = self._confirmed.draining or not self._says_that_it_drains
-        return not is_said or self._parking.kept != self._confirmed.parked
+        """Or which places it keeps for others, its answer, or that the group is frozen: none of
+        them waits for a hand-over.
+        """
+        confirmed = self._confirmed
+        is_said = confirmed.draining or not self._says_that_it_drains
+        return (
+            not is_said
+            or self._parking.kept != confirmed.parked
+            or self.answer not in (None, confirmed.answer)
+            or (self.freeze, self.stays) != confirmed.freeze
+        )
 
     def _stand_still(self) -> Action | None:
         """Rule 4: while the store may have forgotten somebody, say no more than that we drain."""

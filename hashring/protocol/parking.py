@@ -53,13 +53,14 @@ class Parking:
         """The claims of those whose places are kept here."""
         return [claim for place in self.kept for claim in place.claims]
 
-    def look(self, roster: Roster, now: float, *, drains: bool) -> None:
+    def look(self, roster: Roster, now: float, *, drains: bool, is_frozen: bool = False) -> None:
         """Take in a reading.
 
         Args:
             roster: what it shows.
             now: local time in seconds.
             drains: this member is leaving: it takes up nothing more.
+            is_frozen: the group is; else those places are over that are kept until it is not.
         """
         others = roster.others()
         seen: dict[_Name, Parked] = {}
@@ -83,7 +84,11 @@ class Parking:
         kept = []
         for name, place in {**seen, **mine}.items():
             is_over = (
-                place.over or name in over or now >= self._ends[name] or _is_back(roster, place)
+                place.over
+                or name in over
+                or now >= self._ends[name]
+                or _is_back(roster, place)
+                or (place.until_thaw and not is_frozen)
             )
             if name in mine:
                 # One that is over is told for as long as anybody may take it for a place.
@@ -148,8 +153,15 @@ def _own_place(member: Member) -> Sequence[Parked]:
     """Return the place that a member asks to be kept, once it holds nothing."""
     if not member.draining or member.back is None:
         return ()
-    weight = member.weight
-    return (Parked(member.id, member.incarnation, weight, member.back, False, member.claims),)
+    place = Parked(
+        member.id,
+        member.incarnation,
+        member.weight,
+        member.back,
+        claims=member.claims,
+        until_thaw=member.until_thaw,
+    )
+    return (place,)
 
 
 def _is_back(roster: Roster, place: Parked) -> bool:

@@ -19,7 +19,9 @@ from typing import Any
 from hashring.errors import BadRecord
 from hashring.protocol import strict_json
 from hashring.protocol.claims import MAX_CLAIMS, Claim
+from hashring.protocol.freezing import Freeze
 from hashring.protocol.reading import MAX_RECORD
+from hashring.protocol.request import Answer, Request
 from hashring.protocol.strict_json import MAX_META, Malformed
 from hashring.ring.ring import SlotSet
 
@@ -86,6 +88,7 @@ class Parked:
         back: for how many seconds its place is kept.
         over: the time has passed, or the member is back: it is no place any more.
         claims: what it had, and nobody is known to have taken over yet.
+        until_thaw: it is kept for no longer than the group is frozen.
     """
 
     member: str
@@ -94,6 +97,7 @@ class Parked:
     back: float
     over: bool = False
     claims: tuple[Claim, ...] = ()
+    until_thaw: bool = False
 
     @property
     def name(self) -> tuple[str, str]:
@@ -126,6 +130,11 @@ class Member:
         speaks_claims: the record carries ``settled`` and ``claims`` at all.
         since: the wall-clock second at which it saw its view of the group change last, for
             people who look on; nothing is decided by it. ``None``: its record does not say.
+        request: what an operator asks: then this is no member, and in no view.
+        answer: what it has answered to the latest request.
+        freeze: the latest word that it knows on whether the group is frozen.
+        stays: it is one of those that this freeze keeps in the view.
+        until_thaw: it leaves a frozen group: see :attr:`Parked.until_thaw`.
         meta: what the user published.
     """
 
@@ -146,6 +155,11 @@ class Member:
     parked: tuple[Parked, ...] = ()
     speaks_claims: bool = True
     since: float | None = None
+    request: Request | None = None
+    answer: Answer | None = None
+    freeze: Freeze | None = None
+    stays: bool = False
+    until_thaw: bool = False
     meta: Mapping[str, Any] = dataclasses.field(default_factory=lambda: MappingProxyType({}))
 
     @property
@@ -169,6 +183,8 @@ class Member:
         }
         if self.back is not None:
             ours["back"] = self.back
+        if self.until_thaw:
+            ours["until_thaw"] = True
         if self.parked:
             ours["parked"] = [
                 {**dataclasses.asdict(place), "claims": _packed(place.claims)}
@@ -178,6 +194,12 @@ class Member:
             ours["founded"] = self.founded
         if self.since is not None:
             ours["since"] = self.since
+        if self.request is not None:
+            ours["request"] = self.request.to_fields()
+        if self.freeze is not None:
+            ours["freeze"] = {**self.freeze.to_fields(), "stays": self.stays}
+        if self.answer is not None:
+            ours["answer"] = self.answer.to_fields()
         check_meta(self.meta)
         record = strict_json.dumped(
             {
@@ -239,46 +261,32 @@ class Member:
         ours = meta.pop(_OURS, None)
         if 3 * len(record) > MAX_META:  # escapes take up to three times what they stand for
             strict_json.check_size(meta)
-        handoff: str = "exclusive"
-        settled: str | None = None
-        took: SlotSet | None = None
-        claims: tuple[Claim, ...] = ()
         applied = fields.optional_text("applied")
-        since: float | None = None
-        places: tuple[float | None, tuple[Parked, ...]] = None, ()
-        founded = None if applied is None else -math.inf
+        told: dict[str, Any] = {"founded": None if applied is None else -math.inf}
         if ours is not None:
             try:
-                handoff, settled, took, claims = _ours(ours, slot_count(ring))
-                places = _parking(ours, slot_count(ring))
-                if "founded" in ours:
-                    founded = _Fields(ours).moment("founded")
-                since = _Fields(ours).moment("since")
+                told |= _ours(ours, slot_count(ring))
             except (ValueError, TypeError, KeyError, zlib.error, binascii.Error) as error:
                 kind = type(error).__name__
                 raise Malformed(f"has a malformed meta.{_OURS}: {kind}: {error!s:.100}") from error
         ttl = fields.number("ttl", least=0.0)
         if ttl == 0:
             raise Malformed("has 'ttl' out of range")
+        weight = fields.number("weight", least=0.0)
+        if weight or applied is not None or told.get("claims") or told.get("parked"):
+            told["request"] = None  # what may hold something is a member, whatever it asks
         return cls(
             id=id,
             incarnation=fields.text("incarnation"),
-            weight=fields.number("weight", least=0.0),
+            weight=weight,
             ring=ring,
             ttl=ttl,
             applied=applied,
             through=fields.moment("through"),
             draining=fields.boolean("draining"),
-            handoff=handoff,
-            settled=settled,
-            took=took,
-            claims=claims,
-            founded=founded,
-            back=places[0],
-            parked=places[1],
             speaks_claims=ours is not None,
-            since=since,
             meta=MappingProxyType(meta),
+            **told,
         )
 
 
@@ -329,9 +337,8 @@ def slot_count(spec: str) -> int | None:
     return count if 1 < count <= 1 << 24 and count & (count - 1) == 0 else None
 
 
-def _ours(
-    ours: Any, slots: int | None
-) -> tuple[str, str | None, SlotSet | None, tuple[Claim, ...]]:
+def _ours(ours: Any, slots: int | None) -> dict[str, Any]:
+    """Return the fields of a :class:`Member` that stand under the hand-off's own key."""
     if not isinstance(ours, dict):
         raise TypeError("it is no object")
     fields = _Fields(ours)
@@ -339,12 +346,25 @@ def _ours(
     took = fields.optional_text("took", most=MAX_RECORD)  # the first protocol has no such field
     if handoff not in {"exclusive", "eager"}:
         raise ValueError("handoff")
-    return (
-        handoff,
-        None if settled is None else fields.text("settled"),
-        None if took is None or slots is None else _unpack(took, slots),
-        _claims(packed, slots),
-    )
+    back, parked = _parking(ours, slots)
+    found = {
+        "handoff": handoff,
+        "settled": None if settled is None else fields.text("settled"),
+        "took": None if took is None or slots is None else _unpack(took, slots),
+        "claims": _claims(packed, slots),
+        "back": back,
+        "parked": parked,
+        "since": fields.moment("since"),
+        "request": Request.from_fields(ours.get("request")),
+        "answer": Answer.from_fields(ours.get("answer")),
+        "freeze": Freeze.from_fields(ours.get("freeze")),
+        "until_thaw": fields.boolean("until_thaw"),
+    }
+    if found["freeze"] is not None:
+        found["stays"] = ours["freeze"].get("stays") is True
+    if "founded" in ours:
+        found["founded"] = fields.moment("founded")
+    return found
 
 
 def _packed(claims: Iterable[Claim]) -> list[Any]:
@@ -387,6 +407,7 @@ def _parking(ours: Any, slots: int | None) -> tuple[float | None, tuple[Parked, 
             back=fields.number("back", least=0.0, most=MAX_BACK),
             over=fields.boolean("over"),
             claims=_claims(entry.get("claims"), slots),
+            until_thaw=fields.boolean("until_thaw"),
         )
         places.append(place)
     return back, tuple(places)

@@ -12,8 +12,10 @@ from collections.abc import Mapping
 
 from hashring.errors import BadRecord
 from hashring.protocol.founding import Parameters, Verdict, judge
+from hashring.protocol.freezing import Freeze, latest
 from hashring.protocol.reading import Reading
 from hashring.protocol.record import Member, Parked
+from hashring.protocol.request import Request
 from hashring.protocol.view import View
 
 __all__ = ["Roster"]
@@ -47,6 +49,8 @@ class Roster:
         members: all that could be read, by id, this member among them.
         problems: why a record could not be read, by id.
         strangers: how those differ that have other parameters, by id.
+        requests: what operators ask. Those who ask are no members.
+        freeze: the latest word on whether the group is frozen; ``None``: nobody said one.
     """
 
     def __init__(self, member: str, parameters: Parameters) -> None:
@@ -59,6 +63,8 @@ class Roster:
         self.members: Mapping[str, Member] = {}
         self.problems: Mapping[str, str] = {}
         self.strangers: Mapping[str, str] = {}
+        self.requests: tuple[Request, ...] = ()
+        self.freeze: Freeze | None = None
 
     def read(self, reading: Reading) -> None:
         """Take in a reading: parse what is new in it."""
@@ -78,7 +84,16 @@ class Roster:
                 continue
             parsed[id] = (record, member)
             members[id] = member
-        if parsed.keys() != self._parsed.keys() or members != self.members:
+        before = self.freeze
+        telling = [member for member in members.values() if member.freeze is not None]
+        self.freeze = latest(
+            member.freeze for member in telling if self.parameters.difference(member) is None
+        )
+        asked = {id: one.request for id, one in members.items() if one.request is not None}
+        for id in asked:
+            del members[id]
+        self.requests = tuple(asked.values())
+        if parsed.keys() != self._parsed.keys() or members != self.members or self.freeze != before:
             self._view = self._candidates = None
         self._parsed = parsed
         self.members = members
@@ -111,9 +126,39 @@ class Roster:
         same = [member for member in self.members.values() if member.id not in self.strangers]
         if draining:
             same = [member for member in same if member.id != self._member]
+        same = self._staying(same)
         view = self._view_of([*self._without_ended(same), *self._away(same, counting=True)])
         self._view = (draining, view)
         return view
+
+    # ---- a group that is frozen (see `freezing.py`) -------------------------------------------
+
+    def stays(self, member: Member) -> bool:
+        """Return whether a member is one of those that the latest freeze keeps in the view.
+
+        One whose record does not know of it yet stays as it did under the freeze before; else
+        where it had acked something, or is back at its place.
+        """
+        word = member.freeze
+        if word is not None and (word.on or word == self.freeze):
+            return member.stays
+        return member.applied is not None or member.id in self._places()[0]
+
+    def is_abandoned(self) -> bool:
+        """Return whether the group is frozen, and none of those that it keeps is there any more."""
+        if self.freeze is None or not self.freeze.on:
+            return False
+        there = [one for id, one in self.members.items() if id not in self.strangers]
+        return any(one.weight for one in there) and not (
+            any(one.weight and self.stays(one) for one in there)
+            or any(not place.until_thaw and not place.over for place in self.places())
+        )
+
+    def _staying(self, group: list[Member]) -> list[Member]:
+        """Return those of a group that may own something."""
+        if self.freeze is None or not self.freeze.on or self.is_abandoned():
+            return group
+        return [member for member in group if self.stays(member)]
 
     def remember(self, view: View) -> None:
         """Keep a view, to tell what another holds who still shows it."""
@@ -198,7 +243,9 @@ class Roster:
                 self.parameters.ttl,
             )
             for place in kept.values()
-            if place.member not in present and not (counting and place.name in over)
+            if place.member not in present
+            and not (counting and place.name in over)
+            and not (counting and place.until_thaw and self.is_abandoned())
         ]
 
     def _without_ended(self, group: list[Member]) -> list[Member]:

@@ -9,11 +9,13 @@ from typing import Any
 from hashring.protocol.actions import Wait
 from hashring.protocol.custody import DEFAULT_CLAIMS, Custody, Gain
 from hashring.protocol.founding import Parameters
+from hashring.protocol.freezing import Freeze
 from hashring.protocol.gathering import Gathering
 from hashring.protocol.lease import Lease
 from hashring.protocol.parking import Parking
 from hashring.protocol.reading import Reading
 from hashring.protocol.record import Member
+from hashring.protocol.request import Answer, Request
 from hashring.protocol.roster import Roster
 from hashring.protocol.statement import Statement
 from hashring.protocol.view import View
@@ -41,6 +43,13 @@ class State:
         has_left: the member has left: it holds nothing, for good.
         founded: the wall-clock second at which the group's parameters were founded, if this
             process has ever settled under them.
+        requests: what operators ask, of whichever member, at the latest reading.
+        answer: what its record is to say to the latest request.
+        freeze: the latest word that it knows on whether the group is frozen.
+        stays: that freeze keeps it in the view: what it owns stays its own.
+        epoch: the store's number of this member's latest mark (rule 7): whoever holds one of its
+            slots later has a greater one, and whoever held one before had a lesser one. ``None``
+            where the store gives no numbers, and in eager groups, where two may hold one slot.
     """
 
     def __init__(
@@ -79,6 +88,7 @@ class State:
         self._took = nothing  # what the next mark names
         self._sent: Statement | None = None  # asked for, and not known to have arrived
         self._confirmed = Statement(None, nothing, False, None, meta)
+        self.epoch: int | None = None
         self._acked_at = 0  # the event number at which the publish of `applied` returned
         self._events = 0
         self._waiting_for: Mapping[str, SlotSet] = {}
@@ -91,6 +101,11 @@ class State:
         self._away: dict[tuple[str, str], tuple[float, float]] = {}
         self._back: float | None = None  # it drains, and is back within so many seconds
         self.has_left = False
+        self.requests: Sequence[Request] = ()
+        self.answer: Answer | None = None
+        self.freeze: Freeze | None = None
+        self.stays = False
+        self._until_thaw = False  # it drains in a frozen group
 
         self._reading = Reading({}, 0.0)
         self._token = 0

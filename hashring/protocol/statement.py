@@ -6,7 +6,9 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from hashring.protocol.freezing import Freeze
 from hashring.protocol.record import Parked
+from hashring.protocol.request import Answer
 from hashring.protocol.view import View
 from hashring.ring.ring import SlotSet
 
@@ -28,6 +30,8 @@ class Statement:
         founded: the wall-clock second at which its group's parameters were founded, if it knows.
         meta: what the user publishes; compared by identity, as each change makes a new one.
         parked: the places that it keeps for others.
+        answer: to the latest request.
+        freeze: the latest word on whether the group is frozen, and whether this member stays.
     """
 
     applied: View | None
@@ -36,3 +40,5 @@ class Statement:
     founded: float | None
     meta: Mapping[str, Any]
     parked: tuple[Parked, ...] = ()
+    answer: Answer | None = None
+    freeze: tuple[Freeze | None, bool] = (None, False)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
-from hashring.errors import StoreUnavailable
+from hashring.driver import Driver
+from hashring.errors import LeaseLost, StoreUnavailable
+from hashring.testing.suite.base import record
 from tests.servers.process import wait_until
 
 _T = TypeVar("_T")
@@ -28,3 +30,11 @@ def until_it_works(act: Callable[[], _T], *, within: float = 60.0) -> _T:
 
     wait_until(works, within=within, what="an answer of the store")
     return answers[0]
+
+
+def renew_or_rejoin(driver: Driver, member: str, fields: dict[str, object]) -> None:
+    """Do what a member does whose lease may be gone."""
+    try:
+        driver.heartbeat()
+    except LeaseLost:
+        driver.join("g", member, record("1", **fields))

@@ -110,7 +110,7 @@ def share(rates: Sequence[float], *members: Members) -> None:
     ("kind", "rates"),
     [
         (RedisServer, RATES),
-        (MemcachedServer, RATES),
+        pytest.param(MemcachedServer, RATES, marks=pytest.mark.long),
         # A ZooKeeper takes seconds of processor time to start.
         (ZooKeeperServer, RATES[:1]),
         *(pytest.param(ZooKeeperServer, [rate], marks=pytest.mark.long) for rate in RATES[1:]),
@@ -146,9 +146,12 @@ def test_a_member_whose_own_clock_is_slow_or_fast_takes_over_like_any_other(
 @pytest.mark.parametrize(
     ("kind", "rate"),
     [
-        *((kind, rate) for kind in (RedisServer, MemcachedServer) for rate in FAST),
-        (ZooKeeperServer, FAST[-1]),
-        *(pytest.param(ZooKeeperServer, rate, marks=pytest.mark.long) for rate in FAST[:-1]),
+        *((kind, FAST[-1]) for kind in (RedisServer, MemcachedServer, ZooKeeperServer)),
+        *(
+            pytest.param(kind, rate, marks=pytest.mark.long)
+            for kind in (RedisServer, MemcachedServer, ZooKeeperServer)
+            for rate in FAST[:-1]
+        ),
     ],
 )
 def test_a_store_whose_clock_is_fast_ends_no_lease_before_its_fence(kind: Any, rate: float) -> None:

@@ -9,6 +9,7 @@ from typing import ClassVar
 import pytest
 
 from hashring.testing import DriverSuite
+from tests.drivers.one_server import OneServerSuite
 from tests.servers.etcd import EtcdCluster, EtcdServer
 
 
@@ -24,7 +25,7 @@ def cluster() -> Iterator[EtcdCluster]:
         yield running
 
 
-class TestOneServer(DriverSuite):
+class TestOneServer(OneServerSuite):
     lateness: ClassVar[float] = 1.5  # the leader looks for ended leases twice a second
     crowd: ClassVar[int] = 40  # each heartbeat is a request for each lease
 
@@ -32,18 +33,6 @@ class TestOneServer(DriverSuite):
     def url(self, server: EtcdServer) -> str:
         self.server = server
         return f"etcd://{server.address}/{uuid.uuid4().hex[:12]}"
-
-    def stop_server(self) -> None:
-        self.server.kill()
-
-    def start_server(self) -> None:
-        self.server.start()
-
-    def pause_server(self) -> None:
-        self.server.pause()
-
-    def resume_server(self) -> None:
-        self.server.resume()
 
 
 @pytest.mark.long

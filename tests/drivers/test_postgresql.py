@@ -8,7 +8,9 @@ from typing import ClassVar
 
 import pytest
 
-from hashring.testing import DriverSuite
+from hashring.driver import load
+from hashring.errors import StoreUnusable
+from tests.drivers.one_server import OneServerSuite
 from tests.servers.postgresql import PostgreSQLServer
 
 
@@ -18,7 +20,7 @@ def server() -> Iterator[PostgreSQLServer]:
         yield running
 
 
-class TestPostgreSQL(DriverSuite):
+class TestPostgreSQL(OneServerSuite):
     crowd: ClassVar[int] = 40  # each join is a transaction, and the machine is shared
 
     @pytest.fixture
@@ -26,14 +28,16 @@ class TestPostgreSQL(DriverSuite):
         self.server = server
         return f"{server.url}?table=suite_{uuid.uuid4().hex[:12]}"
 
-    def stop_server(self) -> None:
-        self.server.kill()
 
-    def start_server(self) -> None:
-        self.server.start()
+def test_who_looks_on_makes_no_table(server: PostgreSQLServer) -> None:
+    onlooker = load(f"{server.url}?table=nobody_made_it", ttl=10.0)
+    with pytest.raises(StoreUnusable, match="there is no table"):
+        onlooker.open_to_look()
+    onlooker.close()
 
-    def pause_server(self) -> None:
-        self.server.pause()
-
-    def resume_server(self) -> None:
-        self.server.resume()
+    member = load(f"{server.url}?table=nobody_made_it", ttl=10.0)
+    member.open()
+    onlooker.open_to_look()
+    assert onlooker.groups() == []
+    onlooker.close()
+    member.close()

@@ -7,23 +7,22 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from hashring.clock import boottime
-from hashring.driver import Driver, load
+from hashring.driver import Driver
 from hashring.drivers.postgresql import migration
 from hashring.errors import HashringError, LeaseLost, StoreUnavailable, StoreUnusable
 from hashring.testing.suite.suite import record
+from tests.drivers.opening import Opened, opening
 from tests.drivers.patience import until_it_works
 from tests.servers.certificates import Certificates
 from tests.servers.clocks import stepping
 from tests.servers.postgresql import PASSWORD, Pair, PgBouncer, PostgreSQLServer
 from tests.servers.process import LOOPBACK, wait_until
-
-Opened = Callable[..., Driver]
 
 
 @pytest.fixture(scope="module")
@@ -36,15 +35,8 @@ def server() -> Iterator[PostgreSQLServer]:
 @pytest.fixture
 def opened() -> Iterator[Opened]:
     """A function that returns an open driver; all are closed in the end."""
-    with contextlib.ExitStack() as stack:
-
-        def make(url: str, *, ttl: float = 30.0) -> Driver:
-            driver = load(url, ttl=ttl)
-            stack.callback(driver.close)
-            driver.open()
-            return driver
-
-        yield make
+    with opening(ttl=30.0) as opened:
+        yield opened
 
 
 def of_role(server: PostgreSQLServer, role: str, rights: str = "", attributes: str = "") -> str:

@@ -9,6 +9,8 @@ from typing import ClassVar
 import pytest
 
 from hashring.testing import DriverSuite
+from tests.drivers.essential import ESSENTIAL
+from tests.drivers.one_server import OneServerSuite
 from tests.servers.etcd import EtcdServer
 from tests.servers.zookeeper import ZooKeeperServer
 
@@ -38,9 +40,10 @@ def etcd() -> Iterator[EtcdServer]:
         yield server
 
 
-class TestEtcd(DriverSuite):
+class TestEtcd(OneServerSuite):
     """etcd, through its HTTP gateway."""
 
+    short_form: ClassVar[frozenset[str]] = ESSENTIAL
     ttl: ClassVar[float] = 2.0
     # The readers judge, each by when it last saw a change; and a busy machine looks late.
     lateness: ClassVar[float] = 1.5
@@ -48,20 +51,8 @@ class TestEtcd(DriverSuite):
 
     @pytest.fixture
     def url(self, etcd: EtcdServer) -> str:
-        self._server = etcd
+        self.server = etcd
         return f"tooz+etcd3+http://{etcd.address}?poll=0.05&timeout=10"
-
-    def stop_server(self) -> None:
-        self._server.kill()
-
-    def start_server(self) -> None:
-        self._server.start()
-
-    def pause_server(self) -> None:
-        self._server.pause()
-
-    def resume_server(self) -> None:
-        self._server.resume()
 
 
 @pytest.fixture(scope="module")
@@ -70,9 +61,10 @@ def zookeeper() -> Iterator[ZooKeeperServer]:
         yield server
 
 
-class TestZooKeeper(DriverSuite):
+class TestZooKeeper(OneServerSuite):
     """ZooKeeper through tooz, for those who must; our own driver does more."""
 
+    short_form: ClassVar[frozenset[str]] = ESSENTIAL
     ttl: ClassVar[float] = 2.0
     long_ttl: ClassVar[float] = 20.0
     lateness: ClassVar[float] = 1.5
@@ -80,17 +72,5 @@ class TestZooKeeper(DriverSuite):
 
     @pytest.fixture
     def url(self, zookeeper: ZooKeeperServer) -> str:
-        self._server = zookeeper
+        self.server = zookeeper
         return f"tooz+zookeeper://{zookeeper.address}?poll=0.05&timeout=4"
-
-    def stop_server(self) -> None:
-        self._server.kill()
-
-    def start_server(self) -> None:
-        self._server.start()
-
-    def pause_server(self) -> None:
-        self._server.pause()
-
-    def resume_server(self) -> None:
-        self._server.resume()

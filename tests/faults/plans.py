@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from hashring.testing.faults.faults import Step, Store, run_plan
+from hashring.testing.faults.faults import Step, Store, fault_plan, reference_plan, run_plan
 from hashring.testing.faults.history import Event, History
 from hashring.testing.faults.report import figures, table
 from hashring.testing.faults.verdict import Verdict, check
+from tests.faults.stores import STORES
 
 
 def judged(
@@ -20,6 +21,30 @@ def judged(
     told = f"{figures(history, verdict)}\n\n{table(history, verdict)}\n\nlogs: {folder}"
     assert not verdict.violations, told
     return history, verdict
+
+
+def assert_planned_changes_cost_nothing(
+    store: str, folder: Path, *, amid: str = "store restarted"
+) -> None:
+    """Run the reference plan on a store; ``amid`` happens to it in the middle of the plan."""
+    with STORES[store]() as running:
+        history, verdict = judged(reference_plan(1, short=True, amid=[amid]), running, folder)
+    assert_exact(history, verdict)
+
+
+def assert_no_slot_is_held_twice_in_any_fault(
+    store: str, folder: Path, *, seconds: float = 1.2
+) -> None:
+    """Let each thing happen to a store that can, for so many seconds at least."""
+    with STORES[store]() as running:
+        faults = list(running.faults())
+        history, verdict = judged(fault_plan(faults, seconds=seconds), running, folder)
+    happened = [event.kind for event in history.events if event.kind in faults]
+    assert happened == faults, f"{happened} happened, not {faults}"
+    assert verdict.repeated == 0, figures(history, verdict)
+    # When it is over, all is as before: the last windows were whole.
+    last = verdict.windows[1]
+    assert all(history.polls[last]), f"window {last} was not whole: {figures(history, verdict)}"
 
 
 def assert_exact(history: History, verdict: Verdict) -> None:

@@ -6,20 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from hashring.testing.faults.faults import fault_plan, reference_plan
-from tests.faults.plans import assert_exact, judged
-from tests.faults.stores import STORES
+from tests.faults.plans import (
+    assert_no_slot_is_held_twice_in_any_fault,
+    assert_planned_changes_cost_nothing,
+)
 
 pytestmark = pytest.mark.faults
 
 
 def test_planned_changes_cost_nothing_and_a_loss_only_its_lease(tmp_path: Path) -> None:
     # In the middle of the plan: a restart of the server.
-    with STORES["redis"]() as store:
-        history, verdict = judged(
-            reference_plan(1, short=True, amid=["store restarted"]), store, tmp_path
-        )
-    assert_exact(history, verdict)
+    assert_planned_changes_cost_nothing("redis", tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -29,11 +26,4 @@ def test_planned_changes_cost_nothing_and_a_loss_only_its_lease(tmp_path: Path) 
 def test_whatever_happens_to_the_store_no_slot_is_held_twice(
     tmp_path: Path, name: str, seconds: float
 ) -> None:
-    with STORES[name]() as store:
-        faults = list(store.faults())
-        history, verdict = judged(fault_plan(faults, seconds=seconds), store, tmp_path)
-    assert [event.kind for event in history.events if event.kind in faults] == faults
-    assert verdict.repeated == 0
-    # When it is over, all is as before: the last windows were whole.
-    last = verdict.windows[1]
-    assert all(history.polls[last])
+    assert_no_slot_is_held_twice_in_any_fault(name, tmp_path, seconds=seconds)

@@ -6,9 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from hashring.testing.faults.faults import WORKER, Step, fault_plan, reference_plan, run_plan
+from hashring.testing.faults.faults import WORKER, Step, run_plan
 from hashring.testing.faults.verdict import check
-from tests.faults.plans import assert_exact, judged
+from tests.faults.plans import (
+    assert_no_slot_is_held_twice_in_any_fault,
+    assert_planned_changes_cost_nothing,
+)
 from tests.faults.stores import STORES
 
 pytestmark = pytest.mark.faults
@@ -16,22 +19,11 @@ pytestmark = pytest.mark.faults
 
 def test_planned_changes_cost_nothing_and_a_loss_only_its_lease(tmp_path: Path) -> None:
     # In the middle of the plan: a writer that keeps the file locked for half a second.
-    with STORES["sqlite"]() as store:
-        history, verdict = judged(
-            reference_plan(1, short=True, amid=["store locked"]), store, tmp_path
-        )
-    assert_exact(history, verdict)
+    assert_planned_changes_cost_nothing("sqlite", tmp_path, amid="store locked")
 
 
 def test_whatever_happens_to_the_store_no_slot_is_held_twice(tmp_path: Path) -> None:
-    with STORES["sqlite"]() as store:
-        faults = list(store.faults())
-        history, verdict = judged(fault_plan(faults), store, tmp_path)
-    assert [event.kind for event in history.events if event.kind in faults] == faults
-    assert verdict.repeated == 0
-    # When it is over, all is as before: the last windows were whole.
-    last = verdict.windows[1]
-    assert all(history.polls[last])
+    assert_no_slot_is_held_twice_in_any_fault("sqlite", tmp_path)
 
 
 def test_members_that_do_not_wait_for_each_other_are_caught(tmp_path: Path) -> None:

@@ -40,13 +40,25 @@ class CutDriver(MemoryDriver):
         super().publish(group, member, record)
 
 
+def threads_of_ours() -> list[str]:
+    """Return the names of the threads that a partition has begun and not ended."""
+    return [one.name for one in threading.enumerate() if one.name.startswith("hashring-")]
+
+
+def records(url: str) -> set[str]:
+    """Return the members that have a record in ``group``, as the store has them."""
+    looker = MemoryDriver(DriverURL.parse(url), ttl=TTL)
+    looker.open()
+    try:
+        return set(looker.read("group").records)
+    finally:
+        looker.close()
+
+
 @pytest.fixture(autouse=True)
 def _no_thread_is_left() -> Iterator[None]:
     yield
-    wait_until(
-        lambda: not [one for one in threading.enumerate() if one.name.startswith("hashring-")],
-        what="the end of all threads",
-    )
+    wait_until(lambda: not threads_of_ours(), what="the end of all threads")
 
 
 @pytest.fixture

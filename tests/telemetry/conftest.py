@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -34,16 +35,31 @@ class Agents:
         self.processes: dict[str, subprocess.Popen[str]] = {}  # the latest of each member
         self._started: list[subprocess.Popen[str]] = []
 
-    def start(self, member: str, *options: str, **popen: Any) -> subprocess.Popen[str]:
+    def start(
+        self, member: str, *options: str, status_file: bool = True, **popen: Any
+    ) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", "hashring", "agent", "--member", member]
         command += ["--backend-url", self.url, "--group", "test", "--log-level", "info"]
-        command += ["--status-file", str(self.status_file(member))]
+        if status_file:
+            command += ["--status-file", str(self.status_file(member))]
         if "--output" not in options:
             command += ["--output", str(self.output)]
         with self.log_file(member).open("w") as log:
             process = subprocess.Popen(
                 [*command, *options], stderr=log, text=True, start_new_session=True, **popen
             )
+        self._started.append(process)
+        self.processes[member] = process
+        return process
+
+    def start_configured(self, member: str, *files: Path) -> subprocess.Popen[str]:
+        """Start an agent that files configure, of the namespace ``central``."""
+        command = [sys.executable, "-m", "hashring", "agent", "central", "--member", member]
+        command += ["--log-level", "info", "--status-file", str(self.status_file(member))]
+        for file in files:
+            command += ["--config-file", str(file)]
+        with self.log_file(member).open("w") as log:
+            process = subprocess.Popen(command, stderr=log, text=True, start_new_session=True)
         self._started.append(process)
         self.processes[member] = process
         return process
@@ -124,3 +140,47 @@ def is_alive() -> Callable[[int], bool]:
         return b") Z " not in Path(f"/proc/{pid}/stat").read_bytes()
 
     return alive
+
+
+@pytest.fixture
+def bare_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No file and no variable of this machine configures an agent."""
+    from hashring.telemetry.config import options
+
+    for name in [name for name in os.environ if name.startswith("OS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.delenv("STATE_DIRECTORY", raising=False)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setattr(options, "SYSTEM_FOLDER", tmp_path / "system")
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[..., Path]:
+    """Write what an operator would: a text, into a file of this name."""
+
+    def file(text: str, name: str = "ceilometer.conf") -> Path:
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(textwrap.dedent(text))
+        return path
+
+    return file
+
+
+@pytest.fixture
+def plant(tmp_path: Path) -> Iterator[Callable[..., Any]]:
+    """Run an agent on a polling definition of these sources; all end with the test."""
+    from tests.telemetry.plant import Plant
+
+    made: list[Plant] = []
+
+    def make(*sources: dict[str, Any], announce: bool = False, **changes: Any) -> Plant:
+        found = Plant(tmp_path, **changes)
+        found.write(*sources)
+        found.start(announce=announce)
+        made.append(found)
+        return found
+
+    yield make
+    for found in made:
+        found.end()

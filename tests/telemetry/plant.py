@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import threading
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
+from hashring.telemetry.agent.agent import Agent
 from hashring.telemetry.config.plan import Plan, Plugins, make_plan
 from hashring.telemetry.errors import OutputClosed, OutputFailed
 from hashring.telemetry.model.resource import Resource, on_host
@@ -17,6 +21,9 @@ LEVEL = Meter("tank.level", MeterType.GAUGE, "l")
 HEAT = Meter("tank.heat", MeterType.GAUGE, "C")
 TANKS = tuple(on_host("plant", "tank", str(number)) for number in range(600))
 FEW = TANKS[:4]
+
+stores = (f"memory://agent-{number}" for number in itertools.count())
+"""Stores that nobody has used yet."""
 
 
 def settings(**changes: Any) -> Settings:
@@ -150,3 +157,56 @@ def plugins(settings: Settings, *pollsters: Pollster, **discoveries: Discovery) 
 def plan(settings: Settings, *pollsters: Pollster, **discoveries: Discovery) -> Plan:
     """Return the plan that the settings and these plug-ins give."""
     return make_plan(settings, plugins(settings, *pollsters, **discoveries))
+
+
+class Plant:
+    """An agent in a thread, with a polling definition that a test rewrites."""
+
+    def __init__(self, folder: Path, **changes: Any) -> None:
+        self.path = folder / "polling.yaml"
+        self.shelf = Shelf()
+        self.settings = settings(
+            **{"backend_url": next(stores), "cycles": None, "group": None}
+            | {"polling_file": self.path}
+            | changes
+        )
+        self.made: list[tuple[Levels, Heats]] = []
+        self.broken: Exception | None = None
+
+    def write(self, *sources: dict[str, Any]) -> None:
+        whole = [
+            {"name": f"s{number}", "interval": 0.2, "meters": ["tank.*"]} | source
+            for number, source in enumerate(sources)
+        ]
+        self.path.write_text(json.dumps({"sources": whole}))
+
+    def load(self) -> tuple[Settings, Plan]:
+        if self.broken is not None:
+            raise self.broken
+        given = self.settings
+        levels, heats = Levels(given), Heats(given)
+        self.made.append((levels, heats))
+        found = {name: Tanks(given, (on_host("plant", "tank", name),)) for name in "xyz"}
+        return given, plan(given, levels, heats, **found)
+
+    def start(self, **options: Any) -> None:
+        given, made = self.load()
+        self.agent = Agent(given, plan=made, outlet=self.shelf, load=self.load, **options)
+        self.thread = threading.Thread(target=self.agent.run)
+        self.thread.start()
+
+    def end(self) -> None:
+        self.agent.stop()
+        self.thread.join(30)
+        assert not self.thread.is_alive()
+
+    def since(self, window: int = 0) -> set[tuple[str, str, float]]:
+        """What has been sampled in later windows."""
+        return {
+            (one.meter.name, one.resource_id.rpartition(":")[2], one.interval)
+            for one in self.shelf.taken()
+            if one.window > window
+        }
+
+    def partition(self, name: str) -> Any:
+        return self.agent._runners[f"discovery:{name}"].partition

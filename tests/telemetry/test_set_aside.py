@@ -243,7 +243,7 @@ def poisoned(wells, what):
 
 
 @pytest.mark.timeout(180)
-@pytest.mark.parametrize("what", ["hold", "memory"])
+@pytest.mark.parametrize("what", ["hold", pytest.param("memory", marks=pytest.mark.long)])
 def test_a_poll_that_stops_its_agent_does_not_stop_the_heirs(tmp_path, wells, what):
     names = ("central-1", "central-2", "central-3")
     source = {"name": "wells", "interval": INTERVAL, "meters": ["well.depth"]}

@@ -27,8 +27,9 @@ def test_a_host_that_is_no_text_counts_as_none(host):
 
 
 def test_a_stranger_whose_host_is_a_list_ends_no_agent(caplog):
-    from tests.telemetry.test_agent import Agent, Levels, LocalTanks, Shelf, plan
-    from tests.telemetry.test_agent import settings as agent_settings
+    from hashring.telemetry.agent.agent import Agent
+    from tests.telemetry.plant import Levels, LocalTanks, Shelf, plan
+    from tests.telemetry.plant import settings as agent_settings
 
     url = f"memory://{uuid.uuid4().hex}"
     with hashring.join(url, "g", "far", weight=0.0, ttl=2.0, meta={"host": ["far-away"]}) as other:

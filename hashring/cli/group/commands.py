@@ -1,4 +1,4 @@
-"""``hashring group`` and its commands: arguments, options, exit codes."""
+"""``hashring group`` and its commands that look: arguments, options, exit codes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _group = click.argument("name", metavar="GROUP")
 
 @click.group()
 def group() -> None:
-    """Look at groups from outside: nothing is joined, and nothing is changed.
+    """Look at groups from outside, and steer them. Whoever looks joins and changes nothing.
 
     URL is the store's, as the members have it. Exit codes: 0 nothing is wrong, 1 trouble was
     found, 2 what was asked for is wrong.

@@ -10,8 +10,9 @@ from typing import Any
 import click
 
 from hashring.observe.description import as_json
+from hashring.steer.outcome import Outcome
 
-__all__ = ["print_json", "print_table"]
+__all__ = ["print_json", "print_outcome", "print_table"]
 
 Row = Sequence[str]
 
@@ -19,6 +20,14 @@ Row = Sequence[str]
 def print_json(answer: Any) -> None:
     """Print an answer as one line of JSON; a number that is infinite is ``null``."""
     click.echo(json.dumps(as_json(answer), ensure_ascii=False, allow_nan=False))
+
+
+def print_outcome(outcome: Outcome) -> None:
+    """Print in a line what came of a request."""
+    done = "done" if outcome.done else "not done"
+    whom = outcome.group if outcome.member == "*" else outcome.member
+    line = f"{done}: {outcome.what} {whom}: {outcome.reason} ({outcome.seconds:.1f} s)"
+    click.echo(_shown(line))
 
 
 def print_table(columns: Row, rows: Sequence[Row], title: str = "") -> None:

@@ -9,6 +9,7 @@ import click
 
 from hashring.cli.group.output import print_table
 from hashring.observe.description import (
+    FreezeDescription,
     GroupDescription,
     MemberDescription,
     Ownership,
@@ -43,6 +44,10 @@ def print_group(group: GroupDescription) -> None:
         )
     for id in sorted(group.unreadable):
         click.echo(f"unreadable: {id!r}")
+    if group.frozen is not None:
+        click.echo(_frozen(group.frozen))
+    for request in group.requests:
+        click.echo(f"request: {request}")
     for wait in group.waits:
         click.echo(f"waits: {_wait(wait, group.read_at)}")
     for problem in group.problems:
@@ -71,6 +76,15 @@ def _wait(wait: Waiting, now: float) -> str:
     since = "" if wait.since is None else f" since {_clock(wait.since)} ({now - wait.since:.0f} s)"
     return (
         f"{wait.member} for {wait.whom}, {wait.slots} slots ({first}{more}){since}: {wait.reason}"
+    )
+
+
+def _frozen(frozen: FreezeDescription) -> str:
+    kept_out = ", ".join(map(repr, frozen.kept_out[:_MOST_MOVES]))
+    late = f"; {len(frozen.kept_out)} came later and hold nothing: {kept_out}" if kept_out else ""
+    return (
+        f"frozen: by {frozen.by!r} since {_clock(frozen.since)}: nobody gains or loses by joins "
+        f"and drains{late}"
     )
 
 

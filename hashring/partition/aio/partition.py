@@ -21,7 +21,9 @@ from hashring.partition.changes import Teller
 from hashring.partition.keeping import FIRST_PAUSE, LONGEST_PAUSE
 from hashring.partition.literals import HandoffMode, OnCrash
 from hashring.partition.notes import Flag
-from hashring.partition.partition import Partition, joined
+from hashring.partition.opening import joined
+from hashring.partition.partition import Partition
+from hashring.partition.requests import OnRequest
 from hashring.partition.share import Share
 from hashring.protocol.record import MAX_BACK
 from hashring.ring.ring import HashRing, SlotSet
@@ -48,6 +50,7 @@ async def ajoin(
     wait: float = 0.0,
     gather: float | None = None,
     resume: float | None = None,
+    on_request: OnRequest | None = None,
 ) -> AsyncPartition:
     """Join a group from an event loop, and return this member's partition of its key space.
 
@@ -67,6 +70,7 @@ async def ajoin(
     def call() -> None:
         partition.append(
             joined(
+                Partition,
                 interrupted.wait,
                 caller,
                 url,
@@ -81,6 +85,7 @@ async def ajoin(
                 wait=wait,
                 gather=gather,
                 resume=resume,
+                on_request=on_request,
             )
         )
         if interrupted.is_set():

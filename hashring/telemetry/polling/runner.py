@@ -16,6 +16,7 @@ from typing import Any
 from hashring import backoff, clock
 from hashring.errors import HashringError, MemberExists, StoreUnavailable
 from hashring.partition.partition import Partition, join
+from hashring.protocol.request import Request
 from hashring.telemetry.config.plan import Group, Loop
 from hashring.telemetry.model.settings import Settings
 from hashring.telemetry.overlap.peer import Peer
@@ -50,6 +51,7 @@ class Runner:
         group: what to join, and what to poll there.
         shared: what all runners have in common.
         woken: called when something has ended.
+        asked: called when an operator asks this member to leave: the agent is to end.
         after: join only when these have ended.
         since: work only windows that start at or after this wall-clock second.
     """
@@ -61,6 +63,7 @@ class Runner:
         shared: Shared,
         woken: Callable[[], None],
         *,
+        asked: Callable[[], None] = lambda: None,
         after: Sequence[Runner] = (),
         since: float = 0.0,
     ) -> None:
@@ -77,6 +80,7 @@ class Runner:
         self._told_aside = 0  # how many resources this member's record says are set aside
         self._settings = settings
         self._woken = woken
+        self._asked = asked
         self._after = after
         self._lock = threading.Lock()
         self._loops: dict[float, PollingLoop] = {}
@@ -216,6 +220,11 @@ class Runner:
     def _meta(self) -> dict[str, Any]:
         return {"role": "agent", "host": self._settings.host, "pid": os.getpid()}
 
+    def _on_request(self, request: Request) -> None:
+        """The member drains all the same; nothing is left for the process to do."""
+        log.info("%s: the agent ends, as %r asks", self.group.name, request.by)
+        self._asked()
+
     def _run(self) -> None:
         try:
             for runner in self._after:
@@ -282,6 +291,7 @@ class Runner:
                     ttl=settings.ttl,
                     heartbeat=settings.heartbeat,
                     meta=self._meta(),
+                    on_request=self._on_request,
                 )
             except MemberExists as error:
                 if clock.boottime() >= patience:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from hashring.protocol.actions import TRANSITIONS
+from hashring.protocol.freezing import Freeze, latest
 from hashring.protocol.record import Member
 from hashring.protocol.view import View
 from hashring.protocol.windows import Due
 from hashring.ring.ring import SlotSet
+from hashring.testing.simulation.epochs import Epochs
 from hashring.testing.simulation.profiles import INTERVAL, TTL
 
 if TYPE_CHECKING:
@@ -18,6 +21,9 @@ if TYPE_CHECKING:
 __all__ = ["Judge"]
 
 _SLOTS = 64
+
+_HEARD = 1.0
+"""Seconds after which every member has heard what an operator said, where nothing fails."""
 
 
 class Judge:
@@ -36,6 +42,10 @@ class Judge:
         self._said: dict[bytes, tuple[str, SlotSet]] = {}  # record: incarnation, what it allows
         self._disturbed: list[tuple[float, float]] = []
         self._away: dict[str, tuple[float, float]] = {}  # since when, and for how long at least
+        self._there: frozenset[str] | None = None  # when it was frozen; ``None``: it is not
+        self._left: set[str] = set()  # in a frozen group
+        self._said_at = -math.inf
+        self._epochs = Epochs()
         self._last_worked: dict[int, float] = {}  # by slot, from when all have been
 
     def disturbed(self, until: float) -> None:
@@ -63,10 +73,42 @@ class Judge:
         """Whether a member is to come back yet."""
         return bool(self._away)
 
+    # ---- a group that is frozen ------------------------------------------------------------
+
+    def said(self, word: Freeze, known: Freeze | None) -> None:
+        """An operator has frozen or thawed the group, where another word was known before."""
+        self._said_at = self._world.now
+        if known is None or not known.on or not word.on:
+            self._there = None
+            self._left.clear()
+        if word.on and self._there is None:
+            self._there = frozenset(member.name for member in self._world.members) | {*self._away}
+
+    def leaves_frozen(self, name: str) -> None:
+        """A member drains in a frozen group: its share stays its own."""
+        if self._there is not None and self._world.now > self._said_at + _HEARD:
+            self._left.add(name)
+
+    def left_to_nobody(self, name: str) -> None:
+        """It has left, and nobody was there who could keep its place."""
+        self._left.discard(name)
+
+    def _gained_frozen(self, member: SimulatedMember, view: View) -> None:
+        word = latest(one.handoff.freeze for one in self._world.live())
+        if self._there is None or word is None or not word.on:
+            return  # or it has ended: none of those that it kept is left
+        if member.name not in self._there:
+            raise self._world.violation(f"{member.name} gains, and came to a frozen group")
+        # Whose drain has seen the group thawed hands over.
+        self._left -= {one.name for one in self._world.live() if not one.handoff.is_frozen}
+        for name in self._left - view.weights.keys():
+            raise self._world.violation(f"{member.name} takes over from {name} in a frozen group")
+
     def gained(self, member: SimulatedMember, view: View) -> None:
         """A member has gained slots: nobody may have those of one that is to come back."""
         if self._world.profile.loss:
             return  # its keepers may have crashed
+        self._gained_frozen(member, view)
         for name, (_, until) in self._away.items():
             if self._world.now < until and name != member.name and name not in view.weights:
                 raise self._world.violation(
@@ -86,6 +128,11 @@ class Judge:
                 raise self._world.violation(
                     f"{member.name}: a running cycle lost slots that it had pinned"
                 )
+        for grip in member.gripped:
+            if member.is_gripping(grip) and not grip.slots <= mine:
+                raise self._world.violation(
+                    f"{member.name}: a grip that has not ended lost slots that it had pinned"
+                )
         if not mine:
             return
         for other in self._world.holders():
@@ -94,6 +141,7 @@ class Judge:
                 raise self._world.violation(
                     f"{member.name} and {other.name} both hold slots {both}"
                 )
+        self._check_epoch(member, mine)
         record = self._world.store.record(member.name, self._world.now)
         if record is None:
             return  # Forgotten or expired: the fence and rule 4 answer for it.
@@ -102,6 +150,13 @@ class Judge:
             raise self._world.violation(f"{member.name} holds slots while another has its place")
         if not mine <= allowed:
             raise self._world.violation(f"{member.name} holds more than its applied view allows")
+
+    def _check_epoch(self, member: SimulatedMember, mine: SlotSet) -> None:
+        # Strangers hold slots of another ring: a key is in two of them.
+        if not self._world.profile.strangers:
+            wrong = self._epochs.look(member, mine)
+            if wrong is not None:
+                raise self._world.violation(wrong)
 
     def _check_state(self, member: SimulatedMember) -> None:
         state = member.handoff.state(member.local())
@@ -157,6 +212,8 @@ class Judge:
         """Check that the group has settled and holds everything, and count the windows."""
         self.check_silence()
         world = self._world
+        world.result.successions = self._epochs.successions
+        world.result.without_epoch = self._epochs.missing
         defining = world.defining()
         for member in world.live():
             state = member.handoff.state(member.local())
@@ -214,6 +271,8 @@ class Judge:
             return False
         if profile.steps:
             return True  # Labels that are skipped, and others that repeat: silence is judged.
+        if profile.freezes:
+            return True  # What drains in a frozen group is worked by nobody.
         if profile.loss or profile.forgetful:
             return True  # Chaos: 4.1 is what those runs are about.
         if profile.at_most_once:

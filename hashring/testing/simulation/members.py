@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from hashring.errors import GroupMismatch, HashringError, MemberExists, StoreUnavailable
 from hashring.protocol.actions import Join, Leave, Publish, Wait
+from hashring.protocol.grips import Gripped, Grips
 from hashring.protocol.reading import Reading
 from hashring.protocol.runner import Read, Step
 from hashring.protocol.windows import Due, Stream, can_give_up, follow_clock
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from hashring.testing.simulation.world import World
 
 __all__ = ["Call", "Process", "SimulatedMember", "Sleep"]
+
+_MOST_GRIPS = 3
+"""The most grips of one member at once."""
 
 
 class Sleep:
@@ -79,6 +83,9 @@ class SimulatedMember:
             **({"max_claims": bound} if bound else {}),
         )
         self.runner = world.make_runner(self.handoff)
+        self.grips = Grips(self.handoff)
+        self.gripped: list[Gripped] = []  # those that this member's user acts on
+        self.last_grip: Gripped | None = None  # to be renewed, also where it has ended
         self.is_stranger = is_stranger
         self.has_settled = False
         self.streams: list[Stream] = []
@@ -108,6 +115,7 @@ class SimulatedMember:
         """Go through the choreography until this member leaves."""
         runner, random_ = self.runner, self.world.random
         while True:
+            self.grips.end_due(self.local())
             step = runner.next()
             if isinstance(step, Leave):
                 self.handed_over = step.handed_over
@@ -145,8 +153,10 @@ class SimulatedMember:
             self._confirm()
             self.world.wake(self.beating)
         elif isinstance(step, Publish):
-            yield Call(functools.partial(store.publish, member=self.name, record=step.record))
-            self._confirm()
+            number = yield Call(
+                functools.partial(store.publish, member=self.name, record=step.record)
+            )
+            self._confirm(number)
             self.wake_loops()
         elif isinstance(step, Wait):
             yield from self._wait(step)
@@ -179,8 +189,10 @@ class SimulatedMember:
         if handoff.is_settled and not was_settled:
             self.wake_loops()
 
-    def _confirm(self) -> None:
-        gained = self.runner.confirm(now=self.local(), wall=self.wall(), streams=self.streams)
+    def _confirm(self, number: int | None = None) -> None:
+        gained = self.runner.confirm(
+            now=self.local(), wall=self.wall(), streams=self.streams, number=number
+        )
         self._count(gained)
 
     def _count(self, gained: bool) -> None:
@@ -314,6 +326,30 @@ class SimulatedMember:
         stream.closed = True
         self.world.wake(self.reconciling)
 
+    # ---- grips ----------------------------------------------------------------------------
+
+    def grip(self) -> Process:
+        """Take grips, one after the other or several at once, and let them end or not."""
+        random_, longest = self.world.random, self.world.profile.grips
+        while not self.stopping and not self.handoff.has_left:
+            yield Sleep(random_.uniform(0.0, 0.3))
+            kept = self.gripped = [one for one in self.gripped if self.is_gripping(one)]
+            if kept and random_.random() < 0.3:
+                random_.choice(kept).released = True
+                self.world.wake(self.reconciling)
+            elif self.last_grip is not None and random_.random() < 0.5:
+                # Also one that has ended: it must stay so.
+                self.grips.renew(self.last_grip, self.local(), random_.uniform(0.1, longest))
+                self.gripped = [*(one for one in kept if one is not self.last_grip), self.last_grip]
+            elif len(kept) < _MOST_GRIPS and self.handoff.held(self.local()):
+                self.last_grip = self.grips.take(self.local(), random_.uniform(0.1, longest))
+                self.gripped.append(self.last_grip)
+                self.world.result.grips += 1
+
+    def is_gripping(self, grip: Gripped) -> bool:
+        """Return whether this member may act on what a grip pins."""
+        return self.grips.is_valid(grip, self.local())
+
     # ---- what the world asks --------------------------------------------------------------
 
     def is_valid(self, cycle: int) -> bool:
@@ -335,6 +371,8 @@ class SimulatedMember:
         self.reconciling, self.beating = self.reconcile(), self.heartbeats()
         yield 0.0, self.reconciling
         yield 0.001, self.beating
+        if self.world.profile.grips:
+            yield 0.003, self.grip()
         if self.world.profile.windows:
             for interval in self.world.profile.loops:
                 loop = self.cycles(interval)

@@ -49,6 +49,8 @@ class Profile:
         silence: no slot may go unworked for longer than so many seconds; 0: not judged.
         strangers: members with another ring come, and retry where they are refused.
         gather: seconds in which a member turns to two views at most, where nobody crashes.
+        grips: members act outside of windows too, each time for so many seconds at most; 0: never.
+        freezes: operators freeze the group, and thaw it in the end.
     """
 
     members: tuple[int, int] = (2, 5)
@@ -74,6 +76,8 @@ class Profile:
     silence: float = 0.0
     strangers: bool = False
     gather: float = DEFAULT_GATHER
+    grips: float = 0.0
+    freezes: bool = False
 
 
 PROFILES: dict[str, Profile] = {
@@ -261,6 +265,66 @@ PROFILES: dict[str, Profile] = {
         skew=0.1,
         windows=True,
         forgetful=True,
+    ),
+    # What is held is kept for a time, some of it for longer than the change that takes it away.
+    "grips": Profile(
+        rates=(
+            ("join", 4.0),
+            ("crash", 1.0),
+            ("drain", 2.0),
+            ("pause", 1.5),
+            ("flap", 1.5),
+            ("away", 0.5),
+            ("restart", 1.5),
+        ),
+        loss=0.02,
+        slow=0.1,
+        slowest=1.0,
+        drift=0.04,
+        skew=0.1,
+        grips=0.5 * TTL,
+    ),
+    # While the group is frozen nobody gains by joins and drains, and nothing is repeated.
+    "frozen": Profile(
+        members=(2, 5),
+        rates=(
+            ("freeze", 1.5),
+            ("thaw", 1.0),
+            ("join", 3.0),
+            ("drain", 1.5),
+            ("restart", 1.5),
+            ("resume", 0.7),
+            ("flap", 0.5),
+        ),
+        slow=0.02,
+        slowest=0.3,
+        skew=0.1,
+        windows=True,
+        on_crash="skip",
+        freezes=True,
+    ),
+    # The same where members crash and the store forgets: this is about who holds what.
+    "frozen-crash": Profile(
+        rates=(
+            ("freeze", 1.5),
+            ("thaw", 1.0),
+            ("join", 3.0),
+            ("crash", 1.5),
+            ("pause", 1.5),
+            ("drain", 1.5),
+            ("restart", 1.0),
+            ("resume", 0.7),
+            ("forget", 0.7),
+            ("away", 0.5),
+        ),
+        loss=0.03,
+        slow=0.1,
+        slowest=1.5,
+        drift=0.04,
+        skew=0.1,
+        windows=True,
+        forgetful=True,
+        freezes=True,
     ),
     "slow": Profile(
         rates=(("join", 5.0), ("drain", 3.0), ("restart", 3.0), ("flap", 1.5)),

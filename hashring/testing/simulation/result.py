@@ -21,18 +21,24 @@ class Result:
         events: how often each fault or change happened.
         transitions: how often a member's state changed, by (from, to).
         gains: how often slots changed hands.
+        successions: how often a slot was seen in another one's hands than before.
+        without_epoch: how often slots were seen in the hands of a member without an epoch.
         worked: (slot, window) pairs worked.
         missed: (slot, window) pairs not worked.
         repeated: (slot, window) pairs worked more than once.
+        grips: how often what was held was kept for a time.
     """
 
     steps: int = 0
     events: Counter[str] = dataclasses.field(default_factory=Counter)
     transitions: Counter[tuple[str, str]] = dataclasses.field(default_factory=Counter)
     gains: int = 0
+    successions: int = 0
+    without_epoch: int = 0
     worked: int = 0
     missed: int = 0
     repeated: int = 0
+    grips: int = 0
 
     def add(self, other: Result) -> None:
         """Add another run's figures."""
@@ -40,6 +46,9 @@ class Result:
         self.events += other.events
         self.transitions += other.transitions
         self.gains += other.gains
+        self.successions += other.successions
+        self.without_epoch += other.without_epoch
         self.worked += other.worked
         self.missed += other.missed
         self.repeated += other.repeated
+        self.grips += other.grips

@@ -6,7 +6,10 @@ import itertools
 import random
 from collections.abc import Callable, Sequence
 
+from hashring.protocol.freezing import Freeze, latest, next_number
 from hashring.protocol.handoff import Handoff
+from hashring.protocol.record import Member
+from hashring.protocol.request import FREEZE, THAW, Request
 from hashring.protocol.runner import Runner
 from hashring.testing.simulation.judge import Judge
 from hashring.testing.simulation.members import SimulatedMember
@@ -100,6 +103,8 @@ class World(Scheduler):
                     moment = random_.choice(moments) + random_.uniform(0.0, 0.3)
                 moments.append(moment)
                 self.push(moment, None, ("event", kind))
+        if profile.freezes:
+            self.push(max([profile.length, *moments]) + 0.5, None, ("event", "thaw"))
 
     def _take(self, entry: Entry) -> None:
         _, _, member, what, value = entry
@@ -232,6 +237,8 @@ class World(Scheduler):
             self._step_clocks(candidates)
         elif kind in ("outage", "away", "forget"):
             self._event_of_store(kind)
+        elif kind in (FREEZE, THAW):
+            self._say_whether_it_is_frozen(kind)
         else:
             member = self.random.choice(candidates) if candidates else None
             if member is None or not self._can_spare(member):
@@ -241,6 +248,25 @@ class World(Scheduler):
                     self.push(self.now + 1.5 * place, None, ("event", "restart"))
             else:
                 self._event_of(member, kind)
+
+    def _say_whether_it_is_frozen(self, what: str) -> None:
+        """Let an operator say it, in a record of its own, as `hashring.steer` does."""
+        if self.now < self.away_until:
+            self.push(self.away_until, None, ("event", what))
+            return
+        records = self.store.read(self.now).records
+        known = latest(Member.from_json(id, record).freeze for id, record in records.items())
+        word = Freeze(next_number(known), what == FREEZE, "operator", self.now)
+        name = f"operator{next(self.numbers)}"
+        record = Member(
+            name, name, 0.0, SPEC, TTL, draining=True,
+            request=Request(what, name, "operator", "*", "*"), freeze=word,
+        ).to_json()  # fmt: skip
+        self.say(f"{what} (number {word.number})")
+        self.store.join(self.now, name, record)
+        self.judge.said(word, known)
+        for member in self.live():
+            self.wake(member.reconciling)
 
     def _event_of_store(self, kind: str) -> None:
         if kind == "forget":
@@ -307,6 +333,8 @@ class World(Scheduler):
 
     def has_left(self, member: SimulatedMember) -> None:
         """It has left: its supervisor starts it again, if it was to come back."""
+        if not member.handed_over:
+            self.judge.left_to_nobody(member.name)
         if member.back is not None:
             if not member.handed_over:
                 self.judge.is_not_kept(member.name)
@@ -325,6 +353,9 @@ class World(Scheduler):
     def _drain(self, member: SimulatedMember) -> None:
         self.say(f"drain {member.name}")
         member.stopping = True
-        member.handoff.drain()
+        handoff = member.handoff
+        if handoff.is_frozen and handoff.stays and handoff.weight and handoff.applied is not None:
+            self.judge.leaves_frozen(member.name)
+        handoff.drain()
         self.wake(member.reconciling)
         member.wake_loops()

@@ -10,8 +10,10 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 
+import pytest
+
 from hashring.driver import Driver
-from hashring.errors import NotOffered
+from hashring.errors import LeaseLost, NotOffered
 from hashring.testing.suite.base import SuiteBase, record
 
 __all__ = ["LookingTests"]
@@ -49,6 +51,29 @@ class LookingTests(SuiteBase):
         assert all(0.0 < left <= self.long_ttl + slack for left in told.values())
         a.leave(group, "a")
         assert onlooker.leases(group).keys() <= {"b"}
+
+    def test_a_lease_that_is_seized_is_refused_to_whose_it_was_and_its_record_stands_on(
+        self, driver: Callable[..., Driver], group: str
+    ) -> None:
+        a, seizes, onlooker = driver(), driver(), driver()
+        a.join(group, "a", record("1"))
+        try:
+            seizes.seize(group, "a", record("2"))
+        except NotOffered:
+            a.heartbeat()
+            return
+        assert dict(onlooker.read(group).records) == {"a": record("2")}
+        with pytest.raises(LeaseLost):
+            a.heartbeat()
+        with pytest.raises(LeaseLost):
+            a.publish(group, "a", record("1"))
+        seizes.heartbeat()
+        a.leave(group, "a")
+        assert dict(onlooker.read(group).records) == {"a": record("2")}
+        seizes.leave(group, "a")
+        assert not onlooker.read(group).records
+        with pytest.raises(LeaseLost):
+            seizes.seize(group, "a", record("2"))
 
     def test_a_store_is_looked_at_by_a_driver_that_has_joined_nothing(
         self, driver: Callable[..., Driver], group: str

@@ -1,0 +1,176 @@
+"""Leases on Memcached, which readers judge, and writes that come late."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from hashring.driver import load
+from hashring.errors import LeaseLost, MemberExists, StoreUnavailable
+from hashring.testing.proxy import FaultProxy
+from hashring.testing.suite.suite import record
+from tests.drivers.opening import Opened
+from tests.drivers.patience import until_it_works
+from tests.servers.memcached import MemcachedServer
+from tests.servers.process import LOOPBACK, wait_until
+
+
+class TestLeases:
+    def test_who_has_not_watched_takes_a_dead_members_id_by_the_servers_time(
+        self, server: MemcachedServer, opened: Opened
+    ) -> None:
+        began = time.monotonic()
+        opened(server.url, ttl=1.0).join("g", "a", record("1"))
+
+        def taken() -> bool:
+            # A new driver each time: it never sees the lease for longer than a moment.
+            heir = load(f"{server.url}?timeout=3", ttl=1.0)
+            heir.open()
+            try:
+                heir.join("g", "a", record("2"))
+            except MemberExists:
+                return False
+            finally:
+                heir.close()
+            return True
+
+        wait_until(taken, what="the end of the lease")
+        assert time.monotonic() - began >= 1.0
+
+    def test_a_heartbeat_confirmed_after_a_pause_of_the_server_keeps_its_promise(
+        self, server: MemcachedServer, opened: Opened
+    ) -> None:
+        ttl = 3.0
+        a, b = opened(f"{server.url}?timeout=2", ttl), opened(server.url, ttl)
+        until_it_works(lambda: a.join("g", "a", record("1")))
+        until_it_works(a.heartbeat)
+        for pause in (2.5, 7.0):
+            server.pause()
+            resume = threading.Timer(pause, server.resume)
+            resume.start()
+            resume.join()
+            while True:
+                called = time.monotonic()
+                try:
+                    a.heartbeat()
+                    break
+                except LeaseLost:  # somebody looked first, and the pause was longer than the lease
+                    until_it_works(lambda: a.join("g", "a", record("1")))
+                except StoreUnavailable:
+                    pass
+
+            def gone() -> bool:
+                newcomer = load(f"{server.url}?timeout=3", ttl=ttl)
+                newcomer.open()
+                try:
+                    seen = [b.read("g").records, newcomer.read("g").records]
+                finally:
+                    newcomer.close()
+                return not all("a" in records for records in seen)
+
+            wait_until(gone, what="the end of the lease")
+            assert time.monotonic() - called >= ttl
+            until_it_works(lambda: a.join("g", "a", record("1")))
+
+    def test_a_heartbeat_never_revives_whom_someone_has_seen_dead(
+        self, server: MemcachedServer, opened: Opened
+    ) -> None:
+        a, b = opened(server.url, ttl=0.5), opened(server.url, ttl=0.5)
+        revived = 0
+        for turn in range(8):
+            until_it_works(lambda n=turn: a.join("g", "a", record(f"{n}")))
+            while "a" in until_it_works(lambda: b.read("g")).records:
+                pass
+            with pytest.raises(LeaseLost):
+                until_it_works(a.heartbeat)
+            revived += "a" in until_it_works(lambda: b.read("g")).records
+        assert revived == 0
+
+    def test_a_reading_after_many_deaths_costs_a_few_readings_and_not_one_for_each(
+        self, server: MemcachedServer, opened: Opened
+    ) -> None:
+        crowd = 30
+        short, b = opened(server.url, ttl=1.0), opened(f"{server.url}?timeout=30", ttl=60.0)
+        for number in range(crowd):
+            short.join("g", f"m{number}", record("1"))
+        b.read("g")
+        watched = time.monotonic()
+        wait_until(lambda: time.monotonic() > watched + 1.5)
+
+        def gets() -> int:
+            return int(str(server.stats()["cmd_get"]))
+
+        before = gets()
+        assert b.read("g").records == {}
+        # One that finds the dead, one that strikes them, and two that look again.
+        assert gets() - before <= 4 * (crowd + 4)
+
+
+class TestOrder:
+    def test_a_write_that_was_cut_off_never_lands_after_a_later_one(
+        self, server: MemcachedServer, opened: Opened
+    ) -> None:
+        with FaultProxy(LOOPBACK, server.port) as proxy:
+            host, port = proxy.address
+            a = opened(f"memcached://{host}:{port}?timeout=1&retries=0", ttl=60.0)
+            b = opened(server.url, ttl=60.0)
+            until_it_works(lambda: a.join("g", "a", record("1", applied="first")))
+
+            def swaps() -> int:
+                stats = server.stats()
+                return sum(int(stats[f"cas_{end}"]) for end in ("hits", "badval", "misses"))
+
+            before = swaps()
+            # The question for the present value passes in time, the swap does not.
+            proxy.delay(up=0.6)
+            with pytest.raises(StoreUnavailable):
+                a.publish("g", "a", record("1", applied="late"))
+            proxy.delay(up=0.0)
+            until_it_works(lambda: a.publish("g", "a", record("1", applied="newest")))
+            wait_until(lambda: swaps() >= before + 2, what="the arrival of the late write")
+            assert b.read("g").records["a"] == record("1", applied="newest")
+
+    def test_of_writes_queued_in_a_frozen_server_none_lands_after_a_confirmed_one(
+        self, server: MemcachedServer, opened: Opened
+    ) -> None:
+        a = opened(f"{server.url}?timeout=0.3&retries=0", ttl=60.0)
+        b = opened(server.url, ttl=60.0)
+        until_it_works(lambda: a.join("g", "a", record("1")))
+        for turn in range(5):
+            server.pause()
+            for step in range(3):
+                with pytest.raises(StoreUnavailable):
+                    a.publish("g", "a", record("1", turn=turn, step=step))
+            server.resume()
+            until_it_works(lambda turn=turn: a.publish("g", "a", record("1", turn=turn)))
+            wait_until(lambda: server.stats()["curr_connections"] <= 5)
+            assert b.read("g").records["a"] == record("1", turn=turn)
+
+
+def test_a_server_that_came_back_is_not_taken_for_one_that_lags(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Waiting for a tick would take up to a second of the lease, in each of the calls that heal it.
+    with MemcachedServer() as server:
+        driver = load(server.url, ttl=3.0)
+        driver.open()
+        try:
+            driver.join("g", "a", record("1"))
+            wait_until(lambda: int(str(server.stats()["uptime"])) >= 5)
+            until_it_works(driver.heartbeat)
+            server.kill()
+            server.start()
+            waited: list[int] = []
+            ticked = driver._time._ticked
+            monkeypatch.setattr(
+                driver._time, "_ticked", lambda *given: waited.append(given[1]) or ticked(*given)
+            )
+
+            with pytest.raises(LeaseLost):
+                until_it_works(driver.heartbeat)
+
+            assert waited == []
+        finally:
+            driver.close()

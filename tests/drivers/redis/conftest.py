@@ -1,0 +1,19 @@
+"""What the tests of the Redis driver share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.drivers.opening import Opened, opening
+
+TTL = 6.0
+"""Seconds of a lease."""
+
+
+@pytest.fixture
+def opened() -> Iterator[Opened]:
+    """A function that opens a driver on a URL; all are closed in the end."""
+    with opening(TTL) as opened:
+        yield opened

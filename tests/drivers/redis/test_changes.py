@@ -1,0 +1,348 @@
+"""``redis://``: what changed since a cursor, in patches, beside other releases, and in a crowd."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import itertools
+import json
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+import redis
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from hashring.drivers.redis import patches, script
+from hashring.testing.suite.base import record
+from hashring.testing.suite.changes import Follower
+from tests.drivers.opening import Opened, opening
+from tests.servers.redis import RedisServer
+
+GROUPS = (f"g{number}" for number in itertools.count())
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[RedisServer]:
+    with RedisServer() as running:
+        yield running
+
+
+@pytest.fixture
+def opened(server: RedisServer) -> Iterator[Opened]:
+    with opening(ttl=60.0) as opened:
+        yield lambda url=server.url, **lease: opened(url, **lease)
+
+
+@pytest.fixture
+def group() -> str:
+    return next(GROUPS)
+
+
+def ack(number: int, **more: object) -> bytes:
+    """Return a record as members publish it, under a view of this number."""
+    view = hashlib.md5(b"%d" % number).hexdigest()
+    constant = "murmur3/slots=65536/vnodes=512/bound=1.1/seed=0/layout=1"
+    return record("incarnation-of-the-member", applied=view, ring=constant, through=None, **more)
+
+
+def bytes_sent(server: RedisServer) -> int:
+    with server.client() as client:
+        return int(client.info("stats")["total_net_output_bytes"])
+
+
+def test_a_reader_is_sent_what_is_other_in_a_record_and_a_common_text_once(server, opened, group):
+    writer, reader = opened(), opened()
+    members = [f"m{number:03}" for number in range(100)]
+    for member in members:
+        writer.join(group, member, ack(1, member=member))
+    first = reader.read_since(group, None)
+    for member in members:
+        writer.publish(group, member, ack(2, member=member))
+
+    before = bytes_sent(server)
+    second = reader.read_since(group, first.cursor)
+    cost = bytes_sent(server) - before
+    assert dict(second.changed) == {member: ack(2, member=member) for member in members}
+    assert not second.complete
+    # A member's id, three numbers of texts, a checksum; and each text once. INFO is in it, too.
+    assert cost < 100 * 20 + 8000 < 100 * len(ack(1)), cost
+
+
+def test_a_reader_that_missed_some_changes_of_a_record_gets_them_one_after_the_other(opened, group):
+    writer, reader = opened(), opened()
+    writer.join(group, "a", ack(0))
+    cursors = [reader.read_since(group, None).cursor]
+    for number in range(1, 9):
+        writer.publish(group, "a", ack(number, meta="x" * number))
+        if number % 3 == 0:
+            changes = reader.read_since(group, cursors[-1])
+            cursors.append(changes.cursor)
+            assert dict(changes.changed) == {"a": ack(number, meta="x" * number)}
+    # From further back than patches are kept, and from before what this driver has read since.
+    for cursor in cursors:
+        changes = reader.read_since(group, cursor)
+        assert dict(changes.changed) == {"a": ack(8, meta="x" * 8)}
+
+
+def test_a_driver_of_an_earlier_release_may_write_in_between(server, opened, group):
+    writer, reader = opened(), opened()
+    writer.join(group, "a", ack(1))
+    writer.publish(group, "a", ack(2))
+    cursor = reader.read_since(group, None).cursor
+    keys = reader._calls.group(group).keys
+    with server.client() as client:
+        # As its script does: the record and its version change, and no patch is written.
+        version = client.hincrby(keys[0], "version", 1)
+        client.hset(keys[0], f"m{version}", 1)
+        client.zadd(keys[script.PARTS.index("changes")], {"a": version})
+        client.hset(keys[script.PARTS.index("records")], "a", ack(3))
+    second = reader.read_since(group, cursor)
+    writer.publish(group, "a", ack(4))
+    third = reader.read_since(group, second.cursor)
+    assert [dict(each.changed) for each in (second, third)] == [{"a": ack(3)}, {"a": ack(4)}]
+
+
+def test_a_patch_that_does_not_make_the_record_is_not_kept(server, opened, group, monkeypatch):
+    writer, reader = opened(), opened()
+    writer.join(group, "a", ack(1))
+    cursor = reader.read_since(group, None).cursor
+    wrong = [
+        [b"12:20", b"=wrong"],
+        [b"0:9999999", b"="],
+        [b"1:2,3:4", b"="],
+        [b"%s", b"=x"],
+        [b"1:2", b"q"],
+        [b"0:3", b""],
+    ]
+    for number, nonsense in enumerate(wrong, 10):
+        monkeypatch.setattr("hashring.drivers.redis.driver.patch_of", lambda *_, n=nonsense: n)
+        writer.publish(group, "a", ack(number))
+        changes = reader.read_since(group, cursor)
+        cursor = changes.cursor
+        assert dict(changes.changed) == {"a": ack(number)}
+        with server.client() as client:
+            assert client.hget(reader._calls.group(group).keys[0], "d:a") is None
+
+
+def test_patches_that_do_not_fit_what_is_known_bring_everything(opened, group):
+    writer, reader = opened(), opened()
+    writer.join(group, "a", ack(1))
+    writer.join(group, "b", ack(1))
+    first = reader.read_since(group, None)
+    reader._calls.group(group).records["a"] += b" "  # whatever has damaged it
+    writer.publish(group, "a", ack(2))
+    second = reader.read_since(group, first.cursor)
+    assert second.complete
+    assert dict(second.changed) == {"a": ack(2), "b": ack(1)}
+
+
+def test_an_older_copy_that_is_put_back_under_a_running_server_brings_everything(
+    server, opened, group
+):
+    writer, reader = opened(), opened()
+    writer.join(group, "a", ack(1))
+    writer.join(group, "b", ack(1))
+    with redis.Redis(unix_socket_path=str(server.socket)) as client:
+        keys = writer._calls.group(group).keys
+        copies = {each: client.dump(each) for each in keys}
+        writer.publish(group, "a", ack(2))
+        cursor = reader.read_since(group, None).cursor
+        for each, copy in copies.items():
+            client.restore(each, 0, copy, replace=True)
+    # The copy goes on from there, past the version that was read.
+    late = opened()
+    for number in range(3, 7):
+        late.join(group, f"late-{number}", ack(number))
+    changes = reader.read_since(group, cursor)
+    assert changes.complete
+    assert dict(changes.changed) == dict(late.read(group).records)
+    assert changes.changed["a"] == ack(1)
+
+
+def test_a_cursor_of_another_servers_history_brings_everything(opened, group):
+    with RedisServer() as another:
+        one, other = opened(), opened(another.url)
+        for driver in (one, other):
+            driver.join(group, "a", ack(1))
+            driver.publish(group, "a", ack(2))
+        cursor = one.read_since(group, None).cursor
+        for reader in (other, opened(another.url)):
+            changes = reader.read_since(group, cursor)
+            assert changes.complete
+            assert dict(changes.changed) == {"a": ack(2)}
+
+
+def test_what_is_kept_of_changes_goes_with_the_members_and_does_not_grow(server, opened, group):
+    writer = opened()
+    writer.join(group, "stays", ack(0))
+    for number in range(40):
+        writer.join(group, f"passing-{number}", ack(0))
+        writer.publish(group, f"passing-{number}", ack(1))
+        writer.leave(group, f"passing-{number}")
+        for turn in range(6):
+            writer.publish(group, "stays", ack(10 * number + turn))
+    with server.client() as client:
+        key = writer._calls.group(group).keys[0]
+        assert {field for field in client.hkeys(key) if field.startswith("d:")} == {"d:stays"}
+        assert client.hstrlen(key, "d:stays") < 4 * len(ack(0))
+
+
+def test_what_an_earlier_release_left_of_patches_is_cleared_away(
+    server, opened, group, monkeypatch
+):
+    writer = opened()
+    writer.join(group, "a", ack(0))
+    key = writer._calls.group(group).keys[0]
+    with server.client() as client:
+        client.hset(key, mapping={f"d:gone-{number}": b"x" for number in range(1500)})
+        writer.publish(group, "a", ack(1))
+        assert {field for field in client.hkeys(key) if field.startswith("d:")} == {"d:a"}
+
+
+# ---- messages -----------------------------------------------------------------------------------
+
+
+def messages(server: RedisServer) -> int:
+    with server.client() as client:
+        return int(client.info("commandstats").get("cmdstat_publish", {"calls": 0})["calls"])
+
+
+def test_in_a_large_group_acks_are_not_announced_one_by_one_and_none_is_missed(
+    server, opened, group
+):
+    writer, reader = opened(), opened()
+    members = [f"m{number:03}" for number in range(100)]
+    for member in members:
+        writer.join(group, member, ack(1))
+    changes = reader.read_since(group, None)
+    records = dict(changes.changed)
+    before = messages(server)
+    done = threading.Event()
+
+    def publish() -> None:
+        for member in members:
+            writer.publish(group, member, ack(2))
+        done.set()
+
+    began = time.monotonic()
+    thread = threading.Thread(target=publish)
+    thread.start()
+    while set(records.values()) != {ack(2)}:
+        reader.wait(group, 30.0)
+        changes = reader.read_since(group, changes.cursor)
+        records = changes.applied_to(records)
+        assert time.monotonic() - began < 25, "a wait did not return for what was not announced"
+    thread.join()
+    took = time.monotonic() - began
+    assert messages(server) - before <= 2 + took / 0.1
+
+
+def test_in_a_large_group_who_comes_or_goes_is_announced_at_once(server, opened, group):
+    writer = opened()
+    for number in range(30):
+        writer.join(group, f"m{number:03}", ack(1))
+    before = messages(server)
+    for number in range(5):
+        writer.join(group, f"new{number}", ack(1))
+        writer.leave(group, f"new{number}")
+    assert messages(server) - before == 10
+
+
+def test_in_a_small_group_each_change_is_announced(server, opened, group):
+    writer = opened()
+    for number in range(16):
+        writer.join(group, f"m{number:03}", ack(0))
+    before = messages(server)
+    for number in range(1, 11):
+        writer.publish(group, "m000", ack(number))
+    assert messages(server) - before == 10
+
+
+def test_a_subscription_that_is_alive_is_kept_through_changes_that_are_not_announced(
+    server, opened, group
+):
+    writer, reader = opened(), opened(f"{server.url}?poll=0.05")
+    members = [f"m{number:03}" for number in range(40)]
+    for member in members:
+        writer.join(group, member, ack(0))
+    cursor = reader.read_since(group, None).cursor
+    reader.wait(group, 0.2)
+    kept = reader._calls.group(group).subscription
+    assert kept is not None
+    for number in range(1, 60):
+        writer.publish(group, members[number % 40], ack(number))
+        reader.wait(group, 0.1)
+        cursor = reader.read_since(group, cursor).cursor
+    assert reader._calls.group(group).subscription is kept
+
+
+# ---- patches, without a server ------------------------------------------------------------------
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=20),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=4), st.dictionaries(st.text(max_size=5), inner, max_size=4)
+    ),
+    max_leaves=20,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(JSON, JSON, st.binary(max_size=300), st.binary(max_size=300), st.binary(max_size=300))
+def test_a_patch_makes_the_new_record_of_the_old_one(one, other, head, middle, tail):
+    fixed = {"constant": "x" * 200, "z": "y" * 100}
+    pairs = [
+        tuple(json.dumps({**fixed, "a": value, "t": value}).encode() for value in (one, other)),
+        (head + middle + tail, head + tail),
+        (head + tail, head + middle + tail),
+        (head, tail),
+    ]
+    for old, new in pairs:
+        patch = patches.patch_of(old, new)
+        assert not patch or patches.applied(old, patch) == new
+        assert sum(map(len, patch)) <= len(new) // 2
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.binary(max_size=60), st.binary(max_size=60))
+def test_torn_patches_are_an_error_and_no_record(strings, entries):
+    try:
+        records = patches.records_of({"": b"", "a": b"record"}, strings, entries)
+    except patches.Torn:
+        return
+    # Nothing but what the checksum confirms.
+    assert all(record in {b"", b"record"} or record in strings for record in records.values())
+
+
+@settings(
+    max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(st.lists(st.binary(min_size=12, max_size=100), min_size=2, max_size=6))
+def test_base64_in_a_record_is_sent_as_the_bytes_that_it_stands_for(opened, contents):
+    writer, reader, group = opened(), opened(), next(GROUPS)
+    texts = [base64.b64encode(content).decode() for content in contents]
+    writer.join(group, "a", ack(0, claims=texts[0]))
+    follower = Follower(reader, group)
+    follower.read()
+    for number, text in enumerate(texts[1:], 1):
+        before = writer._calls.own[group, "a"].record
+        patch = patches.patch_of(before, ack(number, claims=text))
+        assert text == texts[number - 1] or b"q" + contents[number] in patch
+        writer.publish(group, "a", ack(number, claims=text))
+        changes = follower.read()
+        assert not changes.complete
+        assert dict(follower.records) == {"a": ack(number, claims=text)}
+        with redis.Redis(port=writer.url.hosts[0][1]) as client:
+            assert client.hexists(writer._calls.group(group).keys[0], "d:a")
+
+
+def test_a_record_that_is_too_large_is_sent_whole(opened, group):
+    writer, reader = opened(), opened()
+    writer.join(group, "a", ack(1, meta="x" * 100_000))
+    first = reader.read_since(group, None)
+    writer.publish(group, "a", ack(2, meta="x" * 100_000))
+    second = reader.read_since(group, first.cursor)
+    assert dict(second.changed) == {"a": ack(2, meta="x" * 100_000)}
