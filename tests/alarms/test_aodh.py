@@ -46,6 +46,13 @@ def a_case(chance):
     return {"type": kind, "rule": rule, "windows": windows, "repeat": chance.random() < 0.3}
 
 
+def without_causes(case, windows):
+    """Leave out which rules were the cause: Aodh names those alone that it came to evaluate."""
+    if case["type"] == "prometheus":
+        return windows
+    return [[[state, text.split("due to rules:")[0]] for state, text in one] for one in windows]
+
+
 def ours(case):
     rule = rule_of(case["type"], case["rule"])
     leaves = [rule] if isinstance(rule, Leaf) else list(rule.leaves())
@@ -75,4 +82,5 @@ def test_the_machine_agrees_with_aodhs_evaluators_on_random_sequences(new_enviro
     theirs = json.loads(environment.run("-W", "ignore", script, path).splitlines()[-1])
     assert len(theirs) == SEQUENCES
     for case, wanted in zip(cases, theirs, strict=True):
-        assert ours(case) == wanted, case
+        found = without_causes(case, ours(case))
+        assert found == without_causes(case, wanted), case
