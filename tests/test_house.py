@@ -29,6 +29,10 @@ PLANTED = {
         "hashring/telemetry/model/sample.py",
         "def late():\n    from hashring.telemetry.agent import agent",
     ),
+    "Imports in the alarms run down only": (
+        "hashring/alarms/model.py",
+        "def late():\n    from hashring.alarms.evaluator import Evaluator",
+    ),
     "The ring and the protocol know no": ("hashring/protocol/record.py", "import time"),
     "A driver knows no ring": ("drivers/memory.py", "from hashring.ring.ring import HashRing"),
 }

@@ -8,7 +8,8 @@ with. What is different, on purpose:
 2. ``evaluation_periods`` of a rule with one value a window: the answer must hold in so many windows
 in
    a row. Until there have been so many, the state stays.
-3. A composite rule of which a part cannot be asked still has a state where the others decide it.
+3. A composite rule of which a part cannot be asked still has a state where the others decide it,
+   and its reason names each part that is a cause, not the first ones that were evaluated alone.
 """
 
 from __future__ import annotations
@@ -178,7 +179,7 @@ def _of_threshold(current: State, found: Judgement, repeat: bool) -> Change | No
         return _with_reason(current, state, found)
     if state is State.UNKNOWN:
         if current is State.UNKNOWN:
-            return None
+            return _with_reason(current, state, found) if repeat else None
         wanted = f"{found.wanted} " if found.wanted else ""  # as Aodh, of Prometheus
         reason = f"{wanted}datapoints are unknown"
         return Change(state, reason, _data("unknown", found.wanted, found.values))

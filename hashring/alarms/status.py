@@ -58,7 +58,7 @@ class StatusFile:
     """Keeps a status file up to date for as long as the block runs; it is replaced as a whole.
 
     Args:
-        path: the file; ``None``: there is none.
+        path: the file; ``None``: it is not kept.
         status: what to write, asked each time.
         every: seconds between two looks.
     """

@@ -68,17 +68,31 @@ _PACKAGES: Mapping[str, str] = {
 """The modules that commands import when they run, and the packages that have them."""
 
 
+_PACKAGES_OF_ALARMS: Mapping[str, str] = {
+    "alembic": "alembic",
+    "croniter": "croniter",
+    "pydantic": "pydantic",
+    "sqlalchemy": "SQLAlchemy",
+}
+"""Likewise, of the extra ``alarms``."""
+
+
 def missing(error: ModuleNotFoundError) -> MissingDependency | None:
     """Return the error for whoever lacks a package of the extra; ``None``: it is another module.
 
     Example:
         >>> print(missing(ModuleNotFoundError(name="yaml.nodes")))
         this command needs the package 'PyYAML', which is not installed: pip install ...
+        >>> print(missing(ModuleNotFoundError(name="sqlalchemy")))
+        this command needs the package 'SQLAlchemy', ... 'hashring-ha[alarms]'
         >>> missing(ModuleNotFoundError(name="hashring.no_such")) is None
         True
     """
-    package = _PACKAGES.get((error.name or "").partition(".")[0])
-    return None if package is None else MissingDependency("this command", package, "telemetry")
+    module = (error.name or "").partition(".")[0]
+    for packages, extra in ((_PACKAGES, "telemetry"), (_PACKAGES_OF_ALARMS, "alarms")):
+        if module in packages:
+            return MissingDependency("this command", packages[module], extra)
+    return None
 
 
 class _Front(click.Group):

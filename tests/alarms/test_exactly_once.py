@@ -37,6 +37,14 @@ def missed_and_repeated(squares, first, last):
     return [one for one in due if not counts[one]], [one for one in due if counts[one] > 1]
 
 
+def check_what_was_asked(fleet, squares, first, last):
+    """Each alarm once a window; windows that an evaluator says it had no time for may be missed."""
+    missed, repeated = missed_and_repeated(squares, first, last)
+    assert repeated == []
+    if not any(fleet.status(name).get("missed") for name in fleet.processes):
+        assert missed == []
+
+
 def check_what_was_told(sink, database):
     """Compare what the sink was told with the changes in the history, of each alarm, in order.
 
@@ -84,7 +92,7 @@ def play(fleet, squares, sink, database_url):
     fleet.stop("a")
     fleet.settle("b", "c", "d")
     calm = pass_windows(1)
-    assert missed_and_repeated(squares, first, calm) == ([], [])
+    check_what_was_asked(fleet, squares, first, calm)
     # Until here no key comes twice.
     keys = [key for key, _ in told(sink)]
     assert len(keys) == len(set(keys))
@@ -96,7 +104,7 @@ def play(fleet, squares, sink, database_url):
     back = killed + math.ceil((TTL + INTERVAL) / INTERVAL) + 1
     wait_until(lambda: time.time() >= back * INTERVAL, what="the lease's end")
     last = pass_windows(2)
-    assert missed_and_repeated(squares, back, last) == ([], [])
+    check_what_was_asked(fleet, squares, back, last)
 
     for name in "cd":
         fleet.stop(name)

@@ -19,7 +19,7 @@ PREAMBLE = "set -euo pipefail\nset -m\ntrap 'kill -9 $(jobs -p) 2> trap.log' EXI
 def test_every_command_of_the_guide_works(tmp_path):
     page = (TREE / "docs" / "alarms" / "guide.md").read_text()
     blocks = re.findall(r"^```sh\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
-    assert len(blocks) == 5
+    assert len(blocks) == 6
     script = "\n".join(blocks).replace("8391", str(free_port()))
     # The check may come before the server listens; a reader is slower.
     script = script.replace("> told.txt &\n", "> told.txt &\nsleep 2\n")

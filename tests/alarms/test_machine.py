@@ -35,10 +35,11 @@ def test_values_that_do_not_agree_change_nothing_but_an_unknown_state(current):
     assert after(UNKNOWN, 0.0, 2.0) is ALARM
 
 
-def test_repeated_actions_come_in_every_window_but_those_without_data():
+def test_repeated_actions_come_in_every_window():
     assert after(ALARM, 2.0, repeat=True) is ALARM
     assert after(OK, 2.0, 0.0, repeat=True) is OK
-    assert after(UNKNOWN, repeat=True) is None
+    assert after(UNKNOWN, repeat=True) is UNKNOWN
+    assert after(UNKNOWN) is None
 
 
 def test_the_reason_is_the_one_that_receivers_of_aodh_know():

@@ -87,6 +87,17 @@ def test_the_body_is_aodhs_and_is_signed_with_the_operators_key(database, partit
     assert asked.headers["x-openstack-request-id"] == f"req-{key}"
 
 
+def test_what_was_accepted_is_not_sent_again_because_the_answer_is_cut_off(
+    database, partition, sink
+):
+    sink.answer("/in", "accepted, and a long story", cut=True)
+    write(database, "x", 60, f"{sink.url}/in")
+    with delivering(partition, database) as outbox:
+        wait_until(lambda: waits(database) == 0)
+        assert outbox.failed == 0
+    assert len(sink.log) == 1
+
+
 def test_what_a_sink_does_not_take_yet_is_sent_again_with_the_same_key(database, partition, sink):
     answers = iter([503, 429, 500, 200])
     sink.answer_with("/in", lambda asked: Answer("wait", next(answers)))

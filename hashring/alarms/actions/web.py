@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import email.utils
 import hashlib
 import hmac
@@ -65,9 +66,11 @@ def posted(
         ) as answer:
             status, location = answer.status, answer.location
             rest = _retry_after(answer.headers.get("Retry-After"))
-            said = b"" if 200 <= status < 300 else next(answer.chunks(), b"")
-            for _ in answer.chunks() if 200 <= status < 300 else ():
-                break  # what an acceptance says is nobody's business
+            said = b""
+            # What was accepted stays so, whatever becomes of the rest of the answer. Where that is
+            # short it is read, so that the connection can be used again.
+            with contextlib.suppress(*FAILURES):
+                said = next(answer.chunks(), b"")
     except FAILURES as error:
         why = "no answer in time" if is_timeout(error, deadline) else reason_of(error)
         raise ActionFailed(f"{shown}: {why}") from None

@@ -1,0 +1,91 @@
+"""A real Prometheus: what its answers mean to a rule, and what it says of a wrong query."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from hashring import clock
+from hashring.alarms.errors import SourceAway
+from hashring.alarms.model import PrometheusRule
+from hashring.alarms.sources.prometheus import PrometheusSource
+from tests.servers.http import HTTPServer
+from tests.servers.process import wait_until
+from tests.servers.prometheus import PrometheusServer
+
+TEXT = 'queue_length{queue="b"} 7\nqueue_length{queue="a"} 3\nqueue_odd NaN\n'
+
+
+@pytest.fixture(scope="module")
+def prometheus():
+    with HTTPServer() as target:
+        target.answer("/metrics", TEXT, content_type="text/plain; version=0.0.4")
+        address = target.url.removeprefix("http://")
+        with PrometheusServer.scraping({"queues": f"{address}/metrics"}) as server:
+            wait_until(lambda: server.series("queues"), what="the first scrape")
+            yield server
+
+
+@pytest.fixture
+def ask(prometheus):
+    source = PrometheusSource(f"http://{prometheus.address}/", 4)
+
+    def values(query, at=None):
+        rule = PrometheusRule(query=query, threshold=1)
+        moment = time.time() if at is None else at
+        return source.values(rule, moment, clock.boottime() + 20)
+
+    yield values
+    source.close()
+
+
+def test_each_series_is_a_value_in_the_order_of_labels(ask):
+    assert ask("queue_length") == [3.0, 7.0]
+    assert ask("sum(queue_length)") == [10.0]
+    assert ask("scalar(sum(queue_length))") == [10.0]
+    assert ask("queue_length > 100") == []
+    [odd] = ask("queue_odd")
+    assert odd != odd
+
+
+def test_a_query_is_asked_about_the_time_that_it_is_told(ask):
+    assert ask("queue_length", time.time() - 86_400) == []
+
+
+def test_a_long_query_is_asked_as_well(ask):
+    assert ask(" + ".join(["sum(queue_length)"] * 400)) == [4000.0]
+
+
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [
+        ("sum(", "refuses the query: .*parse error"),
+        ("queue_length[5m]", "gives a 'matrix'"),
+        ('"text"', "gives a 'string'"),
+        ("queue_length + on() queue_length", "refuses the query: .*many"),
+    ],
+)
+def test_a_query_that_gives_no_values_is_told_and_is_no_lack_of_an_answer(ask, query, words):
+    with pytest.raises(SourceAway, match=words) as caught:
+        ask(query)
+    assert caught.value.answered
+
+
+@pytest.mark.parametrize("body", ["", "[]", "<html>", '{"status": "success", "data": 3}'])
+def test_what_is_no_prometheus_is_told(body):
+    with HTTPServer() as server:
+        server.answer("/api/v1/query", body)
+        source = PrometheusSource(server.url.replace("//", "//app:s3cret@"), 1)
+        with pytest.raises(SourceAway, match=r"not as Prometheus does|damaged") as caught:
+            source.values(PrometheusRule(query="up", threshold=1), 0.0, clock.boottime() + 20)
+        source.close()
+    assert "s3cret" not in str(caught.value)
+
+
+def test_a_rule_that_is_scoped_to_a_project_is_never_asked_unscoped(ask, prometheus):
+    source = PrometheusSource(f"http://{prometheus.address}", 1)
+    rule = PrometheusRule(query="queue_length", threshold=1, scope_to_project="p")
+    with pytest.raises(SourceAway, match="scope_to_project"):
+        source.values(rule, time.time(), clock.boottime() + 20)
+    source.close()
