@@ -35,5 +35,6 @@ if __name__ == "__main__":
             for key in cycle.owned(KEYS):
                 print("reads", key, epoch, flush=True)
                 value = read(key)
+                print("writes", key, epoch, flush=True)
                 written = database.execute(WRITE, [key, value, epoch]).rowcount
                 print("wrote" if written else "refused", key, epoch, flush=True)
