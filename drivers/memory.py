@@ -109,6 +109,7 @@ class MemoryDriver(Driver):
     """
 
     promise = "threads of one process; never forgets while the process lives"
+    epochs = "a count of the group's changes, from 1 on in each process"
 
     def __init__(self, url: DriverURL, *, ttl: float) -> None:
         super().__init__(url, ttl=ttl)
@@ -152,7 +153,7 @@ class MemoryDriver(Driver):
             self._own[group, member] = incarnation
             store.touch(state, member)
 
-    def publish(self, group: str, member: str, record: bytes) -> None:
+    def publish(self, group: str, member: str, record: bytes) -> int:
         """See :meth:`hashring.driver.Driver.publish`."""
         check_names(group, member)
         check_record(record)
@@ -167,6 +168,7 @@ class MemoryDriver(Driver):
                 raise self.lease_lost((group, member))
             lease.record = bytes(record)
             store.touch(state, member)
+            return state.version
 
     def heartbeat(self) -> None:
         """See :meth:`hashring.driver.Driver.heartbeat`."""

@@ -49,11 +49,12 @@ if TYPE_CHECKING:
     from hashring.partition.aio.partition import AsyncPartition, ajoin
     from hashring.partition.aio.workers import AsyncStop, AsyncWorkers
     from hashring.partition.changes import Change, Changes
-    from hashring.partition.cycle import Cycle, Cycles, OwnedKeys, Token
+    from hashring.partition.cycle import Cycle, Cycles, OwnedKeys
     from hashring.partition.grip import Grip
     from hashring.partition.leading import Term
     from hashring.partition.partition import Partition, join
     from hashring.partition.stats import Stats
+    from hashring.partition.token import Token
     from hashring.partition.workers import Stop, Workers
     from hashring.protocol.record import Member
     from hashring.ring.ring import HashRing, Keys, SlotSet
@@ -137,7 +138,7 @@ if not TYPE_CHECKING:  # a checker that saw this would accept any name
         "Stats": "hashring.partition.stats",
         "Stop": "hashring.partition.workers",
         "Term": "hashring.partition.leading",
-        "Token": "hashring.partition.cycle",
+        "Token": "hashring.partition.token",
         "Workers": "hashring.partition.workers",
         "ajoin": "hashring.partition.aio.partition",
         "drivers": "hashring.driver",

@@ -131,11 +131,14 @@ class Driver(abc.ABC):
     Attributes:
         options: the driver's own options, beside :data:`COMMON_OPTIONS`.
         promise: one line for ``hashring drivers``: what the store keeps, and what it can forget.
+        epochs: one line: where the numbers that :meth:`publish` returns come from, and what could
+            make them fall. Empty: it returns none, and ``cycle.token.epoch`` is ``None``.
         settings: the typed options by name.
     """
 
     options: ClassVar[tuple[Option, ...]] = ()
     promise: ClassVar[str] = ""
+    epochs: ClassVar[str] = ""
 
     def __init_subclass__(cls, **arguments: Any) -> None:
         super().__init_subclass__(**arguments)
@@ -266,8 +269,15 @@ class Driver(abc.ABC):
         """
 
     @abc.abstractmethod
-    def publish(self, group: str, member: str, record: bytes) -> None:
+    def publish(self, group: str, member: str, record: bytes) -> int | None:
         """Replace this driver's own record. It need not renew the lease.
+
+        Returns:
+            Optionally the number of this write: greater than that of every publish into the
+            group, by anybody, that had returned before this call began. It is what
+            :attr:`hashring.Token.epoch` is made of. What is returned while the memory is younger
+            than ``ttl`` does not count: nobody gains then. ``None``: this store gives none (see
+            :attr:`epochs`).
 
         Raises:
             LeaseLost: the record is gone, or is another incarnation's.

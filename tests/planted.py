@@ -11,6 +11,7 @@ from hashring.protocol.grips import Grips
 from hashring.protocol.handoff import Handoff, Publish
 from hashring.protocol.runner import Runner
 from hashring.protocol.windows import Stream
+from hashring.testing.simulation.store import SimulatedStore
 
 
 class TrustsEvidenceFromBeforeItsAck(Handoff):
@@ -19,12 +20,12 @@ class TrustsEvidenceFromBeforeItsAck(Handoff):
     def _is_fresh(self, token):
         return True
 
-    def published(self):
-        super().published()
+    def published(self, number=None):
+        super().published(number)
         is_open = self.applied is not None and self._settled != self.applied
         if is_open and not self._custody.gaining:
             self._gain(0.0, 1000.0)
-            super().published()
+            super().published(number)
 
 
 class TrustsANullSeenBeforeItsAck(Handoff):
@@ -354,3 +355,46 @@ class NeverThaws(Handoff):
             self._roster.freeze = self.freeze
             self._roster._view = None
         super()._look_at_freeze(mine, wall, young)
+
+
+class DrawsItsEpochWhenItJoins(Handoff):
+    """Rule 7: one number for the whole membership, though a slot may go away and come back."""
+
+    def published(self, number=None):
+        drawn = self.epoch
+        super().published(number)
+        if drawn is not None:
+            self.epoch = drawn
+
+
+class CountsItsGainsItself(Handoff):
+    """Rule 7: the store's number at first, and from then on one more at each gain."""
+
+    def published(self, number=None):
+        gains, drawn = bool(self._custody.gaining), self.epoch
+        super().published(number)
+        if drawn is not None:
+            self.epoch = drawn + gains
+
+
+class NumbersWritesAnewOnceItForgot(SimulatedStore):
+    """Rule 7, in the store: its numbers begin anew, and its time does not count."""
+
+    def publish(self, now, member, record):
+        before = self._number
+        super().publish(now, member, record)
+        self._number = before + 1
+        return self._number
+
+
+class NumbersEachMembersWrites(SimulatedStore):
+    """Rule 7, in the store: each member's writes are numbered by themselves, as a version is."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self._of_member = {}
+
+    def publish(self, now, member, record):
+        super().publish(now, member, record)
+        self._of_member[member] = self._of_member.get(member, 0) + 1
+        return self._of_member[member]

@@ -20,6 +20,7 @@ from hashring.drivers.memory import MemoryDriver
 from hashring.errors import StoreUnavailable
 from hashring.metrics import METRICS
 from hashring.partition.timings import BOUNDS
+from hashring.telemetry.agent.metrics import AGENT_METRICS
 from tests.servers.process import wait_until
 
 TTL = 30.0  # far longer than any of these tests
@@ -212,6 +213,7 @@ def test_opentelemetry_shows_the_same(url, registry, shown):
         endings = ("_count", "_sum") if metric.kind == "histogram" else ("",)
         expected |= {metric.name + ending for ending in endings}
     expected.remove("hashring_store_memory_age_seconds")  # it is infinite here
+    expected.remove("hashring_waiting_for")  # nobody is waited for
     assert found.keys() == expected
     (held,) = found["hashring_slots_held"]
     assert (held.value, dict(held.attributes)) == (65536, {"group": "pollers"})
@@ -225,13 +227,29 @@ def test_every_metric_is_on_the_page_with_its_kind_and_meaning():
         (
             metric.name + ("_total" if metric.kind == "counter" else ""),
             metric.kind,
-            "" if metric.label is None else f"`{metric.label}`: {', '.join(metric.values)}",
+            _labels({} if metric.label is None else {metric.label: metric.values}),
             metric.help,
         )
         for metric in METRICS
     ]
+    expected += [
+        (
+            metric.name + ("_total" if metric.kind == "counter" else ""),
+            metric.kind,
+            _labels(metric.labels),
+            metric.help,
+        )
+        for metric in AGENT_METRICS
+    ]
     assert rows == expected
     assert ", ".join(f"{bound:g}" for bound in BOUNDS) in page
+
+
+def _labels(labels):
+    return "; ".join(
+        f"`{label}`" + (f": {', '.join(values)}" if values else "")
+        for label, values in labels.items()
+    )
 
 
 @pytest.mark.parametrize(

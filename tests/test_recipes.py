@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 import shutil
 import signal
@@ -14,11 +15,13 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 import yaml
 
 from tests.conftest import TREE
 from tests.servers.http import HTTPServer
+from tests.servers.postgresql import PostgreSQLServer
 from tests.servers.process import LOOPBACK, free_port, wait_until
 from tests.servers.redis import RedisServer
 
@@ -171,6 +174,75 @@ def test_one_process_leads_and_the_next_takes_over(tmp_path: Path, store: str) -
         program.end(program.processes[leader])
         program.wait_for(lambda: program.lines(1 - leader))
         program.end(program.processes[1 - leader])
+
+
+def stopped_while_it_reads(program: Program, number: int) -> tuple[str, str, int]:
+    """Stop a process between its look at what it owns and its write.
+
+    Returns:
+        The key that it reads, its epoch, and how many lines it has printed.
+    """
+    process = program.processes[number]
+    found: list[tuple[str, str, int]] = []
+
+    def stops() -> bool:
+        if program.lines(number)[-1][0] != "reads":
+            return False
+        process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, process.pid, os.WSTOPPED)
+        lines = program.lines(number)
+        if lines[-1][0] == "reads":
+            found.append((lines[-1][1], lines[-1][2], len(lines)))
+        else:
+            process.send_signal(signal.SIGCONT)
+        return bool(found)
+
+    program.wait_for(stops)
+    return found[0]
+
+
+@pytest.mark.parametrize("tries", [2, pytest.param(100, marks=pytest.mark.long)])
+def test_a_table_refuses_each_write_of_a_process_that_slept_through_the_end_of_its_lease(
+    tmp_path: Path, tries: int
+) -> None:
+    refused = 0
+    with (
+        PostgreSQLServer() as server,
+        psycopg.connect(server.url, autocommit=True) as database,
+        recipe(tmp_path, "fencing.py", f"{server.url}?ttl=2", server.url) as program,
+    ):
+        database.execute((RECIPES / "fencing.sql").read_text("utf-8"))
+        for _ in range(2):
+            program.start()
+        for one in range(tries):
+            number = one % 2
+            told = [len(program.lines(each)) for each in range(2)]
+            program.wait_for(lambda told=told: all(len(program.lines(n)) > told[n] for n in (0, 1)))
+            key, epoch, count = stopped_while_it_reads(program, number)
+
+            def is_taken_over(number=number, key=key, epoch=epoch) -> bool:
+                return any(
+                    what == "wrote" and name == key and int(later) > int(epoch)
+                    for what, name, later in program.lines(1 - number)
+                )
+
+            program.wait_for(is_taken_over)
+            program.processes[number].send_signal(signal.SIGCONT)
+            program.wait_for(lambda n=number, count=count: len(program.lines(n)) > count)
+            assert program.lines(number)[count] == ["refused", key, epoch]
+            refused += 1
+        for process in program.processes:
+            process.send_signal(signal.SIGTERM)
+        for process in program.processes:
+            assert process.wait(LONG) == 0
+
+    assert refused == tries
+    writers: dict[str, list[int]] = {}
+    for number in (0, 1):
+        for what, key, epoch in program.lines(number):
+            if what == "wrote":
+                writers.setdefault(f"{number} {key}", []).append(int(epoch))
+    assert all(epochs == sorted(epochs) for epochs in writers.values())
 
 
 def test_devices_are_shared_each_by_itself_or_by_tenant(tmp_path: Path, store: str) -> None:

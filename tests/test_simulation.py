@@ -6,7 +6,15 @@ import pytest
 
 from hashring.protocol import custody
 from hashring.protocol.handoff import TRANSITIONS, Handoff
-from hashring.testing.simulation import PROFILES, Result, Violation, command, members, run
+from hashring.testing.simulation import (
+    PROFILES,
+    Result,
+    Violation,
+    command,
+    members,
+    run,
+    world,
+)
 from hashring.testing.simulation.profiles import TTL
 from tests import planted
 
@@ -126,6 +134,35 @@ def test_members_take_grips_while_the_group_changes():
 
     assert total.grips > 100
     assert total.events["join"] > 2
+
+
+@pytest.mark.parametrize("trap", [planted.DrawsItsEpochWhenItJoins, planted.CountsItsGainsItself])
+def test_the_simulator_finds_an_epoch_that_the_store_did_not_give_at_the_gain(trap):
+    assert seeds_that_fail("chaos", trap, symptom="with epoch")
+
+
+@pytest.mark.parametrize(
+    ("profile", "trap"),
+    [
+        ("forgetful", planted.NumbersWritesAnewOnceItForgot),
+        ("chaos", planted.NumbersEachMembersWrites),
+    ],
+)
+def test_the_simulator_finds_a_store_whose_numbers_fall(profile, trap, monkeypatch):
+    monkeypatch.setattr(world, "SimulatedStore", trap)
+
+    assert seeds_that_fail(profile, symptom="with epoch")
+
+
+def test_whoever_holds_slots_has_an_epoch_and_the_next_one_a_greater():
+    total = Result()
+
+    for profile in ("chaos", "forgetful", "planned", "resume-crash"):
+        for seed in range(4):
+            total.add(run(seed, profile))
+
+    assert total.successions > 500
+    assert total.without_epoch == 0
 
 
 def test_the_simulator_finds_windows_that_a_closed_loop_forgot(monkeypatch):

@@ -64,6 +64,7 @@ class EtcdDriver(Driver):
     """
 
     promise = "a lease of etcd's own; survives the loss of a minority; tells when it was restored"
+    epochs = "etcd's revision of the key; falls only in a restore without --bump-revision"
     options = OPTIONS
 
     def __init__(self, url: DriverURL, *, ttl: float) -> None:
@@ -278,7 +279,7 @@ class EtcdDriver(Driver):
 
     # -- records
 
-    def publish(self, group: str, member: str, record: bytes) -> None:
+    def publish(self, group: str, member: str, record: bytes) -> int:
         """See :meth:`hashring.driver.Driver.publish`."""
         check_names(group, member)
         check_record(record)
@@ -290,6 +291,7 @@ class EtcdDriver(Driver):
                 raise self.lease_lost((group, member))
             if not self._put(group, member, own, record, deadline):
                 raise self.lease_lost((group, member))
+            return own.revision
 
     def _put(self, group: str, member: str, own: Own, record: bytes, deadline: float) -> bool:
         """Write a record over the one that is known; return whether the lease is there still."""

@@ -83,6 +83,25 @@ class Connection:
         if client.incr(key, 1) is None:
             client.add(key, str(secrets.randbits(48)))
 
+    def number(self, key: str) -> int:
+        """Return a number that nobody had from this key before.
+
+        Where the key is missing it begins with the server's wall clock in microseconds: greater
+        than what it had before, as long as that lived for a second and less than a million a
+        second were drawn.
+
+        Raises:
+            Beaten: the server drops keys as they are made.
+        """
+        client = self._client
+        found = client.incr(key, 1)
+        if found is None:
+            client.add(key, str(int(client.stats()[b"time"]) * 1_000_000))
+            found = client.incr(key, 1)
+        if found is None:
+            raise Beaten
+        return int(found)
+
     def settings(self) -> dict[bytes, Any]:
         """Return how the server is set up."""
         return dict(self._client.stats("settings"))

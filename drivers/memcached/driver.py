@@ -40,7 +40,18 @@ from hashring.url import seconds
 from .._net import tell_limits, within_the_lease
 from .connection import Beaten, Connection, Connections, Refused, pause
 from .groups import Groups
-from .keys import DATE, DAY, LAG, Lease, Listing, keeps, list_key, member_key, version_key
+from .keys import (
+    DATE,
+    DAY,
+    LAG,
+    Lease,
+    Listing,
+    keeps,
+    list_key,
+    member_key,
+    number_key,
+    version_key,
+)
 from .uptime import ServerTime
 
 __all__ = ["MemcachedDriver"]
@@ -59,6 +70,9 @@ class MemcachedDriver(Driver):
     """
 
     promise = "processes of many hosts, for testing; tells when it forgot anything"
+    epochs = (
+        "a counter, and the server's time where it forgot; falls if that was set back by over ttl"
+    )
     options = (
         Option("heartbeat", seconds, None, "seconds between two heartbeats; default: ttl / 3"),
         Option("poll", seconds, 0.025, "seconds between two looks of wait() at the version"),
@@ -128,29 +142,34 @@ class MemcachedDriver(Driver):
                 connection.swap(key, lease.encoded(), number, lease.keeps)
             self._groups.enlist(connection, group, member, was_missing=was_missing)
             connection.count(version_key(group))
+            # Where the group was forgotten its numbers begin here, and not with the first gain: by
+            # then a second has passed, and should they be forgotten again, they begin higher.
+            connection.number(number_key(group))
 
         self._connections.run(f"join of {member!r}", act)
         with self._lock:
             self._own[group, member] = (token, incarnation)
 
-    def publish(self, group: str, member: str, record: bytes) -> None:
+    def publish(self, group: str, member: str, record: bytes) -> int:
         """See :meth:`hashring.driver.Driver.publish`."""
         check_names(group, member)
         check_record(record)
         owner = (self.token, incarnation_of(record))
         key = member_key(group, member)
 
-        def act(connection: Connection) -> None:
+        def act(connection: Connection) -> int:
             value, number = connection.get([key]).get(key, (None, b""))
             lease = self._ours(value, owner)
             if lease is None:
                 raise self.lease_lost((group, member))
+            drawn = connection.number(number_key(group))
             if lease.record != record:
                 new = dataclasses.replace(lease, record=record)
                 connection.swap(key, new.encoded(), number, new.keeps)
                 connection.count(version_key(group))
+            return drawn
 
-        self._connections.run(f"publish of {member!r}", act)
+        return self._connections.run(f"publish of {member!r}", act)
 
     def heartbeat(self) -> None:
         """See :meth:`hashring.driver.Driver.heartbeat`."""

@@ -19,6 +19,7 @@ __all__ = [
     "keeps",
     "list_key",
     "member_key",
+    "number_key",
     "version_key",
 ]
 
@@ -101,6 +102,11 @@ def list_key(group: str) -> str:
 def version_key(group: str) -> str:
     """Return the key of a group's version, which moves with each change."""
     return f"{PREFIX}:{_legal(group)}:version"
+
+
+def number_key(group: str) -> str:
+    """Return the key of the number of a group's last publish."""
+    return f"{PREFIX}:{_legal(group)}:number"
 
 
 def member_key(group: str, member: str) -> str:

@@ -59,6 +59,9 @@ if pq.version() < 140000:  # the first with pipelines
         "the postgresql:// driver (libpq 14 or later)", "psycopg[binary]", "postgresql"
     )
 
+_XID_BITS = 48
+"""The room for a transaction's number: three years of three million a second."""
+
 _Statements = list[tuple[str, Sequence[Value]]]
 
 
@@ -75,6 +78,7 @@ class PostgreSQLDriver(LookingOn):
     """
 
     promise = "processes of many hosts; tells when it forgot: in a failover, a restore, a restart"
+    epochs = "timeline and transaction; falls only where an old copy or a dump is put in its place"
     options = OPTIONS
 
     def __init__(self, url: DriverURL, *, ttl: float) -> None:
@@ -233,31 +237,42 @@ class PostgreSQLDriver(LookingOn):
 
     # -- records
 
-    def publish(self, group: str, member: str, record: bytes) -> None:
+    def publish(self, group: str, member: str, record: bytes) -> int:
         """See :meth:`hashring.driver.Driver.publish`."""
         check_names(group, member)
         check_record(record)
         self._refuse_a_watcher()
         deadline = boottime() + self.settings["timeout"]
         with self._writes(deadline):
-            self._publish(group, member, _spelled(record), record, deadline)
+            return self._publish(group, member, _spelled(record), record, deadline)
 
     def _publish(
         self, group: str, member: str, incarnation: bytes | None, record: bytes, deadline: float
-    ) -> None:
+    ) -> int:
         state, sequence = self._group(group), self._next()
         values = (
             state.key, digest(member), self.token, incarnation, sequence, record, state.channel
         )  # fmt: skip
-        statements = [(self._statements.lock, (state.lock,)), (self._statements.publish, values)]
-        *_, ((done, _),) = self._server.call(
-            f"publish of {member!r}", lambda facts: statements, deadline=deadline
+        statements: _Statements = [
+            (self._statements.lock, (state.lock,)),
+            (self._statements.publish, values),
+        ]
+        timelines = []
+
+        def ask(facts: Facts) -> _Statements:
+            timelines.append(facts.timeline)
+            return statements
+
+        *_, ((done, _, number),) = self._server.call(
+            f"publish of {member!r}", ask, deadline=deadline
         )
         if not done:
             raise self.lease_lost((group, member))
         with self._guard:
             if (own := self._own.get((group, member))) is not None:
                 own.sequence, own.record = sequence, record
+        # A replica that took over may give out numbers again that the primary before it gave.
+        return (timelines[-1] << _XID_BITS) | int(number)
 
     def read(self, group: str) -> Reading:
         """See :meth:`hashring.driver.Driver.read`."""

@@ -102,11 +102,13 @@ class Facts:
 
     Attributes:
         identity: the server and its history: another one where it may have forgotten something.
+        timeline: grows with each promotion of a replica; 0 where the server is one itself.
         role: who we are there.
         writes: whether that role may write the table.
     """
 
     identity: str
+    timeline: int
     role: str
     writes: bool
 
@@ -133,7 +135,7 @@ class Server:
         self._process = os.getpid()
         self._lock = threading.Lock()
         self._link: Link | None = None
-        self._facts = Facts("", "", False)
+        self._facts = Facts("", 0, "", False)
         self.makes_table = True  # where it is missing
         self._channels: set[str] = set()  # that the connection listens to
         self._waking = threading.Lock()  # keeps the pipe that lets a pause return
@@ -404,7 +406,8 @@ class Server:
                 f"{driver.url}: the role {role} may not read the table {table}: "
                 f'GRANT SELECT, INSERT, UPDATE, DELETE ON {table} TO "{role}"'
             )
-        return Facts(identity, role, writes and not read_only)
+        timeline = int(identity.split("/")[1] or "0", 16)
+        return Facts(identity, timeline, role, writes and not read_only)
 
     def _create(self, link: Link, deadline: float) -> None:
         """Make the table, one driver at a time."""

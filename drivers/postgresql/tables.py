@@ -208,7 +208,7 @@ class Statements:
             f"WITH done AS (UPDATE {t} AS r SET sequence = $5::bigint, record = $6::bytea,"
             f" written = {_XID} WHERE {mine} RETURNING 1), "
             + _told(t, "done")
-            + f" SELECT (SELECT count(*) FROM done), {_NOTIFIED.format(channel='$7')}"
+            + f" SELECT (SELECT count(*) FROM done), {_NOTIFIED.format(channel='$7')}, {_XID}"
         )
         # group, member, token, incarnation, ttl, the latest that the time may be
         self.heartbeat = (

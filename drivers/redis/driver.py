@@ -81,6 +81,9 @@ class RedisDriver(Driver):
     """
 
     promise = "processes of many hosts; tells when it forgot: in a restart, a failover, an eviction"
+    epochs = (
+        "a counter, and the server's time where it forgot; falls if that was set back by over ttl"
+    )
     options = OPTIONS
 
     def __init__(self, url: DriverURL, *, ttl: float) -> None:
@@ -157,13 +160,14 @@ class RedisDriver(Driver):
             with self._calls.lock:
                 self._calls.own[group, member] = Own(token, incarnation, sequence, record, ends)
 
-    def publish(self, group: str, member: str, record: bytes) -> None:
+    def publish(self, group: str, member: str, record: bytes) -> int:
         """See :meth:`hashring.driver.Driver.publish`."""
         check_names(group, member)
         check_record(record)
         deadline = self._calls.deadline()
         with self._writes(deadline):
-            self._publish(group, member, _spelled(incarnation_of(record)), record, deadline)
+            incarnation = _spelled(incarnation_of(record))
+            return self._publish(group, member, incarnation, record, deadline)
 
     def heartbeat(self) -> None:
         """See :meth:`hashring.driver.Driver.heartbeat`.
@@ -279,7 +283,7 @@ class RedisDriver(Driver):
 
     def _publish(
         self, group: str, member: str, incarnation: str, record: bytes, deadline: Deadline
-    ) -> None:
+    ) -> int:
         token, sequence = self.token, self._next()
         with self._calls.lock:
             own = self._calls.own.get((group, member))
@@ -298,6 +302,8 @@ class RedisDriver(Driver):
             if (before := self._calls.own.get((group, member))) is not None:
                 ends = before.ends  # not renewed by this
                 self._calls.own[group, member] = Own(token, incarnation, sequence, record, ends)
+        (number,) = reply.rest
+        return int(number)
 
     def _renew(self, deadline: Deadline) -> list[tuple[str, str]]:
         with self._calls.lock:

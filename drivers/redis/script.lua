@@ -443,7 +443,10 @@ if operation == 'publish' then
     lease.sequence = sequence
     store(member, lease, record, patch)
     forget_patches()
-    return answer('ok')
+    -- The number of this write: one more than the last, or the time, where that was forgotten.
+    local number = math.max(now, tonumber(redis.call('HGET', group, 'number') or 0) + 1)
+    redis.call('HSET', group, 'number', digits(number))
+    return answer('ok', number)
 end
 
 if operation == 'join' then

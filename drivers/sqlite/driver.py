@@ -48,7 +48,7 @@ from .._net import tell_limits, within_the_lease
 from .file import File, retire_connections
 from .place import Unusable
 from .place import look as look_at_place
-from .tables import changed, drop_leases_of, expire, living, look_at
+from .tables import RESUME, changed, drop_leases_of, expire, living, look_at
 
 __all__ = ["SQLiteDriver"]
 
@@ -78,6 +78,7 @@ class SQLiteDriver(Driver):
     """
 
     promise = "processes of one host, on one file; never forgets; leases end with a reboot"
+    epochs = "the file's counter, and the time where a file begins anew; falls if that was set back"
 
     def __init__(self, url: DriverURL, *, ttl: float) -> None:
         super().__init__(url, ttl=ttl)
@@ -139,7 +140,7 @@ class SQLiteDriver(Driver):
             self._ends[group, member] = now + self.ttl
         file.touch()
 
-    def publish(self, group: str, member: str, record: bytes) -> None:
+    def publish(self, group: str, member: str, record: bytes) -> int:
         """See :meth:`hashring.driver.Driver.publish`."""
         check_names(group, member)
         check_record(record)
@@ -151,8 +152,9 @@ class SQLiteDriver(Driver):
             ).rowcount
             if not updated:
                 raise self.lease_lost((group, member))
-            changed(connection, group)
+            number = changed(connection, group)
         file.touch()
+        return number
 
     def heartbeat(self) -> None:
         """See :meth:`hashring.driver.Driver.heartbeat`."""
@@ -322,7 +324,8 @@ class SQLiteDriver(Driver):
         drop_leases_of(connection, self.token)
         with self._lock:
             self._ends.clear()
-            connection.execute("UPDATE counter SET last = ?", (self._counted + 1,))
+            # Greater than what others may have had of the file that is gone, too.
+            connection.execute(RESUME, (self._counted + 1,))
         connection.execute("UPDATE store SET boot = ?, since = ?", (file.boot, boottime()))
         _log.warning(
             "%s: the file went back in time: an older copy was written over it. Its members stand "

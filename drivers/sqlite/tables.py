@@ -15,6 +15,7 @@ __all__ = [
     "APPLICATION_ID",
     "JOURNAL",
     "LAYOUT",
+    "RESUME",
     "SCHEMA",
     "Look",
     "changed",
@@ -27,6 +28,8 @@ __all__ = [
 
 APPLICATION_ID = 0x68_72_6E_67  # "hrng" in the file's header tells our files from others
 LAYOUT = 1  # PRAGMA user_version
+_TIME = "CAST(strftime('%s', 'now') AS INTEGER) * 1000000"  # microseconds of the wall clock
+RESUME = f"UPDATE counter SET last = max(?, {_TIME})"  # noqa: S608 - of literals alone
 SCHEMA = (
     """CREATE TABLE leases (
         "group" TEXT NOT NULL, member TEXT NOT NULL,
@@ -39,7 +42,9 @@ SCHEMA = (
     # Its numbers come from one counter, so that no group ever sees the same number twice.
     'CREATE TABLE versions ("group" TEXT PRIMARY KEY, version INTEGER NOT NULL)',
     "CREATE TABLE counter (last INTEGER NOT NULL)",
-    "INSERT INTO counter VALUES (0)",
+    # It begins with the time in microseconds: the numbers of a file that was removed, and made
+    # anew, are greater than those of the one before.
+    f"INSERT INTO counter VALUES ({_TIME})",  # noqa: S608 - of literals alone
     # Which file this was when it was last opened for the first time; see File.adopt.
     "CREATE TABLE store (file TEXT NOT NULL, boot TEXT NOT NULL, since REAL)",
     f"PRAGMA application_id = {APPLICATION_ID}",
@@ -101,15 +106,16 @@ def expire(connection: sqlite3.Connection, group: str, boot: str, now: float) ->
         changed(connection, group)
 
 
-def changed(connection: sqlite3.Connection, group: str) -> None:
-    """Give a group a new version; none where it has no lease left."""
-    connection.execute("UPDATE counter SET last = last + 1")
+def changed(connection: sqlite3.Connection, group: str) -> int:
+    """Give a group a new version, and return it; it has none where it has no lease left."""
+    ((version,),) = connection.execute("UPDATE counter SET last = last + 1 RETURNING last")
     connection.execute("INSERT OR REPLACE INTO versions SELECT ?, last FROM counter", (group,))
     connection.execute(
         'DELETE FROM versions WHERE "group" = ? '
         'AND NOT EXISTS (SELECT 1 FROM leases WHERE "group" = ?)',
         (group, group),
     )
+    return int(version)
 
 
 def drop_leases_of(connection: sqlite3.Connection, token: str) -> None:

@@ -94,6 +94,7 @@ class ZooKeeperDriver(Driver):
     """
 
     promise = "a session as the lease; survives the loss of a minority; tells when it was restored"
+    epochs = "ZooKeeper's zxid; falls only where its data are removed or an old copy is restored"
     options = OPTIONS
 
     def __init__(self, url: DriverURL, *, ttl: float) -> None:
@@ -247,13 +248,13 @@ class ZooKeeperDriver(Driver):
                 if self._write(Exists(parent, None), deadline) is None:
                     self._write(Create(parent, b"", self._acl, _PERSISTENT), deadline)
 
-    def publish(self, group: str, member: str, record: bytes) -> None:
+    def publish(self, group: str, member: str, record: bytes) -> int:
         """See :meth:`hashring.driver.Driver.publish`."""
         check_names(group, member)
         check_record(record)
         path = self._path(group, member)
 
-        def step(deadline: float) -> None:
+        def step(deadline: float) -> int:
             lease = self._lease(group, member, incarnation_of(record))
             if not self._owner.connected:
                 try:
@@ -272,9 +273,11 @@ class ZooKeeperDriver(Driver):
                     raise self.lease_lost((group, member))
                 else:
                     lease.version = changed.version
-                    return
+                    return int(changed.mzxid)
 
-        self._try(f"publishing for member {member!r} of group {group!r}", self._writing, step)
+        return self._try(
+            f"publishing for member {member!r} of group {group!r}", self._writing, step
+        )
 
     def heartbeat(self) -> None:
         """See :meth:`hashring.driver.Driver.heartbeat`."""

@@ -22,7 +22,7 @@ class Metric:
         kind: ``gauge``, ``counter`` or ``histogram``.
         help: what it measures, and its unit.
         label: the label beside ``group``, or ``None``.
-        values: what that label may say.
+        values: what that label may say; empty where that is not known beforehand.
         merge: what becomes of several members of one group in one process.
     """
 
@@ -77,6 +77,18 @@ METRICS: tuple[Metric, ...] = (
     ),
     Metric("hashring_waiting_for_slots", "gauge", "Slots that this member is due and waits for"),
     Metric(
+        "hashring_waiting_for",
+        "gauge",
+        "Slots that this member waits for, by the member whose act must end: shown while it waits",
+        "whom",
+    ),
+    Metric(
+        "hashring_members_lost",
+        "counter",
+        "Other members that vanished without a drain: their lease ended, or they left at once",
+        merge="max",
+    ),
+    Metric(
         "hashring_problems",
         "gauge",
         "Members that keep this one from its slots: unreadable records, other parameters",
@@ -86,6 +98,12 @@ METRICS: tuple[Metric, ...] = (
         "hashring_frozen",
         "gauge",
         "Whether an operator has frozen the group: nobody gains or loses by joins and drains",
+        merge="max",
+    ),
+    Metric(
+        "hashring_unreadable_records",
+        "gauge",
+        "Members whose record this one cannot read: nobody gains slots while they live",
         merge="max",
     ),
     Metric(
@@ -137,6 +155,12 @@ METRICS: tuple[Metric, ...] = (
         "gauge",
         "Seconds for which the store had surely forgotten nothing; infinite where it never does",
         merge="min",
+    ),
+    Metric(
+        "hashring_wall_clock_seconds",
+        "gauge",
+        "This process's wall clock, in seconds since the epoch: to be compared with the scraper's",
+        merge="max",
     ),
     Metric(
         "hashring_clock_steps",

@@ -106,12 +106,17 @@ def _values(partition: Partition) -> Iterator[tuple[str, str, Value]]:
     yield "ownership_ratio", "", due / ring.universe
     yield "waiting_for_members", "", float(len(waiting))
     yield "waiting_for_slots", "", float(max(map(len, waiting.values()), default=0))
-    yield "problems", "", float(len(partition.problems))
+    for whom, slots in waiting.items():
+        yield "waiting_for", whom[:200], float(len(slots))
+    problems, records = partition.problems, partition.records
+    yield "problems", "", float(len(problems))
+    yield "unreadable_records", "", float(sum(id not in records for id in problems))
     yield "frozen", "", float(partition.frozen is not None)
     yield "settle_seconds", "", partition.settling_times
     yield "lease_remaining_seconds", "", _remaining(partition)
     yield "cycle_seconds", "", partition.cycle_times
     yield "store_memory_age_seconds", "", float(partition.memory_age)
+    yield "wall_clock_seconds", "", clock.wall()
     yield "clock_steps", "", float(partition.clock_steps)
     yield from _counted(partition)
 
@@ -137,6 +142,7 @@ def _of_the_group(partition: Partition) -> Iterator[tuple[str, str, Value]]:
 
 def _counted(partition: Partition) -> Iterator[tuple[str, str, Value]]:
     stats = partition.stats
+    yield "members_lost", "", float(stats.members_lost)
     yield "view_changes", "", float(stats.hand_overs)
     yield "fenced_seconds", "", stats.fenced_seconds
     yield "windows", "on_time", float(stats.windows_on_time)

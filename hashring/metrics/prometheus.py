@@ -24,7 +24,7 @@ try:
 except ImportError as error:
     raise MissingDependency("hashring.metrics", "prometheus-client", "metrics") from error
 
-__all__ = ["PartitionCollector", "register"]
+__all__ = ["PartitionCollector", "cumulative", "register"]
 
 _lock = threading.Lock()
 _collectors: weakref.WeakKeyDictionary[Any, PartitionCollector]
@@ -45,12 +45,15 @@ def register(partition: Partition, registry: Any = None) -> None:
 class PartitionCollector(Collector):
     """The metrics of some partitions of this process.
 
+    Args:
+        partitions: measures them; by default those that are added.
+
     Attributes:
         partitions: what is measured.
     """
 
-    def __init__(self) -> None:
-        self.partitions = Partitions()
+    def __init__(self, partitions: Any = None) -> None:
+        self.partitions = Partitions() if partitions is None else partitions
 
     def describe(self) -> Iterator[Any]:
         """Yield the names, without measuring anything."""
@@ -81,12 +84,13 @@ def _family(metric: Metric) -> Any:
 def _add(family: Any, metric: Metric, key: Key, value: Value) -> None:
     labels = [key.group] if metric.label is None else [key.group, key.label]
     if isinstance(value, Timing):
-        family.add_metric(labels, buckets=_cumulative(value), sum_value=value.seconds)
+        family.add_metric(labels, buckets=cumulative(value), sum_value=value.seconds)
     else:
         family.add_metric(labels, value)
 
 
-def _cumulative(timing: Timing) -> list[tuple[str, float]]:
+def cumulative(timing: Timing) -> list[tuple[str, float]]:
+    """Return the buckets of a histogram as prometheus_client takes them."""
     found, total = [], 0
     for bound, count in zip((*map(str, BOUNDS), "+Inf"), timing.buckets, strict=True):
         total += count

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping
+from typing import Self
 
 from hashring.errors import BadRecord
 from hashring.protocol.founding import defining
@@ -44,15 +45,43 @@ class Records:
     """
 
     def __init__(self, reading: Reading, known: dict[str, View] | None = None) -> None:
+        parsed, problems = _parsed(reading)
+        self._take({member.id: member for member in parsed}, problems, reading.memory_age, known)
+
+    @classmethod
+    def of(
+        cls,
+        members: Mapping[str, Member],
+        problems: Mapping[str, str],
+        memory_age: float,
+        known: dict[str, View] | None = None,
+    ) -> Self:
+        """Return the records that a member has parsed already: nothing is read for them.
+
+        Args:
+            members: all that could be read, by id.
+            problems: why a record could not be read, by id.
+            memory_age: seconds for which the store has surely forgotten nothing.
+            known: see above.
+        """
+        found = cls.__new__(cls)
+        found._take(members, problems, memory_age, known)
+        return found
+
+    def _take(
+        self,
+        members: Mapping[str, Member],
+        problems: Mapping[str, str],
+        memory_age: float,
+        known: dict[str, View] | None,
+    ) -> None:
         self._known = {} if known is None else known
-        self.memory_age = reading.memory_age
-        everybody, problems = _parsed(reading)
-        parsed = [member for member in everybody if member.request is None]
-        self.requests: tuple[Request, ...] = tuple(
-            member.request for member in everybody if member.request is not None
-        )
-        self.parameters = defining(parsed)
-        self.members: Mapping[str, Member] = {member.id: member for member in parsed}
+        self.memory_age = memory_age
+        asking = [member.request for member in members.values()]
+        self.requests: tuple[Request, ...] = tuple(asked for asked in asking if asked is not None)
+        members = {id: member for id, member in members.items() if member.request is None}
+        self.parameters = defining(list(members.values()))
+        self.members: Mapping[str, Member] = members
         self.problems: Mapping[str, str] = problems
         self.strangers: Mapping[str, str] = {}
         self.view: View | None = None
@@ -60,7 +89,7 @@ class Records:
         if self.parameters is None:
             return
         self._roster = Roster(_NOBODY, self.parameters)
-        self._roster.read(reading)
+        self._roster.members, self._roster.problems = members, problems
         self._roster.judge()
         self.strangers = self._roster.strangers
         self.view = self._roster.view(draining=False)

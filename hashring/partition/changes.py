@@ -33,6 +33,8 @@ class Change(Generic[S]):
         gained: what is this member's from now on: start its work.
         lost: what is to be let go: end its work, then say :meth:`done`. Until then nobody else
             gets it, and others may wait for it.
+        epoch: a number for sinks that refuse late writers, as :attr:`hashring.Token.epoch`. It
+            holds for all that is held at this change; ``None`` too where that is nothing.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class Change(Generic[S]):
         self._turn = turn
         self.gained = gained
         self.lost = lost
+        self.epoch = None if follower.pin is None else follower.pin.epoch
 
     @property
     def valid(self) -> bool:

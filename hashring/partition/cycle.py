@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
-from typing import Any, NamedTuple, Protocol, Self, TypeVar, overload
+from typing import Any, Protocol, Self, TypeVar, overload
 
 import mmh3
 
@@ -21,8 +21,9 @@ from hashring.partition.fanout import FencedMap
 from hashring.partition.keys import explained
 from hashring.partition.loops import Loop, Loops, Work
 from hashring.partition.membership import Membership
+from hashring.partition.token import Token
 
-__all__ = ["Cycle", "CycleFacts", "Cycles", "FencedKeys", "LoopHandle", "OwnedKeys", "Token"]
+__all__ = ["Cycle", "CycleFacts", "Cycles", "FencedKeys", "LoopHandle", "OwnedKeys"]
 
 K = TypeVar("K")
 R = TypeVar("R")
@@ -36,20 +37,6 @@ _NAP = 0.04
 _EARLY = 0.01
 """The part of a window, and the seconds, by which a key may come before its moment at most: where
 there are many keys, one sleep then serves several of them."""
-
-
-class Token(NamedTuple):
-    """What a sample carries so that a sink can refuse the impossible.
-
-    Attributes:
-        view_id: the view under which the keys were held.
-        incarnation: the member's unbroken membership.
-        window: the window's number, or ``None`` for a cycle without one.
-    """
-
-    view_id: str
-    incarnation: str
-    window: int | None
 
 
 class _Valid(Protocol):
@@ -132,7 +119,7 @@ class CycleFacts:
         # clock does in this window, its keys come at their pace.
         self._wall_ahead = clock.wall() - clock.boottime()
         self.slots = work.slots
-        self.token = Token(work.view_id, work.incarnation, work.window)
+        self.token = Token(work.view_id, work.incarnation, work.window, epoch=work.pin.epoch)
         self.window = work.window
         self.start = work.start
         self.interval = work.interval

@@ -74,6 +74,11 @@ class Facts:
         return None if view is None else view.id
 
     @property
+    def store_url(self) -> str:
+        """The store's URL, secrets masked."""
+        return str(self._membership.driver.url)
+
+    @property
     def incarnation(self) -> str:
         """This membership's identity; a new one after each expiry."""
         return self._membership.handoff.incarnation
@@ -103,6 +108,11 @@ class Facts:
         """Who froze the group, and since when (``hashring group freeze``); ``None``: nobody."""
         handoff = self._membership.handoff
         return handoff.freeze if handoff.is_frozen else None
+
+    @property
+    def store_is_away(self) -> bool:
+        """Whether the store has not answered this member's latest heartbeat, or latest reading."""
+        return self._reports.store_is_away
 
     @property
     def deadline(self) -> float:
@@ -196,4 +206,5 @@ class Facts:
                 (until - since for since, until in list(membership.handoff.away.values())),
                 default=0.0,
             ),
+            members_lost=membership.losses.count,
         )

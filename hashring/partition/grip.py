@@ -12,9 +12,10 @@ from typing import Self, TypeVar, overload
 from hashring import clock
 from hashring.errors import BadKey
 from hashring.partition.arguments import checked_number
-from hashring.partition.cycle import FencedKeys, Token
+from hashring.partition.cycle import FencedKeys
 from hashring.partition.keys import explained
 from hashring.partition.membership import Membership
+from hashring.partition.token import Token
 from hashring.protocol.grips import Gripped
 from hashring.ring.ring import SlotSet
 
@@ -42,8 +43,9 @@ class Grip:
         self._member = member
         self._gripped = gripped
         self._fenced = False
-        view = member.handoff.applied
-        self.token = Token("" if view is None else view.id, member.handoff.incarnation, None)
+        handoff = member.handoff
+        view = "" if handoff.applied is None else handoff.applied.id
+        self.token = Token(view, handoff.incarnation, None, epoch=handoff.epoch)
 
     @property
     def slots(self) -> SlotSet:

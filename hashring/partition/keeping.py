@@ -35,12 +35,16 @@ class Order:
     Args:
         member: whose slots.
         pin: keeps the slot of its key.
+
+    Attributes:
+        epoch: a number for sinks that refuse late writers, as :attr:`hashring.Token.epoch`.
     """
 
     def __init__(self, member: Membership, pin: Pin) -> None:
         self._member = member
         self._pin = pin
         self._is_told = False
+        self.epoch = pin.epoch
 
     def is_set(self) -> bool:
         """Whether the worker is to end: it was told so, or the fence has passed."""

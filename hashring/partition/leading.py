@@ -36,6 +36,8 @@ class TermFacts:
     Attributes:
         name: what it is to lead for.
         incarnation: the member's unbroken membership, for sinks that tell leaders apart.
+        epoch: a number that is greater for each leader than for the one before it, as
+            :attr:`hashring.Token.epoch`; ``None`` too where the wait ended without the lead.
     """
 
     def __init__(self, name: str, member: Membership, follower: Follower) -> None:
@@ -44,6 +46,7 @@ class TermFacts:
         self._member = member
         self._follower = follower
         self._pin = follower.pin
+        self.epoch = None if follower.pin is None else follower.pin.epoch
 
     @property
     def valid(self) -> bool:

@@ -388,7 +388,7 @@ class Loops:
     def pin(self, slots: SlotSet) -> Pin:
         """Pin slots that are held; the caller has the lock."""
         handoff = self._member.handoff
-        pin = Pin(next(self._numbers), handoff.lease_number, self._member)
+        pin = Pin(next(self._numbers), handoff.lease_number, self._member, handoff.epoch)
         # Before the slots are pinned: should this thread be interrupted in between, the pin is
         # found to be in nobody's hands.
         self._running[pin.number] = weakref.ref(pin)
@@ -397,7 +397,9 @@ class Loops:
 
     def pin_other(self, pin: Pin, slots: SlotSet) -> None:
         """Let a pin that has not ended keep other slots; the caller has the lock."""
-        self._member.handoff.pin(pin.number, slots)
+        handoff = self._member.handoff
+        handoff.pin(pin.number, slots)
+        pin.epoch = handoff.epoch
         pin.wake()
 
     def read_notes(self) -> None:

@@ -13,6 +13,7 @@ import threading
 from hashring import clock
 from hashring.driver import Driver
 from hashring.errors import HashringError, LeaseLost
+from hashring.partition.losses import Losses
 from hashring.partition.notes import Flag, Notes
 from hashring.partition.reports import ClockWatch
 from hashring.partition.stats import Tally
@@ -54,6 +55,7 @@ class Membership:
         joined_at: when the first join returned, in seconds on the boottime clock.
         clock_watch: names a step of the wall clock in the log.
         tally: counts hand-overs and the time past the fence.
+        losses: counts the members that vanished without a word.
         calls: counts the calls on the store.
         settling: how long it took to settle after each change of the group.
         cycles: how long cycles lasted.
@@ -85,6 +87,8 @@ class Membership:
         self.cycles = Histogram()
         self.requests: tuple[Request, ...] = ()
         self.tally = Tally(settled_within=self.settling.add)
+        self.losses = Losses()
+        self._fenced = 0.0  # seconds past the fence, at the latest count
         self._pid = os.getpid()
 
     @property
@@ -134,6 +138,11 @@ class Membership:
                 target=None if target is None else target.id,
                 is_settled=self.handoff.is_settled,
             )
+            fenced = self.tally.fenced_seconds(clock.boottime())
+            # After a fence of its own, or where the store has forgotten, nobody is called lost.
+            is_sure = fenced == self._fenced and self.memory_age >= self.ttl
+            self.losses.look(self.handoff.members, is_sure=is_sure)
+            self._fenced = fenced
 
     def is_locked_here(self) -> bool:
         """Whether the calling thread holds the lock."""

@@ -46,16 +46,20 @@ class Pin:
         number: what the hand-off knows it by.
         lease: the number of the lease under which the slots are held.
         fence: tells whether that lease still runs.
+        epoch: see below.
 
     Attributes:
+        epoch: the member's number when the slots were pinned (rule 7 of the protocol): greater than
+            that of whoever held one of them before; ``None``: the store gives none.
         thread: the one that began it, and is taken for the one that works it; or a task.
         over: its cycle has ended.
         noted: that has been noted for the member's thread, too.
         maps: the calls that its cycle handed to threads.
     """
 
-    def __init__(self, number: int, lease: int, fence: _Fence) -> None:
+    def __init__(self, number: int, lease: int, fence: _Fence, epoch: int | None = None) -> None:
         self.number = number
+        self.epoch = epoch
         self.thread: object = threading.get_ident()
         self.over = False
         self.noted = False

@@ -24,6 +24,8 @@ class Stats:
             member was away, with ``resume``, for longer than they may be worked late. Of this
             member's loops.
         away_seconds: the longest time for which such slots were nobody's.
+        members_lost: other members that vanished without a drain: their lease ended, or they left
+            at once.
     """
 
     windows_on_time: int
@@ -33,6 +35,7 @@ class Stats:
     fenced_seconds: float
     windows_away: int = 0
     away_seconds: float = 0.0
+    members_lost: int = 0
 
 
 class Tally:

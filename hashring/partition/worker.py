@@ -437,8 +437,8 @@ class Worker:
         """Do it, and confirm only then that it is done."""
         member = self._member
         if isinstance(step, Publish):
-            member.driver.publish(member.group, member.member, step.record)
-            self._confirm(clock.boottime())
+            number = member.driver.publish(member.group, member.member, step.record)
+            self._confirm(clock.boottime(), number)
         elif isinstance(step, Join):
             member.driver.join(member.group, member.member, step.record)
             self._confirm(clock.boottime())
@@ -450,11 +450,13 @@ class Worker:
         elif isinstance(step, Wait):
             _wait(member, step, self._readings.acks)
 
-    def _confirm(self, now: float) -> None:
-        """Note that the store has taken the write in hand."""
+    def _confirm(self, now: float, number: int | None = None) -> None:
+        """Note that the store has taken the write in hand, and which number it gave to it."""
         member = self._member
         with member.lock:
-            member.runner.confirm(now=now, wall=clock.wall(), streams=self._loops.streams)
+            member.runner.confirm(
+                now=now, wall=clock.wall(), streams=self._loops.streams, number=number
+            )
             member.changed.notify_all()
 
     def _report(self, step: Step | None, reading: Reading) -> None:

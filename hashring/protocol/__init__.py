@@ -45,6 +45,10 @@ whoever gains it has seen that nobody else's record allows it.
    gives it nothing, publishes null as ``applied``, and waits until the strangers are gone.
    Whoever defines the group gains only while no stranger shows anything but null: whatever a
    stranger has applied, it may hold slots by it.
+7. **Epoch.** Where the store numbers the publishes of a group in their order, a member's epoch is
+   the number of its latest mark. All marks of one holder of a slot come before it drops the slot,
+   and the mark of the next one comes after that: so each holder's epoch is greater than the one's
+   before it. Drawn any sooner, at the join say, it is not: a slot may go away and come back.
 
 Terms: *target*, the view of the latest reading; *applied*, the last view whose publish was
 confirmed; *sent*, what was asked of the store and not answered yet.

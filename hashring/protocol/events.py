@@ -65,8 +65,12 @@ class Events(Frozen):
             self._confirm()
         # Else the record speaks of slots that are not ours any more: it has to be sent anew.
 
-    def published(self) -> None:
-        """``driver.publish`` returned: the store has the record of the last :class:`Publish`."""
+    def published(self, number: int | None = None) -> None:
+        """``driver.publish`` returned: the store has the record of the last :class:`Publish`.
+
+        Args:
+            number: what the call returned.
+        """
         self._events += 1
         if self.has_left:
             return
@@ -77,6 +81,8 @@ class Events(Frozen):
         if self._settled is not None and self._settled == self.applied:
             self.founded = self._founding
         # The mark is in the store: custody has changed hands, and the slots are ours.
+        if self._custody.gaining:
+            self.epoch = None if self.mode == "eager" else number
         self._custody.finish_gaining()
 
     def _confirm(self) -> None:
@@ -115,6 +121,7 @@ class Events(Frozen):
         self._settled = self._target = None
         self.answer = None  # it was another incarnation that was asked
         self.stays = False  # and another one that stayed: this one is a newcomer
+        self.epoch = None
         self._confirmed = Statement(None, self._nothing, False, None, self.meta)
         self._founding = self.founded
         self._lease.end()

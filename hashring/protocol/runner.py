@@ -78,8 +78,8 @@ class Runner:
                     reading = driver.read(group)
                     runner.learn(reading, now=boottime(), wall=time(), streams=streams)
                 elif isinstance(step, Join | Publish):
-                    ...                    # driver.join or driver.publish, with step.record
-                    runner.confirm(now=boottime(), wall=time(), streams=streams)
+                    number = ...           # driver.join or driver.publish, with step.record
+                    runner.confirm(now=boottime(), wall=time(), streams=streams, number=number)
                 elif isinstance(step, Wait):
                     ...                    # until the group may have changed
                 else:
@@ -154,13 +154,21 @@ class Runner:
         )
         return self.share_gains(wall, streams)
 
-    def confirm(self, *, now: float, wall: float, streams: Collection[Stream] = ()) -> bool:
+    def confirm(
+        self,
+        *,
+        now: float,
+        wall: float,
+        streams: Collection[Stream] = (),
+        number: int | None = None,
+    ) -> bool:
         """Note that ``driver.join`` or ``driver.publish`` has returned.
 
         Args:
             now: local time in seconds, after the call.
             wall: the wall clock in seconds.
             streams: this member's loops over windows.
+            number: what ``driver.publish`` returned.
 
         Returns:
             Whether slots were gained.
@@ -169,7 +177,7 @@ class Runner:
         if isinstance(step, Join):
             self.handoff.joined(now)
         elif isinstance(step, Publish):
-            self.handoff.published()
+            self.handoff.published(number)
         else:
             raise _out_of_order("a confirmation", step)
         return self.share_gains(wall, streams)

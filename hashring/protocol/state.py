@@ -47,6 +47,9 @@ class State:
         answer: what its record is to say to the latest request.
         freeze: the latest word that it knows on whether the group is frozen.
         stays: that freeze keeps it in the view: what it owns stays its own.
+        epoch: the store's number of this member's latest mark (rule 7): whoever holds one of its
+            slots later has a greater one, and whoever held one before had a lesser one. ``None``
+            where the store gives no numbers, and in eager groups, where two may hold one slot.
     """
 
     def __init__(
@@ -85,6 +88,7 @@ class State:
         self._took = nothing  # what the next mark names
         self._sent: Statement | None = None  # asked for, and not known to have arrived
         self._confirmed = Statement(None, nothing, False, None, meta)
+        self.epoch: int | None = None
         self._acked_at = 0  # the event number at which the publish of `applied` returned
         self._events = 0
         self._waiting_for: Mapping[str, SlotSet] = {}

@@ -22,6 +22,7 @@ __all__ = [
     "BadOption",
     "BadResponse",
     "BadTargets",
+    "CannotListen",
     "FetchFailed",
     "Gone",
     "HypervisorRefused",
@@ -86,6 +87,10 @@ class BadConfig(HashringError, ValueError):
 
 class BadOption(HashringError, ValueError):
     """An option cannot be used; the message names file, line, section, option and value."""
+
+
+class CannotListen(HashringError, OSError):
+    """The address that an agent is to listen on is taken, or not this host's."""
 
 
 class NothingToPoll(HashringError, ValueError):

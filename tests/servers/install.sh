@@ -8,7 +8,7 @@
 set -eu
 
 [ $# -gt 0 ] || set -- redis-server redis-sentinel memcached zookeeper etcd-server \
-    libvirt-daemon prometheus jq curl postgresql pgbouncer
+    libvirt-daemon prometheus jq curl postgresql pgbouncer chromium chromium-driver
 
 missing=""
 for package in "$@"; do

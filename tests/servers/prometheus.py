@@ -6,7 +6,7 @@ import contextlib
 import json
 import urllib.request
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 from urllib.parse import urlencode
 
 from tests.servers.process import Server, program
@@ -74,6 +74,15 @@ class PrometheusServer(Server):
                 for name, pattern in patterns.items()
             ],
         )
+
+    def with_rules(self, name: str, *, every: str) -> Self:
+        """Let it evaluate a file of rules in its folder, before it is started; return itself."""
+        path = self.folder / "prometheus.yml"
+        found = json.loads(path.read_text())
+        found["rule_files"] = [name]
+        found["global"]["evaluation_interval"] = every
+        path.write_text(json.dumps(found))
+        return self
 
     def command(self) -> list[str]:
         return [

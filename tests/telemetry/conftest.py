@@ -35,16 +35,31 @@ class Agents:
         self.processes: dict[str, subprocess.Popen[str]] = {}  # the latest of each member
         self._started: list[subprocess.Popen[str]] = []
 
-    def start(self, member: str, *options: str, **popen: Any) -> subprocess.Popen[str]:
+    def start(
+        self, member: str, *options: str, status_file: bool = True, **popen: Any
+    ) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", "hashring", "agent", "--member", member]
         command += ["--backend-url", self.url, "--group", "test", "--log-level", "info"]
-        command += ["--status-file", str(self.status_file(member))]
+        if status_file:
+            command += ["--status-file", str(self.status_file(member))]
         if "--output" not in options:
             command += ["--output", str(self.output)]
         with self.log_file(member).open("w") as log:
             process = subprocess.Popen(
                 [*command, *options], stderr=log, text=True, start_new_session=True, **popen
             )
+        self._started.append(process)
+        self.processes[member] = process
+        return process
+
+    def start_configured(self, member: str, *files: Path) -> subprocess.Popen[str]:
+        """Start an agent that files configure, of the namespace ``central``."""
+        command = [sys.executable, "-m", "hashring", "agent", "central", "--member", member]
+        command += ["--log-level", "info", "--status-file", str(self.status_file(member))]
+        for file in files:
+            command += ["--config-file", str(file)]
+        with self.log_file(member).open("w") as log:
+            process = subprocess.Popen(command, stderr=log, text=True, start_new_session=True)
         self._started.append(process)
         self.processes[member] = process
         return process

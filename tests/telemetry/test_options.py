@@ -82,6 +82,7 @@ EVERY_OPTION = """
         output = udp://sink:4952
         allow_overlap = yes
         status_file = /run/agent.json
+        listen = :9465
         """
 
 
@@ -120,6 +121,7 @@ def test_every_option_of_a_file_reaches_the_settings(write: Write, tmp_path: Pat
         spread=0.25,
         on_crash="skip",
         status_file=Path("/run/agent.json"),
+        listen="127.0.0.1:9465",
         drain_timeout=9.0,
         config_files=(file,),
     )
@@ -201,6 +203,7 @@ def test_every_setting_can_be_given_by_the_command_line(write: Write, tmp_path: 
         cycles=3,
         only=("a",),
         status_file=tmp_path / "status",
+        listen="127.0.0.1:9465",
         patience=5.0,
         drain_timeout=9.0,
     )

@@ -16,7 +16,9 @@ from contextlib import ExitStack
 
 from hashring import clock
 from hashring.errors import HashringError
-from hashring.telemetry.agent.status import GroupStatus, Status, StatusFile
+from hashring.partition.partition import Partition
+from hashring.telemetry.agent.reporting import Reporting
+from hashring.telemetry.agent.status import Status
 from hashring.telemetry.agent.systemd import Notifier, Watchdog
 from hashring.telemetry.config.installed import make_publisher
 from hashring.telemetry.config.plan import Plan, make_plan
@@ -57,6 +59,7 @@ _RESTART = (
     "batch_size",
     "threads",
     "status_file",
+    "listen",
 )
 """Settings that a reload leaves as they are."""
 
@@ -109,6 +112,15 @@ class Agent:
         self._told: float | None = None  # when it was told to stop
         self._turn = clock.boottime()
         self._notifier = Notifier()
+        self._overlaps: tuple[str, ...] = ()
+        self._reporting = Reporting(
+            settings,
+            self._outlet,
+            self._shared.counts,
+            self._partitions,
+            self.status,
+            self._is_alive,
+        )
 
     # ---- from any thread -------------------------------------------------------------------
 
@@ -130,14 +142,14 @@ class Agent:
     def status(self) -> Status:
         """Return what there is to say now. From any thread."""
         runners = list(self._runners.values())
-        groups = {runner.group.name: _group_status(runner) for runner in runners}
+        groups = {runner.group.name: self._reporting.group(runner) for runner in runners}
         states = {group.state for group in groups.values()}
         leaving = list(self._leaving)
         tallies = [*(runner.tally for runner in (*runners, *leaving)), *self._left]
         windows = [tally.window for tally in tallies if tally.window is not None]
         polled = [tally.last_poll for tally in tallies if tally.last_poll is not None]
         views = {group.view_id for group in groups.values()}
-        return Status(
+        found = Status(
             member=self.settings.member,
             pid=os.getpid(),
             state="left" if self._ended else next((s for s in _WORST if s in states), "joining"),
@@ -146,6 +158,7 @@ class Agent:
             slots=0 if self._ended else sum(group.slots for group in groups.values()),
             resources=sum(tally.resources for tally in tallies),
             window=max(windows, default=None),
+            lateness=max((late for t in tallies if (late := t.lateness) is not None), default=None),
             last_poll=max(polled, default=None),
             polls=sum(tally.polls for tally in tallies),
             samples=sum(tally.samples for tally in tallies),
@@ -167,7 +180,14 @@ class Agent:
             publishers={
                 url: dataclasses.asdict(count) for url, count in self._outlet.counts.items()
             },
+            overlaps=self._overlaps,
         )
+        return self._reporting.completed(found)
+
+    def _partitions(self) -> list[Partition]:
+        """Return this agent's memberships, those that end among them."""
+        found = [runner.partition for runner in (*self._runners.values(), *self._leaving)]
+        return [partition for partition in found if partition is not None]
 
     def _closed(self, why: str) -> None:
         if not self._stopping.is_set():
@@ -186,14 +206,12 @@ class Agent:
             GroupMismatch: a group uses another ring or ttl.
             StoreUnavailable: the store cannot be reached, and is not to be waited for.
         """
-        settings = self.settings
         with ExitStack() as stack:
             stack.callback(self._close_outlet)
             stack.callback(self._close_pollsters)
             stack.callback(self._shared.close)
             stack.enter_context(self._guard)
-            if settings.status_file is not None:
-                stack.enter_context(StatusFile(settings.status_file, self.status))
+            stack.enter_context(self._reporting)
             stack.callback(self._has_ended)
             if self._stopping.is_set():
                 return
@@ -230,6 +248,8 @@ class Agent:
             namespaces=frozenset(settings.namespaces),
             shared=plan.meters(local=False),
             local=plan.meters(local=True),
+            shared_groups=plan.announced_groups(local=False),
+            local_groups=plan.announced_groups(local=True),
         )
 
     def _watch(self, announcements: Announcements | None) -> None:
@@ -243,7 +263,8 @@ class Agent:
                 is_ready = True
                 self._notifier.ready()
             if announcements is not None:
-                announcements.look()
+                found = announcements.look()
+                self._overlaps = tuple(overlap.describe() for overlap in found)
             if self._outlet.finished:
                 self._closed("nobody takes samples any more")
             self._take_leave()
@@ -392,21 +413,6 @@ def _close(plan: Plan) -> None:
             pollster.close()
         except Exception as error:
             log.warning("closing %s failed: %s", type(pollster).__name__, error)
-
-
-def _group_status(runner: Runner) -> GroupStatus:
-    partition = runner.partition
-    state = runner.state
-    if partition is None:
-        return GroupStatus(state=state, reason=runner.reason)
-    return GroupStatus(
-        state=state,
-        reason=runner.reason,
-        view_id=partition.view_id,
-        members=tuple(sorted(partition.members)),
-        slots=0 if state == "left" else len(partition.held),
-        resources=runner.tally.resources,
-    )
 
 
 def make_outlet(settings: Settings) -> Outlet:

@@ -14,58 +14,55 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
+from hashring import clock
+from hashring.page.status import Event, GroupStatus, ProcessStatus, to_json
 from hashring.telemetry.polling.repeating import Repeating
 
-__all__ = ["GroupStatus", "Status", "StatusFile", "read_status"]
+__all__ = ["STALE", "GroupStatus", "Status", "StatusFile", "read_status"]
 
 log = logging.getLogger(__name__)
 
+STALE = 15.0
+"""Seconds after which a file that was not written again was left behind by an agent that died."""
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class GroupStatus:
-    """What an agent says of itself in one of its groups; the names are those of `Status`.
-
-    Attributes:
-        reason: why it is not settled, in a sentence; empty where it is, or has left.
-    """
-
-    state: str
-    reason: str = ""
-    view_id: str | None = None
-    members: tuple[str, ...] = ()
-    slots: int = 0
-    resources: int = 0
+_AT_LEAST = 5.0
+"""Seconds after which the file is written again though nothing has changed but its time."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Status:
-    """What an agent says of itself.
+class Status(ProcessStatus):
+    """What an agent says of itself, beside what any process says.
 
     Attributes:
         member: its id in its groups.
-        pid: its process id.
-        state: joining, settling, settled, fenced, draining or left: of its groups', the one
-            that is farthest from settled.
-        view_id: the view that it acts on; ``None`` before it has one, and where there are several.
+        view_id: the view of the latest reading; ``None`` before there is one, and where there are
+            several.
         members: the ids of the views' members.
         slots: how many slots it holds, in all groups together.
         resources: how many resources it has polled in its newest window.
-        window: that window; ``None`` before the first.
+        window: the number of its newest window; ``None`` before the first.
+        lateness: how many seconds after the start of its newest window it began to poll.
         last_poll: when it last published polls: wall-clock seconds since the epoch.
-        polls: how many polls it has made; samples: how many samples it has published.
+        polls: how many polls it has made whose samples were put.
+        samples: how many samples that were.
         failures: how many polls or publications have failed.
-        causes: how many for each cause, and beside them what is not a failure: resources that were
-            gone, and turns that were left out.
+        causes: how many failures of each cause. What is not a failure is counted beside them:
+            resources that were gone, and turns that were left out.
         missed: how many windows it has skipped because it was late itself.
         clock_steps: how often the host's wall clock has stepped by more than ``ttl``.
         clock_step: by how many seconds it stepped last, negative where it was back.
         hanging: how many calls were given up and have not come back.
         set_aside: resources that are not polled for a while because a poll of them stopped an
             agent, and how often in a row each has.
-        groups: each group by name.
+        sources: how many polls have ended how, by group, source and outcome, and how many seconds
+            the pollsters took together (``seconds``).
         publishers: what became of the samples, by publisher (secrets masked): how many were sent,
             wait in the spool, were dropped, and how many calls failed.
+        spool: its size (``bytes``), its bound (``max_bytes``), and the wall-clock second of the
+            oldest sample in it (``oldest_at``); ``None`` without a spool.
+        overlaps: other agents that poll the same or not the same, in sentences.
     """
 
     member: str
@@ -76,6 +73,7 @@ class Status:
     slots: int = 0
     resources: int = 0
     window: int | None = None
+    lateness: float | None = None
     last_poll: float | None = None
     polls: int = 0
     samples: int = 0
@@ -86,21 +84,45 @@ class Status:
     hanging: int = 0
     set_aside: Mapping[str, int] = dataclasses.field(default_factory=dict)
     causes: Mapping[str, int] = dataclasses.field(default_factory=dict)
-    groups: Mapping[str, GroupStatus] = dataclasses.field(default_factory=dict)
+    sources: Mapping[str, Mapping[str, Mapping[str, float]]] = dataclasses.field(
+        default_factory=dict
+    )
     publishers: Mapping[str, Mapping[str, int]] = dataclasses.field(default_factory=dict)
+    spool: Mapping[str, float | None] | None = None
+    overlaps: tuple[str, ...] = ()
+
+    def without_what_always_changes(self) -> Status:
+        """Return the same without times that run: two that differ have something to say."""
+        groups = {
+            name: dataclasses.replace(
+                group, fence_in=None, fenced_seconds=0.0, cycles={}, description=None
+            )
+            for name, group in self.groups.items()
+        }
+        return dataclasses.replace(self, written_at=0.0, groups=groups)
 
 
 def read_status(path: Path) -> Status | None:
-    """Return the status in a file, or ``None`` before the first one is written."""
+    """Return the status in a file, or ``None`` before the first one is written.
+
+    Fields that this release does not know are left out.
+    """
     try:
         found = json.loads(path.read_text())
         groups = {
-            name: GroupStatus(**{**group, "members": tuple(group["members"])})
+            name: GroupStatus(**{**_known(GroupStatus, group), "members": tuple(group["members"])})
             for name, group in found["groups"].items()
         }
-        return Status(**{**found, "members": tuple(found["members"]), "groups": groups})
+        events = tuple(Event(**_known(Event, event)) for event in found.get("events", ()))
+        texts = {name: tuple(found.get(name, ())) for name in ("members", "overlaps")}
+        return Status(**{**_known(Status, found), **texts, "groups": groups, "events": events})
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
+
+
+def _known(kind: type[Any], found: Mapping[str, Any]) -> dict[str, Any]:
+    names = {field.name for field in dataclasses.fields(kind)}
+    return {name: value for name, value in found.items() if name in names}
 
 
 class StatusFile:
@@ -109,7 +131,8 @@ class StatusFile:
     Args:
         path: the file.
         status: what to write, asked each time.
-        every: seconds between two looks; the file is replaced if the status has changed.
+        every: seconds between two looks; the file is replaced if the status has changed, and
+            every five seconds in any case.
 
     Example:
         >>> import tempfile
@@ -128,6 +151,7 @@ class StatusFile:
         self._looking = Repeating(self._look, every, name="status", once_more=True)
         self._failed = False
         self._last: Status | None = None
+        self._written = 0.0  # on the boottime clock
 
     def __enter__(self) -> StatusFile:
         self._looking.__enter__()
@@ -143,10 +167,11 @@ class StatusFile:
 
     def _look(self) -> None:
         try:
-            status = self._status()
-            if status != self._last:
+            status, now = self._status(), clock.boottime()
+            facts = status.without_what_always_changes()
+            if facts != self._last or now - self._written >= _AT_LEAST:
                 self._replace(status)
-                self._last = status
+                self._last, self._written = facts, now
         except Exception as error:
             if not self._failed:
                 log.warning("cannot keep the status file %s: %s", self._path, error)
@@ -155,7 +180,7 @@ class StatusFile:
     def _replace(self, status: Status) -> None:
         fresh = self._path.with_name(f".{self._path.name}.{os.getpid()}")
         try:
-            fresh.write_text(json.dumps(dataclasses.asdict(status)))
+            fresh.write_text(json.dumps(to_json(status)))
             fresh.replace(self._path)
         except BaseException:
             with contextlib.suppress(OSError):

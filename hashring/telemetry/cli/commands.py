@@ -12,7 +12,12 @@ import click
 from click.core import ParameterSource
 
 from hashring.exit_codes import FAILED
-from hashring.telemetry.cli.flags import log_level_option, with_agent_options, with_files
+from hashring.telemetry.cli.flags import (
+    listen_option,
+    log_level_option,
+    with_agent_options,
+    with_files,
+)
 from hashring.telemetry.cli.spool import spool
 
 __all__ = ["agent", "show"]
@@ -74,6 +79,7 @@ __all__ = ["agent", "show"]
     metavar="FILE",
     help="Keep this agent's status in FILE, as JSON.",
 )
+@listen_option
 @log_level_option
 @click.pass_context
 def agent(context: click.Context, /, workers: int, log_level: str, **options: Any) -> int:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-__all__ = ["log_level_option", "with_agent_options", "with_files"]
+__all__ = ["listen_option", "log_level_option", "with_agent_options", "with_files"]
 
 _LEVELS = ("debug", "info", "warning", "error")
 
@@ -17,6 +17,13 @@ log_level_option = click.option(
     default="warning",
     show_default=True,
     help="What to log to the standard error.",
+)
+
+
+listen_option = click.option(
+    "--listen",
+    metavar="ADDRESS",
+    help="Serve the page and the metrics at HOST:PORT or unix:/PATH.  [default: nowhere]",
 )
 
 
@@ -72,6 +79,7 @@ def with_agent_options(command: Callable[..., int]) -> Callable[..., int]:
                 metavar="FILE",
                 help="Keep this agent's status in FILE, as JSON.",
             ),
+            listen_option,
         )
     ):
         command = option(command)

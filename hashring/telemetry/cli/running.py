@@ -19,6 +19,7 @@ from hashring.telemetry.config.command_line import agent_settings
 from hashring.telemetry.config.plan import make_plan
 from hashring.telemetry.config.rehearsal import rehearse
 from hashring.telemetry.errors import BadConfig
+from hashring.telemetry.model.listen import ListenAddress
 from hashring.telemetry.model.settings import Settings
 
 __all__ = ["check", "namespaces_of", "run_configured", "run_unconfigured"]
@@ -144,7 +145,7 @@ def _supervise(launch: Launch, workers: int, log_level: str) -> int:
     if settings.status_file is not None:
         raise BadConfig("--status-file is of one agent: it cannot be used with --workers")
     supervisor = Supervisor(
-        (launch.replace(member=f"{settings.member}.{number}") for number in range(1, workers + 1)),
+        (_worker(launch, number) for number in range(1, workers + 1)),
         log_level=log_level,
     )
     with Signals(
@@ -153,6 +154,15 @@ def _supervise(launch: Launch, workers: int, log_level: str) -> int:
         reload=supervisor.reload if launch.is_configured else None,
     ):
         return supervisor.run()
+
+
+def _worker(launch: Launch, number: int) -> Launch:
+    """Return one of several agents: it has an id of its own, and an address of its own."""
+    settings = launch.settings
+    changes: dict[str, Any] = {"member": f"{settings.member}.{number}"}
+    if settings.listen is not None:
+        changes["listen"] = str(ListenAddress.parse(settings.listen).of_worker(number))
+    return launch.replace(**changes)
 
 
 def _settings(resources: Path | None, **options: Any) -> Settings:

@@ -16,6 +16,7 @@ from hashring.telemetry.config.defaults import (
     user_state_folder,
 )
 from hashring.telemetry.errors import BadConfig
+from hashring.telemetry.model.listen import ListenAddress
 from hashring.telemetry.model.settings import Settings
 from hashring.telemetry.sources.host import machine
 
@@ -51,6 +52,7 @@ def agent_settings(
     on_crash: str = "repeat",
     resources: tuple[str, ...] | None = None,
     status_file: Path | None = None,
+    listen: str | None = None,
 ) -> Settings:
     """Return the settings of an agent that is configured by its command line alone.
 
@@ -69,6 +71,7 @@ def agent_settings(
         on_crash: ``"repeat"`` or ``"skip"`` the window in which a dead agent's share is taken over.
         resources: poll these ids alone; ``None``: whatever is discovered.
         status_file: keep the agent's status here, as JSON; ``None``: nowhere.
+        listen: serve the page and the metrics here; ``None``: nowhere.
 
     Raises:
         BadConfig: a value is out of its range.
@@ -95,6 +98,7 @@ def agent_settings(
         on_crash="skip" if on_crash == "skip" else "repeat",
         only=resources,
         status_file=status_file,
+        listen=_address(listen),
         retry_backoff=0.0,
         poll_timeout=interval,
     )
@@ -112,6 +116,13 @@ def _check_texts(**texts: str | None) -> None:
     for name, text in texts.items():
         if text == "":
             raise BadConfig(f"--{name} must not be empty")
+
+
+def _address(listen: str | None) -> str | None:
+    try:
+        return None if listen is None else str(ListenAddress.parse(listen))
+    except ValueError as error:
+        raise BadConfig(f"--listen {listen!r}: {error}") from None
 
 
 def _publisher_url(output: str) -> str:

@@ -12,6 +12,8 @@ from typing import Any
 
 from oslo_config import cfg, types
 
+from hashring.telemetry.model.listen import ListenAddress
+
 __all__ = [
     "LIBVIRT_URIS",
     "NAMESPACES",
@@ -21,6 +23,7 @@ __all__ = [
     "WITHOUT_EFFECT",
     "Count",
     "Fraction",
+    "Listen",
     "Seconds",
     "Text",
     "known_options",
@@ -84,6 +87,14 @@ class Text(types.String):
         if not text:
             raise ValueError("must not be empty")
         return text
+
+
+class Listen(types.String):
+    """An address to listen on."""
+
+    def __call__(self, value: Any) -> str:
+        """Return the address as it is written; a ValueError says what is wrong."""
+        return str(ListenAddress.parse(str(super().__call__(value))))
 
 
 NAMESPACES = ("central", "compute", "ipmi")
@@ -287,6 +298,13 @@ _HASHRING_OPTS = [
         "status_file",
         sample_default="<none>",
         help="The file in which the agent keeps its status, as JSON.",
+    ),
+    cfg.Opt(
+        "listen",
+        type=Listen(),
+        sample_default="<none>",
+        help="Where the agent serves its page (/ring), its metrics (/metrics), /livez and /readyz: "
+        "HOST:PORT or unix:/PATH. Several workers take the ports after it, or paths with a number.",
     ),
 ]
 

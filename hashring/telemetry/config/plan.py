@@ -30,6 +30,7 @@ from hashring.telemetry.config.installed import Plugins
 from hashring.telemetry.errors import NothingToPoll
 from hashring.telemetry.model.meters import MeterFilter
 from hashring.telemetry.model.settings import Settings
+from hashring.telemetry.overlap.groups import check_groups, group_entry
 from hashring.telemetry.overlap.overlap import open_meters
 from hashring.telemetry.plugin import Pollster, Publisher
 from hashring.telemetry.sources.web.targets import static_resource
@@ -110,6 +111,18 @@ class Plan:
             for loop in group.loops
             for task in loop.tasks
             for name in task.names()
+        )
+
+    def announced_groups(self, *, local: bool) -> frozenset[str] | None:
+        """Return the groups of local, or of shared, resources as an announcement has them.
+
+        ``None``: they are too many to be announced.
+        """
+        return check_groups(
+            group_entry(group.name, loop.interval)
+            for group in self.groups
+            if group.is_local == local
+            for loop in group.loops
         )
 
     @property

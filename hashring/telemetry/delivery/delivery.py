@@ -24,6 +24,7 @@ from hashring.telemetry.delivery.direct import Direct
 from hashring.telemetry.delivery.items import BatchItem, Item, batched
 from hashring.telemetry.delivery.outlet import Counts, Outlet, Tally, counts_of
 from hashring.telemetry.delivery.spool import Spool
+from hashring.telemetry.delivery.spool_state import SpoolState, state_of
 from hashring.telemetry.errors import (
     OutputClosed,
     SpoolBroken,
@@ -200,6 +201,11 @@ class Delivery:
         waiting = self._spool.waiting if self._left is None else self._left
         with self._changed:
             return counts_of(self._tallies, waiting)
+
+    @property
+    def spool_state(self) -> SpoolState:
+        """How full the spool is, and how old what waits in it."""
+        return state_of(self._spool)
 
     @property
     def closed(self) -> frozenset[str]:

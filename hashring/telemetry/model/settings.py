@@ -50,6 +50,8 @@ class Settings:
         cycles: end after this many windows; ``None``: never.
         only: poll these ids alone; ``None``: whatever is discovered.
         status_file: keep the agent's status here, as JSON; ``None``: nowhere.
+        listen: ``HOST:PORT`` or ``unix:PATH``, where the agent serves its page and its metrics;
+            ``None``: nowhere.
         patience: seconds to wait for the lease of an agent of the same member id to run out,
             before it is an error; for whoever restarts an agent that died.
         drain_timeout: seconds that an agent may take to end: for the polls in hand, the hand-over
@@ -90,6 +92,7 @@ class Settings:
     cycles: int | None = None
     only: tuple[str, ...] | None = None
     status_file: Path | None = None
+    listen: str | None = None
     patience: float = 0.0
     drain_timeout: float = 30.0
     config_files: tuple[Path, ...] = ()

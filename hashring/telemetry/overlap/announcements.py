@@ -157,6 +157,8 @@ class Announcements:
     def check(self) -> None:
         """Let this agent go on, or refuse it. Called once, after :meth:`start`.
 
+        Groups alone that differ are no reason to refuse it: :meth:`look` reports them.
+
         With ``settings.allow_overlap`` it always goes on. Otherwise this waits where that may
         help: ``settings.patience`` seconds for agents that have died and whose leases have not,
         and for agents that start at this very moment.
@@ -172,7 +174,7 @@ class Announcements:
         # to be seen.
         longest = max(self._settings.patience, 1.5 * TTL)
         while not self._stopping.is_set():
-            found = list(self._found())
+            found = [one for one in self._found() if one[2].is_refused]
             if not found:
                 self._accept()
                 return
@@ -229,7 +231,13 @@ class Announcements:
         parts = self._parts(announcement)
         for group, partition in self._groups.items():
             # A group that is needed no more is told so, and left with the agent.
-            empty = dataclasses.replace(announcement, shared=frozenset(), local=frozenset())
+            empty = dataclasses.replace(
+                announcement,
+                shared=frozenset(),
+                local=frozenset(),
+                shared_groups=None,
+                local_groups=None,
+            )
             partition.publish_meta(self._meta(parts.get(group, empty)))
         self._join_missing()
 
@@ -258,12 +266,14 @@ class Announcements:
         """Return what is announced in which group."""
         parts = {}
         if announcement.shared:
-            parts[AGENTS] = dataclasses.replace(announcement, local=frozenset())
+            parts[AGENTS] = dataclasses.replace(announcement, local=frozenset(), local_groups=None)
         if announcement.local:
             host = announcement.host
             if len(host) > 200:
                 host = hashlib.sha256(host.encode()).hexdigest()
-            parts[f"{AGENTS}/{host}"] = dataclasses.replace(announcement, shared=frozenset())
+            parts[f"{AGENTS}/{host}"] = dataclasses.replace(
+                announcement, shared=frozenset(), shared_groups=None
+            )
         return parts
 
     def _meta(self, part: Announcement) -> dict[str, Any]:

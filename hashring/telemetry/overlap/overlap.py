@@ -17,6 +17,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from hashring.telemetry.errors import BadAnnouncement
+from hashring.telemetry.overlap.groups import Groups, differing, groups_from_json
 from hashring.telemetry.overlap.patterns import Budget, Pattern, TooMuchWork, is_open, matching
 from hashring.telemetry.overlap.peer import MAX_TEXT, is_text
 
@@ -75,6 +76,9 @@ class Announcement:
         namespaces: which pollsters it runs: ``"central"``, ``"compute"`` or both.
         shared: meters of resources that the agents of every host see.
         local: meters of this host's own resources; agents of other hosts cannot overlap there.
+        shared_groups: the groups in which the shared ones are polled, and how often (see
+            ``groups.py``); ``None``: not told.
+        local_groups: the same of the local ones.
 
     Example:
         >>> mine = Announcement("a", "web1", "storage", shared=frozenset({"storage.objects"}))
@@ -88,6 +92,8 @@ class Announcement:
     namespaces: frozenset[str] = frozenset({"central"})
     shared: frozenset[str] = frozenset()
     local: frozenset[str] = frozenset()
+    shared_groups: Groups | None = None
+    local_groups: Groups | None = None
 
     @property
     def identity(self) -> tuple[str, str, str, frozenset[str]]:
@@ -120,6 +126,10 @@ class Announcement:
             "shared": _pack(self.shared),
             "local": _pack(self.local),
         }
+        for name in ("shared_groups", "local_groups"):
+            found = getattr(self, name)
+            if found is not None:
+                meta[name] = sorted(found)
         size = len(json.dumps(meta))
         if size > MAX_BYTES:
             raise BadAnnouncement(
@@ -160,6 +170,8 @@ class Announcement:
             namespaces=frozenset(namespaces),
             shared=_unpack(meta.get("shared"), "shared"),
             local=_unpack(meta.get("local"), "local"),
+            shared_groups=groups_from_json(meta.get("shared_groups"), "shared_groups"),
+            local_groups=groups_from_json(meta.get("local_groups"), "local_groups"),
         )
 
     @classmethod
@@ -190,6 +202,9 @@ class Overlap:
         only_mine: with one prefix: what only this agent polls; sorted.
         only_theirs: with one prefix: what only the other polls; sorted.
         in_common: with different prefixes: what both poll; sorted.
+        my_groups: with one prefix: groups, and how often they are polled, that only this agent
+            has; sorted.
+        their_groups: the same of the other; sorted.
     """
 
     mine: Announcement
@@ -197,6 +212,16 @@ class Overlap:
     only_mine: tuple[str, ...] = ()
     only_theirs: tuple[str, ...] = ()
     in_common: tuple[str, ...] = ()
+    my_groups: tuple[str, ...] = ()
+    their_groups: tuple[str, ...] = ()
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether an agent may not start beside the other: they poll meters that are at odds.
+
+        Where groups alone differ, it may: somebody is changing a list of resources, host by host.
+        """
+        return bool(self.only_mine or self.only_theirs or self.in_common)
 
     def describe(self) -> str:
         """Return a sentence for the operator: who, what, and what to do.
@@ -219,6 +244,8 @@ class Overlap:
                 "come twice: give sub-groups disjoint meters, or both agents the same prefix and "
                 f"the same definitions; {end}"
             )
+        if not self.is_refused:
+            return self._describe_groups(mine, theirs)
         differences = [
             f"only {announcement.member!r} polls {_listed(meters)}"
             for announcement, meters in (
@@ -234,14 +261,30 @@ class Overlap:
             f"disjoint meters; {end}"
         )
 
+    def _describe_groups(self, mine: str, theirs: str) -> str:
+        differences = [
+            f"only {announcement.member!r} polls in {_listed(groups)}"
+            for announcement, groups in (
+                (self.mine, self.my_groups),
+                (self.theirs, self.their_groups),
+            )
+            if groups
+        ]
+        return (
+            f"{mine} and {theirs} share their work and poll in different groups: "
+            f"{'; '.join(differences)}. What is in two groups is polled twice, and what is in one "
+            "is not shared: give agents of one prefix equal definitions, and reload them"
+        )
+
 
 def compare(mine: Announcement, other: Announcement) -> Overlap | None:
     """Return what is wrong between two agents; ``None``: nothing is.
 
     With different prefixes, no meter may be polled by both. With the same, both must poll the
-    same meters: that is judged for those resources of which both poll something (shared ones, and
-    those of one host), and of agents whose namespaces differ as far as it can be told: where one
-    runs the other's namespaces and more, it must poll all that the other does.
+    same meters, in the same groups: that is judged for those resources of which both poll
+    something (shared ones, and those of one host), and of agents whose namespaces differ as far as
+    it can be told: where one runs the other's namespaces and more, it must poll all that the other
+    does.
 
     Open entries are judged by what they could match: an overlap may be told that no name ever
     makes true, but never the other way round.
@@ -279,11 +322,37 @@ def compare(mine: Announcement, other: Announcement) -> Overlap | None:
                 only_mine |= ours - theirs
             if other.namespaces <= mine.namespaces:
                 only_theirs |= theirs - ours
-    if not only_mine and not only_theirs:
+    my_groups, their_groups = _groups_at_odds(mine, other)
+    if not (only_mine or only_theirs or my_groups or their_groups):
         return None
     return Overlap(
-        mine, other, only_mine=tuple(sorted(only_mine)), only_theirs=tuple(sorted(only_theirs))
+        mine,
+        other,
+        only_mine=tuple(sorted(only_mine)),
+        only_theirs=tuple(sorted(only_theirs)),
+        my_groups=tuple(sorted(my_groups)),
+        their_groups=tuple(sorted(their_groups)),
     )
+
+
+def _groups_at_odds(mine: Announcement, other: Announcement) -> tuple[set[str], set[str]]:
+    """Return the groups that only one of the two has, where both poll something that meets."""
+    scopes = [(mine.shared & other.shared, mine.shared_groups, other.shared_groups)]
+    if mine.host == other.host:
+        scopes.append((mine.local & other.local, mine.local_groups, other.local_groups))
+    only_mine: set[str] = set()
+    only_theirs: set[str] = set()
+    for common, ours, theirs in scopes:
+        if common:
+            one, two = differing(
+                ours,
+                theirs,
+                i_may_lack=not other.namespaces <= mine.namespaces,
+                they_may_lack=not mine.namespaces <= other.namespaces,
+            )
+            only_mine |= one
+            only_theirs |= two
+    return only_mine, only_theirs
 
 
 def _count(announcement: Announcement) -> str:

@@ -158,7 +158,7 @@ class PollingLoop:
     def _work(self, cycle: Cycle, window: int) -> None:
         shared = self.shared
         self._in_hand = wants = self._wants
-        self.runner.tally.begin(window)
+        self.runner.tally.begin(window, late=clock.wall() - cycle.start)
 
         def seconds() -> float:
             return self._seconds(cycle)

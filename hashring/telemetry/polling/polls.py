@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import queue
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -56,6 +57,7 @@ class Polls:
         self._later: dict[Want, deque[Resource]] = {}
         self._readings: dict[Pollster, Call[None]] = {}  # that are not over
         self._broken: set[Pollster] = set()  # whose readings are not of this cycle
+        self._wants: dict[Pollster, Want] = {}  # of the polls that were begun
 
     def read(self, want: Want) -> None:
         """Let a pollster read the whole; its polls wait for that, others' do not."""
@@ -82,8 +84,10 @@ class Polls:
             return
         if not self._runner.aside.is_due(resource.id, clock.boottime()):
             self._shared.failures.count(f"pollster {_name(want.pollster)}", "set aside")
+            self._count(want, "set_aside")
         elif not self._backoff.is_due((want.pollster, resource.id), self._window):
             self._shared.failures.count(f"pollster {_name(want.pollster)}", "left out")
+            self._count(want, "left_out")
         elif want in self._later or not self._has_room(want):
             self._later.setdefault(want, deque()).append(resource)
         else:
@@ -126,6 +130,9 @@ class Polls:
     def _has_room(self, want: Want) -> bool:
         return want.pollster not in self._readings and self._pool(want).has_room(want.pollster)
 
+    def _count(self, want: Want, outcome: str) -> None:
+        self._shared.counts.add(self._runner.group.name, want.tasks[0].source, outcome)
+
     def _pool(self, want: Want) -> Pool:
         return self._shared.pool(want.tasks[0].source)
 
@@ -141,22 +148,21 @@ class Polls:
             )
         except Hangs as error:
             self._shared.failures.add(f"pollster {_name(want.pollster)}", error)
+            self._count(want, "hanging")
         else:
             self._begun += 1
+            self._wants[want.pollster] = want
 
     def _poll(self, call: Call[int], want: Want, resource: Resource) -> int:
         """Poll one resource and put its samples; in a thread of the pool."""
-        shared, runner, flights = self._shared, self._runner, self._shared.flights
-        if flights is None:
-            found = _measured(want, resource)
-        else:
-            began = clock.boottime()
-            place = flights.begin(runner.group.name, resource.id)
-            try:
-                found = _measured(want, resource)
-            finally:
-                flights.end(place)
-            runner.aside.worked(resource.id, began)
+        shared = self._shared
+        began = time.perf_counter()
+        try:
+            found = self._measure(want, resource)
+        finally:
+            shared.counts.took(
+                self._runner.group.name, want.tasks[0].source, time.perf_counter() - began
+            )
         if not call.claim():
             return 0
         now = clock.wall()
@@ -197,6 +203,20 @@ class Polls:
         self._tally.add(self._window, resource.id, count)
         return count
 
+    def _measure(self, want: Want, resource: Resource) -> Measured | list[Measurement]:
+        """Ask the pollster, noted as in hand for this agent's witness."""
+        flights, runner = self._shared.flights, self._runner
+        if flights is None:
+            return _measured(want, resource)
+        began = clock.boottime()
+        place = flights.begin(runner.group.name, resource.id)
+        try:
+            found = _measured(want, resource)
+        finally:
+            flights.end(place)
+        runner.aside.worked(resource.id, began)
+        return found
+
     def _end(self, call: Call[Any]) -> None:
         """Take note of how a poll ended, or a reading."""
         shared = self._shared
@@ -209,23 +229,30 @@ class Polls:
         self._begun -= 1
         key: tuple[Pollster, str] = call.key  # type: ignore[assignment]
         name = f"pollster {_name(key[0])}"
+        outcome = "failed"
         try:
             call.result()
         except Gone:
+            outcome = "gone"
             shared.failures.count(name, "Gone")
         except _Fenced as error:
+            outcome = "fenced"
             shared.failures.add("the lease", error)
         except _NotTaken as error:
             # No reason to leave the resource out.
+            outcome = "not_taken"
             if isinstance(error.cause, OutputClosed):
                 shared.closed(str(error.cause))
             else:
                 shared.failures.add("publishing", error.cause)
         except Exception as error:
+            outcome = "timed_out" if isinstance(error, TimedOut) else "failed"
             shared.failures.add(name, error, of=key[1])
             self._backoff.failed(key, self._window)
         else:
+            outcome = "ok"
             self._backoff.worked(key)
+        self._count(self._wants[key[0]], outcome)
 
 
 class _Fenced(Exception):

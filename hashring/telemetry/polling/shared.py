@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection
 from hashring.telemetry.config.plan import Plan
 from hashring.telemetry.delivery.outlet import Outlet
 from hashring.telemetry.model.settings import Settings
+from hashring.telemetry.polling.counts import PollCounts
 from hashring.telemetry.polling.done import DoneWindows
 from hashring.telemetry.polling.failures import Failures
 from hashring.telemetry.polling.flights import Flights
@@ -43,6 +44,7 @@ class Shared:
             None if settings.state_dir is None else DoneWindows(settings.state_dir / "windows")
         )
         self.failures = Failures()
+        self.counts = PollCounts()
         self._lock = threading.Lock()
         self._pools: dict[str, Pool] = {}
         self.replace(settings, plan)

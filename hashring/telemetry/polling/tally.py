@@ -18,6 +18,7 @@ class Tally:
         self.polls = 0
         self.samples = 0
         self.window: int | None = None
+        self.lateness: float | None = None  # seconds, of the newest window
         self.last_poll: float | None = None
 
     @property
@@ -25,14 +26,19 @@ class Tally:
         """How many resources have been polled in the newest window."""
         return len(self._polled)
 
-    def begin(self, window: int) -> None:
+    def begin(self, window: int, late: float = 0.0) -> None:
         """A window begins somewhere; one can come in several cycles.
 
         Of loops with several intervals, the shortest has the highest numbers, so it counts.
+
+        Args:
+            window: its number.
+            late: how many seconds after its start.
         """
         with self._lock:
             if self.window is None or window > self.window:
                 self.window, self._polled = window, set()
+                self.lateness = late
 
     def restart(self) -> None:
         """The clock has stepped: the next window to begin is the newest, whatever its number."""

@@ -11,6 +11,7 @@ from hashring.protocol.record import Member
 from hashring.protocol.view import View
 from hashring.protocol.windows import Due
 from hashring.ring.ring import SlotSet
+from hashring.testing.simulation.epochs import Epochs
 from hashring.testing.simulation.profiles import INTERVAL, TTL
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ class Judge:
         self._there: frozenset[str] | None = None  # when it was frozen; ``None``: it is not
         self._left: set[str] = set()  # in a frozen group
         self._said_at = -math.inf
+        self._epochs = Epochs()
         self._last_worked: dict[int, float] = {}  # by slot, from when all have been
 
     def disturbed(self, until: float) -> None:
@@ -139,6 +141,7 @@ class Judge:
                 raise self._world.violation(
                     f"{member.name} and {other.name} both hold slots {both}"
                 )
+        self._check_epoch(member, mine)
         record = self._world.store.record(member.name, self._world.now)
         if record is None:
             return  # Forgotten or expired: the fence and rule 4 answer for it.
@@ -147,6 +150,13 @@ class Judge:
             raise self._world.violation(f"{member.name} holds slots while another has its place")
         if not mine <= allowed:
             raise self._world.violation(f"{member.name} holds more than its applied view allows")
+
+    def _check_epoch(self, member: SimulatedMember, mine: SlotSet) -> None:
+        # Strangers hold slots of another ring: a key is in two of them.
+        if not self._world.profile.strangers:
+            wrong = self._epochs.look(member, mine)
+            if wrong is not None:
+                raise self._world.violation(wrong)
 
     def _check_state(self, member: SimulatedMember) -> None:
         state = member.handoff.state(member.local())
@@ -202,6 +212,8 @@ class Judge:
         """Check that the group has settled and holds everything, and count the windows."""
         self.check_silence()
         world = self._world
+        world.result.successions = self._epochs.successions
+        world.result.without_epoch = self._epochs.missing
         defining = world.defining()
         for member in world.live():
             state = member.handoff.state(member.local())

@@ -153,8 +153,10 @@ class SimulatedMember:
             self._confirm()
             self.world.wake(self.beating)
         elif isinstance(step, Publish):
-            yield Call(functools.partial(store.publish, member=self.name, record=step.record))
-            self._confirm()
+            number = yield Call(
+                functools.partial(store.publish, member=self.name, record=step.record)
+            )
+            self._confirm(number)
             self.wake_loops()
         elif isinstance(step, Wait):
             yield from self._wait(step)
@@ -187,8 +189,10 @@ class SimulatedMember:
         if handoff.is_settled and not was_settled:
             self.wake_loops()
 
-    def _confirm(self) -> None:
-        gained = self.runner.confirm(now=self.local(), wall=self.wall(), streams=self.streams)
+    def _confirm(self, number: int | None = None) -> None:
+        gained = self.runner.confirm(
+            now=self.local(), wall=self.wall(), streams=self.streams, number=number
+        )
         self._count(gained)
 
     def _count(self, gained: bool) -> None:

@@ -21,6 +21,8 @@ class Result:
         events: how often each fault or change happened.
         transitions: how often a member's state changed, by (from, to).
         gains: how often slots changed hands.
+        successions: how often a slot was seen in another one's hands than before.
+        without_epoch: how often slots were seen in the hands of a member without an epoch.
         worked: (slot, window) pairs worked.
         missed: (slot, window) pairs not worked.
         repeated: (slot, window) pairs worked more than once.
@@ -31,6 +33,8 @@ class Result:
     events: Counter[str] = dataclasses.field(default_factory=Counter)
     transitions: Counter[tuple[str, str]] = dataclasses.field(default_factory=Counter)
     gains: int = 0
+    successions: int = 0
+    without_epoch: int = 0
     worked: int = 0
     missed: int = 0
     repeated: int = 0
@@ -42,6 +46,8 @@ class Result:
         self.events += other.events
         self.transitions += other.transitions
         self.gains += other.gains
+        self.successions += other.successions
+        self.without_epoch += other.without_epoch
         self.worked += other.worked
         self.missed += other.missed
         self.repeated += other.repeated

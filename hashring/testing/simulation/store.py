@@ -20,6 +20,7 @@ class SimulatedStore:
     def __init__(self, *, forgetful: bool) -> None:
         self._leases: dict[str, tuple[bytes, str | None, float]] = {}
         self._memory_since: float | None = 0.0 if forgetful else None
+        self._number = 0  # of the last publish; its next one is no less than the time
         self.writes = 0
 
     def _live(self, member: str, now: float) -> tuple[bytes, str | None, float] | None:
@@ -44,13 +45,16 @@ class SimulatedStore:
         self._leases[member] = (record, incarnation, now + TTL)
         self.writes += 1
 
-    def publish(self, now: float, member: str, record: bytes) -> None:
-        """Replace a record."""
+    def publish(self, now: float, member: str, record: bytes) -> int:
+        """Replace a record; return the number of this write."""
         lease = self._live(member, now)
         if lease is None or lease[1] != incarnation_of(record):
             raise LeaseLost(member)
         self._leases[member] = (record, lease[1], lease[2])
         self.writes += 1
+        # As the stores do that forget: their own time takes the place of what they forgot.
+        self._number = max(self._number + 1, int(now * 1e6))
+        return self._number
 
     def heartbeat(self, now: float, member: str, incarnation: str) -> None:
         """Renew a lease."""
@@ -79,5 +83,6 @@ class SimulatedStore:
     def forget(self, now: float) -> None:
         """Lose everything, as a server that restarts without persistence does."""
         self._leases.clear()
+        self._number = 0
         self._memory_since = now
         self.writes += 1

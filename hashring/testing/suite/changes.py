@@ -69,7 +69,7 @@ class ChangesTests(SuiteBase):
         a, b, reader = driver(), driver(), driver()
         if (follower := self._follower(reader, group)) is None:
             return
-        steps: list[Callable[[], None]] = [
+        steps: list[Callable[[], object]] = [
             lambda: a.join(group, "a", record("1")),
             lambda: b.join(group, "b", record("2")),
             lambda: a.publish(group, "a", record("1", applied="x")),

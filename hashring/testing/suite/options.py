@@ -52,7 +52,7 @@ class OptionTests(SuiteBase):
         made, rival = driver(), driver()
         shown = [f"{made.url} {made.url!r} {made.unavailable('x', OSError('y'))}"]
         made.join(group, "a", record("1"))
-        refusals: tuple[Callable[[], None], ...] = (
+        refusals: tuple[Callable[[], object], ...] = (
             lambda: rival.join(group, "a", record("2")),
             lambda: rival.publish(group, "b", record("2")),
         )

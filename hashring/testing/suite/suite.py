@@ -10,7 +10,7 @@ at by the moment at which a reading *began*; everything else waits for a conditi
 ``patience`` seconds.
 
 The tests stand in modules of their own, by what they ask of: memberships, leases, records and ids,
-what changed since a cursor, waiting, looking on, options, an outage, and time.
+numbers of writes, what changed since a cursor, waiting, looking on, options, an outage, and time.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any
 
 from hashring.testing.suite.base import record
 from hashring.testing.suite.changes import ChangesTests
+from hashring.testing.suite.epochs import EpochTests
 from hashring.testing.suite.leases import LeaseTests
 from hashring.testing.suite.looking import LookingTests
 from hashring.testing.suite.membership import MembershipTests
@@ -35,6 +36,7 @@ class DriverSuite(
     MembershipTests,
     LeaseTests,
     RecordTests,
+    EpochTests,
     ChangesTests,
     WaitingTests,
     LookingTests,
