@@ -1,3 +1,4 @@
+import dataclasses
 import fcntl
 import json
 import os
@@ -374,3 +375,15 @@ print("after")
 @pytest.mark.parametrize(("scheme", "kind"), [("file", FilePublisher), ("stdout", StdoutPublisher)])
 def test_publishers_are_found_by_their_scheme(scheme, kind):
     assert plugins.load(plugins.PUBLISHERS, scheme, Publisher) is kind
+
+
+def test_who_refines_a_publisher_by_what_it_does_with_samples_is_asked_by_an_agent(output):
+    class Loud(FilePublisher):
+        def publish(self, samples):
+            super().publish([dataclasses.replace(one, volume=one.volume * 2) for one in samples])
+
+    publisher = Loud(f"file://{output}", SETTINGS)
+    publisher.publish_batches(batches_of(samples(3)))
+    publisher.close()
+
+    assert [json.loads(line)["volume"] for line in output.read_bytes().splitlines()] == [0, 2, 4]

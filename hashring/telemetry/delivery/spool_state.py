@@ -33,7 +33,7 @@ def state_of(spool: Spool) -> SpoolState:
     # One that is closed, or broken, has nothing to say of its samples.
     with contextlib.suppress(SpoolBroken):
         for url in spool.waiting:
-            batch = spool.take(url, 1)
-            if batch is not None:
-                times.append(batch.samples[0].timestamp)
+            parcel = spool.take(url, 1)
+            if parcel is not None:
+                times.append(parcel.batches[0].timestamp)
     return SpoolState(spool.bytes, spool.max_bytes, min(times, default=None))

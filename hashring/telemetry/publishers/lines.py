@@ -66,7 +66,8 @@ class _LinePublisher(Publisher):
         return 1 << 20 if _is_regular(self._descriptor) else _pipe_buffer(self._descriptor)
 
     def publish(self, samples: Sequence[Sample]) -> None:
-        self.publish_batches(batches_of(samples))
+        # Its own, not that of a subclass that hands its samples on to here.
+        _LinePublisher.publish_batches(self, batches_of(samples))
 
     def publish_batches(self, batches: Sequence[Batch]) -> None:
         for piece in self._pieces(batches):

@@ -370,7 +370,8 @@ class WebPublisher(Publisher):
 
     def publish(self, samples: Sequence[Sample]) -> None:
         """Send the samples in requests, each within its timeouts; see :class:`Publisher`."""
-        self.publish_batches(batches_of(samples))
+        # Its own, not that of a subclass that hands its samples on to here.
+        WebPublisher.publish_batches(self, batches_of(samples))
 
     def publish_batches(self, batches: Sequence[Batch]) -> None:
         """Send the samples in requests, each within its timeouts; see :class:`Publisher`."""
