@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from hashring.exit_codes import FAILED
-from hashring.telemetry.cli.flags import log_level_option, with_files
+from hashring.telemetry.cli.flags import with_files, with_log_options
 
 __all__ = ["alarm"]
 
@@ -31,7 +31,7 @@ def _with_database(command: Callable[..., int]) -> Callable[..., int]:
         )
     ):
         command = option(command)
-    return with_files(log_level_option(command))
+    return with_files(with_log_options(command))
 
 
 def _with_alarms(command: Callable[..., int]) -> Callable[..., int]:
@@ -74,7 +74,7 @@ def alarm() -> None:
     "--status-file", metavar="FILE", help="Keep this evaluator's status in FILE, as JSON."
 )
 @_with_alarms
-def evaluator(log_level: str, **options: Any) -> int:
+def evaluator(log_level: str, log_format: str, **options: Any) -> int:
     """Evaluate alarms, keep their history, deliver their notifications.
 
     SIGTERM hands over, then ends. Files of alarms are read again when they change, and on SIGHUP.
@@ -82,14 +82,14 @@ def evaluator(log_level: str, **options: Any) -> int:
     from hashring.alarms import running
     from hashring.telemetry.agent.supervisor import configure_logging
 
-    configure_logging(log_level)
+    configure_logging(log_level, form=log_format)
     return running.run_evaluator(_settings(**options))
 
 
 @alarm.command()
 @click.option("--look/--no-look", default=True, help="Open the database, ask Prometheus.")
 @_with_alarms
-def check(log_level: str, look: bool, **options: Any) -> int:
+def check(log_level: str, log_format: str, look: bool, **options: Any) -> int:
     """Print which alarms would be evaluated, how often, and what is wrong with the others.
 
     Nothing is written, nobody is told. The exit code is 1 where something is wrong.
@@ -97,7 +97,7 @@ def check(log_level: str, look: bool, **options: Any) -> int:
     from hashring.alarms.check import report
     from hashring.telemetry.agent.supervisor import configure_logging
 
-    configure_logging(log_level)
+    configure_logging(log_level, form=log_format)
     lines, is_well = report(_settings(**options), look=look)
     for line in lines:
         click.echo(line)
@@ -106,13 +106,13 @@ def check(log_level: str, look: bool, **options: Any) -> int:
 
 @alarm.command()
 @_with_database
-def migrate(log_level: str, **options: Any) -> int:
+def migrate(log_level: str, log_format: str, **options: Any) -> int:
     """Make the database's tables, or bring ours up to date. Doing it twice changes nothing."""
     from hashring.alarms.database import migrations
     from hashring.alarms.database.engine import Database
     from hashring.telemetry.agent.supervisor import configure_logging
 
-    configure_logging(log_level)
+    configure_logging(log_level, form=log_format)
     database = Database(_settings(**options).database)
     try:
         migrations.migrate(database)
@@ -125,12 +125,12 @@ def migrate(log_level: str, **options: Any) -> int:
 @alarm.command()
 @click.option("--listen", metavar="HOST:PORT", help="Where.  [default: 127.0.0.1:8042]")
 @_with_database
-def intake(log_level: str, **options: Any) -> int:
+def intake(log_level: str, log_format: str, **options: Any) -> int:
     """Take the agents' samples: POST /v1/samples, for rules of type hashring_threshold."""
     from hashring.alarms import running
     from hashring.telemetry.agent.supervisor import configure_logging
 
-    configure_logging(log_level)
+    configure_logging(log_level, form=log_format)
     return running.run_intake(_settings(**options))
 
 
