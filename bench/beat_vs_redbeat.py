@@ -9,7 +9,8 @@ cut off from Redis for 10 s, each through a proxy of its own. What is counted ar
 came into the broker's queue: of each entry, how many came less than half an interval after the one
 before (close: sent twice, or one late and the next in time), and how many intervals passed without
 one (missed). Ours print which window they have sent: at most the messages beyond the windows that
-were printed are doubled (one that is killed before it prints leaves such a message, too). The lease of ours and the lock of redbeat run for 5 s.
+were printed are doubled. (One that is killed before it prints leaves such a message, too.) The
+lease of ours and the lock of redbeat run for 5 s.
 """
 
 from __future__ import annotations
