@@ -9,17 +9,19 @@ PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip --disable-pip-version-check
 APT := $(shell test "$$(id -u)" = 0 || echo sudo) env DEBIAN_FRONTEND=noninteractive apt-get --quiet
 
 # The types that we publish for compiled modules.
-STUBS := $(wildcard hashring/*.pyi hashring/*/*.pyi)
+STUBS := $(wildcard hashring/*.pyi hashring/*/*.pyi hashring/telemetry/*/*.pyi hashring/telemetry/*/*/*.pyi)
 
 # What the installed package is made from: an editable install needs no more than this.
-CYTHON := $(wildcard hashring/*.pyx hashring/*/*.pyx)
+CYTHON := $(wildcard hashring/*.pyx hashring/*/*.pyx hashring/telemetry/*/*.pyx \
+	hashring/telemetry/*/*/*.pyx)
 GENERATED := $(CYTHON:.pyx=.c)
 SOURCES := pyproject.toml setup.py $(CYTHON) $(filter-out $(GENERATED), \
-	$(wildcard hashring/*.px[di] hashring/*.[ch] hashring/*/*.px[di] hashring/*/*.[ch]))
+	$(wildcard hashring/*.px[di] hashring/*.[ch] hashring/*/*.px[di] hashring/*/*.[ch] \
+	hashring/telemetry/*/*.h))
 INSTALLED := $(VENV)/.installed
 TOOLS := $(VENV)/.tools
 
-.PHONY: setup run servers test test-long coverage faults check other-pythons bench bench-full clean
+.PHONY: setup run servers test test-long coverage coverage-protocol faults check other-pythons bench bench-full clean
 .NOTPARALLEL:
 
 # Byte code is kept: each of pytest's workers lists the tests in half the processor time, and the
@@ -76,7 +78,7 @@ test: $(TOOLS) servers $(OPENSTACK)
 	$(BIN)/python -m pytest --numprocesses=2 --dist=worksteal -m 'faults and not long'
 
 # More of what `make test` has in a short form.
-test-long: $(TOOLS) servers
+test-long: $(TOOLS) servers $(OPENSTACK)
 	$(BIN)/python -m pytest --numprocesses=4 -m long
 
 # Which lines and branches the suite runs, also in the processes that tests start. What is compiled
@@ -88,6 +90,18 @@ coverage: $(TOOLS) servers $(OPENSTACK)
 	$(BIN)/python -m coverage run -m pytest -p tests.covered --numprocesses=2 --dist=loadscope $(TESTS)
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report
+
+# In the protocol each line and branch runs, or says why not: without a store, a clock or a thread.
+# Anything less is an error here.
+PROTOCOL_TESTS := hashring/protocol tests/protocol tests/test_handoff.py tests/test_founding.py \
+	tests/test_windows.py tests/test_view.py tests/test_record.py tests/test_claims.py
+coverage-protocol: $(TOOLS)
+	rm -rf .coverage
+	mkdir .coverage
+	$(BIN)/python -m coverage run -m pytest --quiet -m 'not long' $(PROTOCOL_TESTS)
+	$(BIN)/python -m coverage run -m hashring.testing.simulation --runs 32 --seed 5 --processes 1
+	$(BIN)/python -m coverage combine --quiet
+	$(BIN)/python -m coverage report --include='hashring/protocol/*' --fail-under=100
 
 # Random faults, for ten minutes on the embedded store: make faults STORE=redis SECONDS=60 SEED=1
 STORE ?= sqlite

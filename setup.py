@@ -1,7 +1,8 @@
 """What pyproject.toml cannot say of the build: the optional C extensions, and the packages.
 
-``optional=True``: a machine without a C compiler still installs, and runs on
-``hashring.ring.reference`` and ``hashring.compat._toozring_reference``.
+``optional=True``: a machine without a C compiler still installs, and runs on the plain-Python twin
+of each: ``hashring.ring.reference``, ``hashring.compat._toozring_reference``,
+``hashring.telemetry.model.lines`` and ``hashring.telemetry.sources.web.exposition_lines``.
 ``HASHRING_NO_EXTENSION=1`` leaves the extensions out on purpose. ``HASHRING_REQUIRE_EXTENSION=1``
 makes a build fail that would lack one, so that no slow wheel is published by mistake.
 ``CFLAGS=-O0`` compiles them without optimization: for tests, which should not wait for it.
@@ -44,6 +45,18 @@ if not excluded:
             optional=not required,
         )
     )
+    extensions += [
+        Extension(
+            name,
+            [f"{name.replace('.', '/')}.pyx"],
+            depends=depends,
+            optional=not required,
+        )
+        for name, depends in (
+            ("hashring.telemetry.model._lines", ["hashring/telemetry/model/_sha1.h"]),
+            ("hashring.telemetry.sources.web._exposition", []),
+        )
+    ]
 
 # The drivers have a folder of their own at the top, and are one more package below hashring.
 drivers = ["hashring.drivers", *(f"hashring.drivers.{name}" for name in find_packages("drivers"))]

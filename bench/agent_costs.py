@@ -54,7 +54,7 @@ class Counter:
 
     def put(self, items):
         with self.lock:
-            self.samples += len(items)
+            self.samples += sum(len(batch) for batch, _ in items)
 
     def flush(self, timeout):
         return True

@@ -10,6 +10,7 @@ a real disk: ``--folder``.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 import platform
 import tempfile
@@ -19,6 +20,7 @@ from pathlib import Path
 
 from hashring.telemetry.delivery.delivery import Delivery
 from hashring.telemetry.delivery.spool import Spool
+from hashring.telemetry.model.batch import Batch, batches_of
 from hashring.telemetry.model.sample import Meter, MeterType, Sample
 from hashring.telemetry.model.settings import Settings
 from hashring.telemetry.plugin import Publisher
@@ -34,16 +36,19 @@ class Nowhere(Publisher):
     def publish(self, samples):
         pass
 
+    def publish_batches(self, batches):
+        pass
+
     def close(self):
         pass
 
 
-def sample(n: int) -> Sample:
+def sample(n: int, poll: int) -> Sample:
     return Sample(
         meter=METER,
         volume=123_456_789 + n,
         resource_id=f"web{n}.example:interface:eth0",
-        timestamp=1_778_400_000.25 + n,
+        timestamp=1_778_400_000.25 + poll,
         window=29_640_000,
         interval=60.0,
         member="agent-1",
@@ -51,9 +56,12 @@ def sample(n: int) -> Sample:
     )
 
 
-def batches(count: int, size: int) -> Iterator[list[Sample]]:
+def batches(count: int, size: int) -> Iterator[Batch]:
+    """Polls of so many samples: of ten targets in turn, each with the same series every time."""
+    polls = [batches_of([sample(10 * n + k, k) for n in range(size)])[0] for k in range(10)]
     for start in range(0, count, size):
-        yield [sample(n) for n in range(start, min(start + size, count))]
+        batch = polls[start // size % 10]
+        yield dataclasses.replace(batch, window=start // size // 10)[: count - start]
 
 
 def timed(act) -> tuple[float, float]:
@@ -71,12 +79,12 @@ def at_full_speed(options, size: int, publishers: int, *, power_safe: bool = Fal
 
         def put() -> None:
             for batch in samples:
-                spool.put([(sample, urls) for sample in batch])
+                spool.put([(batch, urls)])
 
         def take() -> None:
             for url in urls:
-                while (batch := spool.take(url, size)) is not None:
-                    spool.done(batch)
+                while (parcel := spool.take(url, 5000)) is not None:
+                    spool.done(parcel)
 
         putting = timed(put)
         payload = spool.bytes / options.count
@@ -87,8 +95,8 @@ def at_full_speed(options, size: int, publishers: int, *, power_safe: bool = Fal
     taken = options.count * publishers
     print(
         f"| {size} | {publishers} | {'yes' if power_safe else 'no'} "
-        f"| {options.count / putting[0]:,.0f} | {putting[1] / options.count * 1e6:.1f} "
-        f"| {taken / taking[0]:,.0f} | {taking[1] / taken * 1e6:.1f} "
+        f"| {options.count / putting[0]:,.0f} | {putting[1] / options.count * 1e6:.2f} "
+        f"| {taken / taking[0]:,.0f} | {taking[1] / taken * 1e6:.2f} "
         f"| {payload:.0f} | {disk:.0f} | {rest / 2**20:.1f} |"
     )
 
@@ -104,7 +112,7 @@ def steadily(options, publishers: int) -> None:
             wall, cpu = time.perf_counter(), time.process_time()
             for step in range(round(options.seconds * 10)):
                 for batch in samples:
-                    delivery.put([(sample, urls) for sample in batch])
+                    delivery.put([(batch, urls)])
                 most = max(most, spool.bytes)
                 time.sleep(max(0.0, wall + (step + 1) / 10 - time.perf_counter()))
             wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
@@ -127,9 +135,9 @@ def main() -> None:
     print("| batch | publishers | synced | put/s | us/put | taken/s | us/taken "
           "| bytes of a sample | on disk | MiB left |")  # fmt: skip
     print("|" + "---|" * 10)
-    for size, publishers in [(1, 1), (50, 1), (50, 2), (500, 1), (500, 2)]:
+    for size, publishers in [(1, 1), (50, 1), (50, 2), (2000, 1), (2000, 2)]:
         at_full_speed(options, size, publishers)
-    at_full_speed(options, 50, 1, power_safe=True)
+    at_full_speed(options, 2000, 1, power_safe=True)
     print("\n| publishers | samples/s | of a core | MiB waiting at most |\n|---|---|---|---|")
     for publishers in (1, 2):
         steadily(options, publishers)

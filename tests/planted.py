@@ -1,5 +1,6 @@
 """Known mistakes, one a class: the simulator and the exhaustive search must find each of them."""
 
+import copy
 import dataclasses
 import math
 from unittest import mock
@@ -10,6 +11,7 @@ from hashring.protocol.custody import Custody
 from hashring.protocol.grips import Grips
 from hashring.protocol.handoff import Handoff, Publish
 from hashring.protocol.runner import Runner
+from hashring.protocol.streams import leave_begun
 from hashring.protocol.windows import Stream
 from hashring.testing.simulation.store import SimulatedStore
 
@@ -174,6 +176,20 @@ def merges_whatever_is_oldest(claims, most):
         first, second, *rest = kept
         kept = [Claim(first.through, first.slots | second.slots), *rest]
     return kept
+
+
+def leaves_all_with_the_first(stream, streams, wall, usable, losing):
+    """As it was once: what begun first decides for all that has begun."""
+    due = stream.due(wall, usable)
+    if due is None:
+        return True
+    if not due.slots.isdisjoint(losing):
+        return False
+    copied = copy.deepcopy(stream)
+    others = [other for other in streams if other is not stream]
+    return leave_begun(
+        copied, [copied, *others], wall, lambda start: usable(start) & due.slots, losing
+    )
 
 
 class TakesALoweredClaimForTheOlderOne(Handoff):

@@ -93,6 +93,7 @@ def test_who_is_waited_for_is_a_number_until_the_cycle_ends(url, registry, shown
             wait_until(lambda: "a" in c.waiting_for)
             assert shown()["hashring_waiting_for_members", "pollers"] >= 1
             assert shown()["hashring_waiting_for_slots", "pollers"] > 0
+            assert shown()["hashring_waiting_for", "pollers", "a"] == len(c.waiting_for["a"])
             c.leave()
         wait_until(lambda: a.state == "settled")
         hashring.metrics.register(a, registry)
@@ -145,6 +146,37 @@ def test_calls_on_the_store_are_timed_and_failures_counted(url, registry, shown)
         assert found["hashring_store_call_seconds_count", "read", "pollers"] > 0
         driver.down = False
         partition.leave()
+
+
+def test_a_member_that_vanishes_is_lost_and_one_that_drains_is_not(url, registry, shown):
+    driver = Cut(hashring.driver.DriverURL.parse(url), ttl=1.0)
+    with hashring.join(url, "pollers", "a", ttl=1.0) as a:
+        hashring.metrics.register(a, registry)
+        with hashring.join(url, "pollers", "b", ttl=1.0):
+            wait_until(lambda: len(a.members) == 2)
+        wait_until(lambda: len(a.members) == 1)
+        assert shown()["hashring_members_lost_total", "pollers"] == 0
+
+        with hashring.join(driver, "pollers", "c"):
+            wait_until(lambda: len(a.members) == 2)
+            driver.down = True
+            wait_until(lambda: shown()["hashring_members_lost_total", "pollers"] == 1)
+            driver.down = False
+        a.leave()
+
+
+def test_an_unreadable_record_is_counted_apart_from_other_problems(url, registry, shown):
+    stranger = MemoryDriver(hashring.driver.DriverURL.parse(url), ttl=TTL)
+    with hashring.join(url, "pollers", "a", ttl=TTL) as a:
+        hashring.metrics.register(a, registry)
+        stranger.open()
+        stranger.join("pollers", "x", b"no record of ours")
+        wait_until(lambda: shown()["hashring_unreadable_records", "pollers"] == 1)
+        assert shown()["hashring_problems", "pollers"] == 1
+        stranger.leave("pollers", "x")
+        stranger.close()
+        wait_until(lambda: shown()["hashring_unreadable_records", "pollers"] == 0)
+        a.leave()
 
 
 def test_two_members_of_one_group_in_a_process_are_added_up(url, registry, shown):

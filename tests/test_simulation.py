@@ -188,6 +188,13 @@ def test_the_simulator_finds_windows_that_a_closed_loop_forgot(monkeypatch):
     assert seeds_that_fail("ending", Handoff, symptom="missed")
 
 
+def test_the_simulator_finds_a_loop_that_leaves_all_because_it_may_leave_the_first(monkeypatch):
+    monkeypatch.setattr(members, "leave_begun", planted.leaves_all_with_the_first)
+    seeds = range(1200010, 1200410)  # known not to show below the first
+
+    assert seeds_that_fail("two-loops", Handoff, seeds, symptom="missed")
+
+
 def test_the_simulator_finds_loops_that_wait_for_a_clock_that_stepped_back(monkeypatch):
     monkeypatch.setattr(members, "Stream", planted.WaitsForTheClock)
 
@@ -204,6 +211,11 @@ def test_the_simulator_finds_promises_that_are_lost_where_claims_are_merged(monk
 @pytest.mark.parametrize("profile", sorted(PROFILES))
 def test_our_hand_off_has_no_violation_and_always_settles(profile, seeds):
     assert seeds_that_fail(profile, Handoff, seeds, enough=len(seeds)) == []
+
+
+@pytest.mark.parametrize("seed", [40031, 40058])
+def test_who_is_away_twice_keeps_its_share_and_who_lost_its_keepers_leaves(seed):
+    run(seed, KEEPERS_CRASH)
 
 
 FEW_OR_MANY = pytest.mark.parametrize(

@@ -7,15 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hashring.protocol.custody import Gain
-from hashring.protocol.windows import (
-    Stream,
-    can_give_up,
+from hashring.protocol.streams import (
     given_up_windows,
     label_time,
     newest_start,
-    patience,
     pending_windows,
 )
+from hashring.protocol.windows import Stream, patience
 from hashring.ring.ring import SlotSet
 
 FULL, NOTHING = SlotSet.full(8), SlotSet.empty(8)
@@ -249,31 +247,6 @@ def test_a_closed_stream_yields_what_began_before_it_gained_more():
     assert given_up_windows([found], 131.0, LOW) == [(110.0, LOW)]
     assert given_up_windows([found], 131.0, HIGH) == [(130.0, HIGH)]
     assert found.missed == 0
-
-
-def test_what_another_stream_has_done_is_not_given_up_by_a_slower_one():
-    slow, quick = stream(interval=10.0), stream(interval=1.0)
-    work(slow, 100.0)
-    work(quick, 111.0)
-    slow.closed = True
-
-    assert given_up_windows([slow, quick], 111.5, HIGH) == []
-    due = slow.due(111.5, lambda start: FULL)
-    assert not can_give_up(slow, [slow, quick], due, 111.5)
-    assert can_give_up(slow, [slow], due, 111.5)
-
-
-def test_a_loop_that_ends_leaves_nothing_that_another_open_loop_would_go_past():
-    slow, quick = stream(interval=2.5), stream(interval=1.0)
-    for each in (slow, quick):
-        work(each, 99.0)
-        each.open(99.0)
-    due = quick.due(100.1, lambda start: FULL)
-
-    assert not can_give_up(quick, [slow, quick], due, 100.1)  # the slow one will work from 100 on
-
-    slow.closed = True
-    assert can_give_up(quick, [slow, quick], due, 100.1)
 
 
 def test_an_interval_that_changes_goes_on_from_the_end_of_the_last_window():

@@ -97,31 +97,37 @@ def records_of(known: Mapping[str, bytes], strings: bytes, entries: bytes) -> di
 
     Args:
         known: the records by member, as they were at the version that the script was told.
-        strings: the texts of all patches, each after its length.
-        entries: for each member: its id, a checksum of the new record, and its patches one after
-            the other, as numbers of the texts.
+        strings: patches but for the texts that are one member's own, each after its length.
+        entries: for each member: its id, a checksum of the new record, how many patches led to it,
+            and these, the last one first: the number of what it shares, and its own texts.
 
     Raises:
         Torn: they do not fit.
     """
     records = {}
     try:
-        texts = []
-        at = 0
+        shared, at = [], 0
         while at < len(strings):
-            texts.append(strings[at + 2 : (at := at + 2 + _number(strings, at))])
+            size = _number(strings, at)
+            shared.append(_texts(strings[at + 2 : at + 2 + size]))
+            at += 2 + size
         at = 0
         while at < len(entries):
-            size = _number(entries, at)
-            member = entries[at + 2 : at + 2 + size].decode()
-            checksum, steps = struct.unpack_from(">IB", entries, at + 2 + size)
-            at += 2 + size + 5
+            name, at = _sized(entries, at)
+            member = name.decode()
+            checksum, count = struct.unpack_from(">IB", entries, at)
+            at += 5
+            steps = []
+            for _ in range(count):
+                patch = shared[_number(entries, at)].copy()
+                at += 2
+                for place, text in enumerate(patch):
+                    if text is None:
+                        patch[place], at = _sized(entries, at)
+                steps.append(patch)
             record = known[member]
-            for _ in range(steps):
-                count = entries[at]
-                numbers = struct.unpack_from(f">{count}H", entries, at + 1)
-                at += 1 + 2 * count
-                record = applied(record, [texts[number] for number in numbers])
+            for patch in reversed(steps):
+                record = applied(record, patch)  # type: ignore[arg-type]  # none is left open
             if _checksum(record) != checksum:
                 raise Torn(f"the patches of {member!r} are for another record")
             records[member] = record
@@ -130,7 +136,37 @@ def records_of(known: Mapping[str, bytes], strings: bytes, entries: bytes) -> di
     return records
 
 
+_OWN, _LONG = 254, 255
+"""In place of a text's length: it is one of the member's own, and: it follows in two bytes."""
+
+
+def _texts(packed: bytes) -> list[bytes | None]:
+    """Return the texts of a patch; ``None`` for each that is a member's own."""
+    found: list[bytes | None] = []
+    at = 0
+    while at < len(packed):
+        if packed[at] == _OWN:
+            found.append(None)
+            at += 1
+        else:
+            text, at = _sized(packed, at)
+            found.append(text)
+    return found
+
+
+def _sized(data: bytes, at: int) -> tuple[bytes, int]:
+    """Return the text that begins there with its length, and where it ends."""
+    size, begin = data[at], at + 1
+    if size == _LONG:
+        size, begin = _number(data, begin), begin + 2
+    if len(data) < begin + size:
+        raise ValueError("a text is cut short")
+    return data[begin : begin + size], begin + size
+
+
 def _number(data: bytes, at: int) -> int:
+    if len(data) < at + 2:
+        raise ValueError("a number is cut short")
     return int.from_bytes(data[at : at + 2], "big")
 
 

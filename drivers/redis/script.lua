@@ -135,7 +135,7 @@ local function remove(member)
     redis.call('ZREM', leases, member)
     redis.call('HDEL', owners, member)
     redis.call('HDEL', records, member)
-    redis.call('HDEL', group, 'd:' .. member)
+    redis.call('HDEL', group, 'p:' .. member, 'd:' .. member)
     if redis.call('ZCARD', leases) == 1 then
         expire_in_a_day()
     end
@@ -253,26 +253,61 @@ local function patched(record, patch)
     return table.concat(parts)
 end
 
--- Keep how a record changed from the version `before` on, for those who know what it was then.
+-- A text after its length: one byte, or 255 and two. (254 as a length: see `keep_patch`.)
+local function sized(text)
+    if #text < 254 then
+        return string.char(#text) .. text
+    end
+    return '\255' .. struct.pack('>H', #text) .. text
+end
+
+-- Whether a text will hardly stand in another member's patch, too: a time, or the bytes of a claim.
+local function is_own(text)
+    if string.sub(text, 1, 1) == 'q' then
+        return #text > 25  -- a view's name has 24 bytes
+    end
+    return string.find(text, '%d%d%d%d%d%d%.%d') ~= nil
+end
+
+-- Keep how a record changed from the version `before` on, for those who know what it was then. It is
+-- kept as readers get it, so that nobody who reads makes the script look into it: after a checksum
+-- of the record the latest steps, the last one first. A step has the versions from which and to
+-- which, the patch but for the member's own texts (254 stands where one is to be), and those texts.
+local STEP = '>ddHH'
 local function keep_patch(member, before, old, record, patch)
-    local field = 'd:' .. member
-    if not (old and before and #patch > 1) or patched(old, patch) ~= record then
+    local field, size = 'p:' .. member, 0
+    for _, text in ipairs(patch) do
+        size = size + #text
+    end
+    if not (old and before and #patch > 1) or #patch > 200 or size > 16384
+            or patched(old, patch) ~= record then
         redis.call('HDEL', group, field)
         return
     end
+    local shared, own = {}, {}
+    for i, text in ipairs(patch) do
+        if i > 1 and is_own(text) then
+            shared[i], own[#own + 1] = '\254', sized(text)
+        else
+            shared[i] = sized(text)
+        end
+    end
+    local head, tail = table.concat(shared), table.concat(own)
+    local steps = {struct.pack('>I', tonumber(string.sub(redis.sha1hex(record), 1, 8), 16)),
+                   struct.pack(STEP, tonumber(before), version, #head, #tail), head, tail}
     local kept = redis.call('HGET', group, field)
-    local chain = kept and cmsgpack.unpack(kept) or {}
-    if #chain > 0 and chain[#chain][2] ~= tonumber(before) then
-        chain = {}  -- a driver of an earlier release wrote in between
+    local last = kept and #kept > 4 and struct.unpack('>d', kept, 13)
+    if last == tonumber(before) then  -- else a driver of an earlier release wrote in between
+        local at = 5
+        for _ = 2, PATCHES do
+            if at <= #kept then
+                local _, _, heads, tails, begin = struct.unpack(STEP, kept, at)
+                at = begin + heads + tails
+            end
+        end
+        steps[#steps + 1] = string.sub(kept, 5, at - 1)
     end
-    -- From which version to which, a checksum of the record, and the patch.
-    chain[#chain + 1] = {tonumber(before), version,
-                         struct.pack('>I', tonumber(string.sub(redis.sha1hex(record), 1, 8), 16)),
-                         unpack(patch)}
-    if #chain > PATCHES then
-        table.remove(chain, 1)
-    end
-    redis.call('HSET', group, field, cmsgpack.pack(chain))
+    redis.call('HSET', group, field, table.concat(steps))
 end
 
 -- Patches of members that went while a driver of an earlier release removed them.
@@ -281,8 +316,10 @@ local function forget_patches()
         return
     end
     for _, field in ipairs(redis.call('HKEYS', group)) do
-        if string.sub(field, 1, 2) == 'd:'
-                and not redis.call('ZSCORE', leases, string.sub(field, 3)) then
+        local kind = string.sub(field, 1, 2)
+        -- `d:`: what a release before this one kept.
+        if kind == 'd:'
+                or kind == 'p:' and not redis.call('ZSCORE', leases, string.sub(field, 3)) then
             redis.call('HDEL', group, field)
         end
     end
@@ -302,8 +339,8 @@ local function store(member, lease, record, patch)
 end
 
 -- What changed since a version that the caller knows: whole records, and with patches, for those
--- of which the caller has the record of that version, what is other in them. A string that stands
--- in several patches is sent once.
+-- of which the caller has the record of that version, what is other in them. What is the same in
+-- several patches is sent once.
 local function since_version(known, patches)
     local found, strings, number, entries = {}, {}, {}, {}
     local function index(text)
@@ -317,34 +354,30 @@ local function since_version(known, patches)
     end
     -- The patches of one member as the reader takes them; nil where it has to have the record.
     local function entry(member, at, kept)
-        local chain = kept and cmsgpack.unpack(kept)
-        if not chain or chain[#chain][2] ~= at or #strings > 60000 then
+        if not kept or #strings > 60000 then
             return nil
         end
-        local first = #chain
-        while first > 0 and chain[first][1] > known do
-            first = first - 1
-        end
-        if first == 0 then
-            return nil
-        end
-        local parts = {struct.pack('>H', #member), member, chain[#chain][3],
-                       string.char(#chain - first + 1)}
-        for step = first, #chain do
-            local texts = chain[step]
-            parts[#parts + 1] = string.char(#texts - 3)
-            for i = 4, #texts do
-                parts[#parts + 1] = index(texts[i])
+        local steps, count, place = '', 0, 5
+        repeat
+            if place > #kept then
+                return nil
             end
-        end
-        return table.concat(parts)
+            local from, to, heads, tails, begin = struct.unpack(STEP, kept, place)
+            if to ~= at then
+                return nil
+            end
+            at, count, place = from, count + 1, begin + heads + tails
+            steps = steps .. index(string.sub(kept, begin, begin + heads - 1))
+                    .. string.sub(kept, begin + heads, place - 1)
+        until from <= known
+        return sized(member) .. string.sub(kept, 1, 4) .. string.char(count) .. steps
     end
     local late = redis.call('ZRANGEBYSCORE', changes, '(' .. known, '+inf', 'WITHSCORES')
     for begin = 1, #late, 1000 do
         local fields, kept = {}, {}
         local last = math.min(begin + 999, #late)
         for i = begin, last, 2 do
-            fields[#fields + 1] = 'd:' .. late[i]
+            fields[#fields + 1] = 'p:' .. late[i]
         end
         if patches then
             kept = redis.call('HMGET', group, unpack(fields))

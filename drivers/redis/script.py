@@ -7,7 +7,7 @@ The keys of a group share one hash slot:
 =========  ====================================================================================
 group      hash: which server this is, since when, the group's version (its name is the channel),
            for each of the last versions ``m<version>``, the time at which it was made, and for
-           members ``d:<member>``, the patches of the last changes of its record (``patches``)
+           members ``p:<member>``, the patches of the last changes of its record (``patches``)
 leases     sorted set: member -> the time at which its lease runs out, in microseconds of ``TIME``
 owners     hash: member -> ``ttl sequence token incarnation`` of the lease
 records    hash: member -> record

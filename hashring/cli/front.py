@@ -35,13 +35,17 @@ COMMANDS: Mapping[str, Listed] = {
         "hashring.telemetry.cli.commands:agent",
         "Poll this machine's resources, sharing them with the group's other agents.",
     ),
+    "alarm": Listed(
+        "hashring.alarms.cli:alarm",
+        "Evaluate alarms once a window, and tell of each change once, whoever dies.",
+    ),
     "drivers": Listed(
         "hashring.cli.drivers:drivers",
         "List the installed drivers: where they come from, what they promise, their options.",
     ),
     "group": Listed(
         "hashring.cli.group:group",
-        "Look at groups from outside, and steer them: who holds what, drain, evict, freeze.",
+        "Look at groups from outside, and steer them.",
     ),
     "show": Listed(
         "hashring.telemetry.cli.commands:show",

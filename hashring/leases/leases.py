@@ -297,6 +297,16 @@ class Leases:
         with self._calls:
             return self.driver.read(group)
 
+    def groups(self) -> list[str]:
+        """Return the store's groups that have live members.
+
+        Raises:
+            NotOffered: this store cannot list them.
+        """
+        self._check()
+        with self._calls:
+            return self.driver.groups()
+
     def give(self, lease: Lease) -> None:
         """Give a lease back. It is over at once; where the store is away, it runs out there."""
         lease.lost.set()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Self
@@ -16,7 +17,11 @@ from hashring.protocol.view import View
 __all__ = ["Observer"]
 
 _PAUSE = 1.0
-"""Seconds between two readings, at least: each costs a store up to two requests."""
+"""Seconds between two readings, at least."""
+
+_LEASES = 2 * _PAUSE
+"""Seconds between two looks at the leases while a group is watched, about: a look costs some stores
+two requests, and a reading one, so that there are two a second at most."""
 
 _KNOWN = 256
 """Views that an observer remembers, to tell what a member holds that still shows one of them."""
@@ -55,6 +60,7 @@ class Observer:
         self._driver = url if isinstance(url, Driver) else load(url)
         self._known: dict[str, dict[str, View]] = {}
         self._seen: dict[str, dict[tuple[str, str], float]] = {}
+        self._leases: dict[str, tuple[float, Mapping[str, float]]] = {}  # when they were looked at
 
     def __enter__(self) -> Self:
         self.open()
@@ -124,7 +130,7 @@ class Observer:
         pause = max(_PAUSE, pause)
         while True:
             began = clock.boottime()
-            yield self.describe(group)
+            yield self._described(group, self.records(group), leases=self._recent_leases(group))
             self._driver.wait(group, pause)
             time.sleep(max(0.0, pause - (clock.boottime() - began)))
 
@@ -169,12 +175,24 @@ class Observer:
         """
         return stopping.can_stop(self.describe(group), member)
 
-    def _described(self, group: str, records: Records) -> GroupDescription:
+    def _recent_leases(self, group: str) -> Mapping[str, float]:
+        """Return the leases as of the present or the previous look, less the time since."""
+        now = clock.boottime()
+        at, found = self._leases.get(group, (-math.inf, {}))
+        if now - at < _LEASES - _PAUSE / 2:
+            return {id: max(0.0, left - (now - at)) for id, left in found.items()}
+        found = self._driver.leases(group)
+        self._leases[group] = now, found
+        return found
+
+    def _described(
+        self, group: str, records: Records, leases: Mapping[str, float] | None = None
+    ) -> GroupDescription:
         return describe.describe(
             records,
             url=self.url,
             group=group,
             wall=time.time(),
-            leases=self._driver.leases(group),
+            leases=self._driver.leases(group) if leases is None else leases,
             seen=self._seen.setdefault(group, {}),
         )

@@ -11,7 +11,7 @@ from typing import Self
 
 from hashring.errors import BadRecord
 from hashring.protocol.founding import defining
-from hashring.protocol.freezing import Freeze
+from hashring.protocol.freezing import Freeze, latest
 from hashring.protocol.gate import may_hold
 from hashring.protocol.reading import Reading
 from hashring.protocol.record import Member, slot_count
@@ -70,16 +70,16 @@ class Records:
 
     def _take(
         self,
-        members: Mapping[str, Member],
+        everybody: Mapping[str, Member],
         problems: Mapping[str, str],
         memory_age: float,
         known: dict[str, View] | None,
     ) -> None:
         self._known = {} if known is None else known
         self.memory_age = memory_age
-        asking = [member.request for member in members.values()]
-        self.requests: tuple[Request, ...] = tuple(asked for asked in asking if asked is not None)
-        members = {id: member for id, member in members.items() if member.request is None}
+        asking = [member.request for member in everybody.values() if member.request is not None]
+        self.requests: tuple[Request, ...] = tuple(asking)
+        members = {id: member for id, member in everybody.items() if member.request is None}
         self.parameters = defining(list(members.values()))
         self.members: Mapping[str, Member] = members
         self.problems: Mapping[str, str] = problems
@@ -90,6 +90,9 @@ class Records:
             return
         self._roster = Roster(_NOBODY, self.parameters)
         self._roster.members, self._roster.problems = members, problems
+        self._roster.freeze = latest(
+            one.freeze for one in everybody.values() if self.parameters.difference(one) is None
+        )
         self._roster.judge()
         self.strangers = self._roster.strangers
         self.view = self._roster.view(draining=False)

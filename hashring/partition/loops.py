@@ -18,14 +18,8 @@ import weakref
 from hashring import clock
 from hashring.partition.membership import Membership
 from hashring.partition.pins import Pin
-from hashring.protocol.windows import (
-    Due,
-    Stream,
-    can_give_up,
-    checked_interval,
-    checked_on_crash,
-    follow_clock,
-)
+from hashring.protocol.streams import follow_clock, leave_begun
+from hashring.protocol.windows import Due, Stream, checked_interval, checked_on_crash
 from hashring.ring.ring import SlotSet
 
 __all__ = ["Beginning", "Loop", "Loops", "Work"]
@@ -289,9 +283,13 @@ class Loops:
         if state in ("joining", "fenced"):
             return None if member.stopping else _LOOK
         self.share_gains()
-        due = stream.due(wall, functools.partial(handoff.usable, now))
-        if member.stopping and self._may_leave(stream, due, wall):
-            return None
+        usable = functools.partial(handoff.usable, now)
+        due = stream.due(wall, usable)
+        if member.stopping:
+            streams = list(self._streams.values())
+            if leave_begun(stream, streams, wall, usable, handoff.losing):
+                return None
+            due = stream.due(wall, usable)
         if due is None:
             return min(_LOOK, stream.next_start() - wall)
         if not due.slots and not handoff.is_settled:
@@ -308,13 +306,6 @@ class Loops:
         ):
             return due
         return min(_LOOK, beginning.moment - wall)
-
-    def _may_leave(self, stream: Stream, due: Due | None, wall: float) -> bool:
-        """Whether what has begun and nobody here has started may be left to the next owner."""
-        return due is None or (
-            due.slots.isdisjoint(self._member.handoff.losing)
-            and can_give_up(stream, list(self._streams.values()), due, wall)
-        )
 
     def _moment_to_begin(self, loop: Loop, due: Due, *, now: float, wall: float) -> float:
         """Return the wall-clock second at which the work of a window is to begin."""

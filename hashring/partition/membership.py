@@ -15,6 +15,7 @@ from hashring.driver import Driver
 from hashring.errors import BadArgument, HashringError, LeaseLost
 from hashring.partition.losses import Losses
 from hashring.partition.notes import Flag, Notes
+from hashring.partition.progress import Progress
 from hashring.partition.reports import ClockWatch
 from hashring.partition.stats import Tally
 from hashring.partition.timings import Calls, Histogram, timed
@@ -59,6 +60,7 @@ class Membership:
         calls: counts the calls on the store.
         settling: how long it took to settle after each change of the group.
         cycles: how long cycles lasted.
+        progress: what it says in the log of what it goes through; under ``lock``.
         requests: what operators have asked of it, the latest one last.
     """
 
@@ -85,6 +87,7 @@ class Membership:
         self.clock_watch = ClockWatch(group, handoff.member, handoff.ttl)
         self.settling = Histogram()
         self.cycles = Histogram()
+        self.progress = Progress(group, handoff.member, handoff.ttl)
         self.requests: tuple[Request, ...] = ()
         self.tally = Tally(settled_within=self.settling.add)
         self.losses = Losses()

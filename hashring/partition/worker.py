@@ -113,6 +113,7 @@ class Worker:
                 raise
             member.joined_at = clock.boottime()
             self._confirm(member.joined_at)
+            member.progress.joined(member.handoff)
             self._heartbeat()
             self._start_threads()
             ending.expect(self)
@@ -229,6 +230,7 @@ class Worker:
             member.count()
             member.tally.end(clock.boottime())
             member.handoff.left()
+            member.progress.left(handed_over=self._handed_over, was_member=member.failure is None)
             member.changed.notify_all()
         try:
             self._end_threads_and_lease(is_told)
@@ -297,11 +299,12 @@ class Worker:
             self._try_now.set()
             raise
         with member.lock:
-            was_fenced = clock.boottime() >= member.handoff.deadline
+            was_fenced = clock.boottime() >= (before := member.handoff.deadline)
             member.runner.confirm_beat(beat)
             member.count()
             if was_fenced:
                 member.changed.notify_all()
+        member.progress.look_at_fence(member.handoff, before)
 
     def _beat(self) -> None:
         reports, ended = self._reports, self._member.ended
@@ -326,6 +329,7 @@ class Worker:
             except Exception as error:
                 # A defect of the driver: without heartbeats the fence passes, which is safe.
                 reports.heartbeat_broke(error)
+            self._member.progress.look_at_fence(self._member.handoff)
             pause = jittered(heartbeat_retry(self._pause, self._member.ttl))
 
     # ---- the thread that reconciles --------------------------------------------------------
@@ -462,6 +466,7 @@ class Worker:
     def _report(self, step: Step | None, reading: Reading) -> None:
         self._member.count()
         handoff, reports = self._member.handoff, self._reports
+        self._member.progress.look(handoff)
         reports.problems(handoff.problems)
         reports.strangers(handoff.strangers_in_the_way, settled=handoff.is_settled)
         reports.waits_for = step.reason if isinstance(step, Wait) else "the store is being told"

@@ -288,7 +288,7 @@ class Handoff(Events):
 
     def _missing(self) -> SlotSet:
         """Return what the view gives us and we neither hold nor are about to."""
-        if self._target is None:
+        if self._target is None:  # pragma: no cover - who has no view says so in an earlier row
             return self._nothing
         return self._custody.missing(self._target.slots(self.member))
 

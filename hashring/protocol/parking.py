@@ -83,19 +83,20 @@ class Parking:
         takes_up = not drains and self._member in _keepers(roster)
         kept = []
         for name, place in {**seen, **mine}.items():
-            is_over = (
-                place.over
-                or name in over
-                or now >= self._ends[name]
-                or _is_back(roster, place)
-                or (place.until_thaw and not is_frozen)
-            )
+            has_ended = now >= self._ends[name] or (place.until_thaw and not is_frozen)
+            is_over = place.over or name in over or has_ended or _is_back(roster, place)
             if name in mine:
                 # One that is over is told for as long as anybody may take it for a place.
                 if not is_over or place.claims or name in awaited:
                     kept.append(dataclasses.replace(place, over=is_over))
-            elif takes_up and not is_over and place.member != self._member:
-                kept.append(place)
+            elif (
+                takes_up
+                and place.member != self._member
+                # One that is over for us alone is taken up, too: all who kept it may have crashed,
+                # and its member, or its share, would wait for ever.
+                and (not is_over or (has_ended and name not in over))
+            ):
+                kept.append(dataclasses.replace(place, over=is_over))
         self.kept = tuple(sorted(kept, key=lambda place: place.name)[: self._most])
 
     def drop_claims(self, slots: SlotSet) -> None:

@@ -235,8 +235,6 @@ class Member:
         try:
             strict_json.check_value(id)  # a name that is not valid text has no place on a ring
             return cls._from_json(id, record)
-        except BadRecord:
-            raise
         except Malformed as error:
             raise BadRecord(f"the record of member {id!r:.200} {error}") from error
         except Exception as error:

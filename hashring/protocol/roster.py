@@ -210,18 +210,21 @@ class Roster:
         return list(self._places()[0].values())
 
     def _places(self) -> tuple[dict[str, Parked], set[tuple[str, str]]]:
-        """Return the places that records keep, by member id, and which of them are over."""
-        kept: dict[str, Parked] = {}
-        over: set[tuple[str, str]] = set()
-        for member in self.members.values():
-            if member.id not in self.strangers:
-                for place in member.parked:
-                    known = kept.get(place.member)
-                    if known is None or known.incarnation < place.incarnation:
-                        kept[place.member] = place
-                    if place.over:
-                        over.add(place.name)
-        return kept, over
+        """Return the places that records keep, by member id, and which of them are over.
+
+        A member that was away twice may have two: the first stays in records, as over, for a while.
+        The one that is not over counts. Incarnations have no order: of two that are both not over
+        any will do, as long as all members take the same one.
+        """
+        found = [
+            place
+            for member in self.members.values()
+            if member.id not in self.strangers
+            for place in member.parked
+        ]
+        over = {place.name for place in found if place.over}
+        found.sort(key=lambda place: (place.name not in over, place.incarnation))
+        return {place.member: place for place in found}, over
 
     def _away(self, group: list[Member], *, counting: bool) -> list[Member]:
         """Return those that are away as members of a group.

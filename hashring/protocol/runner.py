@@ -25,13 +25,13 @@ from hashring.errors import LeaseLost
 from hashring.protocol.actions import Action, Join, Publish, Wait
 from hashring.protocol.handoff import Handoff
 from hashring.protocol.reading import Reading
-from hashring.protocol.windows import (
-    Stream,
+from hashring.protocol.streams import (
     given_up_windows,
     label_time,
     newest_start,
     pending_windows,
 )
+from hashring.protocol.windows import Stream
 
 __all__ = ["Beat", "Read", "Runner", "Step"]
 

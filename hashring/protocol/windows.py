@@ -30,15 +30,9 @@ __all__ = [
     "SKEW",
     "Due",
     "Stream",
-    "can_give_up",
     "checked_interval",
     "checked_on_crash",
-    "follow_clock",
-    "given_up_windows",
-    "label_time",
-    "newest_start",
     "patience",
-    "pending_windows",
 ]
 
 SKEW = 0.1
@@ -76,6 +70,7 @@ class Due:
 class _Late:
     window: int  # the first window not started
     slots: SlotSet
+    is_left: bool = False  # to the next owner: see `Stream.leave`
 
 
 class Stream:
@@ -146,6 +141,8 @@ class Stream:
         self.follow(wall)
         self._skip_to(self.window_of(wall))
         self.missed = missed  # nobody was late while it was closed
+        for late in self._late:
+            late.is_left = False
         self.opened, self.ending, self.closed = True, False, False
 
     def follow(self, wall: float) -> bool:
@@ -248,7 +245,11 @@ class Stream:
         present = self.window_of(wall)
         self._skip_to(present)
         oldest = min(self._oldest(wall, present), self._next)
-        behind = [late for late in self._late if late.window < min(self._next, present + 1)]
+        behind = [
+            late
+            for late in self._late
+            if late.window < min(self._next, present + 1) and not late.is_left
+        ]
         for late in behind:
             late.window = max(late.window, oldest)
         for window in sorted({late.window for late in behind if late.window < self._next}):
@@ -270,7 +271,7 @@ class Stream:
         start = self.start_of(present)
         slots = usable(start)
         for late in self._late:
-            if late.window > present:
+            if late.window > present or late.is_left:
                 slots = slots - late.slots
         return Due(present, start, slots, late=False)
 
@@ -281,14 +282,14 @@ class Stream:
     def started(self, due: Due) -> None:
         """The slots of what :meth:`due` returned have been pinned: its work begins."""
         if due.late:
-            for late in self._late:
+            for late in self._working():
                 if late.window == due.window and not late.slots.isdisjoint(due.slots):
                     late.window += 1
                     late.slots = late.slots & due.slots
         else:
             self._next = due.window + 1
             self._reach = 0.0
-            for late in self._late:
+            for late in self._working():
                 late.window = max(late.window, self._next)
             # Only now: had they joined the base while its next window was yet to be started, they
             # would skip it with the base, should this piece of work outlast it.
@@ -297,17 +298,48 @@ class Stream:
 
     def _merge(self) -> None:
         """Let those that have caught up join the base share."""
-        self._late = [late for late in self._late if late.slots and late.window != self._next]
+        self._late = [
+            late
+            for late in self._late
+            if late.slots and (late.window != self._next or late.is_left)
+        ]
+
+    def _working(self) -> list[_Late]:
+        return [late for late in self._late if not late.is_left]
 
     def _drop_empty(self) -> None:
         self._late = [late for late in self._late if late.slots]
 
     def next_start(self) -> float:
         """Return when the next window that is not started starts."""
-        return self.start_of(min([self._next, *(late.window for late in self._late)]))
+        return self.start_of(min([self._next, *(late.window for late in self._working())]))
 
-    def begun(self, wall: float, held: SlotSet) -> list[tuple[float, SlotSet]]:
-        """Return ``(start, slots)`` of the first windows that have begun and are not started."""
+    def leave(self, slots: SlotSet) -> None:
+        """Leave the first windows of these slots that are not started to the next owner.
+
+        Neither :meth:`due` nor :meth:`begun`, unless it is asked for them, names them from now on.
+        """
+        rest = slots
+        for late in list(self._late):
+            part = late.slots & slots
+            rest = rest - late.slots
+            if part and not late.is_left:
+                late.slots = late.slots - part
+                self._late.append(_Late(late.window, part, is_left=True))
+        if rest:
+            self._late.append(_Late(self._next, rest, is_left=True))
+        self._drop_empty()
+
+    def begun(
+        self, wall: float, held: SlotSet, *, left: bool = False
+    ) -> list[tuple[float, SlotSet]]:
+        """Return ``(start, slots)`` of the first windows that have begun and are not started.
+
+        Args:
+            wall: wall-clock time now.
+            held: the slots to look at.
+            left: those that are left to the next owner (:meth:`leave`), or else all others.
+        """
         present = self.window_of(wall)
         oldest = self._oldest(wall, present)
         pieces: list[tuple[float, SlotSet]] = []
@@ -317,11 +349,11 @@ class Stream:
             window = max(late.window, oldest) if late.window < self._next else late.window
             part = late.slots & held
             # A late window too old to work joins the base, whose next may not have begun.
-            if late.window < self._next <= window:
+            if late.window < self._next <= window and not late.is_left:
                 base = base | part
-            elif part and window <= present:
+            elif part and window <= present and late.is_left is left:
                 pieces.append((self.start_of(window), part))
-        if base and self._next <= present:
+        if base and self._next <= present and not left:
             pieces.append((self.start_of(self._next), base))
         return pieces
 
@@ -340,16 +372,18 @@ class Stream:
     def change_interval(self, interval: float, wall: float) -> None:
         """Go on with windows of another length, from the end of the last one started."""
         self.follow(wall)
-        edges = [(self.start_of(late.window), late.slots) for late in self._late]
+        edges = [(self.start_of(late.window), late.slots, late.is_left) for late in self._late]
         edge = self.start_of(self._next)
         self.interval = checked_interval(interval)
         present = self.window_of(wall)
         self._next = (
             max(self._first_from(edge), present) if edge <= wall else self._first_from(edge)
         )
-        self._late = [_Late(self._first_from(start), slots) for start, slots in edges]
+        self._late = [
+            _Late(self._first_from(start), slots, is_left) for start, slots, is_left in edges
+        ]
         # The last window of the former length may reach far beyond those of this one.
-        self._reach = max(0.0, max([edge, *(start for start, _ in edges)]) - wall + interval)
+        self._reach = max(0.0, max([edge, *(start for start, *_ in edges)]) - wall + interval)
         self._merge()
 
 
@@ -369,87 +403,3 @@ def checked_on_crash(on_crash: str) -> str:
     if on_crash not in ("repeat", "skip"):
         raise BadArgument(f"on_crash must be 'repeat' or 'skip', not {on_crash!r}")
     return on_crash
-
-
-def pending_windows(
-    streams: Iterable[Stream], wall: float, losing: SlotSet
-) -> list[tuple[float, SlotSet]]:
-    """Return the begun windows of slots being lost that some open stream has yet to start."""
-    if not losing:
-        return []
-    return [
-        piece
-        for stream in streams
-        if stream.opened and not stream.closed
-        for piece in stream.begun(wall, losing)
-    ]
-
-
-def given_up_windows(
-    streams: Sequence[Stream], wall: float, losing: SlotSet
-) -> list[tuple[float, SlotSet]]:
-    """Return the begun windows that nobody here will start any more: their streams are closed."""
-    return [
-        (start, kept)
-        for stream in streams
-        if stream.closed
-        for start, slots in stream.begun(wall, losing)
-        if (kept := _free_of_others(stream, streams, start, slots))
-    ]
-
-
-def can_give_up(stream: Stream, streams: Sequence[Stream], due: Due, wall: float) -> bool:
-    """Whether begun work may be left to the next owner, because this stream is about to close.
-
-    Not while another stream here is yet to work a begun window of the same slots: it would go past
-    what this one leaves, and one number tells the next owner where to begin in both.
-    """
-    if any(
-        other.begun(wall, due.slots)
-        for other in streams
-        if other is not stream and other.opened and not other.closed
-    ):
-        return False
-    return _free_of_others(stream, streams, due.start, due.slots) == due.slots
-
-
-def _free_of_others(
-    stream: Stream, streams: Iterable[Stream], start: float, slots: SlotSet
-) -> SlotSet:
-    """Return the slots of which no other stream has done a window from ``start`` on.
-
-    One number tells the next owner where to begin, in all its streams: what another stream here
-    has done must not be worked again.
-    """
-    for other in streams:
-        if other is not stream:
-            for done, part in other.done(slots):
-                if done >= start:
-                    slots = slots - part
-    return slots
-
-
-def newest_start(streams: Iterable[Stream]) -> float:
-    """Return the start of the newest window that any stream has started; ``-inf`` for none."""
-    return max((stream.newest_start for stream in streams), default=-math.inf)
-
-
-def follow_clock(streams: Sequence[Stream], wall: float) -> None:
-    """Let all streams of a member go on where the clock has stepped back by too much to wait.
-
-    One number tells the next owner where to begin in all of them: where one stream has gone back,
-    a window that another one had started later may be worked again. Rather that than a gap.
-    """
-    have_gone_back = [stream.follow(wall) for stream in streams]
-    if any(have_gone_back):
-        for stream in streams:
-            stream.forget_after(wall)
-
-
-def label_time(streams: Sequence[Stream], wall: float) -> float:
-    """Return the time for labels: the wall clock, but not before a window that was started.
-
-    The clock may have stepped back a little; where it was more, :func:`follow_clock` goes along.
-    """
-    follow_clock(streams, wall)
-    return max(wall, math.nextafter(newest_start(streams), math.inf))

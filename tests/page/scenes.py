@@ -21,7 +21,7 @@ from hashring.telemetry.agent.status import Status
 from hashring.telemetry.polling.counts import OUTCOMES
 from hashring.telemetry.publishers.serving import bind
 from tests.conftest import TREE
-from tests.page.browser import chromium, screenshot, show
+from tests.page.browser import chromium, first_paint, screenshot, show
 from tests.servers.process import wait_until
 
 TTL = 30.0  # far longer than any of these scenes
@@ -221,7 +221,14 @@ def large_group(count: int = 200) -> Routes:
 
 
 def main() -> None:
-    """Take the pictures."""
+    """Take the pictures, and the time to the first paint of a group of 200 members."""
+    with chromium() as driver, served(large_group(200)) as address:
+        show(driver, "desk")
+        paints = []
+        for _ in range(5):
+            driver.get(address)
+            paints.append(first_paint(driver))
+        print(f"first paint with 200 members: {min(paints):.0f} to {max(paints):.0f} ms")  # noqa: T201
     PICTURES.mkdir(exist_ok=True)
     for dark in (False, True):
         with chromium(dark=dark) as driver, served(busy_agent()) as address:

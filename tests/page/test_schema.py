@@ -7,7 +7,12 @@ import re
 
 import pytest
 
-from hashring.observe.description import GroupDescription, MemberDescription, Waiting
+from hashring.observe.description import (
+    FreezeDescription,
+    GroupDescription,
+    MemberDescription,
+    Waiting,
+)
 from hashring.page import schema
 from hashring.page.status import Event, GroupStatus, ProcessStatus
 from hashring.telemetry.agent.status import Status
@@ -26,7 +31,10 @@ def test_the_schema_has_each_field_of_an_agent_and_asks_for_those_of_any_process
     assert set(found["required"]) == fields(ProcessStatus)
 
 
-@pytest.mark.parametrize("kind", [GroupStatus, Event, GroupDescription, MemberDescription, Waiting])
+@pytest.mark.parametrize(
+    "kind",
+    [GroupStatus, Event, GroupDescription, FreezeDescription, MemberDescription, Waiting],
+)
 def test_the_schema_has_each_field_of_what_is_in_a_status(kind):
     found = schema()["$defs"][kind.__name__]
     assert set(found["properties"]) == set(found["required"]) == fields(kind)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import sys
 import uuid
 from wsgiref.util import setup_testing_defaults
@@ -14,6 +15,7 @@ import pytest
 import hashring
 import hashring.metrics.prometheus
 import hashring.page
+from tests.conftest import TREE
 from tests.servers.process import wait_until
 
 TTL = 30.0  # far longer than any of these tests
@@ -220,3 +222,12 @@ def test_without_prometheus_client_the_metrics_say_what_to_install(members, monk
         assert ask(page, "/ring")[0] == 200
     assert code == 501
     assert b"pip install 'hashring-ha[metrics]'" in body
+
+
+def test_the_program_in_the_docs_serves_the_page():
+    page = (TREE / "docs" / "operations" / "page.md").read_text("utf-8")
+    (program,) = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    asked = "urlopen(f'http://127.0.0.1:{server.server_port}/readyz', timeout=30).read()"
+    found = {}
+    exec(f"from urllib.request import urlopen\n{program.replace('...', f'said = {asked}')}", found)
+    assert found["said"] == b"ready\n"

@@ -75,6 +75,42 @@ def test_who_is_away_is_in_the_view_until_somebody_says_that_its_place_is_over()
     assert "x" not in roster(member("a"), over, also_kept).view(draining=False).weights
 
 
+@pytest.mark.parametrize(("first", "second"), [("x.3", "x.14"), ("x.14", "x.3")])
+def test_one_that_is_away_again_is_not_taken_for_the_one_that_it_was(first, second):
+    before = dataclasses.replace(PLACE, incarnation=first, over=True)
+    again = dataclasses.replace(PLACE, incarnation=second)
+
+    away = roster(member("a"), member("b", parked=(before, again)), member("c", parked=(before,)))
+
+    assert ("x", second, 2.0) in away.view(draining=False).members
+    assert [place.name for place in away.places()] == [again.name]
+
+
+def test_a_place_whose_keepers_have_all_crashed_is_said_to_be_over_by_who_is_left():
+    parking = Parking("d")
+    for there in (GROUP, GROUP[2:]):  # "a" and "b" crash, and "c" with them
+        parking.look(roster(*there, LEAVING, reader="d"), 0.0, drains=False)
+    d = member("d")
+
+    parking.look(roster(d, LEAVING, reader="d"), PLACE.back, drains=False)
+
+    assert parking.kept == (dataclasses.replace(PLACE, over=True),)
+    told = roster(dataclasses.replace(d, parked=parking.kept), LEAVING, reader="x")
+    assert told.is_over(PLACE.name), "so it leaves, and its share is taken over"
+
+
+def test_a_place_that_is_kept_until_the_thaw_is_over_then_though_its_keepers_have_crashed():
+    leaving = dataclasses.replace(LEAVING, until_thaw=True)
+    there = roster(member("d"), leaving, reader="d")
+    frozen, thawed = Parking("d"), Parking("d")
+
+    frozen.look(there, 0.0, drains=False, is_frozen=True)
+    thawed.look(there, 0.0, drains=False, is_frozen=False)
+
+    assert [place.over for place in frozen.kept] == [False]
+    assert [place.over for place in thawed.kept] == [True]
+
+
 def test_a_place_is_over_when_its_time_has_passed_and_is_told_until_nobody_can_take_it_for_one():
     parking = Parking("a")
     parking.look(roster(member("a"), LEAVING), 5.0, drains=False)

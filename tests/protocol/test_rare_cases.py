@@ -1,6 +1,9 @@
 """What the protocol does in cases that hardly ever come up, as plain function calls."""
 
+import dataclasses
+import json
 import math
+import random
 
 import pytest
 
@@ -8,9 +11,13 @@ from hashring.errors import BadRecord
 from hashring.protocol import strict_json
 from hashring.protocol.claims import Claim, merged
 from hashring.protocol.custody import Custody, Gain
-from hashring.protocol.handoff import Publish, Wait
-from hashring.protocol.record import MAX_RECORD, Member, Parked
+from hashring.protocol.gathering import Gathering
+from hashring.protocol.handoff import Handoff, Publish, Wait
+from hashring.protocol.reading import Reading
+from hashring.protocol.record import MAX_PARKED, MAX_RECORD, Member, Parked
+from hashring.protocol.runner import Runner
 from hashring.protocol.strict_json import Malformed
+from hashring.ring.ring import HashRing, SlotSet
 from tests.test_handoff import FULL, NOTHING, SPEC, TTL, Store
 from tests.test_windows import HIGH, LOW, stream, work
 
@@ -62,11 +69,12 @@ def test_an_eager_member_whose_place_is_kept_takes_nothing_more(store):
     assert not a.held - held
 
 
-def test_a_join_that_returns_after_the_member_has_left_makes_it_no_member(store):
+def test_a_write_that_returns_after_the_member_has_left_makes_it_no_member(store):
     a = store.member("a", joins=False)
     a.handoff.left()
 
     a.handoff.joined(store.now)
+    a.handoff.published()
 
     assert a.handoff.state(store.now) == "left"
     assert a.held == NOTHING
@@ -143,14 +151,15 @@ def test_a_value_of_more_parts_than_a_record_can_spell_is_refused():
 
 
 def test_of_late_windows_one_whose_slots_are_lost_is_dropped_and_the_others_are_due():
-    found = stream()
+    found = stream(catch_up=100.0)
     work(found, 100.0)
-    found.gain([Gain(LOW, 80.0, is_claimed=True), Gain(HIGH, 70.0, is_claimed=True)], 100.0)
+    found.gain([Gain(LOW, 80.0, is_claimed=True), Gain(HIGH, 60.0, is_claimed=True)], 100.0)
 
-    due = found.due(109.0, lambda start: LOW)
+    due = found.due(100.0, lambda start: LOW)
 
     assert due is not None
-    assert not due.slots - LOW
+    assert (due.window, due.slots, due.late) == (8, LOW, True)
+    assert found.due(100.0, lambda start: HIGH) is None
 
 
 def test_a_late_window_that_is_too_old_is_worked_with_the_windows_of_the_base_share():
@@ -160,6 +169,110 @@ def test_a_late_window_that_is_too_old_is_worked_with_the_windows_of_the_base_sh
     assert found.begun(100.0, LOW | HIGH) == [(90.0, LOW)]
 
     assert found.begun(200.0, LOW | HIGH) == [(110.0, LOW | HIGH)]
+
+
+def test_claims_that_fit_into_no_record_are_left_out_of_it():
+    chance = random.Random(1)
+    most = HashRing(slots=2**20, vnodes=16)
+    a = Store().member("a", spec=most.spec)
+    half = [
+        SlotSet.of((slot for slot in range(2**20) if chance.random() < 0.5), 2**20)
+        for _ in range(2)
+    ]
+    a.handoff._custody.claims = [Claim(10.0, half[0]), Claim(20.0, half[1])]
+
+    a.step()
+
+    assert a.record.claims == ()
+    assert a.record.applied is not None
+
+
+def test_of_members_that_claim_no_slots_each_leaves_what_the_table_gave_it(store):
+    a = store.member("a")
+    a.decide(*a.read())
+    plain = {"v": 1, "weight": 1.0, "ring": SPEC, "ttl": TTL, "draining": False}
+    for name, weight, through in (("b", 1.0, 990.0), ("watcher", 0.0, 980.0)):
+        told = plain | {"incarnation": name, "weight": weight, "applied": None}
+        store.records[name] = json.dumps(told | {"through": through}).encode()
+    a.step()
+    for name in ("b", "watcher"):
+        told = json.loads(store.records[name]) | {"applied": a.handoff.view.id}
+        store.records[name] = json.dumps(told).encode()
+
+    store.settle(a)
+
+    gains = a.handoff.take_gains()
+    assert {(gain.through, gain.is_claimed) for gain in gains} == {(990.0, True)}
+
+
+def test_of_members_that_were_away_the_oldest_are_forgotten(store):
+    a = store.member("a")
+    store.settle(a)
+    for number in range(MAX_PARKED + 1):
+        claims = (Claim(900.0, FULL),)
+        place = Parked(f"m{number}", "1", 1.0, 60.0, over=True, claims=claims)
+        record = dataclasses.replace(Member("b", "b", 0.0, SPEC, TTL), parked=(place,))
+        store.records["b"] = record.to_json()
+        a.read()
+        a.decide(*a.read())
+        a.handoff._note_away(FULL, store.wall)
+
+    away = a.handoff.away
+    assert len(away) == MAX_PARKED
+    assert ("m0", "1") not in away
+
+
+def test_a_member_is_pinned_while_a_cycle_works(store):
+    a = store.member("a")
+    store.settle(a)
+
+    a.handoff.pin(1, a.held)
+    assert a.handoff.is_pinned
+    a.handoff.unpin(1)
+    assert not a.handoff.is_pinned
+
+
+def test_a_newcomer_that_waits_for_what_this_member_still_misses_leads(store):
+    a = store.member("a")
+    store.settle(a)
+    before = a.handoff.view
+    store.member("b")
+    a.decide(*a.read())
+    after = a.handoff.view
+    newcomer = dataclasses.replace(Member("b", "b-0", 1.0, SPEC, TTL), applied=after.id)
+
+    gathering = Gathering(0.5)
+
+    assert gathering.is_led(before, after, {"b": newcomer}, after.slots("b"))
+    assert not gathering.is_led(before, after, {"b": newcomer}, after.slots("a"))
+
+
+def test_a_caller_that_knows_better_says_whether_it_has_worked():
+    runner = Runner(Handoff("a", incarnations=iter("12"), spec=SPEC, ttl=TTL))
+    join = runner.next()
+    runner.confirm(now=0.0, wall=100.0)
+    runner.next()
+
+    runner.learn(Reading({"a": join.record}, math.inf), now=0.0, wall=100.0, worked=True)
+
+    ack = runner.next()
+    assert Member.from_json("a", ack.record).through == 100.0
+
+
+def test_a_stream_that_is_opened_again_may_have_another_rule_for_crashes():
+    found = stream(on_crash="repeat")
+
+    found.open(100.0, "skip")
+
+    found.gain([Gain(LOW, 100.0, is_claimed=False)], 100.0)
+    assert not any(slots for _, slots, _ in work(found, 100.0, LOW))
+
+
+def test_windows_that_nobody_worked_for_longer_than_they_are_caught_up_are_counted():
+    found = stream(catch_up=20.0)
+
+    assert found.too_old(since=100.0, until=115.0) == 0
+    assert found.too_old(since=100.0, until=205.0) == 9  # 10 to 18
 
 
 def test_of_the_views_that_were_seen_the_oldest_are_forgotten(store):

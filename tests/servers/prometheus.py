@@ -23,6 +23,7 @@ class PrometheusServer(Server):
     def __init__(self, interval: str, jobs: Sequence[Mapping[str, Any]]) -> None:
         super().__init__()
         self._program = program("prometheus", "prometheus")
+        self._more: list[str] = []
         configuration = {
             "global": {"scrape_interval": interval, "scrape_timeout": "200ms"},
             "scrape_configs": jobs,
@@ -48,6 +49,13 @@ class PrometheusServer(Server):
                 for name, target in targets.items()
             ],
         )
+
+    @classmethod
+    def receiving(cls) -> PrometheusServer:
+        """Return one that scrapes nothing, and takes what is written to it (remote write)."""
+        found = cls("1h", [])
+        found._more.append("--web.enable-remote-write-receiver")
+        return found
 
     @classmethod
     def discovering(cls, patterns: Mapping[str, str]) -> PrometheusServer:
@@ -82,6 +90,7 @@ class PrometheusServer(Server):
             f"--config.file={self.folder / 'prometheus.yml'}",
             f"--storage.tsdb.path={self.folder / 'data'}",
             f"--web.listen-address={self.address}",
+            *self._more,
         ]
 
     def ready(self) -> bool:

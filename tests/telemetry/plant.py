@@ -110,7 +110,7 @@ class Shelf:
         with self.lock:
             if self.error is not None:
                 raise self.error
-            self.samples.extend(sample for sample, _ in items)
+            self.samples.extend(sample for batch, _ in items for sample in batch)
             self.targets.update(urls for _, urls in items)
 
     def keep(self, urls: Any) -> None:

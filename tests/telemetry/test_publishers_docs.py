@@ -11,6 +11,7 @@ from hashring.telemetry.publishers import FilePublisher, StdoutPublisher, web
 from hashring.telemetry.publishers.http import HTTPPublisher
 from hashring.telemetry.publishers.otlp import OTLPPublisher
 from hashring.telemetry.publishers.prometheus import PrometheusPublisher
+from hashring.telemetry.publishers.remotewrite import RemoteWritePublisher
 from hashring.telemetry.publishers.udp import UDPPublisher
 
 PAGE = (Path(__file__).parents[2] / "docs" / "agents" / "publishers.md").read_text()
@@ -25,6 +26,7 @@ PUBLISHERS = {
     "http://, https://": HTTPPublisher,
     "prometheus://": PrometheusPublisher,
     "otlp+http://, otlp+https://": OTLPPublisher,
+    "remotewrite+http://, remotewrite+https://": RemoteWritePublisher,
 }
 
 
@@ -35,6 +37,8 @@ def default(value):
         return str(value).lower()
     if value is None or value == ():
         return "-"
+    if isinstance(value, tuple):
+        return ",".join(value)
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
@@ -59,7 +63,7 @@ def test_every_publisher_of_the_package_is_on_the_page():
         if entry.name.endswith(".py")
     }
 
-    assert modules - {"__init__", "base", "serving", "web"} == {
+    assert modules - {"__init__", "base", "requests", "serving", "web"} == {
         publisher.__module__.rpartition(".")[2] for publisher in PUBLISHERS.values()
     }
 

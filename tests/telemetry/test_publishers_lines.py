@@ -9,6 +9,7 @@ import pytest
 from hashring import plugins
 from hashring.errors import BadURL
 from hashring.telemetry.errors import OutputClosed, OutputFailed
+from hashring.telemetry.model.batch import batches_of
 from hashring.telemetry.plugin import Publisher
 from hashring.telemetry.publishers import FilePublisher, StdoutPublisher
 from tests.telemetry.publishing import SETTINGS, sample, samples
@@ -84,7 +85,11 @@ def test_what_goes_to_a_pipe_goes_in_pieces_that_the_system_does_not_cut(output)
     assert len(whole) > limit
     assert len(whole.splitlines()) == 100
     # A packet pipe would show each write; here it is enough that none is longer than the limit.
-    assert all(len(piece) <= limit for piece in publisher._pieces(samples(100)))
+    assert all(len(piece) <= limit for piece in publisher._pieces(batches_of(samples(100))))
+    (poll,) = batches_of(sample(n, resource_id=f"plant:{n}") for n in range(100))
+    pieces = list(publisher._pieces([poll]))
+    assert b"".join(pieces) == poll.lines()
+    assert all(len(piece) <= limit for piece in pieces)
     publisher.close()
     os.close(reader)
     os.close(writer)

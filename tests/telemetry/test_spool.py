@@ -1,3 +1,4 @@
+import dataclasses
 import functools
 import json
 import os
@@ -7,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -15,8 +17,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from hashring.errors import BadArgument
+from hashring.telemetry.delivery import columns
 from hashring.telemetry.delivery.spool import Spool
 from hashring.telemetry.errors import SpoolBroken, SpoolFull
+from hashring.telemetry.model.batch import batches_of
 from hashring.telemetry.model.sample import Meter, MeterType, Sample
 
 METER = Meter("tank.level", MeterType.GAUGE, "l")
@@ -466,14 +470,246 @@ assert found == list(range(kept + 1)), found
 """
 
 
-def rewrite(path, change):
-    """Change the payloads in a spool that no process has open."""
+LAYOUT_1 = """
+CREATE TABLE routes (
+    route INTEGER NOT NULL, url TEXT NOT NULL, cursor INTEGER NOT NULL, PRIMARY KEY (route, url)
+) WITHOUT ROWID;
+CREATE TABLE samples (id INTEGER PRIMARY KEY, payload BLOB NOT NULL);
+PRAGMA application_id = 0x68727370;
+PRAGMA user_version = 1;
+"""
+
+
+def of_layout_1(folder, payloads, cursors):
+    """Leave a spool behind as the versions with a row a sample did; return its path."""
+    path = folder / "00001-former-1.spool"
     connection = sqlite3.connect(path)
-    for id_, payload in connection.execute("SELECT id, payload FROM samples").fetchall():
-        values = json.dumps(change(json.loads(payload))).encode()
-        connection.execute("UPDATE samples SET payload = ? WHERE id = ?", (values, id_))
+    connection.executescript(LAYOUT_1)
+    route = 1 << 44
+    connection.executemany(
+        "INSERT INTO routes VALUES (1, ?, ?)",
+        [(url, route + cursor) for url, cursor in cursors.items()],
+    )
+    connection.executemany(
+        "INSERT INTO samples VALUES (?, ?)",
+        [(route + n, json.dumps(values).encode()) for n, values in enumerate(payloads, 1)],
+    )
     connection.commit()
     connection.close()
+    return path
+
+
+def fields(sample):
+    """A sample as layout 1 kept it."""
+    return [
+        *(sample.meter, sample.volume, sample.resource_id, sample.timestamp, sample.window),
+        *(sample.interval, sample.member, sample.token, dict(sample.metadata)),
+        *(sample.project_id, sample.user_id, sample.source),
+    ]
+
+
+def test_a_spool_of_the_layout_before_is_delivered_from_where_each_publisher_was(opened, tmp_path):
+    put = samples(10, disk="sda")
+    path = of_layout_1(tmp_path, map(fields, put), {A: 0, B: 4})
+    spool = opened()
+
+    assert spool.adopt() == 1
+
+    assert spool.waiting == {A: 10, B: 6}
+    assert delivered(spool, A, limit=3) == put
+    assert delivered(spool, B, limit=4) == put[4:]
+    assert not path.exists()
+
+
+def test_a_spool_of_the_layout_before_may_be_handed_on_half_delivered(opened, tmp_path):
+    put = samples(10)
+    of_layout_1(tmp_path, map(fields, put), {A: 0})
+    first = opened()
+    first.adopt()
+    first.done(first.take(A, 4))
+    first.close()
+    second = opened()
+
+    assert second.adopt() == 1
+    assert delivered(second, A) == put[4:]
+
+
+def poll(count, window=7):
+    """The samples of one poll: one row of the spool."""
+    return [
+        Sample(
+            METER, n / 3, f"plant:{n}", 5.5, window, 1.0, "a", ("v", "i", window), {"tank": str(n)}
+        )
+        for n in range(count)
+    ]
+
+
+def test_one_polls_samples_are_taken_in_parts_and_each_part_once(opened):
+    spool = opened()
+    spool.put(to((A, B), poll(10)))
+
+    first = spool.take(A, 4)
+    spool.done(first)
+
+    assert len(first) == 4
+    assert spool.waiting == {A: 6, B: 10}
+    assert [*first.samples, *delivered(spool, A, limit=4)] == poll(10)
+    assert delivered(spool, B, limit=3) == poll(10)
+    assert spool.bytes == 0
+
+
+def test_a_part_that_was_taken_before_the_process_ended_is_not_given_to_its_heir(opened):
+    first = opened()
+    first.put(to((A, B), poll(10)))
+    first.done(first.take(A, 4))
+    first.close()
+    second = opened()
+
+    assert second.adopt() == 1
+
+    assert second.waiting == {A: 6, B: 10}
+    assert delivered(second, A, limit=5) == poll(10)[4:]
+    assert delivered(second, B) == poll(10)
+
+
+def test_what_was_measured_is_written_out_once_however_many_polls_it_serves(opened):
+    (batch,) = batches_of(poll(500))
+    spool = opened()
+    spool.put([(batch, (A,))])
+    packed = batch.series.packed
+
+    spool.put([(dataclasses.replace(batch, window=8, volumes=[1] * 500), (A,))])
+
+    assert batch.series.packed is packed
+    found = spool.take(A, 1000).batches
+    assert [part.window for part in found] == [7, 8]
+    assert all(part.series is batch.series for part in found)
+
+
+def test_an_heir_reads_columns_that_are_kept_apart(opened, orphan):
+    orphan(poll(500), (A, B))
+    spool = opened()
+
+    assert spool.adopt() == 1
+
+    assert delivered(spool, A, limit=300) == poll(500)
+    assert delivered(spool, B) == poll(500)
+    assert spool.bytes == 0
+
+
+def test_polls_of_the_same_series_take_little_more_than_their_numbers(opened, tmp_path):
+    spool = opened()
+    (first,) = batches_of(poll(500))
+    spool.put([(first, (A,))])
+    one = spool.bytes
+
+    for window in range(8, 28):
+        spool.put([(dataclasses.replace(first, window=window), (A,))])
+
+    assert (spool.bytes - one) / 20 < one / 3
+    assert len(delivered(spool, A)) == 21 * 500
+    assert spool.bytes == 0
+
+
+def test_a_bound_counts_columns_that_wait_once_and_those_that_do_not_no_more(opened):
+    (batch,) = batches_of(poll(500))
+    spool = opened()
+    spool.put([(batch, (A,))])
+    size = spool.bytes
+    spool.close()
+    spool = opened(max_bytes=size)
+
+    for _ in range(3):
+        spool.put([(batch, (A,))])
+        with pytest.raises(SpoolFull, match="500 samples"):
+            spool.put([(batch, (A,))])
+        assert delivered(spool, A) == poll(500)
+
+
+def test_columns_that_no_poll_has_any_more_leave_the_file(opened, tmp_path, monkeypatch):
+    monkeypatch.setattr(columns, "_KEPT", 40_000)
+    spool = opened(max_bytes=8 * MIB)
+    for start in range(30):
+        found = [
+            dataclasses.replace(one, resource_id=f"{start}{one.resource_id}") for one in poll(500)
+        ]
+        spool.put(to((A, B), found))
+        assert delivered(spool, A) == delivered(spool, B) == found
+
+    assert spool._own._columns._idle_bytes <= 40_000
+    assert len(spool._own._columns._stored) <= 2
+
+
+def test_columns_that_wait_for_long_are_in_the_file_alone(opened, monkeypatch):
+    monkeypatch.setattr(columns, "_IN_MEMORY", 40_000)
+    spool = opened(max_bytes=8 * MIB)
+    polls = [
+        [dataclasses.replace(one, resource_id=f"{n}:{one.resource_id}") for one in poll(500)]
+        for n in range(9)
+    ]
+    for each in [*polls, *polls]:
+        spool.put(to((A,), each))
+
+    assert spool._own._columns._held_bytes <= 40_000
+    assert delivered(spool, A, limit=700) == [one for each in [*polls, *polls] for one in each]
+    assert spool.bytes == 0
+    assert not spool._own._columns._stored.keys() - spool._own._columns._held.keys()
+
+
+def test_polls_large_and_small_behave_as_lists_do_whoever_holds_them(tmp_path):
+    chance = random.Random(5)
+    lists = {A: [], B: []}
+    polls = [batches_of(poll(size))[0] for size in (1, 3, 150, 400)]
+    spool = Spool(tmp_path, max_bytes=8 * MIB)
+    for window in range(150):
+        urls = chance.choice([(A,), (B,), (A, B)])
+        batch = dataclasses.replace(chance.choice(polls), window=window)
+        spool.put([(batch, urls)])
+        for url in urls:
+            lists[url] += list(batch)
+        url = chance.choice([A, B])
+        for _ in range(chance.randrange(3)):
+            if (parcel := spool.take(url, chance.choice([7, 100, 1000]))) is not None:
+                assert list(parcel.samples) == lists[url][: len(parcel)]
+                spool.done(parcel)
+                del lists[url][: len(parcel)]
+        if chance.random() < 0.1:
+            spool.close()
+            spool = Spool(tmp_path, max_bytes=8 * MIB)
+            spool.adopt()
+        assert spool.waiting == {url: len(found) for url, found in lists.items() if found}
+    for url, found in lists.items():
+        assert delivered(spool, url, limit=1000) == found
+    assert spool.bytes == 0
+    spool.close()
+
+
+def test_a_number_of_any_size_and_a_text_that_is_no_unicode_come_back(opened):
+    spool = opened()
+    put = [
+        dataclasses.replace(one, volume=2**70, resource_id="disk:\udcff", metadata={"n": 2**80})
+        for one in poll(2)
+    ]
+
+    spool.put(to((A,), put))
+
+    assert delivered(spool, A) == put
+
+
+def test_a_changed_byte_is_found_by_the_checksum(opened, orphan, tmp_path):
+    path = orphan(poll(3))
+    connection = sqlite3.connect(path)
+    ((payload,),) = connection.execute("SELECT payload FROM batches").fetchall()
+    connection.execute("UPDATE batches SET payload = ?", (payload[:-1] + b"\x07",))
+    connection.commit()
+    connection.close()
+    spool = opened()
+    spool.adopt()
+
+    with pytest.raises(SpoolBroken, match="checksum"):
+        spool.take(A, 10)
+
+    assert path.with_suffix(".broken").exists()
 
 
 def test_every_field_of_a_sample_comes_back(opened):
@@ -491,18 +727,18 @@ def test_every_field_of_a_sample_comes_back(opened):
     assert isinstance(found.meter.type, MeterType)
 
 
-def test_a_sample_of_a_version_with_fewer_fields_has_defaults_for_the_rest(opened, orphan):
+def test_a_sample_of_a_version_with_fewer_fields_has_defaults_for_the_rest(opened, tmp_path):
     put = samples(2)
-    rewrite(orphan(put), lambda values: values[:9])
+    of_layout_1(tmp_path, [fields(one)[:9] for one in put], {A: 0})
     spool = opened()
     spool.adopt()
 
     assert delivered(spool, A) == put
 
 
-def test_a_spool_with_what_is_not_a_sample_is_set_aside(opened, orphan, tmp_path):
-    path = orphan(samples(2))
-    rewrite(path, lambda values: ["what?"])
+@pytest.mark.parametrize("values", [["what?"], {"a": 1}, []])
+def test_a_spool_with_what_is_not_a_sample_is_set_aside(opened, tmp_path, values):
+    path = of_layout_1(tmp_path, [values], {A: 0})
     spool = opened()
     spool.adopt()
 
@@ -586,6 +822,60 @@ def test_after_kill_9_every_sample_that_was_put_is_there_once(opened, tmp_path):
         found = [sample.id for sample in delivered(spool, url)]
         assert len(found) == len(set(found))
         assert set(found) >= set(said)
+
+
+POLLER = """
+import dataclasses, sys
+from pathlib import Path
+from hashring.telemetry.model.batch import batches_of
+from hashring.telemetry.model.sample import Meter, MeterType, Sample
+from hashring.telemetry.delivery.spool import Spool
+meter = Meter("tank.level", MeterType.GAUGE, "l")
+spool = Spool(Path(sys.argv[1]), max_bytes=2**30, owner="poller")
+polls = [
+    batches_of(
+        Sample(meter, 1, f"plant:{name}:{n}", 0.0, 0, 1.0, "a", (), {"tank": n}) for n in range(500)
+    )[0]
+    for name in "xyz"
+]
+for window in range(10**9):
+    for poll in polls:
+        spool.put([(dataclasses.replace(poll, window=window), ("http://a/", "http://b/"))])
+        if window % 3:
+            spool.done(spool.take("http://b/", 300))
+    print(window, flush=True)
+"""
+
+
+def test_after_kill_9_at_full_speed_every_poll_that_was_put_is_there_whole_and_once(
+    opened, tmp_path
+):
+    with subprocess.Popen(
+        [sys.executable, "-c", POLLER, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    ) as child:
+        said = [int(child.stdout.readline()) for _ in range(60)]
+        child.kill()
+        said += [int(line) for line in child.stdout if line.endswith("\n")]
+    spool = opened(max_bytes=2**30)
+
+    assert spool.adopt() == 1
+
+    found = []
+    while (parcel := spool.take(A, 5000)) is not None:
+        found += [(part.window, id_) for part in parcel.batches for id_ in part.ids()]
+        spool.done(parcel)
+    assert len(found) == len(set(found))
+    whole = Counter(window for window, _ in found)
+    assert all(whole[window] == 1500 for window in said)
+    rest = sum(len(part) for part in delivered_batches(spool, B))
+    assert 0 < rest < len(found)
+
+
+def delivered_batches(spool, url):
+    """Take and have done whatever waits for a publisher, as columns."""
+    while (parcel := spool.take(url, 5000)) is not None:
+        yield from parcel.batches
+        spool.done(parcel)
 
 
 class AgainstLists(RuleBasedStateMachine):

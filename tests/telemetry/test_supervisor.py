@@ -91,7 +91,7 @@ def test_an_interrupt_from_the_terminal_drains_all(supervised, agents, pids, unt
 
     assert process.wait(30) == 0, log()
     assert not any(is_alive(pid) for pid in pids().values())
-    assert log().count("has left") == 2
+    assert log().count(": has left: ") == 2
     assert "Traceback" not in log()
 
 
@@ -132,7 +132,7 @@ def test_workers_outlive_their_supervisor_no_longer_than_it_takes_to_drain(
 
     until(lambda: not any(is_alive(pid) for pid in pids().values()), "the workers are gone")
     assert log().count("the supervisor has gone: stopping") == 2
-    assert log().count("has left") == 2
+    assert log().count(": has left: ") == 2
 
 
 def test_workers_end_after_their_cycles(supervised, agents, log):
@@ -233,6 +233,17 @@ def test_a_worker_that_an_operator_drains_ends_well_and_is_not_started_again(
     assert main(["group", "drain", agents.url, "test", "w.2"]) == 0, log()
 
     assert process.wait(30) == 0, log()
-    assert log().count("has left") == 2
+    assert log().count(": has left: ") == 2
     assert "as 'alice' asks" in log()
     assert "died" not in log()
+
+
+def test_the_log_of_workers_is_json_where_that_is_asked_for(supervised, log):
+    process = supervised("--log-format", "json", "--cycles", "1")
+
+    assert process.wait(60) == 0, log()
+    lines = [json.loads(line) for line in log().splitlines()]
+    events = {(line.get("member"), line.get("event")) for line in lines}
+    assert {("w.1", "joined"), ("w.2", "joined"), ("w.1", "left"), ("w.2", "left")} <= events
+    assert all(line["group"] == "test" for line in lines if "event" in line)
+    assert any("runs as process" in line["message"] for line in lines)

@@ -25,6 +25,7 @@ from hashring import clock
 from hashring.backoff import grown
 from hashring.errors import HashringError
 from hashring.exit_codes import FAILED, USAGE, exit_code
+from hashring.logs import formatter
 from hashring.telemetry.agent.agent import Agent
 from hashring.telemetry.agent.launch import Launch
 from hashring.telemetry.agent.signals import Signals
@@ -34,8 +35,6 @@ __all__ = ["Supervisor", "configure_logging", "start_worker"]
 
 log = logging.getLogger(__name__)
 
-_FORMAT = "%(asctime)s %(levelname)-7s %(processName)s: %(message)s"
-
 _GRACE = 15.0
 """Seconds beyond its drain_timeout after which a worker is killed: a hand-over and a delivery that
 come late get a little time each, and so does a publisher's call in flight."""
@@ -43,14 +42,17 @@ come late get a little time each, and so does a publisher's call in flight."""
 _SPAWN = multiprocessing.get_context("spawn")  # a fork would share threads' locks and sockets
 
 
-def configure_logging(level: str, file: str | None = None) -> None:
+def configure_logging(level: str, file: str | None = None, *, form: str = "text") -> None:
     """Send the log to the standard error, or to a file.
 
     Args:
         level: the name of a level of :mod:`logging`, in any case.
         file: appended to.
+        form: ``"text"`` or ``"json"``.
     """
-    logging.basicConfig(level=level.upper(), format=_FORMAT, filename=file, force=True)
+    logging.basicConfig(level=level.upper(), filename=file, force=True)
+    for handler in logging.getLogger().handlers:
+        handler.setFormatter(formatter(form))
     # It tells of each try, where this package tells of an outage once; and it shows whole paths and
     # queries, in which secrets may stand.
     logging.getLogger("urllib3").setLevel(logging.ERROR)
@@ -59,7 +61,11 @@ def configure_logging(level: str, file: str | None = None) -> None:
 
 
 def start_worker(
-    launch: Launch, *, log_level: str = "WARNING", log_file: str | None = None
+    launch: Launch,
+    *,
+    log_level: str = "WARNING",
+    log_file: str | None = None,
+    log_format: str = "text",
 ) -> SpawnProcess:
     """Start an agent as a process of its own, and return it.
 
@@ -69,10 +75,11 @@ def start_worker(
         launch: what it takes to make the agent.
         log_level: of its log.
         log_file: its log, and all else that it says; ``None``: the standard error.
+        log_format: ``"text"`` or ``"json"``.
     """
     process = _SPAWN.Process(
         target=_worker,
-        args=(launch, log_level, log_file),
+        args=(launch, log_level, log_file, log_format),
         name=launch.settings.member,
         daemon=False,
     )
@@ -88,12 +95,12 @@ def start_worker(
     return process
 
 
-def _worker(launch: Launch, log_level: str, log_file: str | None) -> None:
+def _worker(launch: Launch, log_level: str, log_file: str | None, log_format: str) -> None:
     if log_file is not None:
         descriptor = os.open(log_file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         os.dup2(descriptor, 2)
         os.close(descriptor)
-    configure_logging(log_level)
+    configure_logging(log_level, form=log_format)
     # Whoever started this process speaks for it: systemd listens to one process of a service.
     for name in ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"):
         os.environ.pop(name, None)
@@ -155,6 +162,7 @@ class Supervisor:
     Args:
         launches: one a worker; their members differ.
         log_level: of the workers' logs.
+        log_format: of the same.
         backoff: seconds before a dead worker is started again; doubles with each time in a row.
         backoff_max: the longest such wait in seconds. A worker that lived longer than this
             starts from ``backoff`` again.
@@ -171,6 +179,7 @@ class Supervisor:
         launches: Iterable[Launch],
         *,
         log_level: str = "WARNING",
+        log_format: str = "text",
         backoff: float = 0.5,
         backoff_max: float = 30.0,
     ) -> None:
@@ -178,7 +187,7 @@ class Supervisor:
         self._slots = [
             _Slot(launch.replace(patience=2 * launch.settings.ttl)) for launch in launches
         ]
-        self._log_level = log_level
+        self._log_level, self._log_format = log_level, log_format
         self._backoff = backoff
         self._backoff_max = backoff_max
         self._wake, self._woken = socket.socketpair()
@@ -241,7 +250,9 @@ class Supervisor:
         now = clock.boottime()
         for slot in self._slots:
             if slot.process is None and slot.due <= now:
-                slot.process = start_worker(slot.launch, log_level=self._log_level)
+                slot.process = start_worker(
+                    slot.launch, log_level=self._log_level, log_format=self._log_format
+                )
                 slot.started = now
                 log.info("%s runs as process %s", slot.launch.settings.member, slot.process.pid)
 

@@ -14,9 +14,9 @@ from click.core import ParameterSource
 from hashring.exit_codes import FAILED
 from hashring.telemetry.cli.flags import (
     listen_option,
-    log_level_option,
     with_agent_options,
     with_files,
+    with_log_options,
 )
 from hashring.telemetry.cli.spool import spool
 
@@ -80,9 +80,11 @@ __all__ = ["agent", "show"]
     help="Keep this agent's status in FILE, as JSON.",
 )
 @listen_option
-@log_level_option
+@with_log_options
 @click.pass_context
-def agent(context: click.Context, /, workers: int, log_level: str, **options: Any) -> int:
+def agent(
+    context: click.Context, /, workers: int, log_level: str, log_format: str, **options: Any
+) -> int:
     """Poll this machine's resources, sharing them with the group's other agents.
 
     Each resource (processor, disk, file system, network interface, process, the host) is polled
@@ -107,7 +109,7 @@ def agent(context: click.Context, /, workers: int, log_level: str, **options: An
         return 0
     from hashring.telemetry.cli import running
 
-    return running.run_unconfigured(workers, log_level, **options)
+    return running.run_unconfigured(workers, log_level, log_format, **options)
 
 
 @agent.command()

@@ -7,17 +7,32 @@ from pathlib import Path
 
 import click
 
-__all__ = ["listen_option", "log_level_option", "with_agent_options", "with_files"]
+from hashring.logs import FORMATS
+
+__all__ = ["listen_option", "with_agent_options", "with_files", "with_log_options"]
 
 _LEVELS = ("debug", "info", "warning", "error")
 
-log_level_option = click.option(
+_level = click.option(
     "--log-level",
     type=click.Choice(_LEVELS, case_sensitive=False),
     default="warning",
     show_default=True,
     help="What to log to the standard error.",
 )
+
+_format = click.option(
+    "--log-format",
+    type=click.Choice(FORMATS, case_sensitive=False),
+    default="text",
+    show_default=True,
+    help="How: lines of text, or a JSON object a line.",
+)
+
+
+def with_log_options(command: Callable[..., int]) -> Callable[..., int]:
+    """Add the options that say what is logged, and how."""
+    return _level(_format(command))
 
 
 listen_option = click.option(
@@ -83,4 +98,4 @@ def with_agent_options(command: Callable[..., int]) -> Callable[..., int]:
         )
     ):
         command = option(command)
-    return with_files(log_level_option(command))
+    return with_files(with_log_options(command))

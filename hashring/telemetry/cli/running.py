@@ -27,16 +27,17 @@ __all__ = ["check", "namespaces_of", "run_configured", "run_unconfigured"]
 log = logging.getLogger(__name__)
 
 
-def run_unconfigured(workers: int, log_level: str, **options: Any) -> int:
+def run_unconfigured(workers: int, log_level: str, log_format: str, **options: Any) -> int:
     """Run agents that their command line alone configures; return the exit code.
 
     Args:
         workers: how many, each as a process.
         log_level: what to log.
+        log_format: how.
         options: as of :func:`~hashring.telemetry.config.command_line.agent_settings`.
     """
-    configure_logging(log_level)
-    return _run(Launch(_settings(**options)), workers, log_level)
+    configure_logging(log_level, form=log_format)
+    return _run(Launch(_settings(**options)), workers, log_level, log_format)
 
 
 def check(
@@ -98,6 +99,7 @@ def run_configured(
     config_dirs: tuple[Path, ...],
     workers: int,
     log_level: str,
+    log_format: str,
     allow_overlap: bool,
     **overrides: Any,
 ) -> int:
@@ -109,10 +111,11 @@ def run_configured(
         config_dirs: folders of more.
         workers: how many agents, each as a process.
         log_level: what to log.
+        log_format: how.
         allow_overlap: start although another agent polls the same.
         overrides: settings that the command line gives.
     """
-    configure_logging(log_level)
+    configure_logging(log_level, form=log_format)
     launch = _launch(
         namespaces, config_files, config_dirs, allow_overlap=allow_overlap or None, **overrides
     )
@@ -121,12 +124,12 @@ def run_configured(
             "no [coordination] backend_url: the store is %s; agents of other hosts are not seen",
             launch.settings.backend_url,
         )
-    return _run(launch, workers, log_level)
+    return _run(launch, workers, log_level, log_format)
 
 
-def _run(launch: Launch, workers: int, log_level: str) -> int:
+def _run(launch: Launch, workers: int, log_level: str, log_format: str) -> int:
     if workers > 1:
-        return _supervise(launch, workers, log_level)
+        return _supervise(launch, workers, log_level, log_format)
     if launch.is_configured:
         hold_reloads()
     running = launch.agent()
@@ -135,7 +138,7 @@ def _run(launch: Launch, workers: int, log_level: str) -> int:
     return 0
 
 
-def _supervise(launch: Launch, workers: int, log_level: str) -> int:
+def _supervise(launch: Launch, workers: int, log_level: str, log_format: str) -> int:
     settings = launch.settings
     if settings.backend_url.partition(":")[0].lower() == "memory":
         raise BadConfig(
@@ -147,6 +150,7 @@ def _supervise(launch: Launch, workers: int, log_level: str) -> int:
     supervisor = Supervisor(
         (_worker(launch, number) for number in range(1, workers + 1)),
         log_level=log_level,
+        log_format=log_format,
     )
     with Signals(
         supervisor.stop,

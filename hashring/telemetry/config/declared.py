@@ -90,11 +90,12 @@ class Text(types.String):
 
 
 class Listen(types.String):
-    """An address to listen on."""
+    """An address to listen on, or an empty text: nowhere."""
 
     def __call__(self, value: Any) -> str:
         """Return the address as it is written; a ValueError says what is wrong."""
-        return str(ListenAddress.parse(str(super().__call__(value))))
+        text = str(super().__call__(value)).strip()
+        return str(ListenAddress.parse(text)) if text else ""
 
 
 NAMESPACES = ("central", "compute", "ipmi")
@@ -194,7 +195,7 @@ _POLLING_OPTS = [
     cfg.Opt(
         "batch_size",
         type=Count(min=0, max=100_000),
-        default=50,
+        default=5000,
         help="How many samples are published together at most. 0: each by itself.",
     ),
     cfg.MultiStrOpt(

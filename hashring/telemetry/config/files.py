@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from oslo_config import cfg, iniparser
 
@@ -69,7 +69,15 @@ def _section_name(section: str) -> str:
 
 
 class ConfigFiles:
-    """The files and the environment: what they give, where, and its values."""
+    """The files and the environment: what they give, where, and its values.
+
+    Attributes:
+        sections: the options that there are, by section. Another program's class has others.
+        project: whose files these are, for oslo.config.
+    """
+
+    sections: ClassVar[Mapping[str, Sequence[cfg.Opt]]] = SECTIONS
+    project: ClassVar[str] = "ceilometer"
 
     def __init__(self, files: Sequence[Path], folders: Sequence[Path], environment: bool) -> None:
         self.folders = folders
@@ -77,18 +85,22 @@ class ConfigFiles:
         self.environment = os.environ if environment else {}
         self._found = [found for file in self.files for found in _parsed(file)]
         self._conf = cfg.ConfigOpts()
-        for section, opts in SECTIONS.items():
+        for section, opts in self.sections.items():
             self._conf.register_opts(opts, group=None if section == "DEFAULT" else section)
         try:
             self._conf(
                 args=[],
-                project="ceilometer",
+                project=self.project,
                 default_config_files=[str(file) for file in self.files],
                 default_config_dirs=[],
                 use_env=environment,
             )
         except cfg.Error as error:
             raise BadOption(f"the configuration cannot be used: {error}") from None
+
+    def all_given(self) -> Sequence[Given]:
+        """Return every option of the files, known or not, in order."""
+        return tuple(self._found)
 
     def variable(self, section: str, option: str) -> str | None:
         """Return the environment variable that gives an option, or ``None``."""

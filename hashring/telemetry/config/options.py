@@ -139,6 +139,7 @@ def _plain(read: ConfigFiles, given: Mapping[str, Any]) -> dict[str, Any]:
     values["member"] = values["member"] or default_member(values["host"])
     values["batch_size"] = max(1, values["batch_size"])
     values["status_file"] = _path(values["status_file"])
+    values["listen"] = values["listen"] or None
     return values
 
 

@@ -2,7 +2,10 @@
 
 ::
 
-    payload     a sample as bytes, and back
+    items       what is put: samples or batches, each with its publishers' URLs
+    payload     a batch as bytes, and back
+    columns     StoredColumns: what batches have in common, kept once in a spool's file
+    lock        the lock beside a spool, and whose spool is an orphan
     spool_file  SpoolFile: one SQLite file, and the lock on it
     spool       Spool: samples on disk until their sinks have taken them
     leftovers   samples for sinks that nobody wants any more

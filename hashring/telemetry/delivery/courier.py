@@ -16,7 +16,7 @@ from hashring.backoff import Backoff, jittered
 from hashring.clock import boottime
 from hashring.errors import HashringError
 from hashring.telemetry.delivery.outlet import Tally, close_publisher
-from hashring.telemetry.delivery.spool import Batch
+from hashring.telemetry.delivery.spool import Parcel
 from hashring.telemetry.errors import OutputClosed, OutputFailed, SinkUnusable, SpoolBroken
 from hashring.telemetry.plugin import Publisher
 from hashring.url import masked, secrets_in, without_secrets
@@ -54,7 +54,7 @@ class Courier:
         self._spool = delivery._spool
         self._changed = delivery._changed
         self._publisher: Publisher | None = None
-        self._published: Batch | None = None  # the spool could not note it yet
+        self._published: Parcel | None = None  # the spool could not note it yet
         self._outage: _Outage | None = None
         self._traced: set[str] = set()  # errors whose traceback was logged
         self._said = ""  # of the spool, last
@@ -109,7 +109,7 @@ class Courier:
             return True
 
     def _work(self) -> None:
-        """Deliver one batch, or rest after a failure.
+        """Deliver one parcel, or rest after a failure.
 
         Raises:
             SpoolBroken: the spool cannot be read or written now.
@@ -121,11 +121,11 @@ class Courier:
             if self.tally.is_closed:
                 self._count(dropped=self._spool.drop(self._url))
                 return
-            batch = self._spool.take(self._url, self._delivery._batch_size)
-            if batch is None or not self._publish(batch):
+            parcel = self._spool.take(self._url, self._delivery._batch_size)
+            if parcel is None or not self._publish(parcel):
                 return
-            self._published = batch
-        # Where this fails, the batch is not published again and again meanwhile.
+            self._published = parcel
+        # Where this fails, the parcel is not published again and again meanwhile.
         self._spool.done(self._published)
         self._published = None
         with self._changed:
@@ -139,8 +139,8 @@ class Courier:
         self._count(dropped=count)
         log.warning("%s: %d samples for it are dropped, as was asked for", self.name, count)
 
-    def _publish(self, batch: Batch) -> bool:
-        """Publish a batch; whether it was taken. Otherwise rest."""
+    def _publish(self, parcel: Parcel) -> bool:
+        """Publish a parcel; whether it was taken. Otherwise rest."""
         try:
             publisher = self._made()
         except OutputClosed as error:
@@ -158,7 +158,7 @@ class Courier:
             self._is_hopeless = False
             refused = publisher.refused
             try:
-                publisher.publish(batch.samples)
+                publisher.publish_batches(parcel.batches)
             except OutputClosed as error:
                 self._end(error)
             except OutputFailed as error:
@@ -168,7 +168,7 @@ class Courier:
             else:
                 refused = publisher.refused - refused
                 self._recover()
-                self._count(sent=len(batch.samples) - refused, dropped=refused)
+                self._count(sent=len(parcel) - refused, dropped=refused)
                 return True
         return False
 

@@ -21,8 +21,9 @@ from hashring.errors import BadArgument
 from hashring.telemetry.delivery import leftovers
 from hashring.telemetry.delivery.courier import Courier
 from hashring.telemetry.delivery.direct import Direct
+from hashring.telemetry.delivery.items import BatchItem, Item, batched
 from hashring.telemetry.delivery.outlet import Counts, Outlet, Tally, counts_of
-from hashring.telemetry.delivery.spool import Item, Spool
+from hashring.telemetry.delivery.spool import Spool
 from hashring.telemetry.delivery.spool_state import SpoolState, state_of
 from hashring.telemetry.errors import (
     OutputClosed,
@@ -69,7 +70,7 @@ class Delivery:
         spool: Spool,
         make: Callable[[str], Publisher],
         *,
-        batch_size: int = 50,
+        batch_size: int = 5000,
         first_pause: float = 0.5,
         longest_pause: float = 30.0,
         make_pause: float = 60.0,
@@ -116,27 +117,28 @@ class Delivery:
         with self._changed:
             if self._closing:
                 raise OutputClosed("the delivery is closed: it takes no more samples")
+        batches = batched(items)
         try:
-            self._spool.put(items)
+            self._spool.put(batches)
         except SpoolFull as error:
-            self._refuse(items, error)
+            self._refuse(batches, error)
             raise
         with self._changed:
-            for urls in {urls for _, urls in items}:
+            for urls in {urls for _, urls in batches}:
                 self._start_couriers(urls)
             self._changed.notify_all()
             refused, self._refused = self._refused, 0
         if refused:
             log.warning("the spool has room again; %d samples were lost meanwhile", refused)
 
-    def _refuse(self, items: Sequence[Item], error: SpoolFull) -> None:
+    def _refuse(self, items: Sequence[BatchItem], error: SpoolFull) -> None:
         """Count what a full spool has no room for, and say so at once, once each time."""
         with self._changed:
             is_first = not self._refused
-            self._refused += sum(1 for _, urls in items if urls)
-            for _, urls in items:
+            self._refused += sum(len(batch) for batch, urls in items if urls)
+            for batch, urls in items:
                 for url in dict.fromkeys(urls):
-                    self._tally(url).dropped += 1
+                    self._tally(url).dropped += len(batch)
         if is_first:
             log.error("samples are lost: %s", error)
 

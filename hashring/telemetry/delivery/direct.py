@@ -8,10 +8,10 @@ import traceback
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 from hashring.errors import HashringError
+from hashring.telemetry.delivery.items import Item, batched
 from hashring.telemetry.delivery.outlet import Counts, Tally, close_publisher, counts_of
-from hashring.telemetry.delivery.spool import Item
 from hashring.telemetry.errors import OutputClosed
-from hashring.telemetry.model.sample import Sample
+from hashring.telemetry.model.batch import Batch
 from hashring.telemetry.plugin import Publisher
 from hashring.url import masked, secrets_in, without_secrets
 
@@ -54,23 +54,24 @@ class Direct:
         Raises:
             OutputClosed: one of the publishers will take no more; the others have been served.
         """
-        samples: dict[str, list[Sample]] = {}
-        for sample, urls in items:
+        batches: dict[str, list[Batch]] = {}
+        for batch, urls in batched(items):
             for url in dict.fromkeys(urls):
-                samples.setdefault(url, []).append(sample)
+                batches.setdefault(url, []).append(batch)
         ends: list[OutputClosed] = []
         with self._lock:
             if self._is_closed:
                 raise OutputClosed("the outlet is closed: it takes no more samples")
-            for url, batch in samples.items():
+            for url, found in batches.items():
                 try:
-                    self._publish(url, batch)
+                    self._publish(url, found)
                 except OutputClosed as end:
                     ends.append(end)
         if ends:
             raise ends[0]
 
-    def _publish(self, url: str, batch: list[Sample]) -> None:
+    def _publish(self, url: str, batches: list[Batch]) -> None:
+        count = sum(map(len, batches))
         tally = self._tallies.setdefault(url, Tally())
         try:
             if tally.is_closed:
@@ -79,19 +80,19 @@ class Direct:
                 self._publishers[url] = self._make(url)
             publisher = self._publishers[url]
             refused = publisher.refused
-            publisher.publish(batch)
+            publisher.publish_batches(batches)
             refused = publisher.refused - refused
         except OutputClosed as end:
             self._causes[url] = str(end)
             tally.is_closed = True
-            tally.dropped += len(batch)
+            tally.dropped += count
             raise
         except Exception as error:  # a plug-in may raise anything
             tally.failed += 1
-            tally.dropped += len(batch)
-            self._say(url, error, len(batch))
+            tally.dropped += count
+            self._say(url, error, count)
         else:
-            tally.sent += len(batch) - refused
+            tally.sent += count - refused
             tally.dropped += refused
             if self._causes.pop(url, None) is not None:
                 log.warning("%s takes samples again", masked(url))

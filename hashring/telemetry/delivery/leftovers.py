@@ -17,8 +17,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from hashring import clock
+from hashring.telemetry.delivery.lock import lock_orphan
 from hashring.telemetry.delivery.spool import Spool
-from hashring.telemetry.delivery.spool_file import SpoolFile, lock_orphan
+from hashring.telemetry.delivery.spool_file import SpoolFile
 from hashring.telemetry.errors import SpoolBroken
 from hashring.url import masked
 

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
-from hashring.telemetry.delivery.spool import Item
+from hashring.telemetry.delivery.items import Item
 from hashring.telemetry.plugin import Publisher
 from hashring.url import masked
 
@@ -37,7 +37,7 @@ class Outlet(Protocol):
     """Where an agent puts its samples."""
 
     def put(self, items: Sequence[Item]) -> None:
-        """Hand over samples, each with the URLs of its publishers. From any thread.
+        """Hand over samples or batches, each with the URLs of its publishers. From any thread.
 
         Raises:
             SpoolFull: the spool's bound would be passed: none of them was kept.

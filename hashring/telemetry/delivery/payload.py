@@ -1,50 +1,181 @@
-"""A sample as bytes in the spool, and back. Part of the spool's layout."""
+"""A batch as bytes in the spool, and back. Part of the spool's layout.
+
+::
+
+    0x01 | CRC-32 of head and columns | length of the head | head | columns
+    0x02 | CRC-32 of head and columns | length of the head | head
+
+Head and columns are msgpack: one poll's values, and what was measured of what. The columns are
+those of a :class:`~hashring.telemetry.model.batch.Series`: they are written out once for it,
+however many polls it serves, and read back once while somebody holds it. Where they are large the
+spool keeps them apart from the payload (0x02), once for all polls that have them. So a sample costs
+what its number costs.
+"""
 
 from __future__ import annotations
 
-import dataclasses
+import array
 import json
-import operator
+import struct
+import sys
+import threading
+import weakref
+import zlib
+from typing import Any
+
+import msgpack
 
 from hashring.errors import BadArgument
-from hashring.telemetry.model.sample import Meter, MeterType, Sample
+from hashring.telemetry.model.batch import Batch, Series, batches_of
+from hashring.telemetry.model.sample import NOTHING, Meter, MeterType, Sample
 
 __all__ = ["decoded", "encoded"]
 
-# A payload is the list of a sample's fields. It costs a third of to_line, which makes an id and
-# writes the time out, and it is shorter. A field that is added to the end of Sample, with a
-# default, is read from older spools as that default.
-_FIELDS = tuple(field.name for field in dataclasses.fields(Sample))
-_METADATA = _FIELDS.index("metadata")
-_fields_of = operator.attrgetter(*_FIELDS)
-_to_json = json.JSONEncoder(separators=(",", ":")).encode
+_WITH_COLUMNS, _WITHOUT = 0x01, 0x02
+_HEAD = struct.Struct("<BII")
+_APART = 4096
+"""Bytes from which on columns are kept apart: below, a row of their own costs more than they do."""
+
+_BEFORE = b"["  # a payload of layout 1 begins so: one sample's fields, as JSON
+
+_FIELDS_BEFORE = (
+    *("meter", "volume", "resource_id", "timestamp", "window", "interval", "member", "token"),
+    *("metadata", "project_id", "user_id", "source"),
+)
+
+_series: weakref.WeakValueDictionary[bytes, Series] = weakref.WeakValueDictionary()
+_lock = threading.Lock()
+"""Held where the dictionary changes: a series may be let go of in any thread."""
 
 
-def encoded(sample: Sample) -> bytes:
-    """Return a sample as bytes.
+def encoded(batch: Batch) -> tuple[bytes, bytes | None]:
+    """Return a batch as bytes, and beside them its columns, where they are to be kept apart.
 
     Raises:
-        BadArgument: it cannot be written as JSON.
+        BadArgument: it cannot be written.
     """
-    values = list(_fields_of(sample))
-    values[_METADATA] = dict(values[_METADATA])  # a read-only view of one cannot be written
+    head = _packed(
+        [
+            batch.timestamp,
+            batch.window,
+            batch.interval,
+            batch.member,
+            list(batch.token),
+            list(batch.sources),
+            list(batch.volumes),
+        ],
+        batch,
+    )
+    columns = batch.series.packed
+    if columns is None:
+        columns = _columns(batch)
+    check = zlib.crc32(columns, zlib.crc32(head))
+    if len(columns) >= _APART:
+        return _HEAD.pack(_WITHOUT, check, len(head)) + head, columns
+    return b"".join((_HEAD.pack(_WITH_COLUMNS, check, len(head)), head, columns)), None
+
+
+def _columns(batch: Batch) -> bytes:
+    series = batch.series
+    meter_of = series.meter_of
+    if sys.byteorder == "big":
+        meter_of = array.array("I", meter_of)
+        meter_of.byteswap()
+    found = _packed(
+        [
+            series.resource_id,
+            [[meter.name, str(meter.type), meter.unit] for meter in series.meters],
+            meter_of.tobytes(),
+            series.resource_ids,
+            series.metadata,
+            series.project_ids,
+            series.user_ids,
+        ],
+        batch,
+    )
+    with _lock:
+        series.packed = found
+        _series[found] = series
+    return found
+
+
+def _packed(values: list[Any], batch: Batch) -> bytes:
+    """Return values as msgpack; as JSON in msgpack, where a number has more than 64 bits."""
     try:
-        return _to_json(values).encode()
-    except (TypeError, ValueError) as error:
-        raise BadArgument(
-            f"the sample {sample.meter.name} of {sample.resource_id} cannot be written as JSON: "
-            f"{error}; see to what its pollster puts into metadata"
-        ) from None
+        found: bytes = msgpack.packb(values, unicode_errors="surrogatepass")
+    except (OverflowError, TypeError, ValueError):
+        try:
+            found = msgpack.packb(json.dumps(values))
+        except (TypeError, ValueError) as error:
+            raise BadArgument(
+                f"samples of {batch.series.resource_id} cannot be written as JSON: {error}; "
+                "see to what their pollster tells"
+            ) from None
+    return found
 
 
-def decoded(payload: bytes) -> Sample:
-    """Return the sample that these bytes are.
+def _unpacked(data: bytes) -> list[Any]:
+    found = msgpack.unpackb(data, unicode_errors="surrogatepass", strict_map_key=False)
+    if isinstance(found, str):
+        found = json.loads(found)
+    if not isinstance(found, list):
+        raise TypeError(f"no columns but {type(found).__name__}")
+    return found
+
+
+def decoded(payload: bytes, columns: bytes | None = None) -> Batch:
+    """Return the batch that these bytes are, and the columns that were kept apart.
 
     Raises:
         KeyError, TypeError, ValueError: they are not one.
     """
-    found = dict(zip(_FIELDS, json.loads(payload), strict=False))
+    if payload[:1] == _BEFORE:
+        return _decoded_before(payload)
+    if len(payload) < _HEAD.size:
+        raise ValueError(f"{len(payload)} bytes are no batch")
+    mark, check, size = _HEAD.unpack_from(payload)
+    end = _HEAD.size + size
+    head = payload[_HEAD.size : end]
+    if mark == _WITH_COLUMNS:
+        columns = payload[end:]
+    if columns is None or mark not in (_WITH_COLUMNS, _WITHOUT):
+        raise ValueError("it has no columns")
+    if zlib.crc32(columns, zlib.crc32(head)) != check:
+        raise ValueError("the checksum is wrong")
+    timestamp, window, interval, member, token, sources, volumes = _unpacked(head)
+    series = _series_of(columns)
+    if len(volumes) != len(series):
+        raise ValueError(f"{len(volumes)} volumes for {len(series)} rows")
+    return Batch(series, volumes, timestamp, window, interval, member, tuple(token), tuple(sources))
+
+
+def _series_of(columns: bytes) -> Series:
+    with _lock:
+        known = _series.get(columns)
+    if known is not None:
+        return known
+    resource_id, meters, numbers, *rest = _unpacked(columns)
+    meter_of = array.array("I", numbers)
+    if sys.byteorder == "big":
+        meter_of.byteswap()
+    series = Series(
+        resource_id,
+        [Meter(name, MeterType(kind), unit) for name, kind, unit in meters],
+        meter_of,
+        *rest,
+    )
+    with _lock:
+        series.packed = columns
+        _series[columns] = series
+    return series
+
+
+def _decoded_before(payload: bytes) -> Batch:
+    """Return the one sample of a payload of layout 1; a field that it has not is the default."""
+    found = dict(zip(_FIELDS_BEFORE, json.loads(payload), strict=False))
     name, kind, unit = found["meter"]
     found["meter"] = Meter(name, MeterType(kind), unit)
     found["token"] = tuple(found["token"])
-    return Sample(**found)
+    found.setdefault("metadata", NOTHING)
+    (batch,) = batches_of([Sample(**found)])
+    return batch

@@ -8,9 +8,11 @@ What must hold, and the line that keeps it:
   harms the file. ``power_safe=True`` syncs each commit instead.
 * What was taken is never dropped to make room: at the bound the newest are refused
   (:class:`SpoolFull`), and whoever put them knows.
-* A sample is kept until each of its publishers has taken it. Samples that go to the same
-  publishers form a *route*, in which each publisher has a *cursor*; what lies below the lowest
-  cursor is deleted as a range. So several publishers cost no more rows than one.
+* A sample is kept until each of its publishers has taken it. One poll's samples are one row, with a
+  checksum: they are encoded once, and read back as columns. Rows that go to the same publishers
+  form a *route*, in which each publisher has a *cursor*; what lies below the lowest cursor is
+  deleted as a range. So several publishers cost no more rows than one. A cursor may stand within a
+  row: a publisher takes no more samples at once than it is given.
 * A file belongs to the process that holds the kernel's lock on the lock file beside it, and the
   kernel frees that lock when the process dies, however it dies. A spool whose lock is free is an
   orphan; who gets its lock delivers it, and nobody else does.
@@ -31,41 +33,49 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from hashring.errors import BadArgument
+from hashring.telemetry.delivery.items import Item, batched
+from hashring.telemetry.delivery.lock import broken, lock_orphan, remove_stale_locks
 from hashring.telemetry.delivery.payload import decoded, encoded
 from hashring.telemetry.delivery.spool_file import (
+    Cursor,
+    New,
+    Row,
     SpoolFile,
-    broken,
     is_damage,
     journal_of,
-    lock_orphan,
-    remove_stale_locks,
     route_of,
     size_of,
 )
 from hashring.telemetry.errors import SpoolBroken, SpoolFull
+from hashring.telemetry.model.batch import Batch
 from hashring.telemetry.model.sample import Sample
 
-__all__ = ["Batch", "Item", "Spool", "SpoolBroken", "SpoolFull"]
+__all__ = ["Item", "Parcel", "Spool", "SpoolBroken", "SpoolFull"]
 
 log = logging.getLogger(__name__)
 
-Item = tuple[Sample, tuple[str, ...]]
-"""A sample, and the URLs of the publishers that it goes to."""
-
 
 @dataclasses.dataclass(frozen=True)
-class Batch:
+class Parcel:
     """Samples for one publisher, in the order in which they were put.
 
     Attributes:
         url: the publisher.
-        samples: at least one.
+        batches: at least one; the first and the last may be parts of what was put.
     """
 
     url: str
-    samples: tuple[Sample, ...]
+    batches: tuple[Batch, ...]
     _file: SpoolFile = dataclasses.field(repr=False)
-    _ends: Mapping[int, int] = dataclasses.field(repr=False)
+    _ends: Mapping[int, Cursor] = dataclasses.field(repr=False)
+
+    def __len__(self) -> int:
+        return sum(map(len, self.batches))
+
+    @property
+    def samples(self) -> tuple[Sample, ...]:
+        """The samples, an object each."""
+        return tuple(sample for batch in self.batches for sample in batch)
 
 
 class Spool:
@@ -76,7 +86,7 @@ class Spool:
 
     Args:
         folder: where spools lie; on a disk of this host; made if it is not there.
-        max_bytes: the bound: bytes of samples, as JSON, over all spools that this process holds.
+        max_bytes: the bound: bytes of samples, as they are kept, over all spools of this process.
         owner: whose it is, e.g. a member id: for people, in the file's name.
         power_safe: sync each commit to disk, so that a loss of power loses nothing either.
 
@@ -92,10 +102,10 @@ class Spool:
         >>> folder = tempfile.TemporaryDirectory()
         >>> spool = Spool(Path(folder.name), max_bytes=1_000_000)
         >>> spool.put([(sample, ("file:///tmp/a", "http://sink/"))])
-        >>> batch = spool.take("http://sink/", 50)
-        >>> batch.samples == (sample,)
+        >>> parcel = spool.take("http://sink/", 50)
+        >>> parcel.samples == (sample,)
         True
-        >>> spool.done(batch)
+        >>> spool.done(parcel)
         >>> spool.waiting
         {'file:///tmp/a': 1}
         >>> spool.close()
@@ -116,6 +126,7 @@ class Spool:
         self._adopting = threading.Lock()
         self._adopted: list[SpoolFile] = []  # oldest first
         self._reported: set[str] = set()  # what was said of orphans that cannot be read
+        self._decoded_last: tuple[tuple[Path, int] | None, Batch | None] = None, None
         self._closed = False
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -159,7 +170,9 @@ class Spool:
         """Keep samples, all or none: when it returns, they outlive this process.
 
         Args:
-            items: each with the URLs of its publishers; with none, it is not kept.
+            items: samples or batches, each with the URLs of its publishers; with none, it is not
+                kept. Samples that follow one another with the same publishers, time, window and
+                token become one batch.
 
         Raises:
             SpoolFull: the bound would be passed.
@@ -167,17 +180,18 @@ class Spool:
                 the next call begins a new one.
             BadArgument: a sample cannot be written as JSON.
         """
-        rows = [(route_of(urls), encoded(sample)) for sample, urls in items if urls]
-        size = sum(len(payload) for _, payload in rows)
+        rows = [_row(batch, urls) for batch, urls in batched(items) if urls]
+        count = sum(row.samples for row in rows)
         if not rows:
             return
         with self._lock:
             self._check_usable()
             held = self._bytes()
+            size = self._size_of(rows)
             if held + size > self.max_bytes:
                 raise SpoolFull(
                     f"the spool in {str(self.folder)!r} is full: {held} of {self.max_bytes} bytes "
-                    f"wait for their publishers, and {size} more ({len(rows)} samples) are "
+                    f"wait for their publishers, and {size} more ({count} samples) are "
                     "refused; bring the sinks back, or raise the bound"
                 )
             if self._own is None:
@@ -185,7 +199,14 @@ class Spool:
             with self._damage_set_aside(self._own):
                 self._own.put(rows)
 
-    def take(self, url: str, limit: int) -> Batch | None:
+    def _size_of(self, rows: Sequence[New]) -> int:
+        """Return by how much these rows would grow what is held."""
+        new = {row.columns for row in rows if row.columns is not None}
+        if self._own is not None:
+            new = {columns for columns in new if not self._own.counts(columns)}
+        return sum(len(row.payload) for row in rows) + sum(map(len, new))
+
+    def take(self, url: str, limit: int) -> Parcel | None:
         """Return the oldest samples that wait for a publisher; they stay until :meth:`done`.
 
         One thread at a time takes for one publisher: two would be given the same samples.
@@ -211,27 +232,40 @@ class Spool:
             else:
                 return None
         try:
-            samples = tuple(decoded(payload) for payload in rows)
+            batches = tuple(self._batch(file, row) for row in rows)
         except (KeyError, TypeError, ValueError) as error:
             with self._lock:
                 if not file.is_open:
                     return None
                 raise self._set_aside(file, f"it holds what is not a sample: {error!r}") from None
-        return Batch(url, samples, file, ends)
+        return Parcel(url, batches, file, ends)
 
-    def done(self, batch: Batch) -> None:
-        """Note that a publisher has taken a batch; delete what every publisher has taken.
+    def _batch(self, file: SpoolFile, row: Row) -> Batch:
+        """Return what a publisher is to take of a row."""
+        with self._lock:
+            key, batch = self._decoded_last
+        if key != (file.path, row.id) or batch is None:
+            batch = decoded(row.payload, row.columns)
+        if row.start == 0 and row.stop == len(batch):
+            return batch
+        # The rest of it is taken next: the row need not be decoded again for each part.
+        with self._lock:
+            self._decoded_last = (file.path, row.id), batch
+        return batch[row.start : row.stop]
 
-        Does nothing if the file of the batch was closed or set aside meanwhile.
+    def done(self, parcel: Parcel) -> None:
+        """Note that a publisher has taken a parcel; delete what every publisher has taken.
+
+        Does nothing if the file of the parcel was closed or set aside meanwhile.
 
         Raises:
-            SpoolBroken: as of :meth:`put`. Unless the file was damaged, the batch is as it was.
+            SpoolBroken: as of :meth:`put`. Unless the file was damaged, the parcel is as it was.
         """
         with self._lock:
-            file = batch._file
+            file = parcel._file
             if file.is_open:
                 with self._damage_set_aside(file):
-                    file.advance(batch.url, batch._ends, len(batch.samples))
+                    file.advance(parcel.url, parcel._ends, len(parcel))
                 self._remove_if_delivered(file)
 
     def drop(self, url: str) -> int:
@@ -344,3 +378,8 @@ class Spool:
         elif file in self._adopted:
             self._adopted.remove(file)
         return file.set_aside(why)
+
+
+def _row(batch: Batch, urls: tuple[str, ...]) -> New:
+    payload, columns = encoded(batch)
+    return New(route_of(urls), payload, len(batch), columns)

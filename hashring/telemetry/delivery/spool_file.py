@@ -7,42 +7,56 @@ what a payload is nor when a publisher is called. It does no locking between thr
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import functools
 import os
-import re
-import secrets
 import sqlite3
 import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
-from hashring import clock
+from hashring.telemetry.delivery.columns import SERIES, StoredColumns
+from hashring.telemetry.delivery.lock import broken, code_of, lock_path, new_name
 from hashring.telemetry.errors import SpoolBroken
 
 __all__ = [
+    "Cursor",
+    "New",
+    "Row",
     "SpoolFile",
-    "broken",
     "is_damage",
     "journal_of",
-    "lock_orphan",
-    "remove_stale_locks",
     "route_of",
     "size_of",
 ]
 
 _APPLICATION_ID = 0x68_72_73_70  # "hrsp" in the file's header tells our files from others
-_LAYOUT = 1  # PRAGMA user_version
+_LAYOUT = 2  # PRAGMA user_version
 _SCHEMA = (
     """CREATE TABLE routes (
         route INTEGER NOT NULL, url TEXT NOT NULL,
-        cursor INTEGER NOT NULL,  -- the id of the last sample that this publisher has taken
+        cursor INTEGER NOT NULL,  -- the id of the last batch that this publisher has taken whole
+        taken INTEGER NOT NULL DEFAULT 0,  -- samples that it has taken of the one after it
         PRIMARY KEY (route, url)
     ) WITHOUT ROWID""",
     # An id is route and number in one, so that a route is a range of the table.
-    "CREATE TABLE samples (id INTEGER PRIMARY KEY, payload BLOB NOT NULL)",
+    """CREATE TABLE batches (
+        id INTEGER PRIMARY KEY, samples INTEGER NOT NULL DEFAULT 1,
+        series INTEGER,  -- its columns, where they are kept apart
+        payload BLOB NOT NULL
+    )""",
+    SERIES,
     f"PRAGMA application_id = {_APPLICATION_ID}",
+    f"PRAGMA user_version = {_LAYOUT}",
+)
+# Layout 1 had a row for each sample. Its rows are batches of one sample as they are.
+_FROM_LAYOUT_1 = (
+    "ALTER TABLE samples RENAME TO batches",
+    "ALTER TABLE batches ADD COLUMN samples INTEGER NOT NULL DEFAULT 1",
+    "ALTER TABLE batches ADD COLUMN series INTEGER",
+    SERIES,
+    "ALTER TABLE routes ADD COLUMN taken INTEGER NOT NULL DEFAULT 0",
     f"PRAGMA user_version = {_LAYOUT}",
 )
 _NUMBER_BITS = 44  # 10,000 samples a second for 55 years; leaves 19 bits for the route
@@ -56,8 +70,53 @@ _JOURNAL_BYTES = 4 * 1024 * 1024
 _NOTES = (".waiting", ".drop")
 """Suffixes of what lies beside a spool for people's sake: see `leftovers`."""
 
-_FULL = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR})
 _CORRUPT = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+
+
+class Cursor(NamedTuple):
+    """How far a publisher is in a route.
+
+    Attributes:
+        id: of the last batch that it has taken whole.
+        taken: samples that it has taken of the next one.
+    """
+
+    id: int
+    taken: int = 0
+
+
+class New(NamedTuple):
+    """A batch that is to be kept.
+
+    Attributes:
+        urls: its publishers'.
+        payload: the batch.
+        samples: how many it has.
+        columns: those that are kept apart.
+    """
+
+    urls: tuple[str, ...]
+    payload: bytes
+    samples: int
+    columns: bytes | None = None
+
+
+class Row(NamedTuple):
+    """A batch for a publisher.
+
+    Attributes:
+        id: its place in the file.
+        payload: the batch.
+        columns: those that are kept apart.
+        start: the first sample that the publisher has not taken.
+        stop: the end of those that it is to take now.
+    """
+
+    id: int
+    payload: bytes
+    columns: bytes | None
+    start: int
+    stop: int
 
 
 class SpoolFile:
@@ -70,16 +129,17 @@ class SpoolFile:
         self.is_open = True
         self._lock = lock
         self._connection = connection
+        self._columns = StoredColumns(connection)
         self._routes: dict[tuple[str, ...], int] = {}
-        self._cursors: dict[int, dict[str, int]] = {}  # by route and publisher
-        self._number = 0  # of the sample that was put last
+        self._cursors: dict[int, dict[str, Cursor]] = {}  # by route and publisher
+        self._number = 0  # of the batch that was put last
         _live.add(self)
 
     @classmethod
     def create(cls, folder: Path, owner: str, power_safe: bool) -> SpoolFile:
         """Make a file that no process has had, under its lock."""
         try:
-            path, lock = _new_name(folder, owner)
+            path, lock = new_name(folder, owner)
         except OSError as error:
             raise broken(folder, error) from None
         try:
@@ -131,105 +191,161 @@ class SpoolFile:
         (layout,) = ask("PRAGMA user_version").fetchone()
         if application != _APPLICATION_ID:
             raise self.set_aside("it is an SQLite file, but not a spool")
-        if layout != _LAYOUT:
+        if layout == 1:
+            with self._transaction():
+                for statement in _FROM_LAYOUT_1:
+                    ask(statement)
+        elif layout != _LAYOUT:
             self.close()
             raise SpoolBroken(
                 f"the spool {str(self.path)!r} has layout {layout}, this version knows {_LAYOUT}: "
                 "it is left as it is, for an agent of the version that wrote it"
             )
-        for route, url, cursor in ask("SELECT route, url, cursor FROM routes"):
-            self._cursors.setdefault(route, {})[url] = cursor
+        self.bytes = self._columns.load()
+        for route, url, cursor, taken in ask("SELECT route, url, cursor, taken FROM routes"):
+            self._cursors.setdefault(route, {})[url] = Cursor(cursor, taken)
         for route, cursors in self._cursors.items():
             self._routes[route_of(tuple(cursors))] = route
             size, last = ask(
-                "SELECT total(length(payload)), max(id) FROM samples WHERE id > ? AND id < ?",
+                "SELECT total(length(payload)), max(id) FROM batches WHERE id > ? AND id < ?",
                 _range(route),
             ).fetchone()
             self.bytes += int(size)
             for url, cursor in cursors.items():
                 (count,) = ask(
-                    "SELECT count(*) FROM samples WHERE id > ? AND id < ?",
-                    (cursor, _range(route)[1]),
+                    "SELECT total(samples) FROM batches WHERE id > ? AND id < ?",
+                    (cursor.id, _range(route)[1]),
                 ).fetchone()
-                self.waiting[url] += count
-            for known in (*cursors.values(), last or 0):
+                self.waiting[url] += int(count) - cursor.taken
+            for known in (*(cursor.id for cursor in cursors.values()), last or 0):
                 self._number = max(self._number, known & _NUMBERS)
 
-    def put(self, rows: Sequence[tuple[tuple[str, ...], bytes]]) -> None:
-        """Keep payloads, each with its publishers' URLs, in one transaction."""
+    def put(self, rows: Sequence[New]) -> None:
+        """Keep batches in one transaction."""
         routes = dict(self._routes)
-        for urls, _ in rows:
-            routes.setdefault(urls, len(routes) + 1)
+        for row in rows:
+            routes.setdefault(row.urls, len(routes) + 1)
         new = {urls: routes[urls] for urls in list(routes)[len(self._routes) :]}
+        apart = [row.columns for row in rows if row.columns is not None]
         with self._transaction():
             for urls, route in new.items():
                 self._connection.executemany(
-                    "INSERT INTO routes VALUES (?, ?, ?)",
+                    "INSERT INTO routes (route, url, cursor) VALUES (?, ?, ?)",
                     [(route, url, _range(route)[0]) for url in urls],
                 )
+            series = self._columns.add(apart)
             self._connection.executemany(
-                "INSERT INTO samples VALUES (?, ?)",
+                "INSERT INTO batches (id, payload, samples, series) VALUES (?, ?, ?, ?)",
                 [
-                    (routes[urls] << _NUMBER_BITS | number, payload)
-                    for number, (urls, payload) in enumerate(rows, self._number + 1)
+                    (
+                        routes[row.urls] << _NUMBER_BITS | number,
+                        row.payload,
+                        row.samples,
+                        None if row.columns is None else series[row.columns],
+                    )
+                    for number, row in enumerate(rows, self._number + 1)
                 ],
             )
         # Only now: what was not committed must not be counted.
         self._routes = routes
         self._number += len(rows)
         for urls, route in new.items():
-            self._cursors[route] = dict.fromkeys(urls, _range(route)[0])
-        for urls, payload in rows:
-            self.bytes += len(payload)
-            for url in urls:
-                self.waiting[url] += 1
+            self._cursors[route] = dict.fromkeys(urls, Cursor(_range(route)[0]))
+        self.bytes += self._columns.added(series, apart)
+        for row in rows:
+            self.bytes += len(row.payload)
+            for url in row.urls:
+                self.waiting[url] += row.samples
 
-    def take(self, url: str, limit: int) -> tuple[list[bytes], dict[int, int]]:
-        """Return payloads, and the id of the last one in each of their routes."""
-        found: list[tuple[int, bytes]] = []
+    def counts(self, columns: bytes) -> bool:
+        """Whether columns are counted in :attr:`bytes` already."""
+        return self._columns.counts(columns)
+
+    def take(self, url: str, limit: int) -> tuple[list[Row], dict[int, Cursor]]:
+        """Return batches of so many samples at most, the last one cut where it must be.
+
+        Returns:
+            The batches, and how far the publisher is, in each of their routes, once it has them.
+        """
+        found = self._waiting_rows(url, limit)
+        rows: list[Row] = []
+        ends: dict[int, Cursor] = {}
+        for id_, payload, series, start, count in found:
+            stop = min(count, start + limit)
+            columns = None if series is None else self._columns.of(series)
+            rows.append(Row(id_, payload, columns, start, stop))
+            limit -= stop - start
+            # Of a batch that is cut, the one before it is the last that was taken whole.
+            ends[id_ >> _NUMBER_BITS] = Cursor(id_) if stop == count else Cursor(id_ - 1, stop)
+            if limit <= 0:
+                break
+        return rows, ends
+
+    def _waiting_rows(self, url: str, limit: int) -> list[tuple[int, bytes, int | None, int, int]]:
+        """Return the next batches of a publisher in the order in which they were put."""
+        found: list[tuple[int, bytes, int | None, int, int]] = []
         for route, cursors in self._cursors.items():
-            if url in cursors:
-                found += self._connection.execute(
-                    "SELECT id, payload FROM samples WHERE id > ? AND id < ? ORDER BY id LIMIT ?",
-                    (cursors[url], _range(route)[1], limit),
-                )
+            if url not in cursors:
+                continue
+            cursor = cursors[url]
+            left, taken = limit, cursor.taken
+            for id_, payload, series, count in self._connection.execute(
+                "SELECT id, payload, series, samples FROM batches "
+                "WHERE id > ? AND id < ? ORDER BY id",
+                (cursor.id, _range(route)[1]),
+            ):
+                found.append((id_, payload, series, taken, count))
+                left -= count - taken
+                taken = 0
+                if left <= 0:
+                    break
         found.sort(key=lambda row: row[0] & _NUMBERS)
-        del found[limit:]
-        return [payload for _, payload in found], {id_ >> _NUMBER_BITS: id_ for id_, _ in found}
+        return found
 
-    def last(self, url: str) -> dict[int, int]:
-        """Return the last id in each route that leads to a publisher."""
+    def last(self, url: str) -> dict[int, Cursor]:
+        """Return the end of each route that leads to a publisher."""
         return {
-            route: route << _NUMBER_BITS | self._number
+            route: Cursor(route << _NUMBER_BITS | self._number)
             for route, cursors in self._cursors.items()
             if url in cursors
         }
 
-    def advance(self, url: str, ends: Mapping[int, int], count: int) -> None:
+    def advance(self, url: str, ends: Mapping[int, Cursor], count: int) -> None:
         """Move a publisher's cursors past what it has taken; delete what all have taken."""
         freed = 0
+        gone: Counter[int] = Counter()  # by the columns that are kept apart
         with self._transaction():
             for route, end in ends.items():
                 self._connection.execute(
-                    "UPDATE routes SET cursor = ? WHERE route = ? AND url = ?", (end, route, url)
+                    "UPDATE routes SET cursor = ?, taken = ? WHERE route = ? AND url = ?",
+                    (*end, route, url),
                 )
-                before = min(self._cursors[route].values())
-                after = min((self._cursors[route] | {url: end}).values())
+                cursors = self._cursors[route]
+                before = min(cursor.id for cursor in cursors.values())
+                after = min(cursor.id for cursor in (cursors | {url: end}).values())
                 if after > before:
-                    (size,) = self._connection.execute(
-                        "SELECT total(length(payload)) FROM samples WHERE id > ? AND id <= ?",
-                        (before, after),
-                    ).fetchone()
-                    self._connection.execute(
-                        "DELETE FROM samples WHERE id > ? AND id <= ?", (before, after)
-                    )
-                    freed += int(size)
+                    freed += self._delete(before, after, gone)
+            deleted = self._columns.surplus(gone)
         for route, end in ends.items():
             self._cursors[route][url] = end
         self.waiting[url] -= count
-        self.bytes -= freed
+        self.bytes -= freed + self._columns.removed(gone, deleted)
         if freed:
             self._shrink()
+
+    def _delete(self, before: int, after: int, gone: Counter[int]) -> int:
+        """Delete a range of batches; count what columns they name, and return their bytes."""
+        size = 0
+        for series, count, length in self._connection.execute(
+            "SELECT series, count(*), total(length(payload)) FROM batches "
+            "WHERE id > ? AND id <= ? GROUP BY series",
+            (before, after),
+        ):
+            size += int(length)
+            if series is not None:
+                gone[series] += count
+        self._connection.execute("DELETE FROM batches WHERE id > ? AND id <= ?", (before, after))
+        return size
 
     def _shrink(self) -> None:
         """Give free pages back to the disk, once they are many and more than half of the file.
@@ -326,59 +442,6 @@ def _connect(path: Path, power_safe: bool) -> sqlite3.Connection:
     return connection
 
 
-def _new_name(folder: Path, owner: str) -> tuple[Path, int]:
-    """Return a path that no spool has, and a descriptor that holds its lock."""
-    readable = re.sub(r"[^A-Za-z0-9._-]+", "_", owner)[:40].strip("._") or "agent"
-    while True:
-        # The time comes first, so that names sort by age.
-        name = f"{int(clock.wall() * 1e6):017d}-{readable}-{secrets.token_hex(4)}.spool"
-        path = folder / name
-        lock = os.open(_lock_path(path), os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
-        if _has_locked(lock, _lock_path(path)):
-            return path, lock
-        os.close(lock)  # somebody took it for a stale one, in the instant before we had it
-
-
-def lock_orphan(path: Path) -> int | None:
-    """Return a descriptor that holds a spool's lock; ``None`` while its process lives."""
-    try:
-        lock = os.open(_lock_path(path), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-        if _has_locked(lock, _lock_path(path)):
-            if path.exists():
-                return lock
-            _lock_path(path).unlink(missing_ok=True)  # it was delivered and removed just now
-    except OSError as error:
-        raise broken(path, error) from None
-    os.close(lock)
-    return None
-
-
-def _has_locked(lock: int, path: Path) -> bool:
-    """Lock a file; whether that worked and the path still names that very file."""
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return os.path.samestat(os.fstat(lock), path.stat())
-    except (BlockingIOError, FileNotFoundError):
-        return False
-
-
-def remove_stale_locks(folder: Path) -> None:
-    """Remove locks without a spool: their process died between making the one and the other."""
-    for path in folder.glob("*.lock"):
-        if not path.with_suffix(".spool").exists():
-            with contextlib.suppress(OSError):
-                lock = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-                try:
-                    if _has_locked(lock, path) and not path.with_suffix(".spool").exists():
-                        path.unlink()
-                finally:
-                    os.close(lock)
-
-
-def _lock_path(path: Path) -> Path:
-    return path.with_suffix(".lock")
-
-
 def journal_of(path: Path) -> Path:
     """Return where SQLite's log of a spool lies."""
     return path.with_name(f"{path.name}-wal")
@@ -395,7 +458,7 @@ def size_of(path: Path) -> int:
 def _unlink(path: Path) -> None:
     # The lock goes last: while there is a spool, there is a lock to ask for.
     notes = (path.with_suffix(suffix) for suffix in _NOTES)
-    for part in (*notes, journal_of(path), path, _lock_path(path)):
+    for part in (*notes, journal_of(path), path, lock_path(path)):
         part.unlink(missing_ok=True)
 
 
@@ -405,7 +468,7 @@ def _set_aside(path: Path, why: str) -> SpoolBroken:
         if journal_of(path).exists():
             journal_of(path).rename(journal_of(kept))
         path.rename(kept)
-        _lock_path(path).unlink(missing_ok=True)
+        lock_path(path).unlink(missing_ok=True)
     except OSError as error:
         return SpoolBroken(
             f"the spool {str(path)!r} is damaged ({why}), and it cannot be renamed to "
@@ -419,24 +482,7 @@ def _set_aside(path: Path, why: str) -> SpoolBroken:
 
 def is_damage(error: sqlite3.Error) -> bool:
     """Return whether SQLite says that a file is damaged."""
-    return _code(error) in _CORRUPT
-
-
-def _code(error: sqlite3.Error) -> int:
-    code: int = getattr(error, "sqlite_errorcode", 0)
-    return code & 0xFF  # the low byte is the kind, the rest says more
-
-
-def broken(path: Path, error: OSError | sqlite3.Error) -> SpoolBroken:
-    """Return the error that a spool cannot be used, with what to do."""
-    if isinstance(error, sqlite3.Error):
-        why = str(error)
-        full = _code(error) in _FULL
-    else:
-        why = error.strerror or str(error)
-        full = False
-    what = "see whether its disk is full" if full else "see to it that it can be written"
-    return SpoolBroken(f"the spool {str(path)!r} cannot be used: {why}; {what}")
+    return code_of(error) in _CORRUPT
 
 
 def _range(route: int) -> tuple[int, int]:

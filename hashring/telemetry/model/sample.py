@@ -18,11 +18,21 @@ from typing import Any, NamedTuple
 
 __all__ = ["Measurement", "Meter", "MeterType", "Sample", "sample_id"]
 
-_NAMESPACE = uuid.UUID("7b1f3f52-6a0c-5d0e-9c55-3b8f5a1d2e64")
+NAMESPACE = uuid.UUID("7b1f3f52-6a0c-5d0e-9c55-3b8f5a1d2e64")
 """Part of the format: another namespace would give every sample another id."""
 
 
-_NOTHING: Mapping[str, Any] = MappingProxyType({})
+NOTHING: Mapping[str, Any] = MappingProxyType({})
+"""The metadata of what has none."""
+
+
+def time_text(timestamp: float) -> str:
+    """Return seconds since the epoch as the JSON lines write them.
+
+    >>> time_text(600.25)
+    '1970-01-01T00:10:00.250000+00:00'
+    """
+    return datetime.fromtimestamp(timestamp, UTC).isoformat(timespec="microseconds")
 
 
 class MeterType(enum.StrEnum):
@@ -62,7 +72,7 @@ class Measurement(NamedTuple):
     meter: Meter
     volume: float | int
     resource_id: str | None = None
-    metadata: Mapping[str, Any] = _NOTHING
+    metadata: Mapping[str, Any] = NOTHING
     project_id: str | None = None
     user_id: str | None = None
 
@@ -85,7 +95,7 @@ def sample_id(meter: str, resource_id: str, window: int, interval: float) -> str
     """
     # Lengths keep the parts apart: no two (meter, resource) pairs run into the same text.
     name = f"{len(meter)}:{meter}{len(resource_id)}:{resource_id}{window}/{float(interval)!r}"
-    return str(uuid.uuid5(_NAMESPACE, name))
+    return str(uuid.uuid5(NAMESPACE, name))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -123,7 +133,7 @@ class Sample:
     interval: float
     member: str
     token: tuple[Any, ...]
-    metadata: Mapping[str, Any] = dataclasses.field(default_factory=lambda: _NOTHING)
+    metadata: Mapping[str, Any] = dataclasses.field(default_factory=lambda: NOTHING)
     project_id: str | None = None
     user_id: str | None = None
     source: str = ""
@@ -142,9 +152,7 @@ class Sample:
             "unit": self.meter.unit,
             "volume": self.volume,
             "resource_id": self.resource_id,
-            "timestamp": datetime.fromtimestamp(self.timestamp, UTC).isoformat(
-                timespec="microseconds"
-            ),
+            "timestamp": time_text(self.timestamp),
             "window": self.window,
             "interval": self.interval,
             "member": self.member,
@@ -179,7 +187,7 @@ class Sample:
             interval=found["interval"],
             member=found["member"],
             token=tuple(found["token"]),
-            metadata=found.get("metadata", _NOTHING),
+            metadata=found.get("metadata", NOTHING),
             project_id=found.get("project_id"),
             user_id=found.get("user_id"),
             source=found.get("source", ""),

@@ -84,7 +84,7 @@ class Settings:
     output: str = "stdout://"
     state_dir: Path | None = None
     spool_bytes: int = 256 * 1024 * 1024
-    batch_size: int = 50
+    batch_size: int = 5000
     threads: int = 16
     poll_timeout: float = 30.0
     spread: float = 0.0

@@ -14,6 +14,7 @@ installed.
 """
 
 from hashring.telemetry.errors import Gone, OutputClosed, OutputFailed, SinkUnusable
+from hashring.telemetry.model.batch import Batch, Measured, Series
 from hashring.telemetry.model.resource import Resource, on_host
 from hashring.telemetry.model.sample import Measurement, Meter, MeterType, Sample
 from hashring.telemetry.model.settings import Settings
@@ -24,8 +25,10 @@ from hashring.telemetry.plugin.sink_url import SinkURL, count, flag, positive, s
 from hashring.url import Option, boolean
 
 __all__ = [
+    "Batch",
     "Discovery",
     "Gone",
+    "Measured",
     "Measurement",
     "Meter",
     "MeterType",
@@ -36,6 +39,7 @@ __all__ = [
     "Publisher",
     "Resource",
     "Sample",
+    "Series",
     "Settings",
     "SinkURL",
     "SinkUnusable",

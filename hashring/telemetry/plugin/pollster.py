@@ -64,6 +64,9 @@ class Pollster(abc.ABC):
     def poll(self, resource: Resource) -> Iterable[Measurement]:
         """Measure a resource of one of :attr:`kinds`.
 
+        Who measures much may return it as columns: a
+        :class:`~hashring.telemetry.model.batch.Measured`.
+
         What takes long must have a timeout of its own (``settings.poll_timeout``): whatever is
         not back by then is given up, but its thread cannot be ended from outside.
 

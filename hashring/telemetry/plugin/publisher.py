@@ -10,9 +10,10 @@ import errno
 import logging
 import socket
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from hashring.telemetry.errors import OutputFailed, SinkUnusable
+from hashring.telemetry.model.batch import Batch
 from hashring.telemetry.model.sample import Sample
 from hashring.telemetry.model.settings import Settings
 from hashring.telemetry.plugin.sink_url import typed_options
@@ -53,6 +54,12 @@ class Publisher(abc.ABC):
         self.settings = settings
         self._causes: set[str] = set()
 
+    def __init_subclass__(cls, **arguments: Any) -> None:
+        super().__init_subclass__(**arguments)
+        # Who refines a publisher by what it does with samples means what an agent hands over too.
+        if "publish" in cls.__dict__ and "publish_batches" not in cls.__dict__:
+            cls.publish_batches = Publisher.publish_batches  # type: ignore[method-assign]
+
     @classmethod
     def check(cls, url: str) -> None:
         """Check a sink's URL without going there, so that a wrong one is told at the start.
@@ -75,6 +82,13 @@ class Publisher(abc.ABC):
                 What was taken the first time may then be taken twice: a sample's id tells.
             OutputClosed: nobody will take any more.
         """
+
+    def publish_batches(self, batches: Sequence[Batch]) -> None:
+        """Hand over samples as columns: what an agent calls. As of :meth:`publish`, otherwise.
+
+        Here each sample becomes an object for :meth:`publish`. Who writes columns overrides this.
+        """
+        self.publish([sample for batch in batches for sample in batch])
 
     @abc.abstractmethod
     def close(self) -> None:

@@ -14,11 +14,14 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from hashring import clock
+from hashring.errors import BadArgument
 from hashring.partition.cycle import Cycle
 from hashring.telemetry.errors import Gone, OutputClosed
+from hashring.telemetry.model.batch import Batch, Measured
 from hashring.telemetry.model.resource import Resource
-from hashring.telemetry.model.sample import Measurement, Sample
+from hashring.telemetry.model.sample import Measurement
 from hashring.telemetry.plugin import Pollster
+from hashring.telemetry.polling.parts import parted
 from hashring.telemetry.polling.pool import Call, Hangs, Pool, TimedOut
 from hashring.telemetry.polling.wants import Want
 
@@ -155,7 +158,7 @@ class Polls:
         shared = self._shared
         began = time.perf_counter()
         try:
-            measured = self._measure(want, resource)
+            found = self._measure(want, resource)
         finally:
             shared.counts.took(
                 self._runner.group.name, want.tasks[0].source, time.perf_counter() - began
@@ -163,55 +166,56 @@ class Polls:
         if not call.claim():
             return 0
         now = clock.wall()
-        items = []
-        for found in measured:
-            source = want.source_of(found.meter.name)
-            if source is None:
-                continue
-            sample = Sample(
-                meter=found.meter,
-                volume=found.volume,
-                resource_id=resource.id if found.resource_id is None else found.resource_id,
-                timestamp=now,
-                window=self._window,
-                interval=self._interval,
-                member=self._member,
-                token=self._token,
-                metadata=found.metadata,
-                project_id=found.project_id,
-                user_id=found.user_id,
-                source=source,
+        try:
+            measured = found if type(found) is Measured else Measured.of(found, resource.id)
+        except BadArgument as error:
+            raise _NotTaken(error) from error
+        items = [
+            (
+                Batch(
+                    part.series,
+                    part.volumes,
+                    now,
+                    self._window,
+                    self._interval,
+                    self._member,
+                    self._token,
+                    sources,
+                ),
+                urls,
             )
-            items.append((sample, shared.targets(found.meter.name)))
+            for part, sources, urls in parted(measured, want.source_of, shared.targets)
+        ]
         if not items:
             return 0
+        count = sum(len(batch) for batch, _ in items)
         # The last look before the samples go out. If the fence has passed since they were taken,
         # another member may have polled the same resource: better a gap than a repeat.
         if not self._cycle.valid:
             raise _Fenced(
                 f"the lease ran out within window {self._window}: "
-                f"{len(items)} samples of {resource.id} are dropped"
+                f"{count} samples of {resource.id} are dropped"
             )
         try:
             shared.outlet.put(items)
         except Exception as error:
             raise _NotTaken(error) from error
-        self._tally.add(self._window, resource.id, len(items))
-        return len(items)
+        self._tally.add(self._window, resource.id, count)
+        return count
 
-    def _measure(self, want: Want, resource: Resource) -> list[Measurement]:
+    def _measure(self, want: Want, resource: Resource) -> Measured | list[Measurement]:
         """Ask the pollster, noted as in hand for this agent's witness."""
         flights, runner = self._shared.flights, self._runner
         if flights is None:
-            return list(want.pollster.poll(resource))
+            return _measured(want, resource)
         began = clock.boottime()
         place = flights.begin(runner.group.name, resource.id)
         try:
-            measured = list(want.pollster.poll(resource))
+            found = _measured(want, resource)
         finally:
             flights.end(place)
         runner.aside.worked(resource.id, began)
-        return measured
+        return found
 
     def _end(self, call: Call[Any]) -> None:
         """Take note of how a poll ended, or a reading."""
@@ -261,6 +265,11 @@ class _NotTaken(Exception):
     def __init__(self, cause: Exception) -> None:
         super().__init__(str(cause))
         self.cause = cause
+
+
+def _measured(want: Want, resource: Resource) -> Measured | list[Measurement]:
+    found = want.pollster.poll(resource)
+    return found if type(found) is Measured else list(found)
 
 
 def _name(pollster: Pollster) -> str:

@@ -246,7 +246,6 @@ class Runner:
                         "%s: the others have not taken over in time: leaving all the same",
                         self.group.name,
                     )
-            log.info("%s has left %s", self.member, self.group.name)
         except HashringError as error:
             self.error = self.error or error
         except Exception as error:
@@ -306,7 +305,6 @@ class Runner:
                 self.shared.failures.add(f"joining {self.group.name}", error)
                 self._stopping.wait(next(pauses))
                 continue
-            log.info("%s joins %s", settings.member, self.group.name)
             self.partition = partition
             if self._stopping.is_set():
                 partition.stop()

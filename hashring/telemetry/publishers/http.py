@@ -7,11 +7,10 @@ The objects are those of the JSON lines (see
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import ClassVar
 
-from hashring.telemetry.model.sample import Sample
+from hashring.telemetry.model.batch import Batch
 from hashring.telemetry.model.settings import Settings
 from hashring.telemetry.plugin import Option, SinkURL, boolean, positive
 from hashring.telemetry.publishers.web import Session, WebPublisher
@@ -42,7 +41,8 @@ class HTTPPublisher(WebPublisher):
     def _make_session(self, url: SinkURL) -> Session:
         return Session(url, connections=url.options["poolsize"])
 
-    def _send(self, samples: Sequence[Sample]) -> None:
-        found = [sample.to_json() for sample in samples]
-        body = json.dumps(found if self._as_list else found[0], separators=(",", ":"))
-        self._post(body.encode(), {"Content-Type": "application/json"})
+    def _send(self, batches: Sequence[Batch]) -> None:
+        # A line of JSON is an object and a line feed, which JSON has nowhere else.
+        lines = b"".join(batch.lines() for batch in batches)[:-1]
+        body = b"[" + lines.replace(b"\n", b",") + b"]" if self._as_list else lines
+        self._post(body, {"Content-Type": "application/json"})

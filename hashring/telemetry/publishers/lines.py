@@ -21,6 +21,7 @@ from typing import ClassVar
 from hashring import clock
 from hashring.errors import BadURL
 from hashring.telemetry.errors import OutputClosed, OutputFailed, SinkUnusable
+from hashring.telemetry.model.batch import Batch, batches_of
 from hashring.telemetry.model.sample import Sample
 from hashring.telemetry.model.settings import Settings
 from hashring.telemetry.plugin import Option, Publisher, SinkURL, count, flag, unopened
@@ -65,21 +66,25 @@ class _LinePublisher(Publisher):
         return 1 << 20 if _is_regular(self._descriptor) else _pipe_buffer(self._descriptor)
 
     def publish(self, samples: Sequence[Sample]) -> None:
-        for piece in self._pieces(samples):
+        self.publish_batches(batches_of(samples))
+
+    def publish_batches(self, batches: Sequence[Batch]) -> None:
+        for piece in self._pieces(batches):
             self._write(piece)
 
-    def _pieces(self, samples: Sequence[Sample]) -> Iterator[bytes]:
-        lines: list[bytes] = []
+    def _pieces(self, batches: Sequence[Batch]) -> Iterator[bytes]:
+        """Yield whole lines, as many as go into one write."""
+        waiting: list[bytes] = []
         size = 0
-        for sample in samples:
-            line = sample.to_line()
-            if lines and size + len(line) > self._piece:
-                yield b"".join(lines)
-                lines, size = [], 0
-            lines.append(line)
-            size += len(line)
-        if lines:
-            yield b"".join(lines)
+        for batch in batches:
+            for lines in _cut(batch.lines(), self._piece):
+                if waiting and size + len(lines) > self._piece:
+                    yield b"".join(waiting)
+                    waiting, size = [], 0
+                waiting.append(lines)
+                size += len(lines)
+        if waiting:
+            yield b"".join(waiting)
 
     def _write(self, piece: bytes) -> None:
         if self._torn:
@@ -273,3 +278,16 @@ def _pipe_buffer(descriptor: int) -> int:
         return os.fpathconf(descriptor, "PC_PIPE_BUF")
     except (OSError, ValueError):
         return _PIPE_BUF
+
+
+def _cut(lines: bytes, most: int) -> Iterator[bytes]:
+    """Yield lines in parts of so many bytes at most; one that is longer alone."""
+    start = 0
+    while len(lines) - start > most:
+        end = lines.rfind(b"\n", start, start + most) + 1
+        if not end:
+            end = lines.index(b"\n", start) + 1
+        yield lines[start:end]
+        start = end
+    if start < len(lines):
+        yield lines[start:]

@@ -19,6 +19,7 @@ from typing import Any, ClassVar
 
 from hashring.errors import MissingDependency
 from hashring.telemetry.errors import OutputFailed
+from hashring.telemetry.model.batch import Batch
 from hashring.telemetry.model.sample import Meter, MeterType, Sample
 from hashring.telemetry.model.settings import Settings
 from hashring.telemetry.plugin import Option
@@ -201,9 +202,10 @@ class OTLPPublisher(WebPublisher):
         self._closed = False
         self._compression: Compression = self._parsed.options["compression"]
 
-    def _send(self, samples: Sequence[Sample]) -> None:
+    def _send(self, batches: Sequence[Batch]) -> None:
         if self._closed:
             raise OutputFailed(f"cannot publish to {self._where}: the publisher is closed")
+        samples = [sample for batch in batches for sample in batch]
         try:
             body: bytes = encode_metrics(metrics_data(samples)).SerializeToString()
         except Exception as error:

@@ -27,9 +27,11 @@ from hashring import clock
 from hashring.errors import BadURL
 from hashring.telemetry import http
 from hashring.telemetry.errors import BadEncoding, OutputFailed
+from hashring.telemetry.model.batch import Batch, batches_of
 from hashring.telemetry.model.sample import Sample
 from hashring.telemetry.model.settings import Settings
 from hashring.telemetry.plugin import Option, Publisher, SinkURL, boolean, count, positive, seconds
+from hashring.telemetry.publishers.requests import count_of, halves, requests
 from hashring.url import masked, secrets_in, without_secrets
 
 __all__ = ["WEB_OPTIONS", "Answer", "Refused", "Session", "WebPublisher", "judge"]
@@ -358,7 +360,7 @@ class WebPublisher(Publisher):
         return Session(url)
 
     @abc.abstractmethod
-    def _send(self, samples: Sequence[Sample]) -> None:
+    def _send(self, batches: Sequence[Batch]) -> None:
         """Send one request.
 
         Raises:
@@ -367,32 +369,35 @@ class WebPublisher(Publisher):
         """
 
     def publish(self, samples: Sequence[Sample]) -> None:
-        """Send the samples in batches, each within its timeouts; see :class:`Publisher`."""
+        """Send the samples in requests, each within its timeouts; see :class:`Publisher`."""
+        self.publish_batches(batches_of(samples))
+
+    def publish_batches(self, batches: Sequence[Batch]) -> None:
+        """Send the samples in requests, each within its timeouts; see :class:`Publisher`."""
         wait = self._not_before - clock.boottime()
         if wait > 0:
             raise OutputFailed(f"{self._where} asked to be left alone for {wait:.0f} s more", wait)
         refused: list[tuple[Sample, Refused]] = []
         try:
-            for start in range(0, len(samples), self._batch_size):
-                refused += self._refused(samples[start : start + self._batch_size])
+            for request in requests(batches, self._batch_size):
+                refused += self._refused(request)
         except OutputFailed as error:
             if error.retry_after is not None:
                 self._not_before = clock.boottime() + error.retry_after
             raise
-        # Only now: had a later batch failed, all of this would be sent, and refused, once more.
+        # Only now: had a later request failed, all of this would be sent, and refused, once more.
         for sample, why in refused:
             self.set_aside([sample], why.cause, why.detail)
 
-    def _refused(self, samples: Sequence[Sample]) -> Iterator[tuple[Sample, Refused]]:
+    def _refused(self, batches: Sequence[Batch]) -> Iterator[tuple[Sample, Refused]]:
         try:
-            self._send(samples)
+            self._send(batches)
         except Refused as why:
-            if len(samples) == 1:
-                yield samples[0], why
+            if count_of(batches) == 1:
+                yield batches[0][0], why
                 return
-            half = len(samples) // 2
-            yield from self._refused(samples[:half])
-            yield from self._refused(samples[half:])
+            for half in halves(batches):
+                yield from self._refused(half)
 
     def _post(self, body: bytes, headers: Mapping[str, str]) -> Answer:
         """Send one request, and return what the sink said, where it took the samples.

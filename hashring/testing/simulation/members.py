@@ -17,7 +17,8 @@ from hashring.protocol.actions import Join, Leave, Publish, Wait
 from hashring.protocol.grips import Gripped, Grips
 from hashring.protocol.reading import Reading
 from hashring.protocol.runner import Read, Step
-from hashring.protocol.windows import Due, Stream, can_give_up, follow_clock
+from hashring.protocol.streams import follow_clock, leave_begun
+from hashring.protocol.windows import Due, Stream
 from hashring.ring.ring import SlotSet
 from hashring.testing.simulation.profiles import INTERVAL, SPEC, STRANGE, TTL
 
@@ -262,16 +263,13 @@ class SimulatedMember:
         wall = self.wall()
         follow_clock(self.streams, wall)
         if handoff.state(self.local()) not in ("joining", "fenced"):
-            due = stream.due(wall, lambda start: handoff.usable(self.local(), start))
-            if self.stopping and (
-                due is None
-                or (
-                    due.slots.isdisjoint(handoff.losing)
-                    and can_give_up(stream, self.streams, due, wall)
-                )
-            ):
-                self._close(stream)
-                return None
+            usable = functools.partial(handoff.usable, self.local())
+            due = stream.due(wall, usable)
+            if self.stopping:
+                if leave_begun(stream, self.streams, wall, usable, handoff.losing):
+                    self._close(stream)
+                    return None
+                due = stream.due(wall, usable)
             if due is not None and (due.slots or handoff.is_settled):
                 return due
         elif self.stopping:

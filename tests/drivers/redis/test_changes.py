@@ -124,7 +124,7 @@ def test_a_patch_that_does_not_make_the_record_is_not_kept(server, opened, group
         cursor = changes.cursor
         assert dict(changes.changed) == {"a": ack(number)}
         with server.client() as client:
-            assert client.hget(reader._calls.group(group).keys[0], "d:a") is None
+            assert client.hget(reader._calls.group(group).keys[0], "p:a") is None
 
 
 def test_patches_that_do_not_fit_what_is_known_bring_everything(opened, group):
@@ -186,8 +186,8 @@ def test_what_is_kept_of_changes_goes_with_the_members_and_does_not_grow(server,
             writer.publish(group, "stays", ack(10 * number + turn))
     with server.client() as client:
         key = writer._calls.group(group).keys[0]
-        assert {field for field in client.hkeys(key) if field.startswith("d:")} == {"d:stays"}
-        assert client.hstrlen(key, "d:stays") < 4 * len(ack(0))
+        assert {field for field in client.hkeys(key) if field.startswith("p:")} == {"p:stays"}
+        assert client.hstrlen(key, "p:stays") < 4 * len(ack(0))
 
 
 def test_what_an_earlier_release_left_of_patches_is_cleared_away(
@@ -197,9 +197,12 @@ def test_what_an_earlier_release_left_of_patches_is_cleared_away(
     writer.join(group, "a", ack(0))
     key = writer._calls.group(group).keys[0]
     with server.client() as client:
-        client.hset(key, mapping={f"d:gone-{number}": b"x" for number in range(1500)})
+        client.hset(
+            key, mapping={f"{kind}:gone-{number}": b"x" for kind in "dp" for number in range(750)}
+        )
+        client.hset(key, "d:a", b"x")
         writer.publish(group, "a", ack(1))
-        assert {field for field in client.hkeys(key) if field.startswith("d:")} == {"d:a"}
+        assert {field for field in client.hkeys(key) if field[:2] in ("d:", "p:")} == {"p:a"}
 
 
 # ---- messages -----------------------------------------------------------------------------------
@@ -336,7 +339,7 @@ def test_base64_in_a_record_is_sent_as_the_bytes_that_it_stands_for(opened, cont
         assert not changes.complete
         assert dict(follower.records) == {"a": ack(number, claims=text)}
         with redis.Redis(port=writer.url.hosts[0][1]) as client:
-            assert client.hexists(writer._calls.group(group).keys[0], "d:a")
+            assert client.hexists(writer._calls.group(group).keys[0], "p:a")
 
 
 def test_a_record_that_is_too_large_is_sent_whole(opened, group):

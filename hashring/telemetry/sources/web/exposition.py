@@ -8,8 +8,8 @@ source.
 
 from __future__ import annotations
 
+import contextlib
 import logging
-import math
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -17,13 +17,16 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from hashring.telemetry.errors import BadExposition
+from hashring.telemetry.model.batch import Measured
 from hashring.telemetry.model.resource import Resource
 from hashring.telemetry.model.sample import Measurement, Meter, MeterType
 from hashring.telemetry.model.settings import Settings
 from hashring.telemetry.plugin import Pollster
 from hashring.telemetry.sources.web import answers
+from hashring.telemetry.sources.web.exposition_series import ExpositionReader
 from hashring.telemetry.sources.web.exposition_text import Metric, Metrics, metrics_of, samples_of
 from hashring.telemetry.sources.web.fetch import Fetcher
+from hashring.telemetry.sources.web.labels import finite, shown, with_target
 from hashring.telemetry.sources.web.targets import EXPOSITION, url_of
 
 if TYPE_CHECKING:
@@ -74,6 +77,7 @@ class ExpositionPollster(Pollster):
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
         self._fetcher = Fetcher(timeout=settings.poll_timeout, max_bytes=answers.MAX_ANSWER)
+        self._reader = ExpositionReader(_meter)
         self._lock = threading.Lock()
         self.skipped: Counter[str] = Counter()
 
@@ -81,7 +85,7 @@ class ExpositionPollster(Pollster):
         """Close the connections."""
         self._fetcher.close()
 
-    def poll(self, resource: Resource) -> list[Measurement]:
+    def poll(self, resource: Resource) -> Measured:
         """Ask a target once, and measure what it exposes.
 
         Raises:
@@ -94,19 +98,14 @@ class ExpositionPollster(Pollster):
             fetched = self._fetcher.get(
                 url_of(resource), deadline=deadline, accept=_ACCEPT, took=reading.took
             )
-            try:
-                text = fetched.body.decode()
-            except UnicodeDecodeError:
-                raise BadExposition(f"{resource.id}: the answer is not UTF-8") from None
-            with reading.among_few():
-                found = reading.kept(
-                    measurements(
-                        text,
-                        resource,
-                        is_openmetrics=fetched.content_type.lower().startswith(_OPENMETRICS),
-                        skipped=skipped,
-                        look=reading.look,
-                    )
+            is_openmetrics = fetched.content_type.lower().startswith(_OPENMETRICS)
+            with reading.among_few(), _named(resource, is_openmetrics):
+                found = self._reader.read(
+                    fetched.body,
+                    resource,
+                    is_openmetrics=is_openmetrics,
+                    skipped=skipped,
+                    look=reading.took_samples,
                 )
         self._count(skipped, resource)
         return found
@@ -164,15 +163,24 @@ def measurements(
         None
     """
     counted: Counter[str] = Counter() if skipped is None else skipped
-    try:
+    with _named(resource, is_openmetrics):
         metrics = metrics_of(text, look)
         samples = samples_of(text, is_openmetrics=is_openmetrics, look=look)
         yield from _measured(metrics, samples, resource, counted)
+
+
+@contextlib.contextmanager
+def _named(resource: Resource, is_openmetrics: bool) -> Iterator[None]:
+    """Name the target in the error that its answer cannot be read."""
+    try:
+        yield
     except BadExposition as error:
         raise BadExposition(
             f"{resource.id}: the answer is not in "
             f"{'OpenMetrics' if is_openmetrics else 'the text format'}: {error}"
         ) from None
+    except UnicodeDecodeError:
+        raise BadExposition(f"{resource.id}: the answer is not UTF-8") from None
 
 
 def _measured(
@@ -182,11 +190,11 @@ def _measured(
     told: set[tuple[str, str | None]] = set()
     meters: dict[str, Meter] = {}
     for sample in samples:
-        name, labels, volume = sample.name, sample.labels, _finite(sample.value)
+        name, labels, volume = sample.name, sample.labels, finite(sample.value)
         if volume is None:
             counted["not finite"] += 1
             continue
-        id_ = f"{resource.id}#{_shown(labels)}" if labels else None
+        id_ = f"{resource.id}#{shown(labels)}" if labels else None
         if (name, id_) in told:
             counted["repeated"] += 1
             continue
@@ -195,16 +203,8 @@ def _measured(
         if meter is None:
             meter = meters[name] = _meter(metrics.of(name), name)
         if target_labels:
-            labels = _with_target(labels, target_labels)
+            labels = with_target(labels, target_labels)
         yield Measurement(meter, volume, id_, MappingProxyType(labels))
-
-
-def _with_target(labels: Mapping[str, str], target: Mapping[str, str]) -> dict[str, str]:
-    own = {
-        (f"exported_{label}" if label in target else label): value
-        for label, value in labels.items()
-    }
-    return own | dict(target)
 
 
 def _meter(metric: Metric, name: str) -> Meter:
@@ -218,27 +218,3 @@ def _meter(metric: Metric, name: str) -> Meter:
         word = metric.unit or metric.name.removesuffix("_total").rpartition("_")[2]
         unit = _UNITS.get(word, metric.unit)
     return Meter(PREFIX + name, MeterType.CUMULATIVE if is_growing else MeterType.GAUGE, unit)
-
-
-def _finite(volume: float | None) -> float | int | None:
-    """Return a volume that any sink can hold; ``None`` for none, or for what is not finite."""
-    try:
-        if volume is None or not math.isfinite(volume):  # a native histogram has no volume
-            return None
-    except OverflowError:  # the parser makes an integer of any number of digits
-        return None
-    return volume if -(2**63) <= volume < 2**64 else float(volume)
-
-
-def _shown(labels: Mapping[str, str]) -> str:
-    r"""Return labels as they stand in an id.
-
-    >>> _shown({"device": "sda", "a": 'say "x"'})
-    '{a="say \\"x\\"",device="sda"}'
-    """
-    pairs = (f'{name}="{_escaped(labels[name])}"' for name in sorted(labels))
-    return f"{{{','.join(pairs)}}}"
-
-
-def _escaped(value: str) -> str:
-    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

@@ -1,0 +1,140 @@
+"""``hashring alarm``: its commands, each of which imports what it needs when it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from hashring.exit_codes import FAILED
+from hashring.telemetry.cli.flags import log_level_option, with_files
+
+__all__ = ["alarm"]
+
+
+def _with_database(command: Callable[..., int]) -> Callable[..., int]:
+    """Add the options of every command that opens the database."""
+    for option in reversed(
+        (
+            click.option(
+                "--state-dir",
+                metavar="DIR",
+                help="Folder of the database and the group's store, where none are named.",
+            ),
+            click.option(
+                "--database",
+                metavar="URL",
+                help="The alarms' database, as SQLAlchemy spells it.  [default: SQLite in DIR]",
+            ),
+        )
+    ):
+        command = option(command)
+    return with_files(log_level_option(command))
+
+
+def _with_alarms(command: Callable[..., int]) -> Callable[..., int]:
+    """Add the options that say which alarms, and how they are evaluated."""
+    for option in reversed(
+        (
+            click.option(
+                "--definitions",
+                multiple=True,
+                metavar="DIR",
+                help="Folder of *.yaml with alarms; may be given several times.",
+            ),
+            click.option("--prometheus-url", metavar="URL", help="Where PromQL queries are asked."),
+            click.option(
+                "--interval",
+                type=float,
+                metavar="SECONDS",
+                help="The length of a window: each alarm is evaluated once in each.  [default: 60]",
+            ),
+        )
+    ):
+        command = option(command)
+    return _with_database(command)
+
+
+@click.group()
+def alarm() -> None:
+    """Evaluate alarms once a window, and tell of each change once, whoever dies.
+
+    The alarms come from files (--definitions) or from an Aodh's database. Start as many evaluators
+    as you like: they share the alarms.
+    """
+
+
+@alarm.command()
+@click.option("--backend-url", metavar="URL", help="The group's store.  [default: SQLite in DIR]")
+@click.option("--member", help="This evaluator's id.  [default: HOST and a random part]")
+@click.option("--ttl", type=float, help="Seconds after which others take over.  [default: 10]")
+@click.option(
+    "--status-file", metavar="FILE", help="Keep this evaluator's status in FILE, as JSON."
+)
+@_with_alarms
+def evaluator(log_level: str, **options: Any) -> int:
+    """Evaluate alarms, keep their history, deliver their notifications.
+
+    SIGTERM hands over, then ends. Files of alarms are read again when they change, and on SIGHUP.
+    """
+    from hashring.alarms import running
+    from hashring.telemetry.agent.supervisor import configure_logging
+
+    configure_logging(log_level)
+    return running.run_evaluator(_settings(**options))
+
+
+@alarm.command()
+@click.option("--look/--no-look", default=True, help="Open the database, ask Prometheus.")
+@_with_alarms
+def check(log_level: str, look: bool, **options: Any) -> int:
+    """Print which alarms would be evaluated, how often, and what is wrong with the others.
+
+    Nothing is written, nobody is told. The exit code is 1 where something is wrong.
+    """
+    from hashring.alarms.check import report
+    from hashring.telemetry.agent.supervisor import configure_logging
+
+    configure_logging(log_level)
+    lines, is_well = report(_settings(**options), look=look)
+    for line in lines:
+        click.echo(line)
+    return 0 if is_well else FAILED
+
+
+@alarm.command()
+@_with_database
+def migrate(log_level: str, **options: Any) -> int:
+    """Make the database's tables, or bring ours up to date. Doing it twice changes nothing."""
+    from hashring.alarms.database import migrations
+    from hashring.alarms.database.engine import Database
+    from hashring.telemetry.agent.supervisor import configure_logging
+
+    configure_logging(log_level)
+    database = Database(_settings(**options).database)
+    try:
+        migrations.migrate(database)
+    finally:
+        database.close()
+    click.echo(f"{database.shown}: its tables are those of revision {migrations.HEAD}")
+    return 0
+
+
+@alarm.command()
+@click.option("--listen", metavar="HOST:PORT", help="Where.  [default: 127.0.0.1:8042]")
+@_with_database
+def intake(log_level: str, **options: Any) -> int:
+    """Take the agents' samples: POST /v1/samples, for rules of type hashring_threshold."""
+    from hashring.alarms import running
+    from hashring.telemetry.agent.supervisor import configure_logging
+
+    configure_logging(log_level)
+    return running.run_intake(_settings(**options))
+
+
+def _settings(config_files: tuple[Path, ...], config_dirs: tuple[Path, ...], **options: Any) -> Any:
+    from hashring.alarms import options as reading
+
+    return reading.load(config_files, config_dirs, **options)

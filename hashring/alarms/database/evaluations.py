@@ -1,0 +1,312 @@
+"""What is due in a window, and the one transaction of an alarm and a window.
+
+State, history and the intention to notify are one commit. Only columns of the state are written,
+and only if the alarm is still as it was when it was evaluated, so nothing that a user does
+meanwhile is undone. The window of an alarm only grows: whoever comes second, or wakes up late,
+writes nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import json
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+from sqlalchemy import exc
+
+from hashring.alarms.database.engine import Database, microseconds
+from hashring.alarms.database.notifications import Intention
+from hashring.alarms.database.tables import ALARM, HISTORY, OUTBOX, SIDE
+from hashring.alarms.model import State
+
+__all__ = ["Definition", "Evaluations", "Outcome", "Standing", "Step", "utc"]
+
+_CHUNK = 200
+"""Rows that are asked for, or written, in one statement: some databases bound its parameters."""
+
+
+class Standing(NamedTuple):
+    """How an alarm stands: what is read of each of them in each window.
+
+    Attributes:
+        alarm_id: its id.
+        seen: when its user changed it last; other text, and its definition is another.
+        state: its state's text; ``None`` and unknown texts count as *insufficient data*.
+        window_start: of its newest evaluated window, in microseconds; ``None``: it is new to us.
+        past: what the machine remembers, for each leaf of its rule.
+        away: how many windows in a row its source has not answered.
+    """
+
+    alarm_id: str
+    seen: datetime | None
+    state: str
+    window_start: int | None
+    past: tuple[str, ...]
+    away: int
+
+
+class Definition(NamedTuple):
+    """An alarm's row, as its user defined it: fields as of the model, and whose it is."""
+
+    alarm_id: str
+    seen: datetime | None
+    fields: Mapping[str, Any]
+    project_id: str | None
+    user_id: str | None
+
+
+class Outcome(enum.Enum):
+    """What became of a step."""
+
+    DONE = enum.auto()
+    REPEATED = enum.auto()
+    """This window, or a later one, was evaluated before: nothing was written."""
+    CHANGED = enum.auto()
+    """Its user has changed or deleted it meanwhile: nothing was written."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Step:
+    """What one window makes of one alarm.
+
+    Attributes:
+        standing: how it stood.
+        window_start: of the window, in wall-clock seconds.
+        past: what the machine will remember.
+        away: windows in a row without an answer, this one included.
+        state: its state from now on; ``None``: nothing changes, and nobody is told.
+        reason: why, for people.
+        intentions: whom to tell.
+        definition: of the alarm; needed where there is a state.
+    """
+
+    standing: Standing
+    window_start: float
+    past: tuple[str, ...]
+    away: int = 0
+    state: State | None = None
+    reason: str = ""
+    intentions: Sequence[Intention] = ()
+    definition: Definition | None = None
+
+
+def utc(seconds: float) -> datetime:
+    """Return a wall-clock time as the tables of Aodh have it: UTC, without a zone.
+
+    >>> utc(0.0)
+    datetime.datetime(1970, 1, 1, 0, 0)
+    """
+    return datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None)
+
+
+class Evaluations:
+    """What the evaluator reads and writes.
+
+    Args:
+        database: where.
+        horizon: seconds. A window that lies so far ahead of now was written while a clock was
+            wrong; it does not hold up the alarm.
+    """
+
+    def __init__(self, database: Database, horizon: float) -> None:
+        self._database = database
+        self._horizon = horizon
+
+    def standing(self, alarm_id: str | None = None) -> list[Standing]:
+        """Return how all alarms stand that are to be evaluated: enabled, and no event alarms.
+
+        Args:
+            alarm_id: ask for this one alone.
+        """
+        wanted = (
+            sa.select(
+                *(ALARM.c.alarm_id, ALARM.c.timestamp, ALARM.c.state, SIDE.c.window_start),
+                *(SIDE.c.definition, SIDE.c.past, SIDE.c.away),
+            )
+            .select_from(ALARM.outerjoin(SIDE, ALARM.c.alarm_id == SIDE.c.alarm_id))
+            .where(ALARM.c.enabled.is_(True), ALARM.c.type != "event")
+        )
+        if alarm_id is not None:
+            wanted = wanted.where(ALARM.c.alarm_id == alarm_id)
+        with self._database.reading() as connection:
+            rows = connection.execute(wanted).all()
+        return [
+            Standing(
+                row.alarm_id,
+                row.timestamp,
+                row.state or "",
+                row.window_start,
+                # What was counted belongs to the rule that it was counted for.
+                tuple(row.past or ()) if row.definition == row.timestamp else (),
+                row.away or 0,
+            )
+            for row in rows
+        ]
+
+    def begin(self) -> None:
+        """Make our rows for alarms that are new to us."""
+        missing = sa.select(
+            ALARM.c.alarm_id, sa.literal(0, sa.BigInteger), sa.literal(0, sa.Integer)
+        ).where(
+            ~sa.exists().where(SIDE.c.alarm_id == ALARM.c.alarm_id),
+        )
+        try:
+            with self._database.writing() as connection:
+                connection.execute(
+                    SIDE.insert().from_select(["alarm_id", "window_start", "away"], missing)
+                )
+        except exc.IntegrityError:
+            return  # another evaluator has made them at this moment
+
+    def definitions(self, alarm_ids: Iterable[str]) -> Iterator[Definition]:
+        """Iterate over the definitions of some alarms; those deleted meanwhile are left out."""
+        columns = (
+            *(ALARM.c.alarm_id, ALARM.c.timestamp, ALARM.c.project_id, ALARM.c.user_id),
+            *(ALARM.c.name, ALARM.c.type, ALARM.c.rule, ALARM.c.description, ALARM.c.enabled),
+            *(ALARM.c.severity, ALARM.c.repeat_actions, ALARM.c.ok_actions),
+            *(ALARM.c.alarm_actions, ALARM.c.insufficient_data_actions, ALARM.c.time_constraints),
+        )
+        for chunk in _chunks(list(alarm_ids)):
+            wanted = sa.select(*columns).where(ALARM.c.alarm_id.in_(chunk))
+            with self._database.reading() as connection:
+                rows = connection.execute(wanted).all()
+            for row in rows:
+                fields = {
+                    name: value
+                    for name, value in row._mapping.items()
+                    if name not in ("alarm_id", "timestamp", "project_id", "user_id")
+                    and value is not None
+                }
+                yield Definition(row.alarm_id, row.timestamp, fields, row.project_id, row.user_id)
+
+    def keep(self, steps: Sequence[Step], now: float) -> None:
+        """Commit the steps of alarms of which nothing changes, together.
+
+        Args:
+            steps: none of them has a state.
+            now: wall-clock seconds.
+        """
+        statement = self._advance()
+        for chunk in _chunks(steps):
+            with self._database.writing() as connection:
+                connection.execute(statement, [self._values(step, now) for step in chunk])
+
+    def change(self, step: Step, now: float) -> Outcome:
+        """Commit the step of an alarm that enters a state, or whose actions are repeated.
+
+        Args:
+            step: it has a state and a definition.
+            now: wall-clock seconds.
+        """
+        definition, state = step.definition, step.state
+        assert definition is not None
+        assert state is not None
+        before = step.standing
+        with self._database.writing() as connection:
+            if not connection.execute(self._advance(), self._values(step, now)).rowcount:
+                return Outcome.REPEATED
+            changed = connection.execute(self._state(step, now)).rowcount
+            if not changed:
+                connection.rollback()
+                return Outcome.CHANGED
+            if state != before.state:
+                connection.execute(HISTORY.insert(), _history(step, definition, now))
+            if step.intentions:
+                connection.execute(
+                    OUTBOX.insert(), [_outgoing(step, one, now) for one in step.intentions]
+                )
+        return Outcome.DONE
+
+    def _advance(self) -> sa.Update:
+        reached = SIDE.c.window_start
+        found: sa.Update = (
+            SIDE.update()
+            .where(SIDE.c.alarm_id == sa.bindparam("of"))
+            .where(sa.or_(reached < sa.bindparam("to"), reached > sa.bindparam("horizon")))
+            .values(
+                window_start=sa.bindparam("to"),
+                definition=sa.bindparam("seen"),
+                past=sa.bindparam("now_past", type_=SIDE.c.past.type),
+                away=sa.bindparam("now_away"),
+            )
+        )
+        return found
+
+    def _values(self, step: Step, now: float) -> dict[str, Any]:
+        return {
+            "of": step.standing.alarm_id,
+            "to": microseconds(step.window_start),
+            "horizon": microseconds(now + self._horizon),
+            "seen": step.standing.seen,
+            "now_past": list(step.past),
+            "now_away": step.away,
+        }
+
+    @staticmethod
+    def _state(step: Step, now: float) -> sa.Update:
+        """Write the columns of the state, if the alarm is still the one that was evaluated."""
+        before = step.standing
+        assert step.state is not None
+        values: dict[str, Any] = {"evaluate_timestamp": utc(now)}
+        if step.state != before.state:
+            values |= {
+                "state": str(step.state),
+                "state_reason": step.reason,
+                "state_timestamp": utc(now),
+            }
+        same_state = (
+            sa.func.coalesce(ALARM.c.state, "") == before.state
+            if not before.state
+            else ALARM.c.state == before.state
+        )
+        same_definition = (
+            ALARM.c.timestamp.is_(None) if before.seen is None else ALARM.c.timestamp == before.seen
+        )
+        found: sa.Update = (
+            ALARM.update()
+            .where(ALARM.c.alarm_id == before.alarm_id, same_state, same_definition)
+            .where(ALARM.c.enabled.is_(True))
+            .values(values)
+        )
+        return found
+
+
+def _history(step: Step, definition: Definition, now: float) -> dict[str, Any]:
+    return {
+        "event_id": str(uuid.uuid4()),
+        "alarm_id": step.standing.alarm_id,
+        "on_behalf_of": definition.project_id,
+        "project_id": None,
+        "user_id": None,
+        "type": "state transition",
+        "detail": json.dumps({"state": str(step.state), "transition_reason": step.reason}),
+        "timestamp": utc(now),
+        "severity": definition.fields.get("severity"),
+    }
+
+
+def _outgoing(step: Step, intention: Intention, now: float) -> dict[str, Any]:
+    return {
+        "key": intention.key,
+        "alarm_id": step.standing.alarm_id,
+        "window_start": microseconds(step.window_start),
+        "sink": intention.sink,
+        "action": intention.action,
+        "body": dict(intention.body),
+        "created": microseconds(now),
+        "attempts": 0,
+        "next_try": 0,
+        "done": None,
+        "gave_up": False,
+        "last_error": None,
+    }
+
+
+def _chunks(found: Sequence[Any]) -> Iterator[Sequence[Any]]:
+    for start in range(0, len(found), _CHUNK):
+        yield found[start : start + _CHUNK]

@@ -1,0 +1,1 @@
+"""The revisions of our tables, each a file; see alembic's documentation."""

@@ -1,0 +1,116 @@
+"""Prometheus: the values of a PromQL query at a time, one for each series."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from hashring.alarms.errors import SourceAway
+from hashring.alarms.model import PrometheusRule
+from hashring.telemetry.http import FAILURES, Client, is_timeout, reason_of
+from hashring.url import masked, shown, without_secrets
+
+__all__ = ["PrometheusSource"]
+
+_MOST = 16 * 1024 * 1024
+"""Bytes of an answer, at most."""
+
+_LONG = 1_500
+"""Bytes of a query from which on it is posted: servers bound the length of a URL."""
+
+_SAID = 300
+"""Characters of an error that a message shows."""
+
+
+class PrometheusSource:
+    """Asks a server's API. May be used by several threads.
+
+    Args:
+        url: of the server; a user and password in it are sent as basic authentication.
+        threads: connections that are kept.
+        ca_file: of authorities; ``None``: the usual ones.
+    """
+
+    def __init__(self, url: str, threads: int, ca_file: str | None = None) -> None:
+        self._url = f"{url.rstrip('/')}/api/v1/query"
+        self.shown = masked(url)
+        self._verify: bool | str = ca_file or True
+        self._client = Client(connections=threads)
+
+    def values(self, rule: PrometheusRule, at: float, deadline: float) -> list[float]:
+        """Return the values of the series of a rule's query, in the order of their labels.
+
+        Args:
+            rule: whose query is asked.
+            at: about which time, in wall-clock seconds.
+            deadline: on the clock of :func:`hashring.clock.boottime`.
+
+        Raises:
+            SourceAway: it did not answer, or refused the query.
+        """
+        if rule.scope_to_project:
+            raise SourceAway(
+                "the rule is scoped to a project (scope_to_project), which is not done here: "
+                "write the project's label into the query",
+                answered=True,
+            )
+        status, text = self._asked(rule.query, at, deadline)
+        try:
+            found = json.loads(text)
+        except (ValueError, RecursionError):
+            found = None
+        if not isinstance(found, dict) or found.get("status") not in ("success", "error"):
+            raise SourceAway(f"{self.shown}: answered {status}, and not as Prometheus does")
+        if found["status"] == "error":
+            said = without_secrets(str(found.get("error"))[:_SAID], self._url)
+            raise SourceAway(f"{self.shown}: refuses the query: {said}", answered=True)
+        return self._read(found.get("data"))
+
+    def _asked(self, query: str, at: float, deadline: float) -> tuple[int, bytes]:
+        form = urlencode({"query": query, "time": f"{at:.3f}"}, quote_via=quote)
+        method, url, body, headers = "GET", f"{self._url}?{form}", None, {}
+        if len(form) > _LONG:
+            method, url, body = "POST", self._url, form.encode()
+            headers = {"Content-Type": "application/x-www-form-urlencoded"}
+        text = bytearray()
+        try:
+            with self._client.exchange(
+                method, url, deadline=deadline, headers=headers, body=body, verify=self._verify
+            ) as answer:
+                for chunk in answer.chunks():
+                    text += chunk
+                    if len(text) > _MOST:
+                        raise SourceAway(
+                            f"{self.shown}: its answer has more than {_MOST} bytes", answered=True
+                        )
+                return answer.status, bytes(text)
+        except FAILURES as error:
+            why = "no answer in time" if is_timeout(error, deadline) else reason_of(error)
+            raise SourceAway(f"{self.shown}: {why}") from None
+
+    def _read(self, data: Any) -> list[float]:
+        try:
+            kind, result = data["resultType"], data["result"]
+            if kind == "scalar":
+                return [_number(result)]
+            if kind == "vector":
+                series = [(sorted(one["metric"].items()), _number(one["value"])) for one in result]
+                return [value for _, value in sorted(series, key=lambda one: one[0])]
+        except (TypeError, KeyError, ValueError, IndexError, AttributeError):
+            raise SourceAway(f"{self.shown}: its answer is damaged") from None
+        raise SourceAway(
+            f"{self.shown}: the query gives a {shown(kind)}; a rule needs an instant vector or a "
+            "scalar: aggregate over the range",
+            answered=True,
+        )
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+
+def _number(pair: Any) -> float:
+    _, text = pair
+    return math.nan if text == "NaN" else float(text)

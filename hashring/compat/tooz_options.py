@@ -1,0 +1,123 @@
+"""The URL of tooz's backend: what of it is the backend's, and what our driver's."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import urlencode
+
+import tooz
+from tooz.coordination import Characteristics
+
+from hashring.compat.backend_url import translate
+from hashring.driver import DEFAULT_TTL
+from hashring.errors import BadURL
+
+__all__ = ["Options", "characteristics", "refuse_green_threads"]
+
+_PREFIX = "hashring+"
+
+_SETTLE = 2.0
+"""Seconds beyond `hold` for which a tick waits until the group has settled, by default."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What a URL says.
+
+    Attributes:
+        url: of the store, in our spelling.
+        ttl: the lease in seconds.
+        hold: for so many seconds an object that was answered for stays this process's.
+        settle: for so many seconds at most a tick waits until the group has settled.
+    """
+
+    url: str
+    ttl: float
+    hold: float
+    settle: float
+
+    @classmethod
+    def of(cls, parsed: Any, options: Mapping[str, Sequence[str]]) -> Options:
+        """Read what tooz hands a backend.
+
+        Args:
+            parsed: the URL, split.
+            options: its options, each with its values, and those of the caller's keywords.
+
+        Raises:
+            BadURL: one is unknown, of the wrong type or out of range.
+        """
+        given = {name: str(values[-1]) for name, values in options.items() if values}
+        scheme = parsed.scheme.removeprefix(_PREFIX)
+        hold_text, settle_text = given.pop("hold", None), given.pop("settle", None)
+        # From its parts: some Pythons' geturl() loses two slashes of sqlite:////path.
+        text = f"{scheme}://{parsed.netloc}{parsed.path}"
+        if given:
+            text += "?" + urlencode(given)
+        url, lease = translate(text, 0.0, f"the tooz backend {_PREFIX}...", lease_everywhere=True)
+        ttl = DEFAULT_TTL if lease is None else lease
+        hold = _seconds("hold", hold_text, ttl)
+        return cls(url, ttl, hold, _seconds("settle", settle_text, hold + _SETTLE))
+
+
+def _seconds(name: str, text: str | None, default: float) -> float:
+    if text is None:
+        return default
+    try:
+        found = float(text)
+    except ValueError:
+        found = math.nan
+    if not 0 < found < math.inf:
+        raise BadURL(f"{name} must be a positive number of seconds, not {text!r}")
+    return found
+
+
+_THREADS = (
+    Characteristics.DISTRIBUTED_ACROSS_THREADS,
+    # A thread of ours renews the lease, whatever the caller does.
+    Characteristics.NON_TIMEOUT_BASED,
+    Characteristics.LINEARIZABLE,
+)
+
+
+def characteristics(scheme: str) -> tuple[Characteristics, ...]:
+    """Return what a store is shared by.
+
+    >>> Characteristics.DISTRIBUTED_ACROSS_HOSTS in characteristics("hashring+sqlite")
+    False
+    """
+    name = scheme.removeprefix(_PREFIX)
+    if name == "memory":
+        return _THREADS
+    if name == "sqlite":
+        return (*_THREADS, Characteristics.DISTRIBUTED_ACROSS_PROCESSES)
+    return (
+        *_THREADS,
+        Characteristics.DISTRIBUTED_ACROSS_PROCESSES,
+        Characteristics.DISTRIBUTED_ACROSS_HOSTS,
+    )
+
+
+def refuse_green_threads() -> None:
+    """Refuse to run where threads are greenlets: a call that waits would stop all of them.
+
+    Raises:
+        ToozError: eventlet or gevent has replaced `threading`.
+    """
+    patched = False
+    if "eventlet" in sys.modules:
+        patcher = sys.modules.get("eventlet.patcher")
+        patched = bool(patcher is not None and patcher.is_monkey_patched("thread"))
+    if not patched and "gevent" in sys.modules:
+        monkey = sys.modules.get("gevent.monkey")
+        patched = bool(monkey is not None and monkey.is_module_patched("threading"))
+    if patched:
+        raise tooz.ToozError(
+            "hashring's backend needs real threads, and those of this process are greenlets: a "
+            "store that is slow would stop all of them, and the lease with them. Run the service "
+            "without eventlet's or gevent's monkey patching"
+        )

@@ -1,0 +1,87 @@
+"""``hashring alarm``: options from aodh.conf and the command line, and what check says."""
+
+from __future__ import annotations
+
+import pytest
+
+from hashring.alarms import options
+from hashring.cli import main
+from hashring.telemetry.errors import BadOption
+from tests.alarms.fleet import vector
+from tests.servers.http import HTTPServer
+
+GOOD = "- {name: a, type: prometheus, rule: {query: up, threshold: 1}, ok_actions: ['log://']}\n"
+
+
+@pytest.fixture
+def conf(tmp_path):
+    def write(text):
+        path = tmp_path / "aodh.conf"
+        path.write_text(text)
+        return path
+
+    return write
+
+
+def test_an_aodh_conf_is_understood_and_the_command_line_wins(conf, tmp_path):
+    (tmp_path / "d").mkdir()
+    path = conf(
+        "[DEFAULT]\nadditional_ingestion_lag = 5\nrest_notifier_ssl_verify = false\n"
+        "[evaluator]\nevaluation_interval = 30\nworkers = 4\n[keystone_authtoken]\nx = y\n"
+        "[database]\nconnection = postgresql://u:p@h/aodh\n"
+        "[coordination]\nbackend_url = sqlite:///tmp/x.db\nheartbeat_interval = 1\n"
+        f"[alarm]\nttl = 6\nstate_dir = {tmp_path}\ndefinitions_dirs = {tmp_path / 'd'}\n"
+    )
+    found = options.load([path], interval=2.0, member="m")
+    assert (found.lag, found.verify, found.interval, found.ttl) == (5.0, False, 2.0, 6.0)
+    assert (found.database, found.member) == ("postgresql://u:p@h/aodh", "m")
+    assert found.definitions == (tmp_path / "d",)
+    assert found.heartbeat == 1.0
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[alarm]\ntll = 3\n", r"aodh.conf:2: \[alarm\] tll: unknown option \(did you mean 'ttl'"),
+        ("[alarm]\nttl = soon\n", r"aodh.conf:2: \[alarm\] ttl = 'soon': must be a number of sec"),
+        ("[alarm]\nthreads = 0\n", r"\[alarm\] threads = '0'"),
+        ("[alarm]\ndefinitions_dirs = /no/such\n", "there is no folder '/no/such'"),
+        ("[coordination]\nbackend_url = nothing://x\n", r"\[coordination\] backend_url"),
+    ],
+)
+def test_a_wrong_option_is_told_with_its_line(conf, tmp_path, text, words):
+    with pytest.raises(BadOption, match=words):
+        options.load([conf(text)], state_dir=str(tmp_path))
+
+
+def test_check_says_what_would_be_evaluated_and_writes_nothing(tmp_path, capsys):
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "a.yaml").write_text(GOOD)
+    arguments = ["alarm", "check", "--state-dir", str(tmp_path), "--definitions"]
+    arguments += [str(tmp_path / "d"), "--interval", "30", "--prometheus-url"]
+    with HTTPServer() as prometheus:
+        prometheus.answer("/api/v1/query", vector(1))
+        assert main([*arguments, prometheus.url]) == 0
+        told = capsys.readouterr().out
+        assert "1 alarms, each evaluated once every 30 s" in told
+        assert "a: prometheus, tells log://" in told
+        prometheus.answer("/api/v1/query", {"status": "error", "error": "bad query"}, status=400)
+        assert main([*arguments, prometheus.url]) == 1
+        assert "WRONG  a: " in capsys.readouterr().out
+    assert [path.name for path in tmp_path.iterdir()] == ["d"]
+
+
+def test_check_tells_all_that_is_wrong_and_an_evaluator_does_not_start_with_it(tmp_path, capsys):
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "a.yaml").write_text(GOOD.replace("up", "") + GOOD.replace("query", "qery"))
+    arguments = ["--state-dir", str(tmp_path), "--definitions", str(tmp_path / "d")]
+    assert main(["alarm", "check", "--no-look", *arguments]) == 1
+    assert capsys.readouterr().out.count("WRONG") == 2
+    assert main(["alarm", "evaluator", "--backend-url", "memory://", *arguments]) == 2
+    assert f"{tmp_path / 'd' / 'a.yaml'}:1: alarm 'a': " in capsys.readouterr().err
+
+
+def test_migrate_makes_the_tables(tmp_path, capsys):
+    for _ in range(2):
+        assert main(["alarm", "migrate", "--state-dir", str(tmp_path)]) == 0
+        assert "revision 0001" in capsys.readouterr().out

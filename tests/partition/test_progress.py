@@ -1,0 +1,160 @@
+"""What a member says in the log of what it goes through: one line a change, and none without."""
+
+from __future__ import annotations
+
+import datetime
+import io
+import json
+import logging
+import uuid
+
+import pytest
+
+import hashring
+from hashring import clock
+from hashring.errors import StoreUnavailable
+from hashring.logs import JSONFormatter
+from tests.servers.process import wait_until
+
+TTL = 20.0
+SHORT = 1.5
+
+
+@pytest.fixture
+def url():
+    return f"memory://{uuid.uuid4().hex}"
+
+
+@pytest.fixture
+def told(caplog):
+    """A function: the lines of one member since the last call, as (event, text)."""
+    caplog.set_level(logging.INFO, "hashring")
+    taken = 0
+
+    def take(member=None):
+        nonlocal taken
+        lines = caplog.records[taken:]
+        taken = len(caplog.records)
+        return [
+            (getattr(line, "event", ""), line.getMessage())
+            for line in lines
+            if member is None or f": {member}: " in line.getMessage()
+        ]
+
+    return take
+
+
+def events(lines):
+    return [event for event, _ in lines]
+
+
+def test_a_member_tells_of_its_join_of_who_comes_and_goes_and_what_moves(url, told):
+    with hashring.join(url, "group", "a", ttl=TTL) as a:
+        assert a.wait_settled(20)
+        wait_until(lambda: a.state == "settled", within=15)
+        lines = []
+        wait_until(lambda: lines.extend(told()) or len(lines) == 3, within=15)
+        assert events(lines) == ["joined", "view", "settled"]
+        assert "the group has 1 member" in lines[1][1]
+        assert "gained 65536 and lost 0 slots" in lines[2][1]
+
+        with hashring.join(url, "group", "b", ttl=TTL) as b:
+            assert b.wait_settled(20)
+            mine = []
+            wait_until(lambda: mine.extend(told("a")) or len(mine) == 2, within=15)
+            assert events(mine) == ["view", "settled"]
+            assert "'b' has come; it has 2 members now" in mine[0][1]
+            assert f"gained 0 and lost {len(b.held)} slots" in mine[1][1]
+        mine = []
+        wait_until(lambda: mine.extend(told("a")) or len(mine) == 2, within=15)
+        assert events(mine) == ["view", "settled"]
+        assert "'b' drains; it has 1 member now" in mine[0][1]
+    assert events(told("a"))[-1] == "left"
+
+
+def test_a_group_in_which_nothing_changes_says_nothing(url, told):
+    with (
+        hashring.join(url, "group", "a", ttl=SHORT) as a,
+        hashring.join(url, "group", "b", ttl=SHORT) as b,
+    ):
+        wait_until(
+            lambda: len(a.held) and len(b.held) and len(a.held) + len(b.held) == 65536, within=15
+        )
+        told()
+        until = clock.boottime() + 4 * SHORT  # a dozen heartbeats, and as many readings
+        for number, cycle in enumerate(a.cycles(interval=0.2)):
+            cycle.owned([str(number)])
+            if clock.boottime() > until:
+                break
+        assert told() == []
+        b.leave()
+
+
+def test_who_is_waited_for_is_told_after_two_ttl_and_once(url, told):
+    with hashring.join(url, "group", "a", ttl=SHORT) as a:
+        assert a.wait_settled(20)
+        with a.cycle():
+            began = clock.boottime()
+            b = hashring.join(url, "group", "b", ttl=SHORT)
+            lines = []
+            wait_until(lambda: lines.extend(told("b")) or "waits" in events(lines), within=15)
+            assert clock.boottime() - began >= 2 * SHORT
+            (text,) = [text for event, text in lines if event == "waits"]
+            assert "for 'a', " in text
+            assert "slots" in text
+            wait_until(lambda: clock.boottime() - began > 3 * SHORT, within=15)
+            assert told("b") == []
+        lines = []
+        wait_until(lambda: lines.extend(told("b")) or "waited" in events(lines), within=15)
+        b.leave()
+
+
+def test_a_member_that_is_fenced_says_so_once_and_that_it_has_recovered(url, told, monkeypatch):
+    with hashring.join(url, "group", "a", ttl=SHORT) as a:
+        assert a.wait_settled(20)
+        driver = a._membership.driver._driver
+        is_away = True
+        real = driver.heartbeat
+
+        def heartbeat():
+            if is_away:
+                raise StoreUnavailable("a cut cable")
+            real()
+
+        monkeypatch.setattr(driver, "heartbeat", heartbeat)
+        monkeypatch.setattr(driver, "join", lambda *_: heartbeat())
+        told()
+        lines = []
+        wait_until(lambda: lines.extend(told()) or "fenced" in events(lines), within=15)
+        wait_until(lambda: clock.boottime() > a.deadline + 2 * SHORT, within=15)
+        lines += told()
+        assert events(lines).count("fenced") == 1
+        assert len(lines) <= 6, lines
+        is_away = False
+        monkeypatch.undo()
+        wait_until(lambda: a.state == "settled" and len(a.held) == 65536, within=15)
+
+
+def test_a_line_of_json_has_the_text_and_whom_it_is_about(url):
+    written = io.StringIO()
+    handler = logging.StreamHandler(written)
+    handler.setFormatter(JSONFormatter())
+    logger = logging.getLogger("hashring")
+    level, _ = logger.level, logger.setLevel(logging.INFO)
+    logger.addHandler(handler)
+    try:
+        with hashring.join(url, "group", "a", ttl=TTL) as a:
+            assert a.wait_settled(20)
+            logger.error("two\nlines", exc_info=ValueError("why"))
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+    lines = [json.loads(line) for line in written.getvalue().splitlines()]
+
+    joined = next(line for line in lines if line.get("event") == "joined")
+    assert (joined["group"], joined["member"], joined["level"]) == ("group", "a", "info")
+    assert joined["message"].startswith("group: a: has joined")
+    assert datetime.datetime.fromisoformat(joined["time"]).utcoffset() == datetime.timedelta(0)
+    (failed,) = [line for line in lines if line["level"] == "error"]
+    assert failed["message"] == "two\nlines"
+    assert "ValueError: why" in failed["exception"]

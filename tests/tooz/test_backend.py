@@ -1,0 +1,272 @@
+"""The backend's promises beside tooz's own tests: one owner, one ring, capabilities, leases."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+
+import pytest
+import tooz
+from tooz import coordination
+
+from hashring import clock
+from hashring.compat.tooz_options import Options
+from hashring.errors import BadURL
+from tests.servers.process import wait_until
+
+OBJECTS = [f"disk-{number}" for number in range(300)]
+
+
+@pytest.fixture
+def url() -> str:
+    return f"hashring+memory://{uuid.uuid4().hex}?timeout=20&hold=30&settle=20"
+
+
+@pytest.fixture
+def start(url: str) -> Iterator[Callable[..., coordination.CoordinationDriver]]:
+    started = []
+
+    def begin(member: str | bytes, at: str = url) -> coordination.CoordinationDriver:
+        coordinator = coordination.get_coordinator(at, member)  # type: ignore[arg-type]
+        coordinator.start()
+        started.append(coordinator)
+        return coordinator
+
+    yield begin
+    for coordinator in started:
+        if coordinator.is_started:
+            coordinator.stop()
+    wait_until(
+        lambda: not [one for one in threading.enumerate() if one.name.startswith("hashring-")],
+        what="the end of all threads",
+    )
+
+
+def own(partitioner) -> set[str]:
+    return {one for one in OBJECTS if partitioner.belongs_to_self(one)}
+
+
+def test_what_was_answered_stays_this_process_until_its_next_tick(start) -> None:
+    a = start("a")
+    mine = a.join_partitioned_group("pollers")
+    assert own(mine) == set(OBJECTS)
+    b, theirs = start("b"), []
+    joining = threading.Thread(target=lambda: theirs.append(b.join_partitioned_group("pollers")))
+    joining.start()
+    wait_until(lambda: mine.partition._membership.handoff.losing, what="a sees b")
+    assert 0 < len(own(mine)) < len(OBJECTS), "what b is to have is closed to new questions"
+    assert mine._earlier or mine._grip, "and kept for those who were answered"
+    assert joining.is_alive()
+
+    a.run_watchers()  # the cycle is over
+
+    joining.join(30)
+    assert own(mine) | own(theirs[0]) == set(OBJECTS)
+    assert not own(mine) & own(theirs[0])
+    assert set(mine.ring.nodes) == set(theirs[0].ring.nodes) == {b"a", b"b"}
+
+
+def test_where_several_threads_tick_an_answer_is_kept_for_hold_seconds(start, url: str) -> None:
+    at = url.replace("hold=30", "hold=0.6")
+    a = start("a", at)
+    mine = a.join_partitioned_group("pollers")
+    other = threading.Thread(target=a.run_watchers)
+    other.start()
+    other.join()
+    a.run_watchers()
+    assert own(mine) == set(OBJECTS)
+    began = clock.boottime()
+    a.run_watchers()  # the other thread's cycle may still go on
+    b = start("b", at)
+    theirs = b.join_partitioned_group("pollers")
+    assert own(theirs)
+    assert clock.boottime() - began >= 0.5
+
+
+def test_the_nodes_of_a_ring_change_inside_a_tick_alone(start) -> None:
+    a = start("a")
+    mine = a.join_partitioned_group("pollers")
+    before = mine.ring
+    start("b").join_partitioned_group("pollers")
+    assert mine.ring is before
+    a.run_watchers()
+    assert set(mine.ring.nodes) == {b"a", b"b"}
+    same = mine.ring
+    a.run_watchers()
+    assert mine.ring is same
+
+
+def test_one_stops_and_the_others_have_its_share_at_their_next_tick(start) -> None:
+    a, b = start("a"), start("b")
+    mine = a.join_partitioned_group("pollers", weight=2)
+    theirs = b.join_partitioned_group("pollers")
+    a.run_watchers()
+    assert mine.ring.nodes == {b"a": 2, b"b": 1}
+    assert own(theirs)
+    b.stop()
+    a.run_watchers()
+    assert own(mine) == set(OBJECTS)
+
+
+def test_batches_answer_as_single_questions_do(start) -> None:
+    a = start("a")
+    start("b").join_partitioned_group("pollers")
+    mine = a.join_partitioned_group("pollers")
+    assert mine.owned_by_self(OBJECTS) == [one for one in OBJECTS if mine.belongs_to_self(one)]
+    assert list(mine.mask_for_self(OBJECTS)) == [one in own(mine) for one in OBJECTS]
+    numbers = list(range(50))
+    assert mine.owned_by_self(numbers) == [one for one in numbers if mine.belongs_to_self(one)]
+    for one in OBJECTS[:20]:
+        assert mine.members_for_object(one) == {b"a" if one in own(mine) else b"b"}
+        assert mine.members_for_object(one, replicas=3) == {b"a", b"b"}
+        assert mine.members_for_object(one, ignore_members={b"a"}) == {b"b"}
+        assert mine.belongs_to_self(one, replicas=2)
+        assert not mine.belongs_to_self(one, ignore_members={b"a"})
+
+
+def test_text_and_bytes_are_one_group_and_one_member(start) -> None:
+    a = start("a")
+    a.join_group_create(b"group/\xc3\xa4")
+    b = start(b"b\xff/")
+    b.join_group("group/ä").get()
+    assert a.get_members("group/ä").get() == {b"a", b"b\xff/"}
+
+
+def test_capabilities_are_whatever_msgpack_can_carry_and_never_none(start) -> None:
+    a = start("a")
+    a.join_group_create("group", b"state")
+    assert a.get_member_capabilities("group", "a").get() == b"state"
+    a.update_capabilities("group", {"n": [1, 2.5, None]}).get()
+    assert a.get_members_with_capabilities("group").get() == {b"a": {"n": [1, 2.5, None]}}
+    start("b").join_group("group").get()
+    assert a.get_member_capabilities("group", "b").get() == {}
+    a.join_partitioned_group("shares", weight=3)
+    assert a.get_member_capabilities("shares", "a").get() == {"weight": 3}
+    a.update_capabilities("shares", {"polls": 7}).get()
+    wait_until(lambda: a.get_member_capabilities("shares", "a").get() == {"polls": 7})
+    a.run_watchers()
+    assert a._shares[b"shares"].ring.nodes == {b"a": 3}, "the weight stays"
+    with pytest.raises(tooz.ToozError, match="meta"):
+        a.update_capabilities("group", {"n": os.urandom(70_000)}).get()
+
+
+def test_a_member_that_is_there_already_is_refused_by_name(start) -> None:
+    a, again = start("a"), start("a")
+    a.join_partitioned_group("pollers")
+    for joins in (a.join_partitioned_group, again.join_partitioned_group):
+        with pytest.raises(coordination.MemberAlreadyExist, match="a has already joined pollers"):
+            joins("pollers")
+
+
+def test_a_group_is_there_while_its_creator_or_a_member_lives(start) -> None:
+    a, b = start("a"), start("b")
+    a.create_group("group").get()
+    b.join_group("group").get()
+    a.stop()
+    assert b.get_members("group").get() == {b"b"}
+    start("c").create_group("other").get()
+    others = b.delete_group("other")
+    with pytest.raises(tooz.NotImplemented):
+        others.get()
+    b.leave_group("group").get()
+    with pytest.raises(coordination.GroupNotCreated):
+        b.get_members("group").get()
+
+
+def test_a_lead_that_was_lost_is_told_again_once_it_is_back(start) -> None:
+    a = start("a")
+    a.create_group("group").get()
+    events = []
+    a.watch_elected_as_leader("group", events.append)
+    a.run_elect_coordinator()
+    a.run_elect_coordinator()
+    assert len(events) == 1
+    a._session.leases.give(a._session.leaders._leads[b"group"])
+    a.run_watchers()
+    assert len(events) == 2
+    assert a.get_leader("group").get() == b"a"
+
+
+def test_heartbeats_need_no_caller_and_tell_of_a_store_that_is_away(start) -> None:
+    a = start("a")
+    assert a.requires_beating
+    assert a.heartbeat() == 10.0
+    a._session.leases.confirmed = clock.boottime() - 21
+    a._session = dataclasses.replace(a._session, began=clock.boottime() - 21)
+    with pytest.raises(coordination.ToozConnectionError, match="no heartbeat was confirmed"):
+        a.heartbeat()
+
+
+def test_a_forked_child_owns_nothing_by_its_parents_coordinator(start) -> None:
+    a = start("a")
+    lock = a.get_lock(b"volume")
+    assert lock.acquire()
+    mine = a.join_partitioned_group("pollers")
+    assert mine.belongs_to_self("disk")
+    child = os.fork()
+    if child == 0:
+        try:
+            refused = 0
+            for call in (
+                lambda: a.get_members("group").get(),
+                lambda: mine.belongs_to_self("disk"),
+                lambda: mine.owned_by_self(OBJECTS),
+            ):
+                try:
+                    call()
+                except tooz.ToozError:
+                    refused += 1
+            os._exit(0 if refused == 3 and not lock.acquired else 1)
+        except BaseException:
+            os._exit(3)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert lock.acquired
+    assert mine.belongs_to_self("disk")
+
+
+def test_green_threads_are_refused(url: str, monkeypatch) -> None:
+    class Patcher:
+        @staticmethod
+        def is_monkey_patched(what: str) -> bool:
+            return what == "thread"
+
+    monkeypatch.setitem(__import__("sys").modules, "eventlet", Patcher)
+    monkeypatch.setitem(__import__("sys").modules, "eventlet.patcher", Patcher)
+    with pytest.raises(tooz.ToozError, match="real threads"):
+        coordination.get_coordinator(url, b"a").start()
+
+
+class Parts:
+    def __init__(self, scheme: str, netloc: str, path: str) -> None:
+        self.scheme, self.netloc, self.path = scheme, netloc, path
+
+
+@pytest.mark.parametrize(
+    ("parts", "options", "expected"),
+    [
+        (("hashring+redis", "h:1", ""), {"timeout": ["5"]}, ("redis://h:1", 5.0, 5.0, 7.0)),
+        (("hashring+redis", "h", ""), {"membership_timeout": ["5"], "hold": ["60"]},
+         ("redis://h", 5.0, 60.0, 62.0)),
+        (("hashring+sqlite", "", "//v/a.db"), {"settle": ["3"]},
+         ("sqlite:////v/a.db", 10.0, 10.0, 3.0)),
+        (("hashring+sqlite", "", "//v/a.db"), {"timeout": ["4"]},
+         ("sqlite:////v/a.db", 4.0, 4.0, 6.0)),
+        (("hashring+zookeeper", "z:1", ""), {"hosts": ["y:2"], "timeout": ["8"]},
+         ("zookeeper://z:1,y:2", 8.0, 8.0, 10.0)),
+        (("hashring+memcached", "m", ""), {"lock_timeout": ["30"]},
+         ("memcached://m", 10.0, 10.0, 12.0)),
+    ],
+)  # fmt: skip
+def test_tooz_spellings_of_a_url_keep_their_meaning(parts, options, expected) -> None:
+    found = Options.of(Parts(*parts), options)
+    assert (found.url, found.ttl, found.hold, found.settle) == expected
+
+
+def test_what_a_url_cannot_say_is_refused_with_what_it_can() -> None:
+    with pytest.raises(BadURL, match=r"unknown option 'tiemout'.*did you mean 'timeout'"):
+        Options.of(Parts("hashring+redis", "h", ""), {"tiemout": ["5"]})
+    with pytest.raises(BadURL, match="hold must be a positive number of seconds, not 'x'"):
+        Options.of(Parts("hashring+redis", "h", ""), {"hold": ["x"]})

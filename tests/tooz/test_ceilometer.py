@@ -1,0 +1,60 @@
+"""The real ceilometer-polling on our backend: no two agents poll one resource in turns."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.servers.redis import RedisServer
+from tests.tooz.ceilometer import Fleet, Poll, gaps, interleaved, play
+
+
+@pytest.mark.long
+def test_ceilometers_agents_share_resources_through_a_join_and_a_stop(tmp_path: Path) -> None:
+    url = f"hashring+sqlite:///{tmp_path}/group.db?timeout=6&hold=1"
+    fleet = Fleet(tmp_path, url, resources=40, interval=1)
+    try:
+        first, _ = fleet.start(), fleet.start()
+        steady = fleet.wait_for_shares(2)
+        fleet.start()
+        fleet.wait_for_shares(3)
+        first.send_signal(signal.SIGTERM)
+        fleet.wait_for_shares(2)
+    finally:
+        fleet.stop()
+    polls = [poll for poll in fleet.polls if poll.moment >= steady]
+    assert interleaved(polls, fleet.interval) == []
+    assert fleet.errors == []
+
+
+@pytest.fixture
+def redis() -> Iterator[RedisServer]:
+    with RedisServer() as server:
+        yield server
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+def test_ceilometers_agents_on_redis_through_a_kill_and_a_pause_too(
+    tmp_path: Path, redis: RedisServer
+) -> None:
+    url = f"hashring+{redis.url}?timeout=5&hold=3"
+    fleet = Fleet(tmp_path, url, resources=1000, interval=4)
+
+    account = play(fleet)
+
+    assert account.polls > 10_000
+    assert account.turns == 0
+    assert account.gaps == 0
+    assert fleet.errors == []
+
+
+def test_the_judge_tells_turns_from_a_hand_over() -> None:
+    handed = [Poll(0.0, 1, "x"), Poll(1.0, 1, "x"), Poll(1.5, 2, "x"), Poll(2.5, 2, "x")]
+    assert interleaved(handed, 1.0) == []
+    turns = [*handed[:3], Poll(2.0, 1, "x")]
+    assert len(interleaved(turns, 1.0)) == 1
+    assert gaps(handed, 0.9) == 2
