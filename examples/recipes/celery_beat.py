@@ -8,9 +8,11 @@ import signal
 import sys
 import threading
 from collections import defaultdict
+from typing import Any
 
 from celery import Celery
 from celery.schedules import crontab
+from kombu.exceptions import OperationalError
 
 import hashring
 
@@ -48,13 +50,19 @@ def beat(partition: hashring.Partition, interval: float, names: list[str]) -> No
         for name in cycle.owned(names):
             entry = app.conf.beat_schedule[name]
             if is_due(entry["schedule"], cycle.start):
-                app.send_task(
-                    entry["task"],
-                    entry.get("args", ()),
-                    entry.get("kwargs", {}),
-                    **entry.get("options", {}),
-                )
-                print(name, cycle.window, flush=True)
+                send(name, cycle.window)
+
+
+def send(name: str, window: int) -> None:
+    # The task's id names entry and window, so that whoever takes the task can refuse a second one.
+    # What got no answer may have arrived: it is not sent again, and the beat goes on.
+    entry: dict[str, Any] = app.conf.beat_schedule[name]
+    options = {"task_id": f"{name}-{window}", "retry": False} | entry.get("options", {})
+    try:
+        app.send_task(entry["task"], entry.get("args", ()), entry.get("kwargs", {}), **options)
+        print(name, window, flush=True)
+    except OperationalError as error:
+        print("perhaps not sent:", name, window, error, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":
