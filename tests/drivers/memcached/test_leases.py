@@ -123,8 +123,8 @@ class TestOrder:
                 return sum(int(stats[f"cas_{end}"]) for end in ("hits", "badval", "misses"))
 
             before = swaps()
-            # The question for the present value passes in time, the swap does not.
-            proxy.delay(up=0.6)
+            # What is asked first passes in time, the swap does not.
+            proxy.delay(up=0.4)
             with pytest.raises(StoreUnavailable):
                 a.publish("g", "a", record("1", applied="late"))
             proxy.delay(up=0.0)
