@@ -31,6 +31,8 @@ from hashring.protocol.runner import Read, Step
 __all__ = ["Worker"]
 
 log = logging.getLogger("hashring")
+_UNTOLD = "%s: %s left without telling the store: %s"
+_NOT_TAKEN_BACK = "%s: %s could not take back a failed join, so its lease has to run out: %s"
 
 _SLICE = 0.05
 """The longest single wait in the store, in seconds, so that a drain or a leave is soon noticed."""
@@ -139,12 +141,7 @@ class Worker:
                 member.handoff.left()
             self._end_threads_and_lease(tried)  # It may have landed though its answer was lost.
         except Exception as error:
-            log.warning(
-                "%s: %s could not take back a join that failed, so its lease has to run out: %s",
-                member.group,
-                member.member,
-                error,
-            )
+            log.warning(_NOT_TAKEN_BACK, member.group, member.member, error)
         finally:
             self._finished = True
             ending.forget(self)
@@ -235,16 +232,19 @@ class Worker:
         try:
             self._end_threads_and_lease(is_told)
         except HashringError as error:
-            log.warning(
-                "%s: %s left without telling the store: %s", member.group, member.member, error
-            )
+            log.warning(_UNTOLD, member.group, member.member, error)
+        except Exception:
+            self._close()
+            raise
+        self._close()  # not where a Ctrl-C came: whoever tells the store then needs the driver
+
+    def _close(self) -> None:
+        self._reports.end()
+        try:
+            self._member.driver.close()
         finally:
-            self._reports.end()
-            try:
-                member.driver.close()
-            finally:
-                member.gone.set()
-                ending.forget(self)
+            self._member.gone.set()
+            ending.forget(self)
 
     def _end_threads_and_lease(self, is_told: bool) -> None:
         """End both threads; then, also where a Ctrl-C came meanwhile, tell the store."""

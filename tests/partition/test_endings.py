@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 import hashring
-from hashring.driver import DriverURL
+from hashring.driver import DriverURL, load
 from hashring.drivers.memory import MemoryDriver
 from hashring.errors import StoreUnavailable
 from hashring.partition.notes import Signal
@@ -157,7 +157,7 @@ def test_a_failed_join_leaves_redis_without_a_member_or_a_connection(
         mine = connections()
         for step in ("open", "read", "join", "heartbeat"):
             with monkeypatch.context() as patch:
-                driver = hashring.driver.load(DriverURL.parse(server.url), ttl=TTL)
+                driver = load(DriverURL.parse(server.url), ttl=TTL)
                 work = getattr(driver, step)
 
                 def failing(*arguments: object, work: Callable[..., object] = work) -> None:
@@ -406,3 +406,24 @@ def test_ctrl_c_at_any_moment_leaves_no_thread_and_no_member(moments: int) -> No
             gc.collect()
             wait_until(lambda: not threads_of_ours(), within=20, what=f"the end, from {where}")
             wait_until(lambda url=url: not records(url), within=20, what=f"no member, from {where}")
+
+
+def test_ctrl_c_in_the_call_that_tells_the_store_lets_it_be_told_all_the_same(monkeypatch) -> None:
+    url = f"memory://{uuid.uuid4().hex}"
+    driver = load(url, ttl=TTL)
+    partition = hashring.join(driver, "group", "a", ttl=TTL)
+    leave, calls = driver.leave, []
+
+    def interrupted_once(group: str, member: str) -> None:
+        calls.append(member)
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+        leave(group, member)
+
+    monkeypatch.setattr(driver, "leave", interrupted_once)
+    with pytest.raises(KeyboardInterrupt):
+        partition.leave()
+
+    assert calls == ["a", "a"]
+    assert not records(url)
+    assert not threads_of_ours()
