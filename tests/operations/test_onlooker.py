@@ -59,14 +59,15 @@ def test_an_onlooker_asks_twice_a_second_at_most(redis):
         members = {*requests.counts}
         with Observer(redis.url) as observer:
             looks = observer.watch("pollers")
-            next(looks)  # what connecting costs comes once
+            next(looks)
+            next(looks)  # what connecting costs comes once, and has been counted by now
             before, began = Counter(requests.counts), time.monotonic()
-            for _ in range(4):
+            for _ in range(6):
                 next(looks)
             seconds = time.monotonic() - began
             asked = Counter(requests.counts) - before
             own = {port: count for port, count in asked.items() if port not in members}
         a.leave()
 
-    assert seconds >= 3.5  # it does not look more often than once a second
+    assert seconds >= 5.5  # it does not look more often than once a second
     assert sum(own.values()) <= 2 * seconds + 2, asked
