@@ -57,9 +57,11 @@ def retire_connections(path: Path, timeout: float) -> bool:
     Returns:
         Whether none of them is in the middle of an operation for longer than the timeout.
     """
+    # First the list, then the look: one that is opened in between has files that are newer than it.
+    opened = list(_open_files)
     place, path = look(path), path.resolve()
     whole = True
-    for file in list(_open_files):
+    for file in opened:
         same = file.path == path and file.place.file == place.file
         if same and file.place.identity != place.identity:
             whole = file.retire(timeout) and whole

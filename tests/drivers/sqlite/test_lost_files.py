@@ -245,3 +245,25 @@ def test_members_go_on_after_an_older_copy_came_back_and_never_share_a_slot(path
         back = time.monotonic()
         wait_until(lambda: (shared_out(), time.monotonic() - back > 3.0)[1])
         wait_until(shared_out)
+
+
+def test_a_file_that_is_opened_while_another_thread_looks_is_not_taken_for_a_replaced_one(
+    path, connect, file_module, monkeypatch
+):
+    path.parent.mkdir()
+    path.touch()  # SQLite has not made the files beside it yet
+    look, first = file_module.look, []
+
+    def look_and_be_overtaken(at):
+        found = look(at)
+        if not first:
+            first.append(None)
+            first[0] = connect()
+            first[0].join("g", "a", RECORD)
+        return found
+
+    monkeypatch.setattr(file_module, "look", look_and_be_overtaken)
+    second = connect()
+
+    first[0].heartbeat()
+    assert second.read("g").records == {"a": RECORD}
