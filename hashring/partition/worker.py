@@ -125,10 +125,9 @@ class Worker:
 
     def _start_threads(self) -> None:
         member = self._member
-        for name, target in (("heartbeat", self._beat), ("reconcile", self._reconcile)):
-            thread = threading.Thread(
-                target=target, name=f"hashring-{name}-{member.group}-{member.member}", daemon=True
-            )
+        for what, target in (("heartbeat", self._beat), ("reconcile", self._reconcile)):
+            name = f"hashring-{what}-{member.group}-{member.member}"
+            thread = threading.Thread(target=target, name=name, daemon=True)
             self._threads.append(thread)
             thread.start()
 
@@ -234,17 +233,9 @@ class Worker:
         except HashringError as error:
             log.warning(_UNTOLD, member.group, member.member, error)
         except Exception:
-            self._close()
+            _close(self)
             raise
-        self._close()  # not where a Ctrl-C came: whoever tells the store then needs the driver
-
-    def _close(self) -> None:
-        self._reports.end()
-        try:
-            self._member.driver.close()
-        finally:
-            self._member.gone.set()
-            ending.forget(self)
+        _close(self)  # not where a Ctrl-C came: whoever tells the store then needs the driver
 
     def _end_threads_and_lease(self, is_told: bool) -> None:
         """End both threads; then, also where a Ctrl-C came meanwhile, tell the store."""
@@ -472,6 +463,15 @@ class Worker:
         reports.waits_for = step.reason if isinstance(step, Wait) else "the store is being told"
         reports.away(handoff.away)
         reports.memory(reading.memory_age, gains=bool(handoff.weight))
+
+
+def _close(worker: Worker) -> None:
+    worker._reports.end()
+    try:
+        worker.member.driver.close()
+    finally:
+        worker.member.gone.set()
+        ending.forget(worker)
 
 
 def _wait(member: Membership, action: Wait, acks: int) -> None:
