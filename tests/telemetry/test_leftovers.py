@@ -70,6 +70,11 @@ def test_an_agent_that_runs_lets_go_of_what_it_is_asked_to_and_of_nothing_else(f
     spool = Spool(folder, max_bytes=1 << 20)
     with Delivery(spool, away, adopt_every=0.05, first_pause=60.0, close_timeout=0.0) as delivery:
         delivery.put([(sample(), (GONE, KEPT))])
+        adopted = {SHOWN: 4, KEPT: 4}
+        until(
+            lambda: {url: counts.waiting for url, counts in delivery.counts.items()} == adopted,
+            "it has adopted what the other agent left",
+        )
         until(lambda: sum(one.samples for one in leftovers.routes(folder)) == 8, "it has told")
 
         leftovers.drop(folder, GONE, timeout=30.0)
