@@ -8,7 +8,7 @@ join, one stop, one be killed and one be stopped for 20 s. `make test` makes the
 
 from __future__ import annotations
 
-import sys
+import argparse
 import tempfile
 from pathlib import Path
 
@@ -35,4 +35,10 @@ def main(backends: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:] or ["redis", "hashring+redis"])
+    arguments = argparse.ArgumentParser(description=__doc__)
+    known = [f"{prefix}{name}" for name in SERVERS for prefix in ("", "hashring+")]
+    arguments.add_argument("backends", nargs="*", metavar="BACKEND", help=", ".join(known))
+    backends = arguments.parse_args().backends or ["redis", "hashring+redis"]
+    if unknown := [backend for backend in backends if backend not in known]:
+        arguments.error(f"no backend {unknown[0]!r}: one of {', '.join(known)}")
+    main(backends)
