@@ -21,8 +21,11 @@ def server() -> Iterator[ZooKeeperServer]:
 
 @pytest.fixture
 def connect() -> Iterator[Opened]:
-    """A function that opens a driver on a URL; all are closed in the end."""
-    with opening(2.0, timeout=3.0) as opened:
+    """A function that opens a driver on a URL; all are closed in the end.
+
+    A lease is longer than a busy machine stands still, unless a test waits for its end.
+    """
+    with opening(20.0, timeout=6.0) as opened:
         yield opened
 
 
@@ -40,7 +43,7 @@ def expire(server: ZooKeeperServer, driver: Driver) -> None:
     """End the session of a driver's lease as the server would, behind the driver's back."""
     owner = driver._owner
     client = KazooClient(server.address, client_id=(owner.id, owner._password))
-    client.start(timeout=10)
+    client.start(timeout=60)
     client.stop()
     client.close()
 
