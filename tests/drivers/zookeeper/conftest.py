@@ -9,6 +9,7 @@ from kazoo.client import KazooClient
 
 from hashring.driver import Driver
 from tests.drivers.opening import Opened, opening
+from tests.servers.process import wait_until
 from tests.servers.zookeeper import ZooKeeperServer
 
 
@@ -50,5 +51,7 @@ def expire(server: ZooKeeperServer, driver: Driver) -> None:
 
 def packets(server: ZooKeeperServer) -> int:
     """How many requests a server has received; asking is one of them."""
-    answer = dict(line.split("\t", 1) for line in server.ask("mntr").splitlines())
+    answers: list[str] = []
+    wait_until(lambda: answers.append(server.ask("mntr")) or answers[-1], what="an answer")
+    answer = dict(line.split("\t", 1) for line in answers[-1].splitlines())
     return int(answer["zk_packets_received"])
