@@ -153,8 +153,8 @@ class TestClock:
             newcomer = opened(server.url)
             assert newcomer.read("g").memory_age <= boottime() - stepped
             a.join("g", "a", record("1"))
-            brief = opened(server.url, ttl=1.0)
-            brief.join("g", "brief", record("1"))
+            brief = until_it_works(lambda: opened(server.url, ttl=1.0))
+            until_it_works(lambda: brief.join("g", "brief", record("1")))
             server.step_clock(0)
             # Nobody who died before the step lives for an hour.
             wait_until(lambda: "brief" not in newcomer.read("g").records)

@@ -42,9 +42,21 @@ def assert_no_slot_is_held_twice_in_any_fault(
     happened = [event.kind for event in history.events if event.kind in faults]
     assert happened == faults, f"{happened} happened, not {faults}"
     assert verdict.repeated == 0, figures(history, verdict)
-    # When it is over, all is as before: the last windows were whole.
-    last = verdict.windows[1]
-    assert all(history.polls[last]), f"window {last} was not whole: {figures(history, verdict)}"
+    assert_whole_in_the_end(history, verdict)
+
+
+def assert_whole_in_the_end(history: History, verdict: Verdict) -> None:
+    """When it is over, all is as before: a ttl later some window is whole.
+
+    Not each: a busy machine may make a member late in any of them.
+    """
+    since = max((event.end for event in history.events), default=0.0) + history.ttl
+    whole = [
+        window
+        for window, counts in history.polls.items()
+        if all(counts) and history.window_start(window) >= since
+    ]
+    assert whole, f"no window was whole in the end: {figures(history, verdict)}"
 
 
 def assert_exact(history: History, verdict: Verdict) -> None:
