@@ -44,7 +44,8 @@ class TestLeases:
         self, server: MemcachedServer, opened: Opened
     ) -> None:
         ttl = 3.0
-        a, b = opened(f"{server.url}?timeout=2", ttl), opened(server.url, ttl)
+        a = until_it_works(lambda: opened(f"{server.url}?timeout=2", ttl))
+        b = until_it_works(lambda: opened(server.url, ttl))
         until_it_works(lambda: a.join("g", "a", record("1")))
         until_it_works(a.heartbeat)
         for pause in (2.5, 7.0):
@@ -119,7 +120,9 @@ class TestOrder:
     ) -> None:
         with FaultProxy(LOOPBACK, server.port) as proxy:
             host, port = proxy.address
-            a = opened(f"memcached://{host}:{port}?timeout=1&retries=0", ttl=60.0)
+            a = until_it_works(
+                lambda: opened(f"memcached://{host}:{port}?timeout=1&retries=0", ttl=60.0)
+            )
             b = opened(server.url, ttl=60.0)
             until_it_works(lambda: a.join("g", "a", record("1", applied="first")))
 
@@ -140,7 +143,7 @@ class TestOrder:
     def test_of_writes_queued_in_a_frozen_server_none_lands_after_a_confirmed_one(
         self, server: MemcachedServer, opened: Opened
     ) -> None:
-        a = opened(f"{server.url}?timeout=0.3&retries=0", ttl=60.0)
+        a = until_it_works(lambda: opened(f"{server.url}?timeout=0.6&retries=0", ttl=60.0))
         b = opened(server.url, ttl=60.0)
         until_it_works(lambda: a.join("g", "a", record("1")))
         for turn in range(5):

@@ -178,7 +178,7 @@ def test_after_kill_9_a_member_is_gone_soon_after_its_ttl(place: str, connect: O
 
 def test_a_write_that_was_given_up_for_lost_never_lands_after_a_later_one(connect: Opened) -> None:
     with ZooKeeperServer() as server:
-        driver = connect(f"{server.url}/?timeout=0.3", ttl=20.0)
+        driver = until_it_works(lambda: connect(f"{server.url}/?timeout=1", ttl=20.0))
         until_it_works(lambda: driver.join("group", "a", record("1")))
         server.pause()  # what is sent now is read when the server runs on
         for number in range(3):
@@ -195,7 +195,7 @@ def test_a_write_that_was_given_up_for_lost_never_lands_after_a_later_one(connec
 
 def test_a_join_whose_answer_was_lost_is_joined_by_asking_again(connect: Opened) -> None:
     with ZooKeeperServer() as server:
-        driver = connect(f"{server.url}/?timeout=0.3", ttl=20.0)
+        driver = until_it_works(lambda: connect(f"{server.url}/?timeout=1", ttl=20.0))
         until_it_works(lambda: driver.join("group", "b", record("b")))
         server.pause()
         with pytest.raises(StoreUnavailable):
