@@ -179,8 +179,8 @@ def test_a_poll_that_has_no_place_in_the_table_is_made_all_the_same():
 
 # ---- a fleet ---------------------------------------------------------------------------------
 
-INTERVAL = 2.0
-TTL = 5.0
+INTERVAL = 4.0
+TTL = 6.0
 HOLD = 4 * TTL
 
 PLUGIN = f'''
@@ -246,7 +246,7 @@ def poisoned(wells, what):
 def test_a_poll_that_stops_its_agent_does_not_stop_the_heirs(tmp_path, wells, what):
     names = ("central-1", "central-2", "central-3")
     source = {"name": "wells", "interval": INTERVAL, "meters": ["well.depth"]}
-    sections = {"hashring": {"ttl": TTL}}
+    sections = {"hashring": {"ttl": TTL, "spread": 0.3}}
     with (
         RedisServer() as server,
         fleet(tmp_path, f"redis://{server.address}", [source], sections=sections) as agents,
@@ -285,7 +285,7 @@ def test_a_poll_that_stops_its_agent_does_not_stop_the_heirs(tmp_path, wells, wh
 
 def test_a_witness_ends_with_its_agent_however_that_ends(tmp_path, wells):
     source = {"name": "wells", "interval": INTERVAL, "meters": ["well.depth"]}
-    sections = {"hashring": {"ttl": TTL}}
+    sections = {"hashring": {"ttl": TTL, "spread": 0.3}}
     with (
         RedisServer() as server,
         fleet(tmp_path, f"redis://{server.address}", [source], sections=sections) as agents,
@@ -304,7 +304,7 @@ def test_a_witness_ends_with_its_agent_however_that_ends(tmp_path, wells):
 
 def test_a_pause_of_an_agent_sets_nothing_aside(tmp_path, wells):
     source = {"name": "wells", "interval": INTERVAL, "meters": ["well.depth"]}
-    sections = {"hashring": {"ttl": TTL}}
+    sections = {"hashring": {"ttl": TTL, "spread": 0.3}}
     with (
         RedisServer() as server,
         fleet(tmp_path, f"redis://{server.address}", [source], sections=sections) as agents,

@@ -168,7 +168,7 @@ def test_systemd_hears_of_the_supervisor_alone(supervised, agents, log):
         listener.settimeout(90)
         # The kernel tells who sent a datagram: none may be a worker's.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-        process = supervised("--cycles", "2", NOTIFY_SOCKET=path, WATCHDOG_USEC="200000")
+        process = supervised("--cycles", "2", NOTIFY_SOCKET=path, WATCHDOG_USEC="2000000")
         heard = []
         while not any(message.startswith(b"STOPPING=1") for message, _ in heard):
             message, [(_, _, credentials)], *_ = listener.recvmsg(4096, socket.CMSG_SPACE(12))
