@@ -22,7 +22,7 @@ def server():
 
 @pytest.fixture
 def fetcher():
-    found = Fetcher(timeout=20.0, max_bytes=100_000)
+    found = Fetcher(timeout=60.0, max_bytes=100_000)
     yield found
     found.close()
 
