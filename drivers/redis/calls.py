@@ -31,6 +31,9 @@ _log = logging.getLogger(__name__)
 _Result = TypeVar("_Result")
 
 _REDIRECTIONS = 5
+_SEIZED = -2
+"""What the script says of a lease that is another's now: it was seized."""
+
 _SILENCE = 60.0  # seconds between two warnings about one server's clock
 
 # What passes by itself, or by asking another server.
@@ -258,7 +261,7 @@ class Calls:
     def _shortened(self, group: str, reply: Reply, own: dict[str, Own]) -> str | None:
         """Return whose confirmed lease the store had not, or not for so long, before it ran out."""
         for (member, then), ends in zip(own.items(), reply.own, strict=True):
-            if ends < then.ends and reply.now < then.ends:
+            if ends < then.ends and reply.now < then.ends and ends != _SEIZED:
                 with self.lock:
                     now = self.own.get((group, member))
                     # One that this driver has left or joined anew meanwhile says nothing.
