@@ -93,7 +93,8 @@ class Series:
         self.metadata: Final = list(metadata)
         self.project_ids: Final = list(project_ids)
         self.user_ids: Final = list(user_ids)
-        self.packed: bytes | None = None  # as the spool keeps it, once it has
+        # As the spool keeps it, once it has, and the CRC-32 of that.
+        self.packed: tuple[bytes, int] | None = None
         self._selections: dict[tuple[int, ...], tuple[list[int], Series]] = {}
 
     def __len__(self) -> int:
