@@ -132,3 +132,25 @@ def test_the_checksum_of_columns_is_made_once(monkeypatch):
 
 def _changed(data: bytes, place: int) -> bytes:
     return data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]
+
+
+def test_a_poll_is_cut_only_where_it_alone_is_more_than_a_publisher_takes(tmp_path):
+    spool = Spool(tmp_path, max_bytes=2**24)
+    for count in (30, 30, 100):
+        spool.put([(batch, (URL,)) for batch in batches_of(poll(count))])
+    sizes = []
+    while (parcel := spool.take(URL, 50)) is not None:
+        sizes.append([len(batch) for batch in parcel.batches])
+        spool.done(parcel)
+    spool.close()
+
+    assert sizes == [[30], [30], [50], [50]]
+
+
+def test_a_part_of_a_poll_knows_the_whole(tmp_path):
+    (batch,) = batches_of(poll(100))
+
+    part = batch[20:90][10:30]
+
+    assert part.series.whole == (batch.series, 30)
+    assert list(part) == list(batch)[30:50]

@@ -264,7 +264,7 @@ class SpoolFile:
         return self._columns.counts(columns)
 
     def take(self, url: str, limit: int) -> tuple[list[Row], dict[int, Cursor]]:
-        """Return batches of so many samples at most, the last one cut where it must be.
+        """Return batches of so many samples at most; one is cut only where it alone has more.
 
         Returns:
             The batches, and how far the publisher is, in each of their routes, once it has them.
@@ -273,6 +273,8 @@ class SpoolFile:
         rows: list[Row] = []
         ends: dict[int, Cursor] = {}
         for id_, payload, series, start, count in found:
+            if rows and count - start > limit:
+                break
             stop = min(count, start + limit)
             columns = None if series is None else self._columns.of(series)
             rows.append(Row(id_, payload, columns, start, stop))
