@@ -296,7 +296,7 @@ def test_what_is_wrong_with_a_url_is_said(url, said):
 def test_without_the_extra_the_error_names_the_command_that_brings_it():
     script = """
 import sys
-sys.modules["opentelemetry.exporter"] = None
+sys.modules["opentelemetry.proto"] = None
 from hashring.errors import MissingDependency
 try:
     import hashring.telemetry.publishers.otlp

@@ -46,6 +46,7 @@ class Launch:
                 used.
         """
         allocator.share_heaps()
+        allocator.keep_pages()
         plan = make_plan(self.settings)
         if not self.is_configured:
             return Agent(self.settings, plan=plan)
