@@ -98,6 +98,11 @@ def seconds(value):
     return lambda: value
 
 
+def let_pass(call):
+    """Let the deadline of a call pass."""
+    call.deadline = 0.0
+
+
 async def value_of(call):
     await asyncio.sleep(0)
     return call.key
@@ -134,11 +139,13 @@ def test_what_a_call_raises_is_raised_to_whoever_asked_and_nothing_of_it_is_take
 
 def test_a_call_that_hangs_is_given_up_at_its_deadline_and_cancelled(make, work, until):
     pool = make()
-    call = pool.submit("a", work.wait, seconds(SOON))
+    call = pool.submit("a", work.wait, seconds(LONG))
+    until(lambda: work.running == 1, "it runs")
+
+    let_pass(call)
 
     with pytest.raises(TimedOut):
         call.result()
-
     until(lambda: pool.hanging == 0, "it is back")
     assert work.cancelled == ["a"]
     assert pool.submit("a", value_of, seconds(LONG)).result() == "a"
@@ -188,9 +195,13 @@ def test_whoever_takes_slowly_holds_up_no_call(make, taker, work, until):
 def test_what_is_not_taken_by_its_deadline_never_is(make, taker, until):
     taker.go.clear()
     pool = make()
-    slow = pool.submit("slow", value_of, seconds(SOON))
+    slow = pool.submit("slow", value_of, seconds(LONG))
     until(lambda: taker.taken, "it is being taken")
-    waits = pool.submit("waits", value_of, seconds(SOON))
+    waits = pool.submit("waits", value_of, seconds(LONG))
+    until(lambda: pool._found.qsize() == 1, "the other one has been found")
+
+    let_pass(slow)
+    let_pass(waits)
 
     with pytest.raises(TimedOut):
         waits.result()
@@ -220,13 +231,14 @@ def test_what_a_taker_refuses_or_breaks_on_is_raised_to_whoever_asked(make, take
 def test_a_call_that_holds_the_loop_delays_nobody_past_their_deadlines(
     make, work, until, monkeypatch, caplog
 ):
-    monkeypatch.setattr(loop_pool, "_STUCK", SOON)
     pool = make()
-    holding = pool.submit("holds", work.block, seconds(SOON))
+    holding = pool.submit("holds", work.block, seconds(LONG))
     until(lambda: work.running == 1, "the loop is held")
-    other = pool.submit("other", value_of, seconds(SOON))
+    other = pool.submit("other", value_of, seconds(LONG))
 
+    monkeypatch.setattr(loop_pool, "_STUCK", SOON)
     for call in (holding, other):
+        let_pass(call)
         with pytest.raises(TimedOut):
             call.result()
     assert pool.hanging == 2
@@ -235,6 +247,7 @@ def test_a_call_that_holds_the_loop_delays_nobody_past_their_deadlines(
     with pytest.raises(Hangs, match="holds the event loop"):
         pool.submit("another", value_of, seconds(LONG))
 
+    monkeypatch.undo()
     work.go.set()
     until(lambda: pool.hanging == 0 and not pool._is_stuck, "the loop turns again")
     assert pool.submit("another", value_of, seconds(LONG)).result() == "another"
@@ -242,7 +255,9 @@ def test_a_call_that_holds_the_loop_delays_nobody_past_their_deadlines(
 
 def test_the_same_call_is_not_made_again_before_it_came_back(make, work, until):
     pool = make()
-    hanging = pool.submit("a", work.block, seconds(SOON))
+    hanging = pool.submit("a", work.block, seconds(LONG))
+    until(lambda: work.running == 1, "it runs")
+    let_pass(hanging)
     with pytest.raises(TimedOut):
         hanging.result()
 

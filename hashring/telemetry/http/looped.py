@@ -72,6 +72,9 @@ an open file. Those in flight then may still be kept."""
 _PLAIN_URL = re.compile(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?(/[\w~-][\w.~-]*)*/?", re.ASCII)
 
 
+_FULL_ADDRESS = re.compile(r"[1-9][0-9]{0,2}(\.(0|[1-9][0-9]{0,2})){3}", re.ASCII)
+
+
 class LoopAnswer:
     """What a server says to one request; its body is read while it comes.
 
@@ -208,21 +211,24 @@ def _escaped(url: str) -> yarl.URL:
     """
     if not _PLAIN_URL.fullmatch(url):
         url = urllib3.util.parse_url(url).url
-    with contextlib.suppress(ValueError):  # a port that is out of range
-        found = yarl.URL(url, encoded=True)
-        if found.port and (host := found.raw_host):
-            return found if host == (address := _canonical(host)) else found.with_host(address)
-    raise aiohttp.InvalidURL("")
+    found = yarl.URL(url, encoded=True)
+    try:
+        host = found.raw_host if found.port else None
+    except ValueError:  # a port that is out of range
+        host = None
+    if not host:
+        raise aiohttp.InvalidURL("")
+    if _FULL_ADDRESS.fullmatch(host) or not host.rpartition(".")[2][:1].isdigit():
+        return found
+    return found.with_host(_canonical(host))
 
 
 def _canonical(host: str) -> str:
-    """Return a host; an address as 127.1 or 0x7f.1, which systems take and aiohttp does not, in
-    full.
-    """
-    if host.rpartition(".")[2][:1].isdigit():
-        with contextlib.suppress(OSError):
-            return socket.inet_ntoa(socket.inet_aton(host))
-    return host
+    """Return an address as 127.1 or 0x7f.1, which systems take and aiohttp does not, in full."""
+    try:
+        return socket.inet_ntoa(socket.inet_aton(host))
+    except OSError:
+        return host
 
 
 class _Idle:

@@ -40,6 +40,10 @@ it up for a second or two."""
 _TOGETHER = 256
 """Calls whose findings are handed on at once, at most."""
 
+_GATHER = 0.01
+"""Seconds for which more findings are waited for once there is one. To wake a thread for each costs
+more than what is then done with it."""
+
 _WORKERS = 8
 """Threads for what computes for long: ``asyncio.to_thread``."""
 
@@ -232,6 +236,7 @@ class LoopPool:
     def _hand_on(self) -> None:
         """Have what was found taken, as much at once as there is."""
         while (call := self._found.get()) is not None:
+            self._stop_watch.wait(_GATHER)
             calls = [call]
             while len(calls) < _TOGETHER and not self._found.empty():
                 another = self._found.get()
