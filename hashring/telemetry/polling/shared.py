@@ -52,13 +52,7 @@ class Shared:
         self.counts = PollCounts()
         self._lock = threading.Lock()
         self._pools: dict[str, Pool] = {}
-        self.loop = LoopPool(
-            room_for(settings.max_in_flight),
-            functools.partial(put_together, outlet=outlet),
-            note=None if flights is None else functools.partial(_note, flights),
-            noted=_nothing if flights is None else flights.end,
-            name="polls-loop",
-        )
+        self._loop: LoopPool | None = None
         self.replace(settings, plan)
 
     def replace(self, settings: Settings, plan: Plan) -> None:
@@ -73,6 +67,21 @@ class Shared:
             if source not in self._pools:
                 self._pools[source] = Pool(self.settings.threads, f"polls-{source}")
             return self._pools[source]
+
+    @property
+    def loop(self) -> LoopPool:
+        """The pool of polls that wait without a thread: one for all sources."""
+        with self._lock:
+            if self._loop is None:
+                flights = self.flights
+                self._loop = LoopPool(
+                    room_for(self.settings.max_in_flight),
+                    functools.partial(put_together, outlet=self.outlet),
+                    note=None if flights is None else functools.partial(_note, flights),
+                    noted=_nothing if flights is None else flights.end,
+                    name="polls-loop",
+                )
+            return self._loop
 
     def targets(self, meter: str) -> tuple[str, ...]:
         """Return the URLs of the publishers that a meter's samples go to."""
@@ -106,11 +115,14 @@ class Shared:
 
     def _all(self) -> list[Pool | LoopPool]:
         with self._lock:
-            return [*self._pools.values(), self.loop]
+            return [*self._pools.values(), *([] if self._loop is None else [self._loop])]
 
     def end(self) -> None:
         """End the loop, once the pollsters have closed their connections."""
-        self.loop.end()
+        with self._lock:
+            loop = self._loop
+        if loop is not None:
+            loop.end()
 
 
 def _note(flights: Flights, call: Call[Any]) -> int:
