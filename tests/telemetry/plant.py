@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
 import threading
@@ -15,7 +16,7 @@ from hashring.telemetry.errors import OutputClosed, OutputFailed
 from hashring.telemetry.model.resource import Resource, on_host
 from hashring.telemetry.model.sample import Measurement, Meter, MeterType
 from hashring.telemetry.model.settings import Settings
-from hashring.telemetry.plugin import Discovery, Pollster, Publisher
+from hashring.telemetry.plugin import AsyncPollster, Discovery, Pollster, Publisher
 
 LEVEL = Meter("tank.level", MeterType.GAUGE, "l")
 HEAT = Meter("tank.heat", MeterType.GAUGE, "C")
@@ -213,3 +214,30 @@ class Plant:
 
     def partition(self, name: str) -> Any:
         return self.agent._runners[f"discovery:{name}"].partition
+
+
+class AsyncLevels(AsyncPollster):
+    """Tells levels from an event loop; awaits what a test has put into `moods`."""
+
+    kinds = frozenset({"tank"})
+    meters = (LEVEL,)
+    default_discovery = "tanks"
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self.moods: dict[str, Any] = {}
+        self.polled: list[str] = []
+        self.cancelled: list[str] = []
+
+    async def measure(self, resource: Resource) -> Any:
+        self.polled.append(resource.id)
+        mood = self.moods.get(resource.id)
+        if isinstance(mood, Exception):
+            raise mood
+        try:
+            if mood is not None:
+                await mood()
+        except asyncio.CancelledError:
+            self.cancelled.append(resource.id)
+            raise
+        return [Measurement(meter, 1) for meter in self.meters]

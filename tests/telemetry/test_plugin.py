@@ -10,7 +10,16 @@ from hashring.errors import HashringError
 from hashring.telemetry import errors, plugin
 
 EXTRAS = (
-    *("certifi", "click", "idna", "msgpack", "oslo_config", "platformdirs", "prometheus_client"),
+    *(
+        "aiohttp",
+        "certifi",
+        "click",
+        "idna",
+        "msgpack",
+        "oslo_config",
+        "platformdirs",
+        "prometheus_client",
+    ),
     *("psutil", "requests", "rich", "urllib3", "yaml"),
 )
 """Distributions that the extra brings; the core has none of them."""

@@ -105,7 +105,7 @@ class LeaseTests(SuiteBase):
             try:
                 while (left := at - time.monotonic()) > 0:
                     time.sleep(left)
-                # A store that is asked by eight at once may be too slow: that revives nobody either.
+                # Eight ask at once: no answer in time revives nobody either.
                 with contextlib.suppress(LeaseLost, StoreUnavailable):
                     each.heartbeat()
             except BaseException as error:
