@@ -13,6 +13,7 @@ From below to above::
     sources/     from a rule and a time to values: Prometheus, our own samples
     actions/     http, log, alertmanager
     outbox       delivers notifications in order
+    commits      the thread that writes while others ask
     evaluator    one window: load, ask, decide, commit
     running      a program from its settings: group, database, threads
     cli          ``hashring alarm``

@@ -71,6 +71,13 @@ def alarm() -> None:
 @click.option("--member", help="This evaluator's id.  [default: HOST and a random part]")
 @click.option("--ttl", type=float, help="Seconds after which others take over.  [default: 10]")
 @click.option(
+    "--workers",
+    "threads",
+    type=int,
+    metavar="N",
+    help="Queries at once, and notifications at once.  [default: 16]",
+)
+@click.option(
     "--status-file", metavar="FILE", help="Keep this evaluator's status in FILE, as JSON."
 )
 @_with_alarms

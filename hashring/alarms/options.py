@@ -143,6 +143,9 @@ _OPTION_OF: Mapping[str, tuple[str, str]] = {
 }
 """The settings that an option stands for as it is."""
 
+_FLAGS: Mapping[str, str] = {"threads": "workers"}
+"""The command line's name of a setting, where it is another one."""
+
 _CAN_BE_EMPTY = frozenset({"signing_key", "listen"})
 
 
@@ -188,7 +191,8 @@ def _checked(name: str, option: tuple[str, str], value: Any) -> Any:
     try:
         return kind(value)
     except ValueError as error:
-        raise BadOption(f"--{name.replace('_', '-')} = {value!r}: {error}") from None
+        flag = _FLAGS.get(name, name.replace("_", "-"))
+        raise BadOption(f"--{flag} = {value!r}: {error}") from None
 
 
 def _folder(given: Any) -> Path:

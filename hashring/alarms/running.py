@@ -162,15 +162,23 @@ def _work(
     partition: Partition, cycles: Cycles, evaluator: Evaluator, outbox: Outbox, files: _Files
 ) -> None:
     for cycle in cycles:
-        try:
-            files.look(cycle.owns(_DEFINITIONS))
+        with _survived(f"window {cycle.window} was not evaluated"):
+            # Files that cannot be written now must not cost the alarms that are there a window.
+            with _survived("the alarms of the files are not written now"):
+                files.look(cycle.owns(_DEFINITIONS))
             if evaluator.work(cycle):
                 outbox.wake()
-        except DatabaseUnavailable as error:
-            log.error("window %s was not evaluated: %s", cycle.window, error)  # noqa: TRY400
-        except Exception:
-            # One that no code foresaw must not end the others' alarms as well.
-            log.exception("window %s was not evaluated", cycle.window)
+
+
+@contextlib.contextmanager
+def _survived(what: str) -> Iterator[None]:
+    """Say what has failed, and go on: one error must not end the others' alarms as well."""
+    try:
+        yield
+    except DatabaseUnavailable as error:
+        log.error("%s: %s", what, error)  # noqa: TRY400
+    except Exception:
+        log.exception("%s", what)
 
 
 def _status(partition: Partition, cycles: Cycles, evaluator: Evaluator, outbox: Outbox) -> Status:

@@ -20,12 +20,12 @@ from hashring.alarms.database.engine import Database, microseconds
 from hashring.alarms.database.tables import ALARM, HISTORY, OUTBOX, SAMPLE, SIDE
 from hashring.url import masked
 
-__all__ = ["Intention", "Notifications", "Outgoing", "Waiting", "key_of", "sink_of"]
+__all__ = ["MOST", "Intention", "Notifications", "Outgoing", "Waiting", "key_of", "sink_of"]
 
 _NAMESPACE = uuid.UUID("5e0f2f0a-7f0d-5f7e-8d0b-2a6f5a9b8c31")
 """Part of the format: another namespace would give every notification another key."""
 
-_MOST = 2_000
+MOST = 2_000
 """Notifications that are handed out at once."""
 
 
@@ -112,7 +112,7 @@ class Notifications:
         """Return the oldest notifications of each alarm and sink that are not done, and are due.
 
         Args:
-            resting: sinks that are left alone now.
+            resting: sinks that are left out.
             now: wall-clock seconds.
         """
         oldest = (
@@ -135,7 +135,7 @@ class Notifications:
             )
             .where(OUTBOX.c.done.is_(None), OUTBOX.c.next_try <= microseconds(now))
             .order_by(OUTBOX.c.window_start, OUTBOX.c.key)
-            .limit(_MOST)
+            .limit(MOST)
         )
         with self._database.reading() as connection:
             rows = connection.execute(wanted).all()
