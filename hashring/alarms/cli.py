@@ -78,6 +78,12 @@ def alarm() -> None:
     help="Queries at once, and notifications at once.  [default: 16]",
 )
 @click.option(
+    "--listen",
+    "page",
+    metavar="HOST:PORT",
+    help="Serve the page and the metrics there, or at unix:/PATH.",
+)
+@click.option(
     "--status-file", metavar="FILE", help="Keep this evaluator's status in FILE, as JSON."
 )
 @_with_alarms

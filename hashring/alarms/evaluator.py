@@ -58,6 +58,7 @@ class Counts:
         invalid: alarms whose definition is wrong, in the newest window.
         owned: alarms of this member in the newest window.
         window: its number.
+        took: seconds from its start until all of them were evaluated; ``None`` before the first.
     """
 
     evaluated: int = 0
@@ -69,6 +70,7 @@ class Counts:
     invalid: int = 0
     owned: int = 0
     window: int | None = None
+    took: float | None = None
 
 
 class _Known(NamedTuple):
@@ -179,6 +181,8 @@ class Evaluator:
                     away.add(step.reason)
                 commits.put((one, step), changes=step.state is not None)
         self.counts.questions += asking.questions
+        if not cycle.late:
+            self.counts.took = clock.wall() - cycle.start
         self.counts.window = cycle.window
         self._say(away)
         return window.is_told

@@ -24,6 +24,7 @@ from hashring.telemetry.config.declared import Count, Seconds
 from hashring.telemetry.config.defaults import default_member, user_state_folder
 from hashring.telemetry.config.files import ConfigFiles
 from hashring.telemetry.errors import BadOption
+from hashring.telemetry.model.listen import ListenAddress
 from hashring.telemetry.model.suggestions import meant
 
 __all__ = ["SECTIONS", "list_opts", "load"]
@@ -66,6 +67,14 @@ SECTIONS: Mapping[str, Sequence[cfg.Opt]] = {
     "coordination": (
         _opt("backend_url", str, None, "The group's store, as tooz spells it.", secret=True),
         _opt("heartbeat_interval", Seconds(0.01), 1.0, "Seconds between two heartbeats."),
+    ),
+    "hashring": (
+        _opt(
+            "listen",
+            str,
+            None,
+            "HOST:PORT or unix:/PATH where an evaluator serves its page and its metrics.",
+        ),
     ),
     "alarm": (
         _opt("state_dir", str, None, "Folder of the database and the group's store of one host."),
@@ -133,6 +142,7 @@ _OPTION_OF: Mapping[str, tuple[str, str]] = {
     "client_certificate": ("DEFAULT", "rest_notifier_certificate_file"),
     "client_key": ("DEFAULT", "rest_notifier_certificate_key"),
     "prometheus_ca": ("alarm", "prometheus_ca_file"),
+    "page": ("hashring", "listen"),
     **{
         name: ("alarm", name)
         for name in (
@@ -143,7 +153,7 @@ _OPTION_OF: Mapping[str, tuple[str, str]] = {
 }
 """The settings that an option stands for as it is."""
 
-_FLAGS: Mapping[str, str] = {"threads": "workers"}
+_FLAGS: Mapping[str, str] = {"threads": "workers", "page": "listen"}
 """The command line's name of a setting, where it is another one."""
 
 _CAN_BE_EMPTY = frozenset({"signing_key", "listen"})
@@ -180,6 +190,7 @@ def load(
     status = given.get("status_file") or read.value("alarm", "status_file")
     values["status_file"] = None if status is None else Path(status)
     values["definitions"] = _definitions(read, given)
+    _check_page(values["page"], "--listen" if "page" in given else read.place("hashring", "listen"))
     values |= _store(read, given, values, folder)
     return Settings(**values)
 
@@ -193,6 +204,14 @@ def _checked(name: str, option: tuple[str, str], value: Any) -> Any:
     except ValueError as error:
         flag = _FLAGS.get(name, name.replace("_", "-"))
         raise BadOption(f"--{flag} = {value!r}: {error}") from None
+
+
+def _check_page(address: str | None, where: str) -> None:
+    if address is not None:
+        try:
+            ListenAddress.parse(address)
+        except ValueError as error:
+            raise BadOption(f"{where} = {address!r}: {error}") from None
 
 
 def _folder(given: Any) -> Path:

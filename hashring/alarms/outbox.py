@@ -67,6 +67,7 @@ class Outbox:
 
     Attributes:
         delivered, failed, given_up: how many tries ended so, since the start.
+        looked_at: when it last looked for work, on the boottime clock: it does so every second.
     """
 
     def __init__(
@@ -88,6 +89,7 @@ class Outbox:
         self._stopping = False
         self._complained = False
         self.delivered = self.failed = self.given_up = 0
+        self.looked_at = clock.boottime()
 
     def __enter__(self) -> Self:
         self._senders = ThreadPoolExecutor(self._settings.threads, "notifications")
@@ -106,12 +108,19 @@ class Outbox:
         self._written.set()
         self._wake.set()
 
+    @property
+    def sinks_away(self) -> tuple[str, ...]:
+        """The sinks that did not answer the latest try, without secrets."""
+        with self._lock:
+            return tuple(sorted(name for name, sink in self._sinks.items() if sink.failures))
+
     # ---- the thread that looks
 
     def _run(self) -> None:
         tidy_at = clock.boottime() + jittered(_TIDY)
         while not self._stopping:
             self._wake.clear()
+            self.looked_at = clock.boottime()
             try:
                 self._look()
                 if clock.boottime() >= tidy_at:

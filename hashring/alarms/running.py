@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,14 +19,15 @@ from hashring.alarms.errors import BadAlarm, DatabaseUnavailable, DatabaseUnusab
 from hashring.alarms.evaluator import Evaluator
 from hashring.alarms.intake import Intake
 from hashring.alarms.outbox import Outbox
+from hashring.alarms.reporting import Reporting
 from hashring.alarms.settings import Settings
 from hashring.alarms.sources.asking import Source
 from hashring.alarms.sources.prometheus import PrometheusSource
 from hashring.alarms.sources.samples import SampleSource
-from hashring.alarms.status import Status, StatusFile
 from hashring.partition.cycle import Cycles
 from hashring.partition.partition import Partition, join
 from hashring.telemetry.agent.signals import Signals, hold_reloads
+from hashring.telemetry.agent.systemd import Notifier, Watchdog
 
 __all__ = ["opened", "run_evaluator", "run_intake", "sources_of"]
 
@@ -131,10 +131,23 @@ def run_evaluator(settings: Settings) -> int:
         outbox = stack.enter_context(Outbox(partition, database, actions, settings))
         evaluator = stack.enter_context(Evaluator(database, sources, actions, settings))
         cycles = partition.cycles(settings.interval, name="alarms")
-        stack.enter_context(
-            StatusFile(settings.status_file, lambda: _status(partition, cycles, evaluator, outbox))
+        reporting = stack.enter_context(
+            Reporting(settings, partition, cycles, database, evaluator, outbox)
         )
-        with Signals(partition.stop, reload=files.reload.set):
+        notifier = Notifier()
+        stack.enter_context(Watchdog(notifier, reporting.is_alive))
+
+        def stop() -> None:
+            notifier.stopping("hands its alarms over")
+            partition.stop()
+
+        def reload() -> None:
+            notifier.reloading()
+            files.reload.set()
+            notifier.ready()
+
+        with Signals(stop, reload=reload):
+            notifier.ready(f"evaluates alarms as {partition.member}")
             _work(partition, cycles, evaluator, outbox, files)
     return 0
 
@@ -179,30 +192,6 @@ def _survived(what: str) -> Iterator[None]:
         log.error("%s: %s", what, error)  # noqa: TRY400
     except Exception:
         log.exception("%s", what)
-
-
-def _status(partition: Partition, cycles: Cycles, evaluator: Evaluator, outbox: Outbox) -> Status:
-    counts = evaluator.counts
-    return Status(
-        member=partition.member,
-        pid=os.getpid(),
-        state=partition.state,
-        members=tuple(sorted(partition.members)),
-        slots=len(partition.held),
-        window=counts.window,
-        alarms=counts.owned,
-        invalid=counts.invalid,
-        evaluated=counts.evaluated,
-        changes=counts.changes,
-        repeated=counts.repeated,
-        overtaken=counts.overtaken,
-        unanswered=counts.unanswered,
-        questions=counts.questions,
-        delivered=outbox.delivered,
-        failed=outbox.failed,
-        given_up=outbox.given_up,
-        missed=cycles.missed,
-    )
 
 
 def run_intake(settings: Settings) -> int:

@@ -39,6 +39,7 @@ class Settings:
         client_certificate: shown to them, with its key.
         client_key: ``None``: the certificate's file has it.
         listen: ``host:port`` where samples are taken.
+        page: where an evaluator serves its page and its metrics; ``None``: nowhere.
         status_file: where an evaluator says how it is doing.
     """
 
@@ -66,4 +67,5 @@ class Settings:
     client_certificate: str | None = None
     client_key: str | None = None
     listen: str = "127.0.0.1:8042"
+    page: str | None = None
     status_file: Path | None = None
