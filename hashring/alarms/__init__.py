@@ -16,6 +16,7 @@ From below to above::
     commits      the thread that writes while others ask
     evaluator    one window: load, ask, decide, commit
     running      a program from its settings: group, database, threads
+    show         ``hashring alarm show``
     cli          ``hashring alarm``
 
 A member of the group ``alarms`` owns an alarm's id, evaluates it and delivers its notifications.

@@ -147,6 +147,17 @@ def intake(log_level: str, log_format: str, **options: Any) -> int:
     return running.run_intake(_settings(**options))
 
 
+@alarm.command()
+def show() -> int:
+    """See disks fill up while an evaluator is killed, and each alarm told once."""
+    from hashring.alarms.show import AlarmShow, Interrupted
+
+    try:
+        return AlarmShow().run()
+    except Interrupted:
+        return 130
+
+
 def _settings(config_files: tuple[Path, ...], config_dirs: tuple[Path, ...], **options: Any) -> Any:
     from hashring.alarms import options as reading
 
