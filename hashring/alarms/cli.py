@@ -139,7 +139,7 @@ def migrate(log_level: str, log_format: str, **options: Any) -> int:
 @click.option("--listen", metavar="HOST:PORT", help="Where.  [default: 127.0.0.1:8042]")
 @_with_database
 def intake(log_level: str, log_format: str, **options: Any) -> int:
-    """Take the agents' samples: POST /v1/samples, for rules of type hashring_threshold."""
+    """Take the agents' samples, POST /v1/samples, and events, POST /v1/events."""
     from hashring.alarms import running
     from hashring.telemetry.agent.supervisor import configure_logging
 

@@ -17,6 +17,7 @@ from hashring.alarms.database.engine import Database
 from hashring.alarms.database.samples import Samples
 from hashring.alarms.errors import BadAlarm, DatabaseUnavailable, DatabaseUnusable
 from hashring.alarms.evaluator import Evaluator
+from hashring.alarms.events import EventAlarms
 from hashring.alarms.intake import Intake
 from hashring.alarms.outbox import Outbox
 from hashring.alarms.reporting import Reporting
@@ -129,6 +130,7 @@ def run_evaluator(settings: Settings) -> int:
             stack.callback(source.close)
         partition = stack.enter_context(contextlib.closing(_Joined(settings))).partition
         outbox = stack.enter_context(Outbox(partition, database, actions, settings))
+        stack.enter_context(EventAlarms(partition, database, outbox, settings))
         evaluator = stack.enter_context(Evaluator(database, sources, actions, settings))
         cycles = partition.cycles(settings.interval, name="alarms")
         reporting = stack.enter_context(
@@ -198,6 +200,6 @@ def run_intake(settings: Settings) -> int:
     """Take samples until told to end; return the exit code."""
     ended = threading.Event()
     with opened(settings) as database, Intake(settings.listen, database), Signals(ended.set):
-        log.info("samples are taken at %s", settings.listen)
+        log.info("samples and events are taken at %s", settings.listen)
         ended.wait()
     return 0

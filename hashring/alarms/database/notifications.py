@@ -20,7 +20,16 @@ from hashring.alarms.database.engine import Database, microseconds
 from hashring.alarms.database.tables import ALARM, HISTORY, OUTBOX, SAMPLE, SIDE
 from hashring.url import masked
 
-__all__ = ["MOST", "Intention", "Notifications", "Outgoing", "Waiting", "key_of", "sink_of"]
+__all__ = [
+    "MOST",
+    "Intention",
+    "Notifications",
+    "Outgoing",
+    "Waiting",
+    "key_of",
+    "key_of_event",
+    "sink_of",
+]
 
 _NAMESPACE = uuid.UUID("5e0f2f0a-7f0d-5f7e-8d0b-2a6f5a9b8c31")
 """Part of the format: another namespace would give every notification another key."""
@@ -89,6 +98,16 @@ def key_of(alarm_id: str, window_start: float, action: str, number: int = 0) -> 
         '7533fedc-68b3-5141-806a-2d6bc29dccf3'
     """
     parts = [alarm_id, microseconds(window_start), action, number]
+    return str(uuid.uuid5(_NAMESPACE, json.dumps(parts)))
+
+
+def key_of_event(alarm_id: str, message_id: str, action: str, number: int = 0) -> str:
+    """Return the key of a notification that comes from an event.
+
+    >>> key_of_event("a", "m", "http://sink/") == key_of_event("a", "m", "http://sink/", 1)
+    False
+    """
+    parts = [alarm_id, "event", message_id, action, number]
     return str(uuid.uuid5(_NAMESPACE, json.dumps(parts)))
 
 
