@@ -14,6 +14,7 @@ From below to above::
     database/    tables, the transaction of a window, the outbox, samples; alone knows SQL
     sources/     from a rule and a time to values: Prometheus, our own samples
     actions/     http, log, alertmanager
+    listener     events from a message queue
     events       event alarms: notes of events, each evaluated once
     outbox       delivers notifications in order
     commits      the thread that writes while others ask

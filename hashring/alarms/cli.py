@@ -148,6 +148,20 @@ def intake(log_level: str, log_format: str, **options: Any) -> int:
 
 
 @alarm.command()
+@_with_database
+def listener(log_level: str, log_format: str, **options: Any) -> int:
+    """Take events from a message queue, as aodh-listener does, for event alarms.
+
+    It needs oslo.messaging; the queue is [DEFAULT] transport_url.
+    """
+    from hashring.alarms import running
+    from hashring.telemetry.agent.supervisor import configure_logging
+
+    configure_logging(log_level, form=log_format)
+    return running.run_listener(_settings(**options))
+
+
+@alarm.command()
 def show() -> int:
     """See disks fill up while an evaluator is killed, and each alarm told once."""
     from hashring.alarms.show import AlarmShow, Interrupted

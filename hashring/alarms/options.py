@@ -68,6 +68,16 @@ SECTIONS: Mapping[str, Sequence[cfg.Opt]] = {
         _opt("backend_url", str, None, "The group's store, as tooz spells it.", secret=True),
         _opt("heartbeat_interval", Seconds(0.01), 1.0, "Seconds between two heartbeats."),
     ),
+    "listener": (
+        _opt("event_alarm_topic", str, "alarm.all", "The queue's topic from which events come."),
+        _opt("batch_size", Count(min=1, max=10_000), 1, "Messages that are taken at once."),
+        _opt(
+            "batch_timeout",
+            Seconds(0.0),
+            None,
+            "Seconds for which so many are waited for. Default: for as long as it takes.",
+        ),
+    ),
     "hashring": (
         _opt(
             "listen",
@@ -143,6 +153,9 @@ _OPTION_OF: Mapping[str, tuple[str, str]] = {
     "client_key": ("DEFAULT", "rest_notifier_certificate_key"),
     "prometheus_ca": ("alarm", "prometheus_ca_file"),
     "page": ("hashring", "listen"),
+    "event_topic": ("listener", "event_alarm_topic"),
+    "event_batch": ("listener", "batch_size"),
+    "event_batch_timeout": ("listener", "batch_timeout"),
     **{
         name: ("alarm", name)
         for name in (
@@ -174,10 +187,11 @@ def load(
             the message names file, line, section, option and value.
         MissingDependency: the store's client library is not installed.
     """
-    read = _Files([*map(Path, config_files)], [*map(Path, config_dirs)], True)
+    files, folders = tuple(map(Path, config_files)), tuple(map(Path, config_dirs))
+    read = _Files([*files], [*folders], True)
     read.refuse_unknown()
     given = {name: value for name, value in overrides.items() if value is not None}
-    values: dict[str, Any] = {}
+    values: dict[str, Any] = {"config_files": files, "config_dirs": folders}
     for name, option in _OPTION_OF.items():
         found = _checked(name, option, given[name]) if name in given else read.value(*option)
         values[name] = found if found or name in _CAN_BE_EMPTY or found == 0 else None

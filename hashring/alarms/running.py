@@ -30,7 +30,7 @@ from hashring.partition.partition import Partition, join
 from hashring.telemetry.agent.signals import Signals, hold_reloads
 from hashring.telemetry.agent.systemd import Notifier, Watchdog
 
-__all__ = ["opened", "run_evaluator", "run_intake", "sources_of"]
+__all__ = ["opened", "run_evaluator", "run_intake", "run_listener", "sources_of"]
 
 log = logging.getLogger(__name__)
 
@@ -201,5 +201,16 @@ def run_intake(settings: Settings) -> int:
     ended = threading.Event()
     with opened(settings) as database, Intake(settings.listen, database), Signals(ended.set):
         log.info("samples and events are taken at %s", settings.listen)
+        ended.wait()
+    return 0
+
+
+def run_listener(settings: Settings) -> int:
+    """Take events from the message queue until told to end; return the exit code."""
+    from hashring.alarms.listener import Listener  # its client library is an extra
+
+    ended = threading.Event()
+    with opened(settings) as database, Listener(settings, database), Signals(ended.set):
+        log.info("events are taken from the topic %s", settings.event_topic)
         ended.wait()
     return 0

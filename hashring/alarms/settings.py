@@ -39,6 +39,10 @@ class Settings:
         client_certificate: shown to them, with its key.
         client_key: ``None``: the certificate's file has it.
         listen: ``host:port`` where samples are taken.
+        event_topic: of the queue from which a listener takes events.
+        event_batch: messages that a listener takes at once, at most.
+        event_batch_timeout: seconds that it waits for so many; ``None``: for as long as it takes.
+        config_files, config_dirs: with the options of the queue's client.
         page: where an evaluator serves its page and its metrics; ``None``: nowhere.
         status_file: where an evaluator says how it is doing.
     """
@@ -67,5 +71,10 @@ class Settings:
     client_certificate: str | None = None
     client_key: str | None = None
     listen: str = "127.0.0.1:8042"
+    event_topic: str = "alarm.all"
+    event_batch: int = 1
+    event_batch_timeout: float | None = None
+    config_files: tuple[Path, ...] = ()
+    config_dirs: tuple[Path, ...] = ()
     page: str | None = None
     status_file: Path | None = None
