@@ -131,7 +131,7 @@ def server(kind: str, folder: Path) -> Iterator[str]:
         yield found.url
 
 
-def define(url: str, number: int, queries: int, sink: str) -> float:
+def define(url: str, number: int, queries: int, changing: int, sink: str) -> float:
     """Make the alarms; return how many seconds that took."""
     database = Database(url)
     migrations.migrate(database)
@@ -144,8 +144,8 @@ def define(url: str, number: int, queries: int, sink: str) -> float:
                     **{"query": f"series_{one % queries}", "comparison_operator": "gt"},
                     "threshold": 0.5,
                 },
-                "alarm_actions": [sink],
-                "ok_actions": [sink],
+                "alarm_actions": [sink] if one % 100 < changing else [],
+                "ok_actions": [sink] if one % 100 < changing else [],
             }
         )
         for one in range(number)
@@ -187,7 +187,8 @@ class Evaluator:
 
 def measure(options: argparse.Namespace, folder: Path, database: str) -> None:
     with stub(options.delay, options.interval, options.changing) as (place, asked):
-        took = define(database, options.alarms, options.queries or options.alarms, f"{place}/in")
+        queries = options.queries or options.alarms
+        took = define(database, options.alarms, queries, options.changing, f"{place}/in")
         print(f"{options.alarms:,} alarms were written in {took:.1f} s")
         more = ["--database", database, "--prometheus-url", place]
         more += ["--interval", str(options.interval), "--workers", str(options.workers)]
@@ -209,6 +210,9 @@ def watch(
 ) -> None:
     while not all(one.status().get("state") == "settled" for one in fleet):
         time.sleep(0.1)
+    # In the window in which they join, each alarm leaves "insufficient data": it is not shown.
+    while not all(one.status().get("window") for one in fleet) or outbox.waiting().pending:
+        time.sleep(0.5)
     before, spent = asked.value, sum(one.cpu() for one in fleet)
     # A window that all of them begin together counts, not the one in which they joined.
     first = math.floor(time.time() / options.interval) + 1

@@ -12,7 +12,7 @@ From below to above::
     settings     what a program of ours is told; options reads it from files
     definitions  alarms in files
     database/    tables, the transaction of a window, the outbox, samples; alone knows SQL
-    sources/     from a rule and a time to values: Prometheus, our own samples
+    sources/     from a rule and a time to values: Prometheus, Gnocchi, our own samples
     actions/     http, log, alertmanager
     listener     events from a message queue
     events       event alarms: notes of events, each evaluated once

@@ -9,6 +9,7 @@ plug-ins.
 from __future__ import annotations
 
 import enum
+import json
 import math
 import zoneinfo
 from collections.abc import Iterator, Mapping
@@ -37,6 +38,9 @@ __all__ = [
     "CompositeRule",
     "EventCondition",
     "EventRule",
+    "GnocchiMetricsRule",
+    "GnocchiResourceRule",
+    "GnocchiResourcesRule",
     "Leaf",
     "Problem",
     "PrometheusRule",
@@ -105,6 +109,16 @@ def _cron(text: str) -> str:
             "must be a time as cron writes it: minute hour day month weekday, '0 8 * * 1-5'"
         ) from None
     return text
+
+
+def _search(text: str) -> str:
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        found = None
+    if isinstance(found, dict):
+        return text
+    raise ValueError("must be a search as Gnocchi takes it: JSON such as '{\"=\": {...}}'")
 
 
 _Text = Annotated[str, StringConstraints(min_length=1, max_length=10_000)]
@@ -176,6 +190,37 @@ class SampleRule(_Threshold):
     granularity: _Seconds = 60.0
 
 
+class _Gnocchi(_Threshold):
+    aggregation_method: _Name
+    granularity: _Seconds = 60.0
+
+
+class GnocchiResourceRule(_Gnocchi):
+    """Compares one metric of one resource in Gnocchi; fields as of Aodh."""
+
+    metric: _Name
+    resource_id: _Name
+    resource_type: _Name = "generic"
+
+
+class GnocchiMetricsRule(_Gnocchi):
+    """Compares an aggregate over some metrics in Gnocchi; fields as of Aodh."""
+
+    metrics: Annotated[list[_Name], Field(min_length=1, max_length=1000)]
+
+
+class GnocchiResourcesRule(_Gnocchi):
+    """Compares an aggregate over a metric of the resources that a search finds in Gnocchi.
+
+    Attributes:
+        query: the search: Gnocchi's JSON, as a text.
+    """
+
+    metric: _Name
+    resource_type: _Name
+    query: Annotated[_Text, AfterValidator(_search)]
+
+
 class EventCondition(_Strict):
     """What an event must have to hit a rule.
 
@@ -204,9 +249,16 @@ class EventRule(_Strict):
     query: list[EventCondition] = Field(default_factory=list, max_length=50)
 
 
-RULES: Mapping[str, type[PrometheusRule | SampleRule]] = {
+ValueRule: TypeAlias = (
+    PrometheusRule | SampleRule | GnocchiResourceRule | GnocchiMetricsRule | GnocchiResourcesRule
+)
+
+RULES: Mapping[str, type[ValueRule]] = {
     "prometheus": PrometheusRule,
     "hashring_threshold": SampleRule,
+    "gnocchi_resources_threshold": GnocchiResourceRule,
+    "gnocchi_aggregation_by_metrics_threshold": GnocchiMetricsRule,
+    "gnocchi_aggregation_by_resources_threshold": GnocchiResourcesRule,
 }
 """The rules with a value, by their types. ``composite`` combines them."""
 
@@ -220,7 +272,7 @@ class Leaf(NamedTuple):
     """
 
     type: str
-    rule: PrometheusRule | SampleRule
+    rule: ValueRule
 
 
 class CompositeRule(NamedTuple):

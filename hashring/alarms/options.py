@@ -68,6 +68,9 @@ SECTIONS: Mapping[str, Sequence[cfg.Opt]] = {
         _opt("backend_url", str, None, "The group's store, as tooz spells it.", secret=True),
         _opt("heartbeat_interval", Seconds(0.01), 1.0, "Seconds between two heartbeats."),
     ),
+    "service_credentials": (
+        _opt("auth_type", str, None, "How we say to Keystone who we are: password, and so on."),
+    ),
     "listener": (
         _opt("event_alarm_topic", str, "alarm.all", "The queue's topic from which events come."),
         _opt("batch_size", Count(min=1, max=10_000), 1, "Messages that are taken at once."),
@@ -94,6 +97,7 @@ SECTIONS: Mapping[str, Sequence[cfg.Opt]] = {
         _opt("drain_timeout", Seconds(0.0, 3600.0), 10.0, "Seconds for the hand-over at the end."),
         _opt("definitions_dirs", types.List(), [], "Folders of *.yaml with alarms."),
         _opt("prometheus_url", str, None, "Where PromQL queries are asked.", secret=True),
+        _opt("gnocchi_url", str, None, "Where rules on Gnocchi are asked.", secret=True),
         _opt("prometheus_ca_file", str, None, "Authorities of an https Prometheus."),
         _opt("query_timeout", Seconds(0.05, 600.0), 10.0, "Seconds for one answer of a source."),
         _opt("threads", Count(min=1, max=256), 16, "Queries at once, and notifications at once."),
@@ -160,6 +164,7 @@ _OPTION_OF: Mapping[str, tuple[str, str]] = {
         name: ("alarm", name)
         for name in (
             *("ttl", "drain_timeout", "prometheus_url", "query_timeout", "threads", "listen"),
+            "gnocchi_url",
             *("source_grace", "action_timeout", "give_up_after", "keep_for", "signing_key"),
         )
     },
@@ -195,6 +200,7 @@ def load(
     for name, option in _OPTION_OF.items():
         found = _checked(name, option, given[name]) if name in given else read.value(*option)
         values[name] = found if found or name in _CAN_BE_EMPTY or found == 0 else None
+    values["has_credentials"] = bool(read.value("service_credentials", "auth_type"))
     folder = _folder(given.get("state_dir") or read.value("alarm", "state_dir"))
     values["database"] = str(
         given.get("database") or read.value("database", "connection") or default_url(folder)

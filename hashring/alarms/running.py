@@ -19,10 +19,12 @@ from hashring.alarms.errors import BadAlarm, DatabaseUnavailable, DatabaseUnusab
 from hashring.alarms.evaluator import Evaluator
 from hashring.alarms.events import EventAlarms
 from hashring.alarms.intake import Intake
+from hashring.alarms.model import RULES
 from hashring.alarms.outbox import Outbox
 from hashring.alarms.reporting import Reporting
 from hashring.alarms.settings import Settings
 from hashring.alarms.sources.asking import Source
+from hashring.alarms.sources.gnocchi import Access, GnocchiSource, Place
 from hashring.alarms.sources.prometheus import PrometheusSource
 from hashring.alarms.sources.samples import SampleSource
 from hashring.partition.cycle import Cycles
@@ -72,7 +74,18 @@ def sources_of(settings: Settings, database: Database) -> dict[str, Source]:
         found["prometheus"] = PrometheusSource(
             settings.prometheus_url, settings.threads, settings.prometheus_ca
         )
+    if (access := _gnocchi(settings)) is not None:
+        gnocchi = GnocchiSource(access, settings.threads)
+        found |= {name: gnocchi for name in RULES if name.startswith("gnocchi_")}
     return found
+
+
+def _gnocchi(settings: Settings) -> Access | None:
+    if settings.has_credentials:
+        from hashring.alarms.sources.keystone import Keystone  # its client library is an extra
+
+        return Keystone(settings.config_files, settings.config_dirs, settings.gnocchi_url)
+    return None if settings.gnocchi_url is None else Place(settings.gnocchi_url)
 
 
 class _Files:

@@ -26,6 +26,8 @@ class Settings:
         definitions: folders of files of alarms.
         prometheus_url: where PromQL queries are asked; ``None``: nowhere.
         prometheus_ca: a file of authorities for it.
+        gnocchi_url: where rules on Gnocchi are asked; ``None``: as Keystone's catalog says.
+        has_credentials: the files say who we are to Keystone.
         query_timeout: seconds for the answer to one query.
         threads: queries at once; and notifications at once.
         source_grace: windows in a row for which a source may be away before alarms become
@@ -59,6 +61,8 @@ class Settings:
     definitions: tuple[Path, ...] = ()
     prometheus_url: str | None = None
     prometheus_ca: str | None = None
+    gnocchi_url: str | None = None
+    has_credentials: bool = False
     query_timeout: float = 10.0
     threads: int = 16
     source_grace: int = 3

@@ -221,3 +221,16 @@ def test_a_storm_is_delivered_with_few_looks_into_the_database(
         assert len(told(sink)) == 200
     # Once there was a look for each that was delivered.
     assert len(looks) < 50
+
+
+def test_a_sink_that_says_our_own_secret_back_does_not_have_it_shown(
+    database, partition, sink, caplog
+):
+    sink.answer("/in", "no such user ann:t0ps3cret", status=404)
+    write(database, "x", 60, f"{sink.url}/in".replace("//", "//ann:t0ps3cret@"))
+    with delivering(partition, database) as outbox:
+        wait_until(lambda: outbox.given_up)
+        wait_until(lambda: waits(database) == 0)
+    [problem] = Notifications(database).problems()
+    assert "no such user" in problem
+    assert "t0ps3cret" not in problem + caplog.text
