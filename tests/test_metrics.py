@@ -16,6 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 import hashring
 import hashring.metrics
+from hashring.alarms.metrics import ALARM_METRICS
 from hashring.drivers.memory import MemoryDriver
 from hashring.errors import StoreUnavailable
 from hashring.metrics import METRICS
@@ -276,7 +277,7 @@ def test_every_metric_is_on_the_page_with_its_kind_and_meaning():
             _labels(metric.labels),
             metric.help,
         )
-        for metric in AGENT_METRICS
+        for metric in (*AGENT_METRICS, *ALARM_METRICS)
     ]
     assert rows == expected
     assert ", ".join(f"{bound:g}" for bound in BOUNDS) in page

@@ -7,7 +7,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 from tests.page.browser import chromium, first_paint, show, violations
-from tests.page.scenes import busy_agent, large_group, served, waiting_group
+from tests.page.scenes import busy_agent, evaluator, large_group, served, waiting_group
 from tests.servers.process import wait_until
 
 
@@ -54,6 +54,24 @@ def test_contrast_labels_and_roles_are_right(browser, size):
     with served(busy_agent()) as address:
         browser.get(address)
         assert text(browser, "state") == "settling"
+        assert violations(browser) == []
+        width = "return document.documentElement.scrollWidth - innerWidth"
+        assert browser.execute_script(width) <= 0, "the page is wider than its window"
+
+
+@pytest.mark.parametrize("size", ["desk", "telephone"])
+def test_an_evaluators_page_shows_alarms_by_state_what_is_overdue_and_who_was_not_told(
+    browser, size
+):
+    show(browser, size)
+    with served(evaluator()) as address:
+        browser.get(address)
+        told = text(browser, "alarms")
+        for words in ("State alarm\n17", "Overdue\n2", "To be told\n5", "Given up\n1"):
+            assert words in told
+        assert "is tried again: no answer in time" in told
+        assert "2 alarms have not been evaluated for two windows" in text(browser, "troubles")
+        assert "https://hooks.example.org does not answer" in text(browser, "troubles")
         assert violations(browser) == []
         width = "return document.documentElement.scrollWidth - innerWidth"
         assert browser.execute_script(width) <= 0, "the page is wider than its window"
