@@ -20,8 +20,10 @@ __all__ = ["Options", "characteristics", "refuse_green_threads"]
 
 _PREFIX = "hashring+"
 
-_SETTLE = 2.0
-"""Seconds beyond `hold` for which a tick waits until the group has settled, by default."""
+_SETTLE = 0.5
+"""A tick waits for so many times `hold` for its share, by default. All objects of this process
+wait with it; what it does not wait for, waits for the next tick. Half of `hold` makes the longer of
+the two as short as it can be."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +34,7 @@ class Options:
         url: of the store, in our spelling.
         ttl: the lease in seconds.
         hold: for so many seconds an object that was answered for stays this process's.
-        settle: for so many seconds at most a tick waits until the group has settled.
+        settle: for so many seconds at most a tick waits for what others are to hand over.
     """
 
     url: str
@@ -61,7 +63,7 @@ class Options:
         url, lease = translate(text, 0.0, f"the tooz backend {_PREFIX}...", lease_everywhere=True)
         ttl = DEFAULT_TTL if lease is None else lease
         hold = _seconds("hold", hold_text, ttl)
-        return cls(url, ttl, hold, _seconds("settle", settle_text, hold + _SETTLE))
+        return cls(url, ttl, hold, _seconds("settle", settle_text, hold * _SETTLE))
 
 
 def _seconds(name: str, text: str | None, default: float) -> float:

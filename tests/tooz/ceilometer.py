@@ -12,6 +12,7 @@ import os
 import signal
 import subprocess
 import sysconfig
+from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
 
@@ -106,6 +107,12 @@ class Fleet:
         """Send a signal to an agent and the worker that it has forked."""
         os.killpg(agent.pid, number)
 
+    def tell_to_stop(self, agent: subprocess.Popen[bytes]) -> set[int]:
+        """Send an agent SIGTERM, as its service manager does; return who of it polled."""
+        children = Path(f"/proc/{agent.pid}/task/{agent.pid}/children").read_text().split()
+        agent.send_signal(signal.SIGTERM)
+        return {agent.pid, *map(int, children)}
+
     def stop(self) -> None:
         """End all agents."""
         for agent in self._agents:
@@ -164,6 +171,22 @@ class Fleet:
         return clock.boottime()
 
 
+class Gaps(NamedTuple):
+    """How often a resource was not polled for too long, by who polled it before and after.
+
+    Attributes:
+        kept: the same agent: it was late.
+        joined: an agent that has just come polled it after.
+        stopped: an agent that was told to stop polled it before.
+        moved: it went from one agent to another, and neither had come or was told to go.
+    """
+
+    kept: int
+    joined: int
+    stopped: int
+    moved: int
+
+
 class Account(NamedTuple):
     """What became of a fleet through a join, a SIGTERM, a `kill -9` and a pause of 20 s.
 
@@ -178,7 +201,7 @@ class Account(NamedTuple):
     polls: int
     turns: int
     turns_after: int
-    gaps: int
+    gaps: Gaps
 
 
 def play(fleet: Fleet, *, surely: bool = True, longest: float = 2.0) -> Account:
@@ -194,7 +217,7 @@ def play(fleet: Fleet, *, surely: bool = True, longest: float = 2.0) -> Account:
         steady = fleet.wait_for_shares(3, surely=surely)
         agents.append(fleet.start())
         fleet.wait_for_shares(4, surely=surely)
-        agents[0].send_signal(signal.SIGTERM)
+        stopped = fleet.tell_to_stop(agents[0])
         planned = fleet.wait_for_shares(3, surely=surely)
         fleet.signal(agents[1], signal.SIGKILL)
         fleet.wait_for_shares(2, surely=surely)
@@ -210,8 +233,29 @@ def play(fleet: Fleet, *, surely: bool = True, longest: float = 2.0) -> Account:
     turns = interleaved(polls, fleet.interval)
     before = [turn for turn in turns if turn[2].moment < woken]
     planned_polls = [poll for poll in polls if poll.moment < planned]
-    missed = gaps(planned_polls, longest * fleet.interval)
+    missed = gaps(planned_polls, fleet.interval, longest, stopped)
     return Account(len(polls), len(before), len(turns) - len(before), missed)
+
+
+def play_planned(fleet: Fleet, rounds: int, *, longest: float = 2.0) -> Account:
+    """Let three agents go through so many joins and stops, one after the other, and no fault.
+
+    Arguments are those of `play`.
+    """
+    stopped: set[int] = set()
+    try:
+        agents = [fleet.start() for _ in range(3)]
+        steady = fleet.wait_for_shares(3, surely=False)
+        for _ in range(rounds):
+            agents.append(fleet.start())
+            fleet.wait_for_shares(4, surely=False)
+            stopped |= fleet.tell_to_stop(agents.pop(0))
+            planned = fleet.wait_for_shares(3, surely=False)
+    finally:
+        fleet.stop()
+    polls = [poll for poll in fleet.polls if steady <= poll.moment < planned]
+    turns = interleaved(polls, fleet.interval)
+    return Account(len(polls), len(turns), 0, gaps(polls, fleet.interval, longest, stopped))
 
 
 def interleaved(polls: list[Poll], interval: float) -> list[tuple[Poll, Poll, Poll]]:
@@ -230,11 +274,32 @@ def interleaved(polls: list[Poll], interval: float) -> list[tuple[Poll, Poll, Po
     ]
 
 
-def gaps(polls: list[Poll], longest: float) -> int:
-    """Return how often a resource was not polled for longer than so many seconds."""
-    last: dict[str, float] = {}
-    found = 0
+def gaps(
+    polls: list[Poll], interval: float, longest: float = 2.0, stopped: Collection[int] = ()
+) -> Gaps:
+    """Return how often a resource was not polled for more than so many intervals, and by whom.
+
+    Args:
+        polls: in order.
+        interval: in seconds.
+        longest: in intervals.
+        stopped: the agents that were told to stop.
+    """
+    last: dict[str, Poll] = {}
+    first: dict[int, float] = {}
+    kinds: collections.Counter[str] = collections.Counter()
     for poll in polls:
-        found += poll.moment - last.get(poll.resource, poll.moment) > longest
-        last[poll.resource] = poll.moment
-    return found
+        came = first.setdefault(poll.agent, poll.moment)
+        before = last.get(poll.resource, poll)
+        last[poll.resource] = poll
+        if poll.moment - before.moment <= longest * interval:
+            continue
+        if before.agent == poll.agent:
+            kinds["kept"] += 1
+        elif before.agent in stopped:
+            kinds["stopped"] += 1
+        elif poll.moment - came < interval:
+            kinds["joined"] += 1
+        else:
+            kinds["moved"] += 1
+    return Gaps(*(kinds[kind] for kind in Gaps._fields))

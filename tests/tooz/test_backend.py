@@ -74,10 +74,7 @@ def test_where_several_threads_tick_an_answer_is_kept_for_hold_seconds(start, ur
     at = url.replace("hold=30", "hold=0.6")
     a = start("a", at)
     mine = a.join_partitioned_group("pollers")
-    other = threading.Thread(target=a.run_watchers)
-    other.start()
-    other.join()
-    a.run_watchers()
+    tick_elsewhere(a)
     assert own(mine) == set(OBJECTS)
     began = clock.boottime()
     a.run_watchers()  # the other thread's cycle may still go on
@@ -85,6 +82,45 @@ def test_where_several_threads_tick_an_answer_is_kept_for_hold_seconds(start, ur
     theirs = b.join_partitioned_group("pollers")
     assert own(theirs)
     assert clock.boottime() - began >= 0.5
+
+
+def tick_elsewhere(coordinator: coordination.CoordinationDriver) -> None:
+    """From a second thread: from now on no tick proves that a cycle is over."""
+    other = threading.Thread(target=coordinator.run_watchers)
+    other.start()
+    other.join()
+    coordinator.run_watchers()
+
+
+def test_a_tick_does_not_wait_for_what_it_hands_over_itself(start) -> None:
+    a = start("a")
+    mine = a.join_partitioned_group("pollers")
+    tick_elsewhere(a)
+    assert own(mine) == set(OBJECTS)
+    b = start("b")
+    joining = threading.Thread(target=b.join_partitioned_group, args=("pollers",))
+    joining.start()
+    handoff = mine.partition._membership.handoff
+    wait_until(lambda: handoff.losing, what="a sees b")
+
+    a.run_watchers()
+
+    assert handoff.losing, "what b is to have is still kept for those who were answered"
+    assert set(mine.ring.nodes) == {b"a", b"b"}, "what is left to a is final all the same"
+    mine.end_cycle()
+    joining.join(30)
+
+
+def test_a_newcomer_waits_for_its_share_whatever_a_tick_waits_for(start, url: str) -> None:
+    at = url.replace("hold=30", "hold=1").replace("settle=20", "settle=0.01")
+    a = start("a", at)
+    mine = a.join_partitioned_group("pollers")
+    tick_elsewhere(a)
+    assert own(mine) == set(OBJECTS)
+
+    theirs = start("b", at).join_partitioned_group("pollers")
+
+    assert own(theirs)
 
 
 def test_the_nodes_of_a_ring_change_inside_a_tick_alone(start) -> None:
@@ -265,17 +301,17 @@ class Parts:
 @pytest.mark.parametrize(
     ("parts", "options", "expected"),
     [
-        (("hashring+redis", "h:1", ""), {"timeout": ["5"]}, ("redis://h:1", 5.0, 5.0, 7.0)),
+        (("hashring+redis", "h:1", ""), {"timeout": ["5"]}, ("redis://h:1", 5.0, 5.0, 2.5)),
         (("hashring+redis", "h", ""), {"membership_timeout": ["5"], "hold": ["60"]},
-         ("redis://h", 5.0, 60.0, 62.0)),
+         ("redis://h", 5.0, 60.0, 30.0)),
         (("hashring+sqlite", "", "//v/a.db"), {"settle": ["3"]},
          ("sqlite:////v/a.db", 10.0, 10.0, 3.0)),
         (("hashring+sqlite", "", "//v/a.db"), {"timeout": ["4"]},
-         ("sqlite:////v/a.db", 4.0, 4.0, 6.0)),
+         ("sqlite:////v/a.db", 4.0, 4.0, 2.0)),
         (("hashring+zookeeper", "z:1", ""), {"hosts": ["y:2"], "timeout": ["8"]},
-         ("zookeeper://z:1,y:2", 8.0, 8.0, 10.0)),
+         ("zookeeper://z:1,y:2", 8.0, 8.0, 4.0)),
         (("hashring+memcached", "m", ""), {"lock_timeout": ["30"]},
-         ("memcached://m", 10.0, 10.0, 12.0)),
+         ("memcached://m", 10.0, 10.0, 5.0)),
     ],
 )  # fmt: skip
 def test_tooz_spellings_of_a_url_keep_their_meaning(parts, options, expected) -> None:
