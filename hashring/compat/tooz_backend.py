@@ -108,13 +108,16 @@ class Backend(coordination.CoordinationDriverCachedRunWatchers):
     def heartbeat(self) -> float:
         """Return for how many seconds no call is needed. A thread of ours renews the leases.
 
+        Where it has not for a lease (this process was stopped, or the store is away), one heartbeat
+        is sent and waited for, so who goes on after a stop is a member again.
+
         Raises:
-            ToozConnectionError: no heartbeat was confirmed for a lease.
+            ToozConnectionError: no heartbeat was confirmed for a lease, nor is one now.
         """
         session = self._on()
         leases = session.leases
         silent = clock.boottime() - max(session.began, leases.confirmed)
-        if silent > leases.ttl:
+        if silent > leases.ttl and not leases.beat(leases.ttl / 2):
             raise coordination.ToozConnectionError(
                 f"{leases.driver.url}: no heartbeat was confirmed for {silent:.1f} s, and the "
                 f"lease is {leases.ttl:g} s"

@@ -244,14 +244,38 @@ def test_a_lead_that_was_lost_is_told_again_once_it_is_back(start) -> None:
     assert a.get_leader("group").get() == b"a"
 
 
-def test_heartbeats_need_no_caller_and_tell_of_a_store_that_is_away(start) -> None:
+def go_back(coordinator: coordination.CoordinationDriver, seconds: float) -> None:
+    """As if its process had been stopped for so long."""
+    session = coordinator._session
+    session.leases.confirmed = clock.boottime() - seconds
+    coordinator._session = dataclasses.replace(session, began=clock.boottime() - seconds)
+
+
+def test_heartbeats_need_no_caller_and_after_a_stop_one_is_sent_at_once(start) -> None:
     a = start("a")
     assert a.requires_beating
     assert a.heartbeat() == 10.0
-    a._session.leases.confirmed = clock.boottime() - 21
-    a._session = dataclasses.replace(a._session, began=clock.boottime() - 21)
-    with pytest.raises(coordination.ToozConnectionError, match="no heartbeat was confirmed"):
-        a.heartbeat()
+    go_back(a, 21.0)
+    assert a.heartbeat() == 10.0
+    assert a._session.leases.confirmed > clock.boottime() - 20
+
+
+def test_a_heartbeat_tells_of_a_store_that_is_away(start) -> None:
+    with RedisServer() as server:
+        a = start("a", f"hashring+{server.url}?timeout=1")
+        server.kill()
+        go_back(a, 21.0)
+        with pytest.raises(coordination.ToozConnectionError, match="no heartbeat was confirmed"):
+            a.heartbeat()
+        server.start()
+        wait_until(lambda: beats(a), what="the store is back")
+
+
+def beats(coordinator: coordination.CoordinationDriver) -> bool:
+    try:
+        return bool(coordinator.heartbeat() == 0.5)
+    except coordination.ToozConnectionError:
+        return False
 
 
 def test_a_forked_child_owns_nothing_by_its_parents_coordinator(start) -> None:
@@ -279,18 +303,6 @@ def test_a_forked_child_owns_nothing_by_its_parents_coordinator(start) -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert lock.acquired
     assert mine.belongs_to_self("disk")
-
-
-def test_green_threads_are_refused(url: str, monkeypatch) -> None:
-    class Patcher:
-        @staticmethod
-        def is_monkey_patched(what: str) -> bool:
-            return what == "thread"
-
-    monkeypatch.setitem(__import__("sys").modules, "eventlet", Patcher)
-    monkeypatch.setitem(__import__("sys").modules, "eventlet.patcher", Patcher)
-    with pytest.raises(tooz.ToozError, match="real threads"):
-        coordination.get_coordinator(url, b"a").start()
 
 
 class Parts:
