@@ -121,5 +121,6 @@ def refuse_green_threads() -> None:
         raise tooz.ToozError(
             "hashring's backend needs real threads, and those of this process are greenlets: a "
             "store that is slow would stop all of them, and the lease with them. Run the service "
-            "without eventlet's or gevent's monkey patching"
+            "without eventlet's or gevent's monkey patching. Several have a switch for that: "
+            "OS_CINDER_DISABLE_EVENTLET_PATCHING=true in the environment of Cinder"
         )

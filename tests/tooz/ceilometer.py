@@ -1,17 +1,14 @@
-"""Ceilometer's own polling agents, in processes and an environment of their own; their account.
+"""Ceilometer's own polling agents and their account.
 
-What they poll is written down: see ``ceilometer_plugin``. Our tree is seen from their environment
-as it is installed in ours.
+What they poll is written down: see ``in_services/hashring_recorded.py``.
 """
 
 from __future__ import annotations
 
 import collections
 import contextlib
-import os
 import signal
 import subprocess
-import sysconfig
 from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
@@ -19,16 +16,7 @@ from typing import NamedTuple
 from hashring import clock
 from tests.servers import openstack
 from tests.servers.process import wait_until
-
-_PLUGIN = Path(__file__).with_name("ceilometer_plugin")
-
-_PROGRAM = """
-import site, sys
-site.addsitedir({folder!r})
-sys.argv[0] = "ceilometer-polling"
-from ceilometer.cmd.polling import main
-main()
-"""
+from tests.tooz.service import Services
 
 
 class Poll(NamedTuple):
@@ -39,7 +27,7 @@ class Poll(NamedTuple):
     resource: str
 
 
-class Fleet:
+class Fleet(Services):
     """Agents of one configuration.
 
     Args:
@@ -50,14 +38,16 @@ class Fleet:
     """
 
     def __init__(self, folder: Path, url: str, *, resources: int, interval: int) -> None:
-        self._folder = folder
+        super().__init__(folder, openstack.python())
         self._resources = resources
         self.interval = interval
         self._record = folder / "polls"
         self._record.touch()
-        self._site = folder / "site"
-        self._agents: list[subprocess.Popen[bytes]] = []
-        self._make_site()
+        self.install(
+            "hashring_recorded",
+            "[ceilometer.discover.recorded]\nrecorded = hashring_recorded:Discovery\n"
+            "[ceilometer.poll.recorded]\nrecorded = hashring_recorded:Pollster\n",
+        )
         (folder / "polling.yaml").write_text(
             f"sources: [{{name: recorded, interval: {interval}, meters: [recorded]}}]\n"
         )
@@ -67,69 +57,14 @@ class Fleet:
             f"[polling]\ncfg_file = {folder}/polling.yaml\nenable_notifications = false\n"
         )
 
-    def _make_site(self) -> None:
-        """Make a folder in which Ceilometer's Python finds our tree and the plug-in installed."""
-        self._site.mkdir()
-        ours = Path(sysconfig.get_path("purelib"))
-        for pattern in ("__editable__*hashring*", "hashring_ha-*.dist-info"):
-            for found in ours.glob(pattern):
-                (self._site / found.name).symlink_to(found)
-        (self._site / "hashring_recorded.py").symlink_to(_PLUGIN / "hashring_recorded.py")
-        info = self._site / "hashring_recorded-1.dist-info"
-        info.mkdir()
-        (info / "METADATA").write_text(
-            "Metadata-Version: 2.1\nName: hashring-recorded\nVersion: 1\n"
-        )
-        (info / "entry_points.txt").write_text(
-            "[ceilometer.discover.recorded]\nrecorded = hashring_recorded:Discovery\n"
-            "[ceilometer.poll.recorded]\nrecorded = hashring_recorded:Pollster\n"
-        )
-
     def start(self) -> subprocess.Popen[bytes]:
         """Start one more agent."""
-        command = [str(openstack.python()), "-W", "ignore", "-c"]
-        command += [_PROGRAM.format(folder=str(self._site))]
-        command += ["--config-file", str(self._folder / "ceilometer.conf")]
-        command += ["--polling-namespaces", "recorded"]
-        environment = {
-            **os.environ,
-            "RECORDED_FILE": str(self._record),
-            "RECORDED_RESOURCES": str(self._resources),
-        }
-        with (self._folder / "log").open("ab") as log:
-            agent = subprocess.Popen(
-                command, env=environment, stdout=log, stderr=log, start_new_session=True
-            )
-        self._agents.append(agent)
-        return agent
-
-    def signal(self, agent: subprocess.Popen[bytes], number: signal.Signals) -> None:
-        """Send a signal to an agent and the worker that it has forked."""
-        os.killpg(agent.pid, number)
-
-    def tell_to_stop(self, agent: subprocess.Popen[bytes]) -> set[int]:
-        """Send an agent SIGTERM, as its service manager does; return who of it polled."""
-        children = Path(f"/proc/{agent.pid}/task/{agent.pid}/children").read_text().split()
-        agent.send_signal(signal.SIGTERM)
-        return {agent.pid, *map(int, children)}
-
-    def stop(self) -> None:
-        """End all agents."""
-        for agent in self._agents:
-            if agent.poll() is None:
-                self.signal(agent, signal.SIGCONT)
-                agent.terminate()
-        for agent in self._agents:
-            try:
-                agent.wait(30)
-            except subprocess.TimeoutExpired:
-                self.signal(agent, signal.SIGKILL)
-                agent.wait()
-
-    @property
-    def log(self) -> str:
-        """What the agents have said."""
-        return (self._folder / "log").read_text(errors="replace")
+        arguments = ["--config-file", str(self.folder / "ceilometer.conf")]
+        arguments += ["--polling-namespaces", "recorded"]
+        return self.launch(
+            self.command("ceilometer.cmd.polling:main", "ceilometer-polling", *arguments),
+            {"RECORDED_FILE": str(self._record), "RECORDED_RESOURCES": str(self._resources)},
+        )
 
     @property
     def polls(self) -> list[Poll]:
@@ -139,15 +74,6 @@ class Fleet:
             moment, agent, resource = line.split()
             found.append(Poll(float(moment), int(agent), resource))
         return sorted(found)
-
-    @property
-    def errors(self) -> list[str]:
-        """What the agents have complained of, but for plug-ins that lack what they need."""
-        return [
-            line
-            for line in self.log.splitlines()
-            if ("ERROR" in line or "Traceback" in line) and "Could not load" not in line
-        ]
 
     def wait_for_shares(self, agents: int, *, surely: bool = True) -> float:
         """Wait until so many agents, and no others, poll all resources; return when it is so.
