@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -112,16 +113,20 @@ class Account(NamedTuple):
     errors: int
 
 
-def play(fleet: Evaluators, *, surely: bool = True) -> Account:
+def play(
+    fleet: Evaluators, *, surely: bool = True, meanwhile: Callable[[], object] = bool
+) -> Account:
     """Let three evaluators go through all of it.
 
     Args:
         fleet: none of its evaluators runs yet.
         surely: all alarms must be shared after each change, within two minutes.
+        meanwhile: called once the first three share all alarms.
     """
     try:
         evaluators = [fleet.start() for _ in range(3)]
         steady = fleet.wait_for_shares(3, surely=surely)
+        meanwhile()
         evaluators.append(fleet.start())
         fleet.wait_for_shares(4, surely=surely)
         fleet.tell_to_stop(evaluators[0])

@@ -7,6 +7,7 @@ import itertools
 import json
 import signal
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -151,12 +152,18 @@ class Account(NamedTuple):
     errors: int
 
 
-def play(metricd: Metricd) -> Account:
-    """Let two daemons go through all of it, fed with measures. None of them runs yet."""
+def play(metricd: Metricd, *, meanwhile: Callable[[], object] = bool) -> Account:
+    """Let two daemons go through all of it, fed with measures.
+
+    Args:
+        metricd: none of its daemons runs yet.
+        meanwhile: called once they are at work.
+    """
     try:
         metricd.feed()
         first, second = metricd.start(), metricd.start()
         metricd.wait_for_work(first, second)
+        meanwhile()
         third = metricd.start()
         metricd.wait_for_work(first, second, third)
         metricd.tell_to_stop(first)

@@ -9,16 +9,27 @@ from pathlib import Path
 import pytest
 
 from tests.servers.redis import RedisServer
+from tests.tooz import pages
 from tests.tooz.ceilometer import Fleet, Gaps, Poll, gaps, interleaved, play
 
 
+@pytest.fixture
+def redis() -> Iterator[RedisServer]:
+    with RedisServer() as server:
+        yield server
+
+
 @pytest.mark.long
-def test_ceilometers_agents_share_resources_through_a_join_and_a_stop(tmp_path: Path) -> None:
-    url = f"hashring+sqlite:///{tmp_path}/group.db?timeout=6&hold=1"
+def test_ceilometers_agents_share_resources_through_a_join_and_a_stop(
+    tmp_path: Path, redis: RedisServer
+) -> None:
+    url = f"hashring+{redis.url}?timeout=6&hold=1"
     fleet = Fleet(tmp_path, url, resources=40, interval=1)
+    pages.check_settings("ceilometer", tmp_path / "ceilometer.conf")
     try:
         first, _ = fleet.start(), fleet.start()
         steady = fleet.wait_for_shares(2)
+        pages.run_commands("ceilometer", redis.url)
         fleet.start()
         fleet.wait_for_shares(3)
         first.send_signal(signal.SIGTERM)
@@ -28,12 +39,6 @@ def test_ceilometers_agents_share_resources_through_a_join_and_a_stop(tmp_path: 
     polls = [poll for poll in fleet.polls if poll.moment >= steady]
     assert interleaved(polls, fleet.interval) == []
     assert fleet.errors == []
-
-
-@pytest.fixture
-def redis() -> Iterator[RedisServer]:
-    with RedisServer() as server:
-        yield server
 
 
 @pytest.mark.long

@@ -11,7 +11,7 @@ import pytest
 from tests.servers.postgresql import PostgreSQLServer
 from tests.servers.process import wait_until
 from tests.servers.redis import RedisServer
-from tests.tooz import aodh, gnocchi
+from tests.tooz import aodh, gnocchi, pages
 from tests.tooz.ceilometer import Poll
 from tests.tooz.cinder import Attachers
 from tests.tooz.designate import Producers
@@ -40,7 +40,8 @@ def test_gnocchis_workers_never_have_one_sack_at_once(
     with RedisServer() as incoming:
         metricd = gnocchi.Metricd(tmp_path, url, database, incoming, metrics=50)
 
-        account = gnocchi.play(metricd)
+        pages.check_settings("gnocchi", tmp_path / "gnocchi.conf")
+        account = gnocchi.play(metricd, meanwhile=lambda: pages.run_commands("gnocchi", redis.url))
 
     assert metricd.errors == []
     assert account.at_once == 0
@@ -56,7 +57,11 @@ def test_aodhs_evaluators_share_alarms(
     url = f"hashring+{redis.url}?timeout=5"
     evaluators = aodh.Evaluators(tmp_path, url, database, alarms=300, interval=3)
 
-    account = aodh.play(evaluators)
+    pages.check_settings("aodh", tmp_path / "aodh.conf")
+    account = aodh.play(
+        evaluators,
+        meanwhile=lambda: pages.run_commands("aodh", redis.url, shares=False),
+    )
 
     assert evaluators.errors == []
     assert account.turns == 0
@@ -94,6 +99,7 @@ def test_cinders_locks_exclude_processes_and_threads_over_a_redis_that_comes_bac
             for _ in range(2):
                 count = len(attachers.work)
                 wait_until(lambda: len(attachers.work) > count + 20, what="both at work")  # noqa: B023
+                pages.run_commands("locks", server.url, shares=False)
                 server.kill()
                 server.start()
             assert [process.wait(60) for process in processes] == [0, 0]
