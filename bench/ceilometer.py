@@ -2,7 +2,7 @@
 
     python -m bench.ceilometer redis hashring+redis
 
-starts a Redis for each, three agents with 1,000 resources and an interval of 4 s, and lets one more
+starts a Redis for each, three agents with 1,000 resources and an interval of 5 s, and lets one more
 join, one stop, one be killed and one be stopped for 20 s. With ``--rounds N`` N agents join and N
 stop instead, one after the other. `make test` makes the environment.
 """
@@ -28,9 +28,9 @@ def main(backends: list[str], rounds: int) -> None:
     print("|---" * len(head) + "|")
     for backend in backends:
         with SERVERS[backend.rpartition("+")[2]]() as server, tempfile.TemporaryDirectory() as name:
-            options = "?timeout=5" + ("&hold=2" if "+" in backend else "")
+            options = "?timeout=5" + ("&hold=2.5" if "+" in backend else "")
             url = f"{backend}://{server.address}{options}"
-            fleet = Fleet(Path(name), url, resources=1000, interval=4)
+            fleet = Fleet(Path(name), url, resources=1000, interval=5)
             account = play_planned(fleet, rounds) if rounds else play(fleet, surely=False)
             figures = [*account[:-1], *account.gaps]
             print(f"| `{backend}` |", " | ".join(f"{one:,}" for one in figures), "|", flush=True)

@@ -76,9 +76,9 @@ class Backend(coordination.CoordinationDriverCachedRunWatchers):
     # ---- from start to stop ----------------------------------------------------------------
 
     def _start(self) -> None:
-        refuse_green_threads()
         with translated():
             options, began = Options.of(self._parsed, self._given), clock.boottime()
+            refuse_green_threads(options)
             leases = Leases(load(options.url, ttl=options.ttl))
             try:
                 leases.open()

@@ -30,7 +30,7 @@ class Attachers(Services):
         self.install("hashring_cinder")
 
     def start(self, *, native: bool = True) -> subprocess.Popen[bytes]:
-        """Start one more; with real threads, or as Cinder comes."""
+        """Start one more: with real threads, or as Cinder comes, with greenlets."""
         command = self.command("hashring_cinder:hold", "hold", *self._arguments)
         return self.launch(
             command, {"RECORDED_FILE": str(self._record), **(NATIVE if native else {})}

@@ -7,6 +7,7 @@ import re
 import shlex
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 from tests.conftest import TREE
@@ -19,7 +20,8 @@ NOTHING_OWNED = "problem: no member owns anything: nobody works"
 def blocks(page: str, language: str) -> list[str]:
     """Return a page's blocks of code."""
     text = (FOLDER / f"{page}.md").read_text()
-    return re.findall(rf"^ *```{language}\n(.*?)^ *```$", text, re.MULTILINE | re.DOTALL)
+    found = re.findall(rf"^ *```{language}\n(.*?)^ *```$", text, re.MULTILINE | re.DOTALL)
+    return [textwrap.dedent(block) for block in found]
 
 
 def settings(page: str) -> dict[tuple[str, str], str]:

@@ -46,8 +46,8 @@ def test_ceilometers_agents_share_resources_through_a_join_and_a_stop(
 def test_ceilometers_agents_on_redis_through_a_kill_and_a_pause_too(
     tmp_path: Path, redis: RedisServer
 ) -> None:
-    url = f"hashring+{redis.url}?timeout=5&hold=2"
-    fleet = Fleet(tmp_path, url, resources=1000, interval=4)
+    url = f"hashring+{redis.url}?timeout=5&hold=2.5"
+    fleet = Fleet(tmp_path, url, resources=1000, interval=5)
 
     account = play(fleet)
 

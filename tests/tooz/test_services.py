@@ -89,12 +89,14 @@ def test_designates_producers_cut_all_partitions_into_ranges_of_their_own(
 
 
 @pytest.mark.long
+@pytest.mark.parametrize("native", [True, False], ids=["threads", "greenlets"])
 def test_cinders_locks_exclude_processes_and_threads_over_a_redis_that_comes_back_empty(
-    tmp_path: Path,
+    tmp_path: Path, native: bool
 ) -> None:
     with RedisServer() as server:
-        attachers = Attachers(tmp_path, f"hashring+{server.url}?timeout=3", seconds=25)
-        processes = [attachers.start(), attachers.start()]
+        url = f"hashring+{server.url}?timeout=3" + ("" if native else "&greenlets=allow")
+        attachers = Attachers(tmp_path, url, seconds=25)
+        processes = [attachers.start(native=native), attachers.start(native=native)]
         try:
             for _ in range(2):
                 count = len(attachers.work)
@@ -114,7 +116,7 @@ def test_cinders_locks_exclude_processes_and_threads_over_a_redis_that_comes_bac
 
 
 @pytest.mark.long
-def test_cinder_as_it_comes_is_refused_and_told_of_its_switch(
+def test_cinder_as_it_comes_is_refused_and_told_of_both_ways(
     tmp_path: Path, redis: RedisServer
 ) -> None:
     attachers = Attachers(tmp_path, f"hashring+{redis.url}?timeout=3", seconds=5)
@@ -123,6 +125,7 @@ def test_cinder_as_it_comes_is_refused_and_told_of_its_switch(
     finally:
         attachers.stop()
     assert "OS_CINDER_DISABLE_EVENTLET_PATCHING=true" in attachers.log
+    assert "greenlets=allow" in attachers.log
 
 
 def test_the_judges_of_the_services_tell_what_went_wrong() -> None:

@@ -4,7 +4,7 @@ import sys
 
 
 def start():
-    """Start a coordinator on a URL; print "started", or why it is not."""
+    """Start a coordinator on a URL, join a group and ask; print what became of it."""
     url, patched = sys.argv[1:]
     import eventlet
 
@@ -17,7 +17,10 @@ def start():
     coordinator = coordination.get_coordinator(url, b"green")
     try:
         coordinator.start()
+        share = coordinator.join_partitioned_group(b"group")
+        coordinator.run_watchers()
+        owned = share.belongs_to_self("resource")
         coordinator.stop()
-        sys.stdout.write("started")
+        sys.stdout.write(f"started, and it is mine: {owned}")
     except tooz.ToozError as error:
         sys.stdout.write(str(error))
