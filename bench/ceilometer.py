@@ -22,7 +22,7 @@ SERVERS = {"redis": RedisServer, "memcached": MemcachedServer, "zookeeper": ZooK
 
 
 def main(backends: list[str], rounds: int) -> None:
-    head = ["backend", "polls", "in turns", "after the pause"]
+    head = ["backend", "polls", "in turns", "after the pause", "longest cycle, 0.1 s"]
     head += [f"gaps: {kind}" for kind in Gaps._fields]
     print("|", " | ".join(head), "|")
     print("|---" * len(head) + "|")

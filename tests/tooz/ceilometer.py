@@ -63,7 +63,11 @@ class Fleet(Services):
         arguments += ["--polling-namespaces", "recorded"]
         return self.launch(
             self.command("ceilometer.cmd.polling:main", "ceilometer-polling", *arguments),
-            {"RECORDED_FILE": str(self._record), "RECORDED_RESOURCES": str(self._resources)},
+            {
+                "RECORDED_FILE": str(self._record),
+                "RECORDED_RESOURCES": str(self._resources),
+                "RECORDED_SECONDS": "0.003",
+            },
         )
 
     @property
@@ -121,12 +125,14 @@ class Account(NamedTuple):
         turns: how often two agents polled a resource in turns, up to when the paused one went on:
             it goes on with its list, since tooz has no call between two polls.
         turns_after: the same from then on.
+        longest: the longest cycle in the planned changes, in tenths of a second.
         gaps: how often a resource was not polled for too long in the planned changes.
     """
 
     polls: int
     turns: int
     turns_after: int
+    longest: int
     gaps: Gaps
 
 
@@ -160,7 +166,8 @@ def play(fleet: Fleet, *, surely: bool = True, longest: float = 2.0) -> Account:
     before = [turn for turn in turns if turn[2].moment < woken]
     planned_polls = [poll for poll in polls if poll.moment < planned]
     missed = gaps(planned_polls, fleet.interval, longest, stopped)
-    return Account(len(polls), len(before), len(turns) - len(before), missed)
+    longest_cycle = longest_of(planned_polls, fleet.interval)
+    return Account(len(polls), len(before), len(turns) - len(before), longest_cycle, missed)
 
 
 def play_planned(fleet: Fleet, rounds: int, *, longest: float = 2.0) -> Account:
@@ -181,7 +188,23 @@ def play_planned(fleet: Fleet, rounds: int, *, longest: float = 2.0) -> Account:
         fleet.stop()
     polls = [poll for poll in fleet.polls if steady <= poll.moment < planned]
     turns = interleaved(polls, fleet.interval)
-    return Account(len(polls), len(turns), 0, gaps(polls, fleet.interval, longest, stopped))
+    missed = gaps(polls, fleet.interval, longest, stopped)
+    return Account(len(polls), len(turns), 0, longest_of(polls, fleet.interval), missed)
+
+
+def longest_of(polls: list[Poll], interval: float) -> int:
+    """Return how long the longest cycle took, in tenths of a second: polls of one agent that no
+    fifth of an interval parts.
+    """
+    began: dict[int, float] = {}
+    last: dict[int, float] = {}
+    longest = 0.0
+    for poll in polls:
+        if poll.moment - last.get(poll.agent, -interval) > interval / 5:
+            began[poll.agent] = poll.moment
+        last[poll.agent] = poll.moment
+        longest = max(longest, poll.moment - began[poll.agent])
+    return round(10 * longest)
 
 
 def interleaved(polls: list[Poll], interval: float) -> list[tuple[Poll, Poll, Poll]]:

@@ -10,7 +10,7 @@ import pytest
 
 from tests.servers.redis import RedisServer
 from tests.tooz import pages
-from tests.tooz.ceilometer import Fleet, Gaps, Poll, gaps, interleaved, play
+from tests.tooz.ceilometer import Fleet, Gaps, Poll, gaps, interleaved, longest_of, play
 
 
 @pytest.fixture
@@ -64,6 +64,7 @@ def test_the_judge_tells_turns_from_a_hand_over() -> None:
     assert interleaved(handed, 1.0) == []
     turns = [*handed[:3], Poll(2.0, 1, "x")]
     assert len(interleaved(turns, 1.0)) == 1
+    assert longest_of([Poll(moment, 1, "x") for moment in (0.0, 0.1, 1.0, 1.15, 1.3)], 1.0) == 3
     assert gaps(handed, 0.4) == Gaps(kept=2, joined=0, stopped=0, moved=0)
     assert gaps(handed, 0.2, stopped={1}) == Gaps(kept=2, joined=0, stopped=1, moved=0)
     assert gaps(handed, 0.24).joined == 1
