@@ -192,6 +192,7 @@ class Simulation:
 
     def join(self) -> Counts:
         """Let one more member join; return what that costs."""
+        self.actors = [actor for actor in self.actors if not actor.gone]
         newcomer = Actor(self, "newcomer")
         self.actors.append(newcomer)
         self.at(self.now, newcomer.go)
@@ -301,12 +302,11 @@ class Actor:
     def copy(self, name: str, said: Member, view: View | None, later: float) -> None:
         """Publish for a copy what the member that runs has said, with what is its own."""
         before = Member.from_json(name, self.world.store.records[name])
-        claims = said.claims
-        through = None if said.through is None else said.through + later
-        if view is not None and said.applied == view.id:
+        claims, through = before.claims if said.claims else (), before.through
+        if said.applied != before.applied and view is not None and said.applied == view.id:
             lost = self.world.lost(name, view)
-            through = through or (WALL + self.world.now if lost else None)
-            claims = (Claim(through, lost),) if lost else ()  # type: ignore[arg-type]
+            seen = WALL + self.world.now + later if lost else None
+            claims, through = ((Claim(seen, lost),) if lost else ()), seen or through
         since = None if said.since is None else said.since + later
         copied = dataclasses.replace(
             said, id=name, incarnation=before.incarnation, claims=claims, through=through,
@@ -365,6 +365,8 @@ def main() -> int:
     for members in options.members:
         world = Simulation(members, options.runners, options.late, options.seed)
         world.until_settled(members)
+        world.join()  # so that everybody has what a group has that has seen a change
+        world.leave()
         for name, change in (("join", world.join), ("leave", world.leave)):
             counts = change()
             total = counts.brought + counts.told

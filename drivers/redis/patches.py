@@ -97,10 +97,7 @@ def patch_of(old: bytes, new: bytes) -> Patch | None:
     if not shared or len(shared) + len(own) >= len(new):
         return None
     patch = Patch(checksum(old), bytes(shared), bytes(own))
-    try:
-        return patch if applied(old, patch) == new else None
-    except (Torn, LookupError, ValueError, struct.error):
-        return None
+    return patch if applied(old, patch) == new else None
 
 
 def _coded(piece: bytes, earlier: list[bytes]) -> tuple[bytes, bytes]:
