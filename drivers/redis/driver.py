@@ -299,7 +299,7 @@ class RedisDriver(Driver):
         token, sequence = self.token, self._next()
         with self._calls.lock:
             own = self._calls.own.get((group, member))
-        patch = patch_of(own.record, record) if own is not None else []
+        patch = (patch_of(own.record, record) if own is not None else None) or ()
         reply = self._calls.call(
             f"publish of {member!r}",
             group,
