@@ -12,6 +12,8 @@ import pytest
 
 import hashring
 from hashring.partition.partition import Partition
+from hashring.partition.readings import Readings
+from hashring.partition.waiting import plan_wait
 from tests.servers.memcached import MemcachedServer
 from tests.servers.process import wait_until
 from tests.servers.redis import RedisServer
@@ -52,6 +54,23 @@ def test_a_fresh_store_says_why_its_first_group_waits(
     assert len(said) == 1, caplog.messages
     assert store.url in said[0]
     assert "one ttl, once" in said[0]
+
+
+def test_while_only_time_helps_the_store_is_looked_at_as_seldom_as_by_a_settled_member(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ttl, looks = 3.0, []
+    read = Readings.read
+    monkeypatch.setattr(Readings, "read", lambda self: looks.append(self) or read(self))
+    with (
+        RedisServer() as store,
+        hashring.join(store.url, "group", "a", ttl=ttl) as partition,
+    ):
+        wait_until(lambda: "standing still" in partition.reason, what="a reason while it waits")
+        del looks[:]
+        wait_until(lambda: "standing still" not in partition.reason, what="the end of it")
+        most = ttl / plan_wait(local=False, most=None, ttl=ttl, members=1, changing=False).listen
+        assert 1 <= len(looks) <= 2 * most  # 120 and more if it looked as for a change
 
 
 def test_who_only_watches_a_fresh_store_does_not_say_that_it_waits(

@@ -317,6 +317,7 @@ def test_a_frozen_group_keeps_its_shares_and_outlives_the_command_and_says_by_wh
 ):
     a, b = join("a"), join("b")
     settle(observer)
+    wait_until(lambda: held(a, b) == 65536)  # the store knows it before both members do
     caplog.set_level(logging.INFO, "hashring")
     before = (a.held, b.held)
 
