@@ -65,7 +65,9 @@ class TestReadingIncrements:
         with RedisServer() as server, FaultProxy(LOOPBACK, server.port) as proxy:
             host, port = proxy.address
             # A short timeout against a long delay: the join arrives when all else is over.
-            gone = opened(f"redis://{host}:{port}?timeout=0.5&retries=0", ttl=60.0)
+            gone = until_it_works(
+                lambda: opened(f"redis://{host}:{port}?timeout=0.5&retries=0", ttl=60.0)
+            )
             other = opened(server.url, ttl=60.0)
             until_it_works(lambda: gone.read("g"))
             proxy.delay(up=3.0)
