@@ -17,8 +17,6 @@ STILL_TOO_LARGE = {
     "tests/telemetry/test_http_json.py",
     "tests/telemetry/test_runner.py",
     "tests/telemetry/test_spool.py",
-    "tests/test_handoff.py",
-    "tests/test_partition.py",
 }
 
 # A module of ours, and a line that its place forbids: one for each contract.

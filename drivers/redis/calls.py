@@ -31,6 +31,9 @@ _log = logging.getLogger(__name__)
 _Result = TypeVar("_Result")
 
 _REDIRECTIONS = 5
+_SEIZED = -2
+"""What the script says of a lease that is another's now: it was seized."""
+
 _SILENCE = 60.0  # seconds between two warnings about one server's clock
 
 # What passes by itself, or by asking another server.
@@ -283,7 +286,7 @@ class Calls:
         """
         found = None
         for (member, then), ends in zip(own.items(), reply.own, strict=True):
-            if ends < then.ends and reply.now < then.ends:
+            if ends < then.ends and reply.now < then.ends and ends != _SEIZED:
                 with self.lock:
                     now = self.own.get((group, member))
                     # One that this driver has left or joined anew meanwhile says nothing.

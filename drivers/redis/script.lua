@@ -18,9 +18,8 @@ end
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 
--- Lua prints large numbers with an exponent.
 local function digits(number)
-    return string.format('%.0f', number)
+    return string.format('%.0f', number)  -- else Lua prints large ones with an exponent
 end
 
 local function lease_of(member)
@@ -112,13 +111,14 @@ else
     end
 end
 
--- When each of the caller's own leases ends, before anything is done about it: -1 if it is gone.
+-- When each of the caller's own leases ends, before anything is done about it: -1 if it is gone, -2
+-- if it is another's now.
 local ends_of_own = {}
 for token, member in string.gmatch(own, '(%x+) ([^%z]+)') do
     local lease = lease_of(member)
     local score = redis.call('ZSCORE', leases, member)
     local there = lease and lease.token == token and score
-    ends_of_own[#ends_of_own + 1] = there and tonumber(score) or -1
+    ends_of_own[#ends_of_own + 1] = there and tonumber(score) or lease and score and -2 or -1
 end
 
 -- The most replicas that this server, or one that it replaced, ever listed. A call may know more:
@@ -404,13 +404,13 @@ end
 local lease = lease_of(member)
 local mine = lease and lease.token == token and lease.incarnation == incarnation
 
-if operation == 'join' and not mine then
+if (operation == 'join' or operation == 'seize') and not mine then
     local forgotten = tonumber(redis.call('HGET', group, 'forgotten') or -1)
     if known_epoch ~= identity .. ':' .. born or known_version < forgotten then
         return answer('stale')
     end
 end
-if operation == 'publish' and not mine then
+if operation == 'publish' and not mine or operation == 'seize' and not lease then
     return answer('lost')
 end
 if outdated(token, sequence) then
@@ -439,8 +439,8 @@ if operation == 'publish' then
     return answer('ok', number)
 end
 
-if operation == 'join' then
-    if lease and not mine then
+if operation == 'join' or operation == 'seize' then
+    if lease and not mine and operation == 'join' then
         local left = tonumber(redis.call('ZSCORE', leases, member)) - now
         return answer('exists', lease.incarnation, left)
     end

@@ -313,10 +313,10 @@ def test_in_a_large_group_acks_are_not_announced_one_by_one_and_none_is_missed(
     thread = threading.Thread(target=publish)
     thread.start()
     while set(records.values()) != {ack(2)}:
-        reader.wait(group, 30.0)
+        reader.wait(group, 120.0)
         changes = reader.read_since(group, changes.cursor)
         records = changes.applied_to(records)
-        assert time.monotonic() - began < 25, "a wait did not return for what was not announced"
+        assert time.monotonic() - began < 90, "a wait did not return for what was not announced"
     thread.join()
     took = time.monotonic() - began
     assert messages(server) - before <= 2 + took / 0.1
