@@ -32,6 +32,9 @@ from tests.servers.prometheus import PrometheusServer
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 
+_FIRST = 240.0
+"""Seconds for the first window: there all series are new."""
+
 
 class Nginx(Server):
     """Serves a folder."""
@@ -214,8 +217,9 @@ class Arrived:
 class Written:
     """Counts the samples in a Prometheus that they are written to."""
 
-    def __init__(self, server: PrometheusServer) -> None:
+    def __init__(self, server: PrometheusServer, metrics: int) -> None:
         self._server = server
+        self._metrics = metrics
         self.url = f"remotewrite+http://{server.address}"
 
     def look(self) -> int:
@@ -223,10 +227,13 @@ class Written:
         return stored(self._server.address)
 
     def found(self) -> int:
-        """Return how many a query finds."""
-        query = 'sum(count_over_time({__name__=~"node_.+"}[1h]))'
+        """Return how many queries find, one for each metric."""
+        return sum(self._found(number) for number in range(self._metrics))
+
+    def _found(self, metric: int) -> int:
+        query = f"sum(count_over_time(node_{metric}_seconds_total[1h]))"
         result = self._server.ask("query", query=query, time=str(time.time() + 1))["result"]
-        return int(result[0]["value"][1])
+        return int(result[0]["value"][1]) if result else 0
 
 
 def measure(options: argparse.Namespace) -> None:
@@ -242,7 +249,8 @@ def measure(options: argparse.Namespace) -> None:
             nginx = stack.enter_context(Nginx(files))
             arrived: Arrived | Written = Arrived(folder / "samples.jsonl")
             if options.to == "remotewrite":
-                arrived = Written(stack.enter_context(PrometheusServer.receiving()))
+                receiver = stack.enter_context(PrometheusServer.receiving())
+                arrived = Written(receiver, -(-options.samples // 100))
             write_configuration(folder, options, nginx.address, arrived.url)
             peer = stack.enter_context(Prometheus(options.targets, nginx.address, options.interval))
             agent = subprocess.Popen(agent_command(folder))
@@ -262,8 +270,8 @@ def measure(options: argparse.Namespace) -> None:
 def run(
     options, a_window: int, agent: subprocess.Popen, peer: Prometheus, arrived: Arrived | Written
 ) -> None:
-    wait_until(lambda: arrived.look() >= a_window, what="the agent's first window")
-    wait_until(lambda: peer.stored() >= a_window, what="Prometheus's first window")
+    wait_until(lambda: arrived.look() >= a_window, within=_FIRST, what="the agent's first window")
+    wait_until(lambda: peer.stored() >= a_window, within=_FIRST, what="Prometheus's first window")
     count, before = arrived.look(), peer.stored()
     ours, theirs, began = Spent(agent.pid), Spent(peer.pid), time.time()
     lag = 0
