@@ -37,7 +37,7 @@ def parsed(text: str) -> Any:
         # kind (NaN, 1e999, half of a pair of surrogates) is an error there.
         with contextlib.suppress(ValueError):
             return _orjson.loads(text)
-    found = json.loads(text, parse_constant=lambda _: None, parse_float=_finite, parse_int=_integer)
+    found = _DECODER.decode(text)
     return _encodable(found) if _LONE.search(text) else found
 
 
@@ -67,6 +67,10 @@ def _encodable(value: Any) -> Any:
     if isinstance(value, dict):
         return {_encodable(key): _encodable(each) for key, each in value.items()}
     return value
+
+
+# Made once: to make one takes as long as to read a small answer.
+_DECODER = json.JSONDecoder(parse_constant=lambda _: None, parse_float=_finite, parse_int=_integer)
 
 
 def number_of(value: Any) -> float | int:
