@@ -23,6 +23,9 @@ HEAT = Meter("tank.heat", MeterType.GAUGE, "C")
 TANKS = tuple(on_host("plant", "tank", str(number)) for number in range(600))
 FEW = TANKS[:4]
 
+TTL = 15.0
+"""Seconds: longer than a busy machine may give a test no processor. It costs nobody a lease."""
+
 stores = (f"memory://agent-{number}" for number in itertools.count())
 """Stores that nobody has used yet."""
 
@@ -31,7 +34,7 @@ def settings(**changes: Any) -> Settings:
     """Return settings of an agent that works one short window by itself."""
     return Settings(
         **{"backend_url": "memory://plant", "group": "g", "member": "a", "host": "plant"}
-        | {"interval": 0.2, "ttl": 2.0, "cycles": 1, "retry_backoff": 0.0, "poll_timeout": 5.0}
+        | {"interval": 0.2, "ttl": TTL, "cycles": 1, "retry_backoff": 0.0, "poll_timeout": 60.0}
         | changes
     )
 
@@ -198,7 +201,7 @@ class Plant:
 
     def end(self) -> None:
         self.agent.stop()
-        self.thread.join(30)
+        self.thread.join(60)
         assert not self.thread.is_alive()
 
     def since(self, window: int = 0) -> set[tuple[str, str, float]]:

@@ -18,7 +18,7 @@ from hashring.telemetry.sources.web.http_json import HTTPPollster
 from hashring.telemetry.sources.web.targets import static_resource
 from tests.servers.http import HTTPServer
 
-LATER = 60.0
+LATER = 250.0
 MIB = 1024 * 1024
 
 
@@ -35,7 +35,7 @@ def poll(tmp_path, server):
         "- {name: load, sample_type: gauge, unit: u, value_attribute: load}\n"
     )
     settings = Settings(
-        backend_url="memory://", member="a", host="h", definition_dirs=(tmp_path,), poll_timeout=60
+        backend_url="memory://", member="a", host="h", definition_dirs=(tmp_path,), poll_timeout=250
     )
     [pollster] = HTTPPollster.make(settings)
     expositions = ExpositionPollster(settings)

@@ -33,7 +33,7 @@ def loop():
 
 @pytest.fixture
 def fetcher(loop):
-    found = Fetcher(timeout=20.0, max_bytes=100_000)
+    found = Fetcher(timeout=60.0, max_bytes=100_000)
     found.loop = loop
     yield found
     found.close()

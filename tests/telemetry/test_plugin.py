@@ -73,7 +73,7 @@ def test_a_plugin_is_written_and_works_with_the_cores_dependency_alone():
         [sys.executable, "-c", AUTHOR.format(extras=EXTRAS)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=90,
         check=True,
     )
 

@@ -47,6 +47,7 @@ class Launch:
                 used.
         """
         allocator.share_heaps()
+        allocator.keep_pages()
         descriptors.raise_limit(self.settings.max_in_flight)
         plan = make_plan(self.settings)
         if not self.is_configured:
