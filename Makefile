@@ -95,7 +95,7 @@ coverage: $(TOOLS) servers $(OPENSTACK)
 
 # In the protocol each line and branch runs, or says why not: without a store, a clock or a thread.
 # Anything less is an error here.
-PROTOCOL_TESTS := hashring/protocol tests/protocol tests/test_handoff.py tests/test_founding.py \
+PROTOCOL_TESTS := hashring/protocol tests/protocol \
 	tests/test_windows.py tests/test_view.py tests/test_record.py tests/test_claims.py
 coverage-protocol: $(TOOLS)
 	rm -rf .coverage

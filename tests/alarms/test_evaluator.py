@@ -39,8 +39,8 @@ def prometheus():
 
 @pytest.fixture
 def partition():
-    with hashring.join("memory://", "alarms", "a", ttl=3.0) as found:
-        assert found.wait_settled(30)
+    with hashring.join("memory://", "alarms", "a", ttl=30.0) as found:
+        assert found.wait_settled(60)
         yield found
 
 
@@ -48,7 +48,7 @@ class Windows:
     """Lets an evaluator work one window after the other, whatever the time."""
 
     def __init__(self, partition, database, url, **settings):
-        self.settings = Settings(**WHERE, interval=60.0, query_timeout=1.0, **settings)
+        self.settings = Settings(**{**WHERE, "interval": 60.0, "query_timeout": 60.0, **settings})
         self.database, self._partition, self._start = database, partition, 1_700_000_040.0
         self._actions = Catalogue(self.settings)
         source = PrometheusSource(url, 4)
@@ -145,7 +145,9 @@ def test_a_source_that_is_away_is_no_lack_of_data_until_its_grace_is_over(
 def test_a_source_that_hangs_is_not_waited_for_by_every_alarm(partition, database):
     define(database, *({"name": f"{n}", "rule": {**RULE, "query": f"q{n}"}} for n in range(200)))
     with SilentServer() as silent:
-        windows = Windows(partition, database, f"http://127.0.0.1:{silent.port}", threads=4)
+        windows = Windows(
+            partition, database, f"http://127.0.0.1:{silent.port}", threads=4, query_timeout=1.0
+        )
         try:
             windows.work()
         finally:

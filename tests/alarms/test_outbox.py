@@ -27,14 +27,16 @@ from tests.servers.process import SilentServer, free_port, wait_until
 
 @pytest.fixture
 def partition():
-    with hashring.join("memory://", "alarms", "a", ttl=3.0) as found:
-        assert found.wait_settled(30)
+    with hashring.join("memory://", "alarms", "a", ttl=30.0) as found:
+        assert found.wait_settled(60)
         yield found
 
 
 @contextlib.contextmanager
 def delivering(partition, database, **settings):
-    found = Settings(database="", backend_url="", member="a", **{"action_timeout": 1.0, **settings})
+    found = Settings(
+        database="", backend_url="", member="a", **{"action_timeout": 60.0, **settings}
+    )
     actions = Catalogue(found)
     with contextlib.closing(actions), Outbox(partition, database, actions, found) as outbox:
         yield outbox
@@ -140,8 +142,9 @@ def test_a_sink_that_hangs_holds_up_its_own_alarms_alone(database, partition, si
             write(database, f"hangs {number}", 60, f"http://127.0.0.1:{silent.port}/")
         for number in range(30):
             write(database, f"flows {number}", 60, f"{sink.url}/in")
-        with delivering(partition, database, threads=4) as outbox:
-            wait_until(lambda: len(told(sink)) == 30, within=20)
+        with delivering(partition, database, threads=4, action_timeout=2.0) as outbox:
+            # Some may come again: a busy machine may see an answer too late.
+            wait_until(lambda: len({key for key, _ in told(sink)}) == 30)
             wait_until(lambda: outbox.delivered == 30)
             wait_until(lambda: outbox.failed >= 2)
     assert waits(database) == 30
@@ -151,15 +154,15 @@ def test_what_another_member_owns_is_not_delivered(database, sink):
     write(database, "x", 60, f"{sink.url}/in")
     write(database, "y", 60, f"{sink.url}/in")
     with (
-        hashring.join("memory://two", "alarms", "a", ttl=3.0) as first,
-        hashring.join("memory://two", "alarms", "b", ttl=3.0) as second,
+        hashring.join("memory://two", "alarms", "a", ttl=30.0) as first,
+        hashring.join("memory://two", "alarms", "b", ttl=30.0) as second,
     ):
-        assert first.wait_settled(30)
-        assert second.wait_settled(30)
+        assert first.wait_settled(60)
+        assert second.wait_settled(60)
         mine = [name for name in ("x", "y") if first.owns(name)]
         with delivering(first, database):
             wait_until(lambda: waits(database) == 2 - len(mine))
-    assert [body["alarm_id"] for _, body in told(sink)] == mine
+    assert sorted(body["alarm_id"] for _, body in told(sink)) == mine
 
 
 def test_an_alarm_fires_at_alertmanager_and_ends_there(database, partition, sink):

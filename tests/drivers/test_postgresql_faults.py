@@ -191,7 +191,9 @@ class TestOrder:
         finally:
             os.kill(int(str(pid)), signal.SIGCONT)
         until_it_works(lambda: a.publish("g", "a", record("1", turn=2)))
-        assert not Path(f"/proc/{pid}").exists()
+        wait_until(
+            lambda: not Path(f"/proc/{pid}").exists(), what="the end of the server's process"
+        )
         assert a.read("g").records == {"a": record("1", turn=2)}
 
     def test_a_lock_that_somebody_holds_costs_no_call_more_than_its_time(

@@ -52,10 +52,10 @@ class TestForgetting:
         _, b = joined(server, opened)
         server.flush()
         flushed = time.monotonic()
-        b.wait("g", 20)
+        b.wait("g", 120)
         reading = b.read("g")
         passed = time.monotonic() - flushed
-        assert passed < 15
+        assert passed < 90
         assert reading.records == {}
         assert reading.memory_age <= passed
 
@@ -68,7 +68,7 @@ class TestForgetting:
         assert client.delete(key)
         client.close()
         deleted = time.monotonic()
-        b.wait("g", 20)
+        b.wait("g", 120)
         reading = b.read("g")
         assert reading.records == {}
         assert reading.memory_age <= time.monotonic() - deleted
@@ -98,8 +98,8 @@ class TestForgetting:
         assert client.delete("hashring:g:version")
         client.close()
         began = time.monotonic()
-        b.wait("g", 30)
-        assert time.monotonic() - began < 15
+        b.wait("g", 120)
+        assert time.monotonic() - began < 90
         reading = b.read("g")
         assert reading.records.keys() == {"a"}
         assert reading.memory_age > 0
@@ -184,7 +184,7 @@ class TestForgetting:
             reading.start()
             wait_until(lambda: gets() > before, what="the question for the list")
             uptime = int(str(server.stats()["uptime"]))
-            reading.join(30)
+            reading.join(60)
             assert 0 <= ages[0] <= uptime - since
 
     def test_a_join_that_was_cut_off_does_not_hide_that_its_key_was_forgotten(
@@ -211,7 +211,7 @@ class TestForgetting:
             wait_until(lambda: writes() > before, what="the arrival of the new key")
             proxy.cut()
             proxy.delay(up=0.0)
-            joining.join(30)
+            joining.join(60)
             reading = b.read("g")
             assert reading.records.keys() == {"a", "b"}
             assert reading.memory_age <= time.monotonic() - deleted

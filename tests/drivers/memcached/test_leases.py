@@ -154,7 +154,7 @@ def test_a_server_that_came_back_is_not_taken_for_one_that_lags(
 ) -> None:
     # Waiting for a tick would take up to a second of the lease, in each of the calls that heal it.
     with MemcachedServer() as server:
-        driver = load(server.url, ttl=3.0)
+        driver = load(server.url, ttl=30.0)
         driver.open()
         try:
             driver.join("g", "a", record("1"))

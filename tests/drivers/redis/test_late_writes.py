@@ -68,9 +68,9 @@ def test_client_pause_is_an_error_in_time_and_passes(opened: Opened) -> None:
         a = opened(f"{server.url}?timeout=0.4", ttl=60.0)
         until_it_works(lambda: a.join("g", "a", record("1")))
         with server.client() as client:
-            client.execute_command("CLIENT", "PAUSE", 1500)
+            client.execute_command("CLIENT", "PAUSE", 4000)
         began = time.monotonic()
         with pytest.raises(StoreUnavailable):
             a.heartbeat()
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 60
         until_it_works(a.heartbeat)

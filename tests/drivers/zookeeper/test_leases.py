@@ -43,7 +43,7 @@ def test_a_member_is_an_ephemeral_node_that_carries_its_record_and_nothing_else(
 
 
 def test_only_a_heartbeat_renews_a_lease(place: str, connect: Opened) -> None:
-    idle, other = connect(place, ttl=1.0), connect(place, ttl=1.0)
+    idle, other = connect(place, ttl=1.0), connect(place)
     idle.join("group", "idle", record("1"))
     other.join("group", "other", record("2"))
 
@@ -60,11 +60,17 @@ def test_only_a_heartbeat_renews_a_lease(place: str, connect: Opened) -> None:
 def test_a_lease_lives_for_its_ttl_after_each_heartbeat(place: str, connect: Opened) -> None:
     driver, observer = connect(place, ttl=1.5), connect(place)
     driver.join("group", "a", record("1"))
-    began = time.monotonic()
+    began = beat = time.monotonic()
     while time.monotonic() < began + 2.0:  # well past the lease that join began
-        beat = time.monotonic()
-        driver.heartbeat()
-        assert members(observer) == {"a"}
+        before, beat = beat, time.monotonic()
+        try:
+            driver.heartbeat()
+        except LeaseLost:
+            # Only where this process was held up for longer than a lease: begin again.
+            assert time.monotonic() - before >= 1.5
+            driver.join("group", "a", record("1"))
+            began = beat = time.monotonic()
+        assert members(observer) == {"a"} or time.monotonic() - beat >= 1.5
 
     wait_until(lambda: not members(observer), what="the end of the lease")
 
@@ -146,7 +152,7 @@ def test_one_driver_in_two_groups_leaves_one_and_keeps_the_other(
 def test_after_kill_9_a_member_is_gone_soon_after_its_ttl(place: str, connect: Opened) -> None:
     program = (
         "import sys, json, hashring.driver as d\n"
-        "driver = d.load(sys.argv[1], ttl=2.0); driver.open()\n"
+        "driver = d.load(sys.argv[1], ttl=5.0); driver.open()\n"
         "driver.join('group', 'victim', json.dumps({'incarnation': '1'}).encode())\n"
         "while True:\n    driver.heartbeat(); print('beat', flush=True)\n"
     )
@@ -159,7 +165,7 @@ def test_after_kill_9_a_member_is_gone_soon_after_its_ttl(place: str, connect: O
 
     with pytest.raises(MemberExists):
         observer.join("group", "victim", record("2"))
-    wait_until(lambda: not members(observer), within=10.0, what="the end of the victim's lease")
+    wait_until(lambda: not members(observer), what="the end of the victim's lease")
     observer.join("group", "victim", record("2"))
 
 
@@ -239,7 +245,7 @@ def test_servers_that_grant_only_longer_sessions_are_named_in_a_warning(
         ZooKeeperServer(min_session=3000) as server,
         caplog.at_level(logging.WARNING, "hashring.drivers.zookeeper"),
     ):
-        connect(server.url, ttl=1.0).heartbeat()
+        connect(server.url, ttl=2.8).heartbeat()
     assert "minSessionTimeout" in caplog.text
 
 

@@ -24,7 +24,7 @@ def parsed(text: str) -> Any:
     >>> parsed('[1, 1e999, NaN, 10000000000000000000000, "\\ud800"]')
     [1, None, None, 1e+22, '\\ud800']
     """
-    found = json.loads(text, parse_constant=lambda _: None, parse_float=_finite, parse_int=_integer)
+    found = _DECODER.decode(text)
     return _encodable(found) if _LONE.search(text) else found
 
 
@@ -54,6 +54,10 @@ def _encodable(value: Any) -> Any:
     if isinstance(value, dict):
         return {_encodable(key): _encodable(each) for key, each in value.items()}
     return value
+
+
+# Made once: to make one takes as long as to read a small answer.
+_DECODER = json.JSONDecoder(parse_constant=lambda _: None, parse_float=_finite, parse_int=_integer)
 
 
 def number_of(value: Any) -> float | int:
