@@ -264,7 +264,7 @@ def test_an_endpoint_that_never_answers_delays_no_hand_over_and_costs_no_lease(w
     thread.start()
     until(lambda: server.count("/hangs") and shelf.taken(), "it hangs, and another is polled")
 
-    with hashring.join(agent.settings.backend_url, "g", "b", ttl=2.0) as other:
+    with hashring.join(agent.settings.backend_url, "g", "b", ttl=agent.settings.ttl) as other:
         until(lambda: other.state == "settled", "another member gets its share")
         until(lambda: agent.status().state == "settled", "the agent has its own")
     agent.stop()
