@@ -8,6 +8,7 @@ __all__ = [
     "ActionFailed",
     "ActionRefused",
     "BadAlarm",
+    "BadEvents",
     "BadSamples",
     "DatabaseUnavailable",
     "DatabaseUnusable",
@@ -17,6 +18,10 @@ __all__ = [
 
 class BadAlarm(HashringError, ValueError):
     """An alarm, or a file of alarms, is wrong; the message names place, field and value."""
+
+
+class BadEvents(HashringError, ValueError):
+    """What was posted is no list of events."""
 
 
 class BadSamples(HashringError, ValueError):

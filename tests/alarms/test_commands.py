@@ -84,4 +84,4 @@ def test_check_tells_all_that_is_wrong_and_an_evaluator_does_not_start_with_it(t
 def test_migrate_makes_the_tables(tmp_path, capsys):
     for _ in range(2):
         assert main(["alarm", "migrate", "--state-dir", str(tmp_path)]) == 0
-        assert "revision 0001" in capsys.readouterr().out
+        assert "revision 0002" in capsys.readouterr().out
