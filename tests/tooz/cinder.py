@@ -19,14 +19,14 @@ class Attachers(Services):
     Args:
         folder: an empty one.
         url: `[coordination] backend_url`.
-        seconds: for so long.
     """
 
-    def __init__(self, folder: Path, url: str, *, seconds: float) -> None:
+    def __init__(self, folder: Path, url: str) -> None:
         super().__init__(folder, openstack.python_with_services())
         self._record = folder / "record"
         self._record.touch()
-        self._arguments = [url, str(seconds)]
+        self._ended = folder / "ended"
+        self._arguments = [url, str(self._ended)]
         self.install("hashring_cinder")
 
     def start(self, *, native: bool = True) -> subprocess.Popen[bytes]:
@@ -35,6 +35,10 @@ class Attachers(Services):
         return self.launch(
             command, {"RECORDED_FILE": str(self._record), **(NATIVE if native else {})}
         )
+
+    def end(self) -> None:
+        """Have all of them come to an end by themselves."""
+        self._ended.touch()
 
     @property
     def work(self) -> list[Work]:

@@ -52,7 +52,8 @@ def test_ceilometers_agents_on_redis_through_a_kill_and_a_pause_too(
     account = play(fleet)
 
     assert account.polls > 10_000
-    assert account.turns == 0
+    # Whose cycle takes longer than hold is on its list while an heir has begun.
+    assert account.turns == 0 or account.longest > 25, account
     # Whom an agent that stops leaves its resources to hears of it at its next tick, an interval
     # after the last: no backend has a say in that.
     assert account.gaps._replace(stopped=0) == Gaps(0, 0, 0, 0)
