@@ -18,6 +18,7 @@ from hashring.telemetry.sources.web.http_json import HTTPDefinitions, HTTPPollst
 from tests.servers.http import HTTPServer
 from tests.telemetry.plant import (
     FEW,
+    TTL,
     AsyncLevels,
     Heats,
     Shelf,
@@ -48,7 +49,7 @@ class Group:
         self.runner.stop()
 
     def end(self):
-        assert self.runner.wait(30)
+        assert self.runner.wait(60)
         assert self.runner.error is None
         return self
 
@@ -79,7 +80,7 @@ def group():
     yield make
     for found in made:
         found.runner.stop()
-        assert found.runner.wait(30)
+        assert found.runner.wait(60)
         found.shared.close()
         found.shared.end()
 
@@ -128,7 +129,7 @@ def test_polls_on_the_loop_get_no_more_time_than_ending_may_take(group, until):
 
     found.runner.stop()
 
-    assert found.runner.wait(30)
+    assert found.runner.wait(60)
     assert found.runner.error is None
 
 
@@ -264,12 +265,12 @@ def test_an_endpoint_that_never_answers_delays_no_hand_over_and_costs_no_lease(w
     thread.start()
     until(lambda: server.count("/hangs") and shelf.taken(), "it hangs, and another is polled")
 
-    with hashring.join(agent.settings.backend_url, "g", "b", ttl=2.0) as other:
+    with hashring.join(agent.settings.backend_url, "g", "b", ttl=TTL) as other:
         until(lambda: other.state == "settled", "another member gets its share")
         until(lambda: agent.status().state == "settled", "the agent has its own")
     agent.stop()
 
-    thread.join(30)
+    thread.join(60)
     assert not thread.is_alive()
     assert agent.status().hanging == 0
 
