@@ -8,6 +8,11 @@ each change is told to a sink, which is the stub as well. Printed are, for each 
 from its start until the last evaluator had evaluated it, how many questions were asked, and the
 processor seconds that the evaluators took together. With ``--database postgresql`` a server is
 started for it (Debian's postgresql).
+
+    python -m bench.alarms --one --alarms 2000
+
+has one evaluator, in this process, work windows one after the other, and prints the processor time
+for each alarm: the machine's load counts little there.
 """
 
 from __future__ import annotations
@@ -33,11 +38,16 @@ from urllib.parse import parse_qs, urlsplit
 
 import psutil
 
+import hashring
+from hashring.alarms.actions.catalogue import Catalogue
 from hashring.alarms.database import migrations
 from hashring.alarms.database.definitions import sync
 from hashring.alarms.database.engine import Database, default_url
 from hashring.alarms.database.notifications import Notifications
+from hashring.alarms.evaluator import Evaluator
 from hashring.alarms.model import alarm_of
+from hashring.alarms.settings import Settings
+from hashring.alarms.sources.prometheus import PrometheusSource
 
 
 class Stub(asyncio.Protocol):
@@ -156,7 +166,7 @@ def define(url: str, number: int, queries: int, changing: int, sink: str) -> flo
     return time.monotonic() - started
 
 
-class Evaluator:
+class Process:
     """An evaluator as a process."""
 
     def __init__(self, name: str, folder: Path, *options: str) -> None:
@@ -192,7 +202,7 @@ def measure(options: argparse.Namespace, folder: Path, database: str) -> None:
         print(f"{options.alarms:,} alarms were written in {took:.1f} s")
         more = ["--database", database, "--prometheus-url", place]
         more += ["--interval", str(options.interval), "--workers", str(options.workers)]
-        fleet = [Evaluator(f"e{number}", folder, *more) for number in range(options.evaluators)]
+        fleet = [Process(f"e{number}", folder, *more) for number in range(options.evaluators)]
         outbox = Database(database)
         try:
             watch(options, fleet, asked, Notifications(outbox))
@@ -204,7 +214,7 @@ def measure(options: argparse.Namespace, folder: Path, database: str) -> None:
 
 def watch(
     options: argparse.Namespace,
-    fleet: list[Evaluator],
+    fleet: list[Process],
     asked: Synchronized[int],
     outbox: Notifications,
 ) -> None:
@@ -237,6 +247,35 @@ def watch(
     print(f"windows missed: {missed}")
 
 
+def measure_one(options: argparse.Namespace, folder: Path, database: str) -> None:
+    """Work windows of one evaluator, whatever the time; print what an alarm costs."""
+    interval, start = 60.0, 1_700_000_040.0
+    settings = Settings(
+        database="", backend_url="", member="a", interval=interval, threads=options.workers
+    )
+    with contextlib.ExitStack() as stack:
+        place, _ = stack.enter_context(stub(options.delay, interval, options.changing))
+        define(database, options.alarms, options.queries or options.alarms, 0, "log://")
+        opened = stack.enter_context(contextlib.closing(Database(database)))
+        source = stack.enter_context(contextlib.closing(PrometheusSource(place, options.workers)))
+        actions = stack.enter_context(contextlib.closing(Catalogue(settings)))
+        partition = stack.enter_context(hashring.join("memory://", "alarms", "a", ttl=60.0))
+        partition.wait_settled(60)
+        evaluator = Evaluator(opened, {"prometheus": source}, actions, settings)
+        stack.enter_context(evaluator)
+        for _ in range(options.windows + 1):
+            start += interval
+            cpu, wall, before = time.process_time(), time.monotonic(), evaluator.counts.changes
+            with partition.cycle() as cycle:
+                cycle.window, cycle.start, cycle.late = int(start // interval), start, False
+                evaluator.work(cycle)
+            spent = 1000 * (time.process_time() - cpu) / options.alarms
+            print(
+                f"{evaluator.counts.changes - before:,} of {options.alarms:,} changed: "
+                f"{spent:.2f} ms of processor time an alarm, {time.monotonic() - wall:.1f} s"
+            )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--alarms", type=int, default=20_000)
@@ -247,6 +286,7 @@ def main() -> None:
     parser.add_argument("--windows", type=int, default=2)
     parser.add_argument("--delay", type=float, default=0.005, help="seconds of an answer")
     parser.add_argument("--changing", type=int, default=10, help="percent of the alarms a window")
+    parser.add_argument("--one", action="store_true", help="one evaluator, in this process")
     parser.add_argument("--database", choices=("sqlite", "postgresql"), default="sqlite")
     options = parser.parse_args()
     print(
@@ -256,7 +296,7 @@ def main() -> None:
         f"{options.database}"
     )
     with tempfile.TemporaryDirectory() as name, server(options.database, Path(name)) as url:
-        measure(options, Path(name), url)
+        (measure_one if options.one else measure)(options, Path(name), url)
 
 
 if __name__ == "__main__":

@@ -6,13 +6,15 @@
 Gnocchi: two gnocchi-metricd of two workers each, PostgreSQL, aggregates in files, 50 metrics that
 get five measures a second each. Aodh: three aodh-evaluator, 300 alarms that go on and off, an
 interval of 3 s; with ``none`` its database decides. Through a join, a SIGTERM, a join, a `kill -9`
-and a pause of 20 s. `make test-long` makes the environment.
+and a pause of 20 s. The first errors of their logs go to stderr. `make test-long` makes the
+environment.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -37,9 +39,15 @@ def play(service: str, backend: str, folder: Path) -> Sequence[int]:
             url = f"{backend}://{server.address}?timeout=5"
         if service == "gnocchi":
             incoming = stack.enter_context(RedisServer())
-            return gnocchi.play(gnocchi.Metricd(folder, url, database, incoming, metrics=50))
-        evaluators = aodh.Evaluators(folder, url, database, alarms=300, interval=3)
-        return aodh.play(evaluators, surely=False)
+            metricd = gnocchi.Metricd(folder, url, database, incoming, metrics=50)
+            account: Sequence[int] = gnocchi.play(metricd)
+            errors = metricd.errors
+        else:
+            evaluators = aodh.Evaluators(folder, url, database, alarms=300, interval=3)
+            account = aodh.play(evaluators, surely=False)
+            errors = evaluators.errors
+        sys.stderr.writelines(f"{line}\n" for line in errors[:40])
+        return account
 
 
 def main(service: str, backends: list[str]) -> None:

@@ -214,7 +214,7 @@ def test_a_change_of_the_group_ends_the_wait_for_one(a: Partition, url: str) -> 
 
 
 def test_the_fence_is_a_change(url: str) -> None:
-    driver = Cut(DriverURL.parse(url), ttl=1.0)
+    driver = Cut(DriverURL.parse(url), ttl=SHORT)
     with hashring.join(driver, "group", "a") as a:
         assert a.wait_settled(60)
         assert not a.wait_changed(0.0)

@@ -61,6 +61,9 @@ _AT_ONCE = 128
 """Records that one request reads: an answer has this many times the largest record at most."""
 
 _MARK = "+history"  # below the path; no group's node has this name, since "+" is escaped there
+_LARGE_GROUP = 16
+"""Above this many members a reading asks twice, one after the other: fewer requests while many
+publish at once, and half a millisecond later where one does."""
 _LINGER = 0.25  # seconds for which a burst of changes is gathered at most
 
 
@@ -315,6 +318,12 @@ class Watching:
         listing = GetChildren(path, None if seen.is_watched else True)
         if seen.stale_list:
             self._exchange([commit, listing], path, seen, deadline)
+        elif seen.is_watched and len(seen.records) > _LARGE_GROUP:
+            # There, some event comes with the answer to nearly every commit: what the earlier ones
+            # named is read with what it names, by one request and not by two.
+            self._exchange([commit], path, seen, deadline)
+            if seen.stale_list:
+                self._exchange([listing], path, seen, deadline)
         else:
             self._exchange([commit, *self._stale(path, seen)], path, seen, deadline)
             if seen.stale_list:

@@ -23,6 +23,9 @@ __all__ = ["Event", "events_of", "hits", "reason_of"]
 _LONGEST = 255
 """Characters of an id, a type, and a project."""
 
+_MOST = 48 * 1024
+"""Bytes of an event as JSON: what is told of it must fit into a column of text of MySQL's."""
+
 _COMPARED: Mapping[Comparison, Callable[[Any, Any], bool]] = {
     Comparison.LT: operator.lt,
     Comparison.LE: operator.le,
@@ -82,6 +85,8 @@ def _event(value: Any, number: int) -> Event:
         isinstance(one, list) and len(one) == 3 and isinstance(one[0], str) for one in traits
     ):
         raise BadEvents(f"event {number}: traits must be a list of [name, type, value]")
+    if len(json.dumps(value)) > _MOST:
+        raise BadEvents(f"event {number} has more than {_MOST} bytes as JSON")
     project = ""
     for name, _, text in traits:
         if name in ("tenant_id", "project_id"):

@@ -27,6 +27,7 @@ from hashring.alarms.sources.asking import Source
 from hashring.alarms.sources.gnocchi import Access, GnocchiSource, Place
 from hashring.alarms.sources.prometheus import PrometheusSource
 from hashring.alarms.sources.samples import SampleSource
+from hashring.errors import BadArgument, MissingDependency
 from hashring.partition.cycle import Cycles
 from hashring.partition.partition import Partition, join
 from hashring.telemetry.agent.signals import Signals, hold_reloads
@@ -82,9 +83,13 @@ def sources_of(settings: Settings, database: Database) -> dict[str, Source]:
 
 def _gnocchi(settings: Settings) -> Access | None:
     if settings.has_credentials:
-        from hashring.alarms.sources.keystone import Keystone  # its client library is an extra
+        try:
+            from hashring.alarms.sources.keystone import Keystone  # its client library is an extra
 
-        return Keystone(settings.config_files, settings.config_dirs, settings.gnocchi_url)
+            return Keystone(settings.config_files, settings.config_dirs, settings.gnocchi_url)
+        except (MissingDependency, BadArgument) as error:
+            # An aodh.conf has credentials whether or not there are such rules.
+            log.warning("rules on Gnocchi are not evaluated with Keystone's tokens: %s", error)
     return None if settings.gnocchi_url is None else Place(settings.gnocchi_url)
 
 

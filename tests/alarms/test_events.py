@@ -159,6 +159,7 @@ def test_an_event_is_no_part_of_a_composite_rule():
         {"message_id": "1", "event_type": "x" * 256},
         event(0) | {"traits": [["name", "value"]]},
         event(0) | {"traits": {}},
+        event(0) | {"raw": "x" * 60_000},  # MySQL's columns of text end before
     ],
 )
 def test_what_is_no_event_is_refused_with_its_number(value):

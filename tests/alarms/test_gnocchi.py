@@ -8,8 +8,10 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from hashring import clock
+from hashring.alarms import options
 from hashring.alarms.errors import BadAlarm, SourceAway
 from hashring.alarms.model import RULES, alarm_of
+from hashring.alarms.running import sources_of
 from hashring.alarms.sources.asking import Asking
 from hashring.alarms.sources.gnocchi import GnocchiSource, Place
 from hashring.alarms.sources.keystone import Keystone
@@ -205,8 +207,16 @@ def test_a_keystone_that_is_away_says_nothing_of_the_values(conf, gnocchi):
     source.close()
 
 
-def test_incomplete_credentials_are_told_at_the_start(tmp_path):
+def test_wrong_credentials_are_told_at_the_start_and_cost_other_rules_nothing(
+    tmp_path, database, caplog
+):
     path = tmp_path / "aodh.conf"
     path.write_text("[service_credentials]\nauth_type = strange\n")
     with pytest.raises(BadArgument, match=r"\[service_credentials\]: "):
         Keystone([path], [])
+    settings = options.load([path], state_dir=str(tmp_path), prometheus_url="http://p:9090")
+    sources = sources_of(settings, database)
+    assert sorted(sources) == ["hashring_threshold", "prometheus"]
+    assert "rules on Gnocchi are not evaluated with Keystone's tokens" in caplog.text
+    for source in sources.values():
+        source.close()

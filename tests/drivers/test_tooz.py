@@ -257,7 +257,7 @@ def test_heartbeats_that_fail_for_longer_than_the_lease_have_lost_it(connect: Op
 
     with EtcdServer() as server:
         driver = connect(f"{server.url}?timeout=10&api_version=v3", ttl=2.0)
-        driver.join("group", "a", record("1"))
+        until_it_works(lambda: driver.join("group", "a", record("1")))
         server.pause()
         resuming = threading.Timer(3.0, server.resume)  # a reader may have taken it for dead
         resuming.start()

@@ -7,6 +7,7 @@ that measures the same. How requests are sent, and what an answer means, is the 
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import struct
@@ -50,6 +51,7 @@ def _labels(option: str) -> tuple[str, ...]:
     return tuple(part for part in option.split(",") if part)
 
 
+@functools.lru_cache(maxsize=4096)
 def series_name(meter: Meter) -> str:
     """Return a meter's name as Prometheus allows it.
 
@@ -64,6 +66,7 @@ def series_name(meter: Meter) -> str:
     return name if re.match(r"[a-zA-Z_:]", name) else f"_{name}"
 
 
+@functools.lru_cache(maxsize=4096)
 def _label_name(key: str) -> str:
     # Names that begin with two underscores are Prometheus' own.
     name = re.sub(r"[^a-zA-Z0-9_]", "_", key)

@@ -90,7 +90,7 @@ class TestAccess:
     ) -> None:
         with FaultProxy(LOOPBACK, server.port) as proxy:
             host, port = proxy.address
-            driver = opened(f"memcached://{host}:{port}?timeout=1")
+            driver = until_it_works(lambda: opened(f"memcached://{host}:{port}?timeout=1"))
             until_it_works(lambda: driver.join("g", "a", record("1", meta="x" * 20_000)))
             proxy.throttle(400)
             began = time.monotonic()

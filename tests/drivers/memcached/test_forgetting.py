@@ -14,6 +14,7 @@ from hashring.errors import LeaseLost
 from hashring.testing.proxy import FaultProxy
 from hashring.testing.suite.suite import record
 from tests.drivers.opening import Opened
+from tests.drivers.patience import until_it_works
 from tests.servers.memcached import MemcachedServer
 from tests.servers.process import LOOPBACK, wait_until
 
@@ -132,8 +133,8 @@ class TestForgetting:
         self, server: MemcachedServer, opened: Opened
     ) -> None:
         a, b = joined(server, opened)
-        short = opened(server.url, ttl=1.0)
-        short.join("g", "dies", record("1"))
+        short = until_it_works(lambda: opened(server.url, ttl=1.0))
+        until_it_works(lambda: short.join("g", "dies", record("1")))
         a.leave("g", "a")
         wait_until(lambda: b.read("g").records == {})
         client = server.client()

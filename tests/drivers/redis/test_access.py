@@ -182,7 +182,9 @@ class TestAccess:
     def test_a_heartbeat_for_many_groups_ends_within_one_timeout(self, opened: Opened) -> None:
         with RedisServer() as server, FaultProxy(LOOPBACK, server.port) as proxy:
             host, port = proxy.address
-            a = opened(f"redis://{host}:{port}?timeout=1&retries=0", ttl=60.0)
+            a = until_it_works(
+                lambda: opened(f"redis://{host}:{port}?timeout=1&retries=0", ttl=60.0)
+            )
             for number in range(20):
                 until_it_works(lambda number=number: a.join(f"g{number}", "a", record("1")))
             proxy.delay(down=0.25)  # each answer alone is in time

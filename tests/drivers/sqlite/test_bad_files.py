@@ -131,7 +131,7 @@ def test_a_disk_that_takes_no_more_is_an_error_that_passes(path, connect):
 
 
 def test_a_file_that_stays_locked_is_unavailable_within_the_timeout(path, connect):
-    driver = connect("?timeout=0.1")
+    driver = until_it_works(lambda: connect("?timeout=0.1"))
     until_it_works(lambda: driver.join("g", "a", RECORD))
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")

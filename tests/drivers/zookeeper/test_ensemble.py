@@ -87,7 +87,7 @@ def test_a_reading_through_a_follower_that_lags_is_of_now(
 def test_a_leader_without_followers_answers_no_reading(ensemble: Ensemble, connect: Opened) -> None:
     # It answers a sync until it notices, and knows nothing of what its successor commits.
     leader = ensemble.leader
-    driver = connect(f"{leader.url}/alone?timeout=1", ttl=30.0)
+    driver = until_it_works(lambda: connect(f"{leader.url}/alone?timeout=1", ttl=30.0))
     until_it_works(lambda: driver.join("group", "a", record("1")))
     until_it_works(lambda: driver.read("group"))
     others = [server for server in ensemble.servers if server is not leader]
@@ -202,7 +202,7 @@ def test_a_leader_that_freezes_and_wakes_up_as_nobody_costs_nobody_a_lease(
 def test_without_a_quorum_every_call_fails_in_time_and_leases_outlast_it(
     ensemble: Ensemble, connect: Opened
 ) -> None:
-    driver = connect(f"{ensemble.url}/quorum?timeout=0.5", ttl=TTL)
+    driver = until_it_works(lambda: connect(f"{ensemble.url}/quorum?timeout=0.5", ttl=TTL))
     until_it_works(lambda: driver.join("group", "a", record("1")))
     until_it_works(lambda: driver.read("group"))
     leader, follower = ensemble.leader, ensemble.follower

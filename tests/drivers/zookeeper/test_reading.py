@@ -18,6 +18,7 @@ from hashring.errors import (
 from hashring.testing.suite.base import record
 from hashring.testing.suite.changes import Follower
 from tests.drivers.opening import Opened
+from tests.drivers.patience import until_it_works
 from tests.drivers.zookeeper.conftest import expire, members, packets
 from tests.servers.zookeeper import ZooKeeperServer
 
@@ -99,14 +100,14 @@ def test_a_heartbeat_wakes_nobody(place: str, connect: Opened) -> None:
 
 
 def test_a_reader_keeps_its_watches_through_a_long_wait(place: str, connect: Opened) -> None:
-    driver, observer = connect(place), connect(place, ttl=2.0)
+    driver, observer = connect(place), until_it_works(lambda: connect(place, ttl=2.0))
     driver.join("group", "a", record("1"))
-    members(observer)
+    until_it_works(lambda: members(observer))
     session = observer._watching.session.id
 
     observer.wait("group", 6.5)  # more than three times the watching session's timeout
 
-    assert members(observer) == {"a"}
+    assert until_it_works(lambda: members(observer)) == {"a"}
     assert observer._watching.session.id == session
 
 
