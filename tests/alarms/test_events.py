@@ -71,8 +71,8 @@ def number_of(database, table):
 
 @pytest.fixture
 def partition():
-    with hashring.join("memory://", "alarms", "a", ttl=3.0) as found:
-        assert found.wait_settled(30)
+    with hashring.join("memory://", "alarms", "a", ttl=30.0) as found:
+        assert found.wait_settled(60)
         yield found
 
 
@@ -277,8 +277,8 @@ def test_notes_of_others_alarms_do_not_hide_ones_own(database, monkeypatch):
     keep(database, *(event(n) for n in range(3)))
     pages = Events.noted
     monkeypatch.setattr(Events, "noted", lambda self, after=(-1, ""): pages(self, after, 4))
-    with hashring.join("memory://", "alarms-pages", "a", ttl=3.0) as one:
-        assert one.wait_settled(30)
+    with hashring.join("memory://", "alarms-pages", "a", ttl=30.0) as one:
+        assert one.wait_settled(60)
         mine = id_of("17")
         monkeypatch.setattr(one, "owns", lambda key: key == mine)
         with evaluating(one, database) as alarms:
@@ -306,7 +306,7 @@ def post(intake, body):
         f"http://127.0.0.1:{intake.port}/v1/events", json.dumps(body).encode(), method="POST"
     )
     try:
-        with urllib.request.urlopen(request, timeout=30) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode()

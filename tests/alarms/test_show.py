@@ -14,8 +14,6 @@ import pytest
 from hashring.alarms.show import ALARMS, Told, verdict
 from tests.servers.process import wait_until
 
-pytestmark = pytest.mark.timeout(180)
-
 
 @pytest.fixture
 def show(tmp_path):
@@ -45,7 +43,7 @@ def evaluators_in(folder):
 
 
 def test_alarms_fire_and_clear_once_each_while_an_evaluator_is_killed(show, tmp_path):
-    said, _ = show.communicate(timeout=150)
+    said, _ = show.communicate(timeout=250)
     assert show.returncode == 0, said
     assert "As promised" in said
     assert list(tmp_path.iterdir()) == []
