@@ -48,7 +48,7 @@ class Group:
         self.runner.stop()
 
     def end(self):
-        assert self.runner.wait(30)
+        assert self.runner.wait(60)
         assert self.runner.error is None
         return self
 
@@ -79,7 +79,7 @@ def group():
     yield make
     for found in made:
         found.runner.stop()
-        assert found.runner.wait(30)
+        assert found.runner.wait(60)
         found.shared.close()
         found.shared.end()
 
@@ -128,7 +128,7 @@ def test_polls_on_the_loop_get_no_more_time_than_ending_may_take(group, until):
 
     found.runner.stop()
 
-    assert found.runner.wait(30)
+    assert found.runner.wait(60)
     assert found.runner.error is None
 
 
@@ -269,7 +269,7 @@ def test_an_endpoint_that_never_answers_delays_no_hand_over_and_costs_no_lease(w
         until(lambda: agent.status().state == "settled", "the agent has its own")
     agent.stop()
 
-    thread.join(30)
+    thread.join(60)
     assert not thread.is_alive()
     assert agent.status().hanging == 0
 
