@@ -246,7 +246,8 @@ class DropsLeasesOnClose(Memory):
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_broken_promise_is_found(broken, test):
     assert passes(Memory, test)
-    assert not passes(broken, test, Brief)
+    # A busy machine may look too late to see it: then the test runs again.
+    assert not all(passes(broken, test, Brief) for _ in range(5))
 
 
 def test_a_store_without_a_server_has_no_server_tests():
@@ -301,7 +302,7 @@ class ServedSuite(Suite):
 
 
 class ForgetfulSuite(ServedSuite):
-    ttl = 3.0
+    ttl = 30.0  # on a busy machine, too, its restart is over before a lease is
     forgets = True
 
 
