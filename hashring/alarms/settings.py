@@ -26,6 +26,7 @@ class Settings:
         definitions: folders of files of alarms.
         prometheus_url: where PromQL queries are asked; ``None``: nowhere.
         prometheus_ca: a file of authorities for it.
+        project_label: the label of series that says whose they are, for rules of one project.
         query_timeout: seconds for the answer to one query.
         threads: queries at once; and notifications at once.
         source_grace: windows in a row for which a source may be away before alarms become
@@ -54,6 +55,7 @@ class Settings:
     definitions: tuple[Path, ...] = ()
     prometheus_url: str | None = None
     prometheus_ca: str | None = None
+    project_label: str = "project"
     query_timeout: float = 10.0
     threads: int = 16
     source_grace: int = 3

@@ -13,7 +13,18 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import mysql
 
-__all__ = ["ALARM", "HISTORY", "OURS", "OUTBOX", "SAMPLE", "SIDE", "THEIRS", "metadata"]
+__all__ = [
+    "ALARM",
+    "COUNTER",
+    "HISTORY",
+    "OURS",
+    "OUTBOX",
+    "QUOTA",
+    "SAMPLE",
+    "SIDE",
+    "THEIRS",
+    "metadata",
+]
 
 
 class _JSONText(sa.types.TypeDecorator[Any]):
@@ -88,7 +99,7 @@ HISTORY = sa.Table(
     **_MYSQL,
 )
 
-_QUOTA = sa.Table(
+QUOTA = sa.Table(
     "quota",
     metadata,
     sa.Column("id", sa.String(36), primary_key=True),
@@ -100,7 +111,7 @@ _QUOTA = sa.Table(
     **_MYSQL,
 )
 
-_COUNTER = sa.Table(
+COUNTER = sa.Table(
     "alarm_counter",
     metadata,
     sa.Column("id", sa.String(36), primary_key=True),
@@ -166,5 +177,5 @@ SAMPLE = sa.Table(
     **_MYSQL,
 )
 
-THEIRS = (ALARM, HISTORY, _QUOTA, _COUNTER)
+THEIRS = (ALARM, HISTORY, QUOTA, COUNTER)
 OURS = (SIDE, OUTBOX, SAMPLE)
