@@ -1,8 +1,8 @@
 """Run with Aodh's and OpenStack's clients installed: commands, and what they print. Prints JSON.
 
-    python aodh_clients.py COMMANDS.json URL...
+    python aodh_clients.py COMMANDS.json URL
 
-The same commands are run against each server, one after the other. In a command, ``{NAME}`` is the
+The commands are run one after the other. In a command, ``{NAME}`` is the
 id of the alarm that was made with this name. An answer is the exit code and both outputs.
 """
 
@@ -36,11 +36,7 @@ def run(who: str, url: str, words: list[str]) -> tuple[int, str, str]:
         try:
             if words[0] == "openstack":
                 from openstackclient import shell as openstack
-                from openstackclient.common import clientmanager
 
-                for one in vars(clientmanager.ClientManager).values():
-                    if hasattr(one, "_handle"):  # it keeps the client of the command before
-                        one._handle = None
                 given = [
                     *("--os-auth-type", "aodh-noauth", "--os-aodh-endpoint", url),
                     *("--os-user-id", options["USER_ID"], "--os-project-id", options["PROJECT_ID"]),
@@ -63,18 +59,15 @@ def filled(word: str, ids: dict[str, str]) -> str:
 
 def main() -> None:
     warnings.simplefilter("ignore")
-    commands = json.loads(Path(sys.argv[1]).read_text())
+    commands, url = json.loads(Path(sys.argv[1]).read_text()), sys.argv[2]
+    ids: dict[str, str] = {}
     answers: list[Any] = []
-    for url in sys.argv[2:]:
-        ids: dict[str, str] = {}
-        found = []
-        for who, *words in commands:
-            code, out, err = run(who, url, [filled(word, ids) for word in words])
-            if "create" in words and code == 0:
-                alarm = json.loads(out)
-                ids[alarm["name"]] = alarm["alarm_id"]
-            found.append([code, out, err])
-        answers.append(found)
+    for who, *words in commands:
+        code, out, err = run(who, url, [filled(word, ids) for word in words])
+        if code == 0 and "create" in words and "json" in words:
+            alarm = json.loads(out)
+            ids[alarm["name"]] = alarm["alarm_id"]
+        answers.append([code, out, err])
     sys.__stdout__.write(f"{json.dumps(answers)}\n")
 
 

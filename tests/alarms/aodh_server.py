@@ -7,6 +7,7 @@ The database of a new file is copied to COPY before it is served.
 
 from __future__ import annotations
 
+import gc
 import shutil
 import sys
 from pathlib import Path
@@ -28,7 +29,16 @@ def main() -> None:
     storage.get_connection_from_config(conf).upgrade()
     path = Path(conf.database.connection.removeprefix("sqlite:///"))
     shutil.copy(path, copy)
-    server = make_server("127.0.0.1", int(port), app.load_app(conf), handler_class=_Silent)
+    served = app.load_app(conf)
+
+    def application(*request: Any) -> Any:
+        yield from served(*request)
+        # A complex query leaves its session open until it is collected, and the file locked.
+        gc.collect()
+
+    gc.collect()
+    gc.freeze()
+    server = make_server("127.0.0.1", int(port), application, handler_class=_Silent)
     server.serve_forever()
 
 
