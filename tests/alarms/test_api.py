@@ -183,6 +183,9 @@ def test_the_query_of_a_tenant_is_narrowed_to_its_project_and_the_rule_does_not_
     [
         ({"name": None}, "name. Value: 'None'. Mandatory field missing."),
         ({"name": 5}, "name. Value: '5'. must be a text"),
+        ({"name": "a\0"}, "may have neither NUL"),
+        ({"description": "\ud800"}, "half of a character"),
+        ({"user_id": "u" * 129}, "user_id. Value: 'u"),
         ({"type": "nope"}, "type. Value: 'nope'. Value should be one of: prometheus"),
         ({"type": "event"}, "event_rule must be set for event type alarm"),
         ({"bogus": 1}, "Unknown attribute for argument data: bogus"),

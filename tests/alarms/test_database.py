@@ -217,6 +217,25 @@ def test_a_database_without_tables_says_what_to_do(tmp_path):
         database.close()
 
 
+@pytest.mark.parametrize(
+    "change",
+    ["ALTER TABLE alarm DROP COLUMN evaluate_timestamp", "DROP TABLE alarm_counter"],
+)
+def test_the_tables_of_an_older_aodh_are_left_alone(tmp_path, change):
+    database = Database(default_url(tmp_path))
+    try:
+        with database.writing() as connection:
+            migrations.tables.metadata.create_all(connection, tables=migrations.tables.THEIRS)
+            connection.exec_driver_sql(change)
+        assert migrations.problem(database) is not None
+        with pytest.raises(DatabaseUnusable, match=r"before release 23: run its aodh-dbsync"):
+            migrations.migrate(database)
+        with database.reading() as connection:
+            assert "hashring_alarm" not in sa.inspect(connection).get_table_names()
+    finally:
+        database.close()
+
+
 def test_a_database_that_a_newer_release_has_changed_is_left_alone(either):
     with either.writing() as connection:
         connection.exec_driver_sql("UPDATE hashring_alembic SET version_num = '9999'")

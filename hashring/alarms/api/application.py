@@ -121,7 +121,7 @@ class Application:
         identity = self._authentication.identity(request.headers)
         alarms, others = self._alarms, self._others
         arguments, project = request.args, request.args.get("project_id")
-        alarm_id = found.get("alarm_id", "")
+        alarm_id = found.get("alarm_id", "").replace("\0", "?")  # no database takes it
 
         def body(argument: str) -> Any:
             return parsed(request.get_data(), argument)

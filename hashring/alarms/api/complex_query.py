@@ -139,6 +139,8 @@ class _Reader:
         for one in values:
             if not isinstance(one, str | int | float | bool):
                 raise _invalid("Filter", f"{one!r} must be a text, a number or a boolean")
+            if isinstance(one, str):
+                text(column, one)
         if column in _TIMES and operator != "=~":
             values = [_time(one) for one in values]
         if column == self._of.owner and not self._identity.is_admin:

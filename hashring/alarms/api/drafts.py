@@ -18,6 +18,7 @@ from hashring.alarms.api.fields import (
     boolean,
     choice,
     fields_of,
+    identifier,
     mapping,
     text,
     texts,
@@ -60,8 +61,8 @@ _FIELDS: Mapping[str, Field] = {
     "severity": Field(choice([str(one) for one in Severity]), str(Severity.LOW)),
     **{name: Field(texts) for name in ACTIONS},
     "time_constraints": Field(_given, []),
-    "project_id": Field(text),
-    "user_id": Field(text),
+    "project_id": Field(identifier),
+    "user_id": Field(identifier),
     "state": Field(choice([str(one) for one in State])),
     "state_timestamp": Field(_time),
     # What the server alone knows.

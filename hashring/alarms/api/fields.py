@@ -14,6 +14,7 @@ __all__ = [
     "boolean",
     "choice",
     "fields_of",
+    "identifier",
     "mapping",
     "number",
     "text",
@@ -27,6 +28,9 @@ _FALSE = frozenset({"false", "f", "no", "n", "off", "0"})
 
 _LONGEST = 10_000
 """Characters of a text."""
+
+_LONGEST_ID = 128
+"""Characters of an id of a project or a user."""
 
 _MOST = 1000
 """Entries of a list."""
@@ -89,9 +93,16 @@ def text(name: str, value: Any) -> str:
         raise invalid(name, value, "must be a text")
     if len(value) > _LONGEST:
         raise invalid(name, value, f"may have {_LONGEST} characters at most")
-    if "\0" in value:
-        raise invalid(name, value.replace("\0", "?"), "may have no NUL")
+    if "\0" in value or value != value.encode("utf-8", "ignore").decode():
+        raise invalid(name, ascii(value), "may have neither NUL nor half of a character")
     return value
+
+
+def identifier(name: str, value: Any) -> str:
+    """Return a value that must be an id, as short as the tables want it."""
+    if len(found := text(name, value)) > _LONGEST_ID:
+        raise invalid(name, value, f"may have {_LONGEST_ID} characters at most")
+    return found
 
 
 def texts(name: str, value: Any) -> list[str]:

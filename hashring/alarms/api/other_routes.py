@@ -7,7 +7,7 @@ from typing import Any
 
 from hashring.alarms.api.answers import Refused
 from hashring.alarms.api.complex_query import OF_ALARMS, OF_HISTORY, asked
-from hashring.alarms.api.fields import Field, choice, fields_of, text, whole
+from hashring.alarms.api.fields import Field, choice, fields_of, identifier, whole
 from hashring.alarms.api.identity import Identity
 from hashring.alarms.api.settings import APISettings
 from hashring.alarms.api.shapes import alarm_shape, change_shape
@@ -71,7 +71,7 @@ class OtherRoutes:
         found = fields_of(
             "body",
             body,
-            {"project_id": Field(text, required=True), "quotas": Field(_limits, {})},
+            {"project_id": Field(identifier, required=True), "quotas": Field(_limits, {})},
         )
         identity.is_administrator()
         return _quotas(

@@ -133,5 +133,7 @@ def wsgi(*config_files: str) -> Application:
     api, notes = options.load(paths)
     for note in notes:
         log.warning("%s", note)
-    database = opened(settings).__enter__()  # as long as the process lives
-    return Application(database, api, Catalogue(settings))
+    with opened(settings) as database:
+        # As the block ends its connections are closed: a server that forks then must not share
+        # them. It opens others.
+        return Application(database, api, Catalogue(settings))
