@@ -23,6 +23,8 @@ if excluded and required:
 unoptimized = "-O0" in os.environ.get("CFLAGS", "").split()
 optimized = [] if unoptimized or os.name == "nt" else ["-O3"]
 
+_HEADERS = ["hashring/telemetry/model/_sha1.h", "hashring/telemetry/model/_escape.h"]
+
 extensions: list[Extension] = []
 if not excluded:
     extensions.append(
@@ -53,7 +55,7 @@ if not excluded:
             optional=not required,
         )
         for name, depends in (
-            ("hashring.telemetry.model._lines", ["hashring/telemetry/model/_sha1.h"]),
+            ("hashring.telemetry.model._lines", _HEADERS),
             ("hashring.telemetry.sources.web._exposition", []),
         )
     ]

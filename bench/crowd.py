@@ -26,135 +26,21 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from multiprocessing.connection import Connection
 from typing import Any
 
-import psutil
 from tooz import coordination
 
 import hashring
+from bench.crowd_stores import STORES, Counts, Store
 from hashring.clock import boottime
 from hashring.driver import load
 from hashring.ring.ring import HashRing
-from tests.servers.process import Server
-from tests.servers.redis import RedisServer
-from tests.servers.zookeeper import ZooKeeperServer
 
 GROUP = "crowd"
 WITHIN = 240.0
 """Seconds after which a group that has not settled is given up."""
-
-
-# -- what the server counts ------------------------------------------------------------------------
-
-
-@dataclass
-class Counts:
-    """What was done up to a moment, or between two."""
-
-    requests: float
-    inside: float
-    pushed: float
-    received: float
-    sent: float
-    server: float
-    members: float
-
-    def __sub__(self, other: Counts) -> Counts:
-        return Counts(
-            *(getattr(self, each.name) - getattr(other, each.name) for each in fields(self))
-        )
-
-    def scaled(self, factor: float) -> Counts:
-        return Counts(*(getattr(self, each.name) * factor for each in fields(self)))
-
-
-class Store:
-    """A server, its URLs, and its own counters."""
-
-    server: Server
-    inside: str
-
-    def ours(self) -> str:
-        raise NotImplementedError
-
-    def theirs(self) -> str:
-        raise NotImplementedError
-
-    def count(self, ours: bool) -> dict[str, float]:
-        """Return ``requests``, ``inside``, ``pushed``, and bytes ``received`` and ``sent``."""
-        raise NotImplementedError
-
-    def processor(self) -> float:
-        times = psutil.Process(self.server.pid).cpu_times()
-        return times.user + times.system
-
-
-class Redis(Store):
-    inside = "commands inside scripts"
-
-    def __init__(self) -> None:
-        self.server = RedisServer()
-
-    def ours(self) -> str:
-        return self.server.url
-
-    def theirs(self) -> str:
-        # A membership that outlasts the run needs no heartbeats.
-        return f"{self.server.url}?timeout=10&membership_timeout=900"
-
-    def count(self, ours: bool) -> dict[str, float]:
-        with self.server.client() as client:
-            info = client.info("stats")
-            calls = {
-                name.removeprefix("cmdstat_"): value["calls"]
-                for name, value in client.info("commandstats").items()
-            }
-        everything = requests = info["total_commands_processed"]
-        if ours:
-            requests = sum(calls.get(name, 0) for name in ("evalsha", "eval", "subscribe"))
-        return {
-            "requests": requests,
-            "inside": everything - requests,
-            "pushed": calls.get("publish", 0),
-            "received": info["total_net_input_bytes"],
-            "sent": info["total_net_output_bytes"],
-        }
-
-
-class ZooKeeper(Store):
-    inside = "of them writes"
-
-    def __init__(self) -> None:
-        self.server = ZooKeeperServer()
-
-    def ours(self) -> str:
-        return self.server.url
-
-    def theirs(self) -> str:
-        return f"{self.server.url}?timeout=60"
-
-    def count(self, ours: bool) -> dict[str, float]:
-        names = {
-            "requests": "zk_packets_received",
-            "inside": "zk_cnt_updatelatency",
-            "pushed": "zk_packets_sent",
-            "received": "zk_bytes_received_count",
-            "sent": "zk_response_bytes",
-        }
-        found: dict[str, str] = {}
-        until = boottime() + 60
-        while not found.keys() >= set(names.values()) and boottime() < until:
-            answer = self.server.ask("mntr")  # cut short where the server has no time
-            found = dict(line.split("\t", 1) for line in answer.splitlines() if "\t" in line)
-        counts = {name: float(found[theirs]) for name, theirs in names.items()}
-        # Each request has one answer; what is sent beyond those are the watches' events.
-        counts["pushed"] -= counts["requests"]
-        return counts
-
-
-STORES = {"redis": Redis, "zookeeper": ZooKeeper}
 
 
 # -- the members' processes ------------------------------------------------------------------------
@@ -316,7 +202,9 @@ class Crowd:
         before, began = self.counts(), boottime()
         yield measurement
         after, ended = self.counts(), boottime()
-        measurement.counts = (after - before) - background.scaled(ended - began)
+        measurement.gross = after - before
+        measurement.lasted = ended - began
+        measurement.counts = measurement.gross - background.scaled(measurement.lasted)
 
     def background(self, seconds: float) -> Counts:
         """Return what one second without any change costs."""
@@ -326,12 +214,21 @@ class Crowd:
 
 
 class Measurement:
-    """Seconds and counts of one change; further figures by name."""
+    """Seconds and counts of one change.
+
+    Attributes:
+        seconds: until the last member had settled.
+        half: until half of them had.
+        counts: what it cost beside an idle interval of the same length.
+        gross: what was counted in all.
+        lasted: for how many seconds that was counted.
+    """
 
     def __init__(self) -> None:
         self.seconds = 0.0
         self.half = 0.0
-        self.counts = Counts(0, 0, 0, 0, 0, 0, 0)
+        self.lasted = 0.0
+        self.counts = self.gross = Counts(0, 0, 0, 0, 0, 0, 0)
 
 
 # -- the runs --------------------------------------------------------------------------------------
@@ -429,6 +326,16 @@ def run_tooz(
     return found
 
 
+def median(counts: list[Counts]) -> Counts:
+    """Return the median of each of them; where less than nothing is left, nothing."""
+    return Counts(
+        *(
+            max(0.0, statistics.median(getattr(one, each.name) for one in counts))
+            for each in fields(Counts)
+        )
+    )
+
+
 def table(found: dict[str, list[Measurement]], inside: str) -> str:
     """Return the medians as a table."""
 
@@ -440,18 +347,16 @@ def table(found: dict[str, list[Measurement]], inside: str) -> str:
 
     lines = [
         f"| | half settled | all settled | requests | {inside} | pushed | bytes to the server | "
-        "bytes from it | server's CPU | members' CPU |",
-        "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
+        "bytes from it | server's CPU | members' CPU | with an idle group's: requests | "
+        "bytes from the server | in |",
+        "|---" + 12 * "|---:" + "|",
     ]
     for name, measurements in found.items():
         times = sorted(one.seconds for one in measurements)
         halves = [one.half for one in measurements if one.half]
-        middle = Counts(
-            *(
-                max(0.0, statistics.median(getattr(one.counts, each.name) for one in measurements))
-                for each in fields(Counts)
-            )
-        )
+        middle = median([one.counts for one in measurements])
+        gross = median([one.gross for one in measurements])
+        lasted = statistics.median(one.lasted for one in measurements)
         cells = [
             name,
             seconds(statistics.median(halves)) if halves else "",
@@ -465,6 +370,11 @@ def table(found: dict[str, list[Measurement]], inside: str) -> str:
             f"{middle.sent / 1000:,.0f} kB",
             seconds(middle.server),
             seconds(middle.members),
+            *(
+                (number(gross.requests), f"{gross.sent / 1000:,.0f} kB", f"{lasted:.1f} s")
+                if lasted
+                else ("", "", "")
+            ),
         ]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)

@@ -1,18 +1,22 @@
 """From poll to sink, beside Prometheus: processor time a sample, peak memory and lag, in one run.
 
     python -m bench.pipeline                                      # 50 targets of 2,000 samples each
-    python -m bench.pipeline --targets 25 --samples 500 --windows 3
+    python -m bench.pipeline --samples 12000                      # 60,000 samples a second
+    python -m bench.pipeline --to remotewrite                     # to a second Prometheus
 
 nginx and Prometheus are Debian's (``tests/servers/install.sh nginx-light prometheus``). nginx
 serves the targets; Prometheus scrapes them and stores the samples, an agent beside it polls the
-same ones and delivers to a file, or to ``--output``, through its spool. Processor time is that of
-the whole process (``/proc/PID/stat``), from when both have had their first window to the end of the
-last one. Lag is what the sink lacked of a window when the next one began.
+same ones and delivers to a file, or by remote write to a second Prometheus, through its spool.
+Processor time is that of the whole process (``/proc/PID/stat``), from when both have had their
+first window to the end of the last one. Lag is the most that the sink lacked, at the end of a
+window, of what was offered by then. In the end the sink must have each sample of each poll that
+nginx has answered: in a file its lines are counted, in a Prometheus the samples that a query finds.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import signal
@@ -24,8 +28,12 @@ import urllib.request
 from pathlib import Path
 
 from tests.servers.process import Server, program, wait_until
+from tests.servers.prometheus import PrometheusServer
 
 _TICKS = os.sysconf("SC_CLK_TCK")
+
+_FIRST = 240.0
+"""Seconds for the first window: there all series are new."""
 
 
 class Nginx(Server):
@@ -40,11 +48,17 @@ class Nginx(Server):
             {"user root;" if os.getuid() == 0 else ""}
             events {{ worker_connections 4096; }}
             http {{
-              access_log off; keepalive_requests 1000000; default_type "text/plain; version=0.0.4";
+              log_format who '$http_user_agent $status'; access_log {self.folder}/asked who;
+              keepalive_requests 1000000; default_type "text/plain; version=0.0.4";
               server {{ listen {self.address}; location / {{ root {files}; }} }}
             }}
             """
         )
+
+    def answered(self, who: str) -> int:
+        """How many requests of whose it has answered."""
+        lines = (self.folder / "asked").read_text().splitlines()
+        return sum(1 for line in lines if line.startswith(who) and line.endswith(" 200"))
 
     def command(self) -> list[str]:
         return [self._program, "-p", str(self.folder), "-c", str(self.folder / "nginx.conf")]
@@ -92,10 +106,15 @@ class Prometheus(Server):
 
     def stored(self) -> int:
         """How many samples it has taken in."""
-        text = urllib.request.urlopen(f"http://{self.address}/metrics", timeout=10).read().decode()
-        name = "prometheus_tsdb_head_samples_appended_total"
-        lines = [line for line in text.splitlines() if line.startswith(name)]
-        return int(sum(float(line.split()[-1]) for line in lines))
+        return stored(self.address)
+
+
+def stored(address: str) -> int:
+    """How many samples a Prometheus has taken in."""
+    text = urllib.request.urlopen(f"http://{address}/metrics", timeout=10).read().decode()
+    name = "prometheus_tsdb_head_samples_appended_total"
+    lines = [line for line in text.splitlines() if line.startswith(name)]
+    return int(sum(float(line.split()[-1]) for line in lines))
 
 
 class Spent:
@@ -171,20 +190,50 @@ def agent_command(folder: Path) -> list[str]:
 
 
 class Arrived:
-    """Counts the samples of each window in a file as it grows, from a thread-free look."""
+    """Counts the samples in a file as it grows."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._at = 0
         self.samples = 0
+        self.url = f"file://{path}"
 
     def look(self) -> int:
+        """Return how many there are by now."""
+        if not self._path.exists():
+            return 0
         with self._path.open("rb") as file:
             file.seek(self._at)
             while data := file.read(1 << 20):
                 self.samples += data.count(b"\n")
                 self._at += len(data)
         return self.samples
+
+    def found(self) -> int:
+        """Return how many there are in the end."""
+        return self.look()
+
+
+class Written:
+    """Counts the samples in a Prometheus that they are written to."""
+
+    def __init__(self, server: PrometheusServer, metrics: int) -> None:
+        self._server = server
+        self._metrics = metrics
+        self.url = f"remotewrite+http://{server.address}"
+
+    def look(self) -> int:
+        """Return how many it has taken by now."""
+        return stored(self._server.address)
+
+    def found(self) -> int:
+        """Return how many queries find, one for each metric."""
+        return sum(self._found(number) for number in range(self._metrics))
+
+    def _found(self, metric: int) -> int:
+        query = f"sum(count_over_time(node_{metric}_seconds_total[1h]))"
+        result = self._server.ask("query", query=query, time=str(time.time() + 1))["result"]
+        return int(result[0]["value"][1]) if result else 0
 
 
 def measure(options: argparse.Namespace) -> None:
@@ -196,37 +245,46 @@ def measure(options: argparse.Namespace) -> None:
         files.mkdir()
         for number in range(options.targets):
             (files / str(number)).write_text(exposition(options.samples))
-        out = folder / "samples.jsonl"
-        with Nginx(files) as nginx:
-            write_configuration(folder, options, nginx.address, options.output or f"file://{out}")
-            with Prometheus(options.targets, nginx.address, options.interval) as peer:
-                agent = subprocess.Popen(agent_command(folder))
-                try:
-                    run(options, a_window, agent, peer, out)
-                finally:
-                    agent.kill()
-                    agent.wait()
+        with contextlib.ExitStack() as stack:
+            nginx = stack.enter_context(Nginx(files))
+            arrived: Arrived | Written = Arrived(folder / "samples.jsonl")
+            if options.to == "remotewrite":
+                receiver = stack.enter_context(PrometheusServer.receiving())
+                arrived = Written(receiver, -(-options.samples // 100))
+            write_configuration(folder, options, nginx.address, arrived.url)
+            peer = stack.enter_context(Prometheus(options.targets, nginx.address, options.interval))
+            agent = subprocess.Popen(agent_command(folder))
+            try:
+                run(options, a_window, agent, peer, arrived)
+                left = sum(1 for path in (folder / "state").rglob("*.spool"))
+                polled = nginx.answered("hashring") * options.samples
+                print(
+                    f"spools left {left}; {polled:,} samples were polled, "
+                    f"the sink has {arrived.found():,}"
+                )
+            finally:
+                agent.kill()
+                agent.wait()
 
 
-def run(options, a_window: int, agent: subprocess.Popen, peer: Prometheus, out: Path) -> None:
-    arrived = Arrived(out)
-    wait_until(out.exists, what="the agent's first sample")
-    wait_until(lambda: arrived.look() >= a_window, what="the agent's first window")
-    wait_until(lambda: peer.stored() >= a_window, what="Prometheus's first window")
-    count, stored = arrived.look(), peer.stored()
+def run(
+    options, a_window: int, agent: subprocess.Popen, peer: Prometheus, arrived: Arrived | Written
+) -> None:
+    wait_until(lambda: arrived.look() >= a_window, within=_FIRST, what="the agent's first window")
+    wait_until(lambda: peer.stored() >= a_window, within=_FIRST, what="Prometheus's first window")
+    count, before = arrived.look(), peer.stored()
     ours, theirs, began = Spent(agent.pid), Spent(peer.pid), time.time()
-    lags = []
+    lag = 0
     for window in range(1, options.windows + 1):
         end = began + window * options.interval
         time.sleep(max(0.0, end - time.time()))
-        lags.append(arrived.look())
+        lag = max(lag, window * a_window - (arrived.look() - count))
     ours_after, theirs_after = Spent(agent.pid), Spent(peer.pid)
-    taken, stored = arrived.look() - count, peer.stored() - stored
+    taken, scraped = arrived.look() - count, peer.stored() - before
     begin_drain = time.time()
     agent.send_signal(signal.SIGTERM)
     agent.wait(60)
     drain = time.time() - begin_drain
-    left = sum(1 for path in (out.parent / "state").rglob("*.spool"))
     print(
         f"{options.targets} targets of {options.samples} samples, every {options.interval:g} s: "
         f"{a_window / options.interval:,.0f} samples/s for "
@@ -235,7 +293,7 @@ def run(options, a_window: int, agent: subprocess.Popen, peer: Prometheus, out: 
     )
     print("| | samples | processor time | of a sample | peak memory |\n|---|---:|---:|---:|---:|")
     rows = (
-        ("Prometheus", stored, theirs_after.seconds - theirs.seconds, theirs_after.peak),
+        ("Prometheus", scraped, theirs_after.seconds - theirs.seconds, theirs_after.peak),
         ("the agent", taken, ours_after.seconds - ours.seconds, ours_after.peak),
     )
     for who, samples, seconds, peak in rows:
@@ -243,11 +301,11 @@ def run(options, a_window: int, agent: subprocess.Popen, peer: Prometheus, out: 
             f"| {who} | {samples:,} | {seconds:.2f} s | {seconds / max(1, samples) * 1e6:.1f} us "
             f"| {peak:.0f} MiB |"
         )
-    ratio = (rows[1][2] / max(1, taken)) / (rows[0][2] / max(1, stored))
+    ratio = (rows[1][2] / max(1, taken)) / (rows[0][2] / max(1, scraped))
     offered = a_window * options.windows
     print(
         f"\nratio {ratio:.2f}; taken {taken / offered:.1%} of {offered:,} offered; "
-        f"drain {drain:.1f} s, spools left {left}; in the sink at last {arrived.look():,}"
+        f"lag {lag:,} samples; drain {drain:.1f} s"
     )
 
 
@@ -257,7 +315,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=2000, help="of a target")
     parser.add_argument("--interval", type=float, default=10.0, help="seconds between two polls")
     parser.add_argument("--windows", type=int, default=6)
-    parser.add_argument("--output", default="", help="where the agent delivers; a file otherwise")
+    parser.add_argument("--to", choices=("file", "remotewrite"), default="file", help="the sink")
     parser.add_argument("--folder", type=Path, default=None, help="where files and spool lie")
     measure(parser.parse_args())
 

@@ -97,6 +97,7 @@ def at_full_speed(options, size: int, publishers: int, *, power_safe: bool = Fal
         f"| {size} | {publishers} | {'yes' if power_safe else 'no'} "
         f"| {options.count / putting[0]:,.0f} | {putting[1] / options.count * 1e6:.2f} "
         f"| {taken / taking[0]:,.0f} | {taking[1] / taken * 1e6:.2f} "
+        f"| {(putting[1] + taking[1]) / options.count * 1e6:.2f} "
         f"| {payload:.0f} | {disk:.0f} | {rest / 2**20:.1f} |"
     )
 
@@ -133,8 +134,8 @@ def main() -> None:
         f"load {os.getloadavg()[0]:.1f}\n"
     )
     print("| batch | publishers | synced | put/s | us/put | taken/s | us/taken "
-          "| bytes of a sample | on disk | MiB left |")  # fmt: skip
-    print("|" + "---|" * 10)
+          "| us in and out | bytes of a sample | on disk | MiB left |")  # fmt: skip
+    print("|" + "---|" * 11)
     for size, publishers in [(1, 1), (50, 1), (50, 2), (2000, 1), (2000, 2)]:
         at_full_speed(options, size, publishers)
     at_full_speed(options, 2000, 1, power_safe=True)

@@ -65,7 +65,9 @@ class _Store:
 
     def group(self, name: str) -> _Group:
         """Return the group with every lease that has run out removed."""
-        group = self.groups.setdefault(name, _Group())
+        group = self.groups.get(name)
+        if group is None:
+            group = self.groups[name] = _Group()
         now = boottime()
         expired = [member for member, lease in group.leases.items() if lease.expires <= now]
         for member in expired:

@@ -21,7 +21,7 @@ trap 'exit 130' INT TERM
 run_tests() {
     exec "$1/bin/python" -m pytest --quiet --numprocesses=2 -p no:cacheprovider -k 'not reference' \
         tests/test_ring.py tests/test_ring_golden.py tests/test_view.py tests/test_windows.py \
-        tests/test_handoff.py tests/drivers/test_memory.py tests/drivers/sqlite/test_suite.py \
+        tests/protocol tests/drivers/test_memory.py tests/drivers/sqlite/test_suite.py \
         tests/drivers/sqlite/test_processes.py tests/drivers/sqlite/test_lost_files.py \
         tests/drivers/sqlite/test_bad_files.py tests/drivers/redis/test_suite.py::TestOneServer \
         --deselect tests/drivers/sqlite/test_processes.py::test_a_file_survives_writers_killed_at_any_moment

@@ -12,13 +12,17 @@ import pytest
 
 import hashring
 from hashring.partition.partition import Partition
+from hashring.partition.readings import Readings
+from hashring.partition.waiting import plan_wait
 from tests.servers.memcached import MemcachedServer
 from tests.servers.process import wait_until
 from tests.servers.redis import RedisServer
 
 KEYS = [f"resource-{number}" for number in range(200)]
-INTERVAL = 20.0
-"""Seconds: a tenth of it, and a fifth of the ttl, are more than two joins take."""
+INTERVAL, TTL = 60.0, 30.0
+"""Seconds: a tenth of the one, and a fifth of the other, are more than two joins take."""
+FRESH = 6.0
+"""Seconds of a lease, and for which a fresh store makes its first group wait."""
 
 
 @pytest.fixture
@@ -27,7 +31,7 @@ def join() -> Iterator[Callable[..., Partition]]:
     with contextlib.ExitStack() as stack:
 
         def joined(member: str) -> Partition:
-            partition = hashring.join(url, "group", member, ttl=10.0)
+            partition = hashring.join(url, "group", member, ttl=TTL)
             stack.callback(partition.leave)
             return partition
 
@@ -41,15 +45,32 @@ def test_a_fresh_store_says_why_its_first_group_waits(
     with (
         server() as store,
         caplog.at_level(logging.WARNING, "hashring"),
-        hashring.join(store.url, "group", "a", ttl=3.0) as partition,
+        hashring.join(store.url, "group", "a", ttl=FRESH) as partition,
     ):
         wait_until(lambda: "standing still" in partition.reason, what="a reason while it waits")
-        assert partition.wait_settled(30)
+        assert partition.wait_settled(60)
         wait_until(lambda: not partition.reason, what="no reason once it has settled")
     said = [text for text in caplog.messages if "stands still" in text]
     assert len(said) == 1, caplog.messages
     assert store.url in said[0]
     assert "one ttl, once" in said[0]
+
+
+def test_while_only_time_helps_the_store_is_looked_at_as_seldom_as_by_a_settled_member(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ttl, looks = 3.0, []
+    read = Readings.read
+    monkeypatch.setattr(Readings, "read", lambda self: looks.append(self) or read(self))
+    with (
+        RedisServer() as store,
+        hashring.join(store.url, "group", "a", ttl=ttl) as partition,
+    ):
+        wait_until(lambda: "standing still" in partition.reason, what="a reason while it waits")
+        del looks[:]
+        wait_until(lambda: "standing still" not in partition.reason, what="the end of it")
+        most = ttl / plan_wait(local=False, most=None, ttl=ttl, members=1, changing=False).listen
+        assert 1 <= len(looks) <= 2 * most  # 120 and more if it looked as for a change
 
 
 def test_who_only_watches_a_fresh_store_does_not_say_that_it_waits(
@@ -58,10 +79,18 @@ def test_who_only_watches_a_fresh_store_does_not_say_that_it_waits(
     with (
         RedisServer() as store,
         caplog.at_level(logging.WARNING, "hashring"),
-        hashring.join(store.url, "group", "watcher", weight=0.0, ttl=3.0) as partition,
+        hashring.join(store.url, "group", "watcher", weight=0.0, ttl=FRESH) as partition,
     ):
         wait_until(lambda: "standing still" in partition.reason, what="its reason")
     assert not [text for text in caplog.messages if "stands still" in text]
+
+
+def be_early_in_a_window(monkeypatch: pytest.MonkeyPatch, interval: float) -> None:
+    """Shift the wall clock: these tests are not about who comes at a window's end."""
+    wall = hashring.clock.wall
+    now = wall()
+    shift = 0.2 * interval - now % interval
+    monkeypatch.setattr(hashring.clock, "wall", lambda: wall() + shift)
 
 
 def test_a_member_that_joins_a_moment_after_the_first_shares_its_first_window(
@@ -78,19 +107,14 @@ def test_a_member_that_joins_a_moment_after_the_first_shares_its_first_window(
             both.wait(60)  # a slow cycle: whoever is late waits for what it has
             return
 
-    # Both come early in a window: this test is not about who comes at its end.
-    now = hashring.clock.wall()
-    start = now - now % INTERVAL
-    shift = start + 0.2 * INTERVAL - now
-    wall = hashring.clock.wall
-    monkeypatch.setattr(hashring.clock, "wall", lambda: wall() + shift)
+    be_early_in_a_window(monkeypatch, INTERVAL)
     threads = []
     for name in ("a", "b"):
         partition = join(name)
         threads.append(threading.Thread(target=work, args=(partition,)))
         threads[-1].start()
         if name == "a":
-            assert partition.wait_settled(20)
+            assert partition.wait_settled(60)
     for thread in threads:
         thread.join(60)
     ((first, of_a),) = shares["a"]
@@ -101,12 +125,15 @@ def test_a_member_that_joins_a_moment_after_the_first_shares_its_first_window(
     assert sorted(of_a + of_b) == sorted(KEYS)
 
 
-def test_a_lone_member_works_the_window_in_which_it_joins(join: Callable[..., Partition]) -> None:
+def test_a_lone_member_works_the_window_in_which_it_joins(
+    join: Callable[..., Partition], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    be_early_in_a_window(monkeypatch, 20.0)
     partition = join("a")
     joined = hashring.clock.wall()
-    for cycle in partition.cycles(2.0):
+    for cycle in partition.cycles(20.0):
         # It waits for a tenth of a window at most, and for no window that begins.
-        assert cycle.window <= joined // 2.0 + 1
+        assert cycle.window == joined // 20.0
         assert list(cycle.owned(KEYS)) == KEYS
         break
-    assert partition.drain(20)
+    assert partition.drain(60)

@@ -40,7 +40,7 @@ def agents(store, tmp_path):
     bin_ = Path(sys.executable).parent
     environment = os.environ | {"PATH": f"{bin_}:{os.environ['PATH']}"}
     shell = ["bash", "-c", start.replace(URL, store.url)]
-    subprocess.run(shell, cwd=tmp_path, env=environment, check=True, timeout=60)
+    subprocess.run(shell, cwd=tmp_path, env=environment, check=True, timeout=150)
     yield tmp_path
     for file in tmp_path.glob("*.pid"):
         try:
@@ -55,7 +55,12 @@ def said(command, folder, capsys):
         main([word.strip("'") for word in command.split()[1:]])
         return capsys.readouterr().out
     done = subprocess.run(
-        ["bash", "-c", command], cwd=folder, capture_output=True, text=True, timeout=60, check=False
+        ["bash", "-c", command],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=150,
+        check=False,
     )
     return done.stdout
 
@@ -73,14 +78,13 @@ def without_moments(line):
     return " ".join(words)
 
 
-@pytest.mark.timeout(200)
 def test_each_question_is_answered_by_one_command_as_the_page_says(agents, store, capsys):
     wait_until(
         lambda: (
             main(["group", "describe", store.url, "pollers"]) == 0
             and "3 members, settled" in capsys.readouterr().out
         ),
-        within=90,
+        within=150,
     )
     wait_until(lambda: len(list(agents.glob("status-*.json"))) == 3)
     asked = 0
@@ -113,7 +117,7 @@ class Workers:
         self._threads = []
 
     def join(self, member):
-        partition = hashring.join(self.url, "workers", member, ttl=5.0)
+        partition = hashring.join(self.url, "workers", member, ttl=10.0)
         self.partitions[member] = partition
         thread = threading.Thread(target=self._work, args=(partition,))
         self._threads.append(thread)

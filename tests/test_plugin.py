@@ -22,7 +22,7 @@ assert [option.name for option in found.options] == ["poll"]
 keys = [f"host-{number}" for number in range(100)]
 url = f"folder://{sys.argv[1]}/groups?poll=0.005"
 with hashring.join(url, "pollers", "a") as one, hashring.join(url, "pollers", "b") as two:
-    assert one.wait_settled(30) and two.wait_settled(30), (one.state, two.state)
+    assert one.wait_settled(60) and two.wait_settled(60), (one.state, two.state)
     assert sorted([*one.owned(keys), *two.owned(keys)]) == sorted(keys)
     assert one.owned(keys) and two.owned(keys)
 print("shared by a plugin")

@@ -100,7 +100,7 @@ def recipe(folder: Path, name: str, *arguments: str, **variables: str) -> Iterat
 
 @pytest.fixture
 def store(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path}/group.db?ttl=5"
+    return f"sqlite:///{tmp_path}/group.db?ttl=15"
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import pytest
 import hashring
 from tests.servers.process import wait_until
 
-TTL = 10.0
+TTL = 30.0
 NAMES = [f"m{number:02}" for number in range(20)]
 _numbers = itertools.count()
 
@@ -37,11 +37,11 @@ def test_a_rolling_restart_of_twenty_members_that_come_back_moves_nothing(url):
     for name in NAMES:
         rest = [member for other, member in members.items() if other != name]
 
-        assert members[name].drain(), "its place is kept"
+        assert members[name].drain(60), "its place is kept"
         assert all(member.held == before[member.member] for member in rest)
         assert all(name in member.members for member in rest)
         members[name] = join(name)
-        assert members[name].wait_settled(30)
+        assert members[name].wait_settled(60)
         assert members[name].held == before[name]
 
     assert settled(members.values()) == before
@@ -55,14 +55,14 @@ def test_the_others_take_over_from_one_that_does_not_come_back_in_time(url, capl
         hashring.join(url, "pollers", "a", ttl=TTL) as a,
         hashring.join(url, "pollers", "b", ttl=TTL) as b,
     ):
-        c = hashring.join(url, "pollers", "c", ttl=TTL, resume=1.0)
+        c = hashring.join(url, "pollers", "c", ttl=TTL, resume=5.0)
         wait_until(lambda: len(a.members) == len(b.members) == len(c.members) == 3)
         settled([a, b, c])
         of_c = c.held
         with c.cycle():
             pass
         next(iter(c.cycles(interval=0.1)))
-        assert c.drain()
+        assert c.drain(60)
         held = a.held | b.held
         assert held.isdisjoint(of_c)
         assert "c" in a.members
@@ -70,7 +70,7 @@ def test_the_others_take_over_from_one_that_does_not_come_back_in_time(url, capl
         wait_until(lambda: of_c <= (a.held | b.held), what="taking over")
 
         assert "c" not in a.members
-        assert a.stats.away_seconds > 0.9
+        assert a.stats.away_seconds > 4.9
     assert "takes over from 'c', which is away: nobody worked its share for" in caplog.text
 
 
@@ -85,19 +85,19 @@ def test_what_was_missed_while_away_is_counted_and_said_and_nothing_is_worked_tw
             if cycle.window >= last:
                 return
 
-    with hashring.join(url, "pollers", "a", ttl=2.0) as a:
-        b = hashring.join(url, "pollers", "b", ttl=2.0, resume=60)
+    with hashring.join(url, "pollers", "a", ttl=4.0) as a:
+        b = hashring.join(url, "pollers", "b", ttl=4.0, resume=60)
         wait_until(lambda: len(a.members) == len(b.members) == 2)
         settled([a, b])
         first = next(iter(b.cycles(interval=0.05))).window
         work(b, first + 3)
-        assert b.drain()
+        assert b.drain(60)
         assert b.stats.windows_away == 0
-        moment = first + 110
+        moment = first + 150
         wait_until(lambda: time.time() >= moment * 0.05)
 
-        with hashring.join(url, "pollers", "b", ttl=2.0, resume=60) as again:
-            assert again.wait_settled(20)
+        with hashring.join(url, "pollers", "b", ttl=4.0, resume=60) as again:
+            assert again.wait_settled(60)
             work(again, moment + 5)
             assert len(worked) == len(set(worked))
             assert again.stats.windows_away >= 30
@@ -111,10 +111,9 @@ def test_a_member_that_drains_for_good_hands_over_at_once(url):
         wait_until(lambda: len(a.members) == len(b.members) == 2)
         settled([a, b])
 
-        assert b.drain(resume=0)
+        assert b.drain(60, resume=0)
 
-        wait_until(lambda: list(a.members) == ["a"])
-        assert len(a.held) == 65_536
+        wait_until(lambda: list(a.members) == ["a"] and len(a.held) == 65_536)
 
 
 def test_who_is_alone_leaves_at_once_and_says_that_nobody_keeps_its_share(url):

@@ -18,7 +18,7 @@ from tests.servers.zookeeper import ZooKeeperServer
 
 SERVERS = [RedisServer, MemcachedServer, ZooKeeperServer]
 AnyServer = RedisServer | MemcachedServer | ZooKeeperServer
-TTL = 3.0
+TTL = 4.0
 FEW = 6
 """Lines in some seconds without a store: away, what is said at the end, and one or two of a client
 library's own."""

@@ -12,7 +12,7 @@ import pytest
 from hashring.testing import FaultProxy
 from tests.servers.process import free_port
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 class Echo(socketserver.BaseRequestHandler):

@@ -169,6 +169,28 @@ class EtcdDriver(Driver):
         with self._guard:
             self._own[group, member] = own
 
+    def seize(self, group: str, member: str, record: bytes) -> None:
+        """See :meth:`hashring.driver.Driver.seize`."""
+        check_names(group, member)
+        check_record(record)
+        self._gateway.check_open()
+        deadline, doing = self._gateway.deadline(), f"seizing the lease of {member!r}"
+        own = Own(secrets.randbits(62) + 1, incarnation_of(record), record)
+        key = text64(self._keys.member(group, member))
+        with self._writes(deadline):
+            self._grant(doing, own.lease, math.ceil(self.ttl), deadline)
+            there = {"key": key, "target": "CREATE", "result": "GREATER", "create_revision": "0"}
+            put = {"key": key, "value": text64(record), "lease": str(own.lease)}
+            answer = self._gateway.ask(
+                doing, transaction([there], [{"request_put": put}]), deadline=deadline
+            )
+            if not answer.get("succeeded"):
+                self._revoke(own.lease, deadline, quietly=True)
+                raise self.lease_lost((group, member))
+            own.revision = int(answer["header"]["revision"])
+            with self._guard:
+                self._own[group, member] = own
+
     def _grant(self, doing: str, lease: int, ttl: int, deadline: float) -> None:
         body = {"ID": str(lease), "TTL": str(ttl)}
         try:

@@ -155,6 +155,33 @@ class PostgreSQLDriver(LookingOn):
             own = Own(token, incarnation, sequence, record, began + self.ttl)
             self._own[group, member] = own
 
+    def seize(self, group: str, member: str, record: bytes) -> None:
+        """See :meth:`hashring.driver.Driver.seize`."""
+        check_names(group, member)
+        check_record(record)
+        self._refuse_a_watcher()
+        deadline = boottime() + self.settings["timeout"]
+        state, token, incarnation = self._group(group), self.token, _spelled(record)
+        with self._writes(deadline):
+            sequence = self._next()
+
+            def ask(facts: Facts) -> _Statements:
+                values = (
+                    state.key, digest(member), token, incarnation, sequence, record, self.ttl,
+                    state.channel,
+                )  # fmt: skip
+                mending = self._mending(facts, state, forget=False)
+                return [*mending, (self._statements.seize, values)]
+
+            began = boottime()
+            doing = f"seizing the lease of {member!r}"
+            *_, ((done, _),) = self._server.call(doing, ask, deadline=deadline)
+            if not done:
+                raise self.lease_lost((group, member))
+            with self._guard:
+                own = Own(token, incarnation, sequence, record, began + self.ttl)
+                self._own[group, member] = own
+
     def heartbeat(self) -> None:
         """See :meth:`hashring.driver.Driver.heartbeat`.
 
@@ -181,16 +208,16 @@ class PostgreSQLDriver(LookingOn):
             beats = self._beats(leases, latest)
             answers = self._server.call("heartbeat", lambda facts, b=beats: b, deadline=deadline)  # type: ignore[misc]
             found = [answer[0] for answer in answers[-len(leases) :]]
-            late = any(sequence is None and now > latest for sequence, now in found)
+            late = any(sequence is None and now > latest for sequence, now, _ in found)
             if self._jumped(found[-1][1], began) or late:
                 self._forget_all(deadline)
                 left(deadline)
                 continue
             behind, early = {}, set()
-            for (key, own), (sequence, _) in zip(leases.items(), found, strict=True):
+            for (key, own), (sequence, _, is_seized) in zip(leases.items(), found, strict=True):
                 if sequence is None:
                     lost.append(key)
-                    if began < own.until and not own.left:
+                    if began < own.until and not own.left and not is_seized:
                         early.add(key[0])
                 elif sequence < own.sequence:
                     behind[key] = own

@@ -203,6 +203,16 @@ class Statements:
             f" {_NOTIFIED.format(channel='$9')} FROM (SELECT) AS one LEFT JOIN {t} AS r"
             " ON r.in_group = $1::bytea AND r.id = $2::bytea"
         )
+        # group, member, token, incarnation, sequence, record, ttl, channel
+        self.seize = (
+            f"WITH done AS (UPDATE {t} AS r SET token = $3::text, incarnation = $4::bytea,"
+            " sequence = $5::bigint, record = $6::bytea, ttl = $7::float8,"
+            f" expires = {_NOW} + {_LEASE.format('$7')}, written = {_XID}"
+            " WHERE r.in_group = $1::bytea AND r.id = $2::bytea"
+            f" AND r.expires > {_NOW} AND {_ours('r')} RETURNING 1), "
+            + _told(t, "done")
+            + f" SELECT (SELECT count(*) FROM done), {_NOTIFIED.format(channel='$8')}"
+        )
         # group, member, token, incarnation, sequence, record, channel
         self.publish = (
             f"WITH done AS (UPDATE {t} AS r SET sequence = $5::bigint, record = $6::bytea,"
@@ -210,12 +220,15 @@ class Statements:
             + _told(t, "done")
             + f" SELECT (SELECT count(*) FROM done), {_NOTIFIED.format(channel='$7')}, {_XID}"
         )
-        # group, member, token, incarnation, ttl, the latest that the time may be
+        # group, member, token, incarnation, ttl, the latest that the time may be -> the record's
+        # sequence, the time, and whether the lease is another's
         self.heartbeat = (
             f"WITH done AS (UPDATE {t} AS r SET ttl = $5::float8, written = {_XID},"
             f" expires = {_NOW} + {_LEASE.format('$5')} WHERE {mine}"
             f" AND {_epoch(_NOW)} <= $6::float8 RETURNING r.sequence)"
-            f" SELECT (SELECT sequence FROM done), {_epoch(_NOW)}"
+            f" SELECT (SELECT sequence FROM done), {_epoch(_NOW)}, EXISTS (SELECT FROM {t} AS r"
+            " WHERE r.in_group = $1::bytea AND r.id = $2::bytea AND r.token <> $3::text"
+            f" AND r.expires > {_NOW} AND {_ours('r')})"
         )
         # group, member, token, channel
         self.leave = (

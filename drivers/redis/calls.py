@@ -22,7 +22,7 @@ from hashring.driver import Driver
 from .._server_clock import ServerClock
 from .nodes import Deadline, Node, NotVouched
 from .routes import PlainRoute, Route
-from .script import PARTS, SCRIPT, SHA1
+from .script import PARTS, SAME, SCRIPT, SHA1
 from .state import Group, Known, Own, Reply
 
 __all__ = ["Calls"]
@@ -31,6 +31,9 @@ _log = logging.getLogger(__name__)
 _Result = TypeVar("_Result")
 
 _REDIRECTIONS = 5
+_SEIZED = -2
+"""What the script says of a lease that is another's now: it was seized."""
+
 _SILENCE = 60.0  # seconds between two warnings about one server's clock
 
 # What passes by itself, or by asking another server.
@@ -163,11 +166,13 @@ class Calls:
         """Run the script once; where it counts, have others vouch for the server."""
         operation, *arguments = command
         named = "\0".join(f"{lease.token} {member}" for member, lease in own.items())
-        known = (*self._knowledge(state, node.most), named)
-        command = [*state.keys, operation, int(self._driver.ttl * 1e6), *known, *arguments]
+        known = self._knowledge(state, node.most)
+        ttl = int(self._driver.ttl * 1e6)
+        command = [*state.keys, operation, ttl, *known, named, *arguments]
+        same = known[0], known[-1]
         wanted = self._wanted(node) if vouched else 0
         waited = wanted if wanted <= node.replicas else 0  # who is not there is not waited for
-        reply, acks = self._evaluate(node, command, waited, deadline)
+        reply, acks = self._evaluate(node, command, same, waited, deadline)
         own_ends = reply.own  # before anything was done about them
         node.replicas, node.most = reply.online, max(node.most, reply.most)
         if not vouched:
@@ -175,7 +180,7 @@ class Calls:
         wanted = max(wanted, self._wanted(node))
         if waited < wanted <= node.replicas:
             # There are more replicas than at the last time. Twice is as good as once.
-            reply, acks = self._evaluate(node, command, wanted, deadline)
+            reply, acks = self._evaluate(node, command, same, wanted, deadline)
             reply.own = own_ends
         acked = acks >= wanted
         if not wanted and self._driver.settings["replicas"] is None:
@@ -197,8 +202,22 @@ class Calls:
         return (listed + 1) // 2
 
     def _evaluate(
-        self, node: Node, command: list[Any], replicas: int, deadline: Deadline
+        self,
+        node: Node,
+        command: list[Any],
+        named: tuple[bytes, bytes],
+        replicas: int,
+        deadline: Deadline,
     ) -> tuple[Reply, int]:
+        """Run the script; return its answer, and how many replicas confirmed it.
+
+        Args:
+            node: the server.
+            command: the keys and arguments of the script.
+            named: the epoch and the mark in them, which the answer does not repeat.
+            replicas: how many are to confirm.
+            deadline: of the call.
+        """
         # Half of what is left, so that there is an answer even where the replicas have none.
         milliseconds = max(1, int(deadline.left() * 500))
         wait = [("WAIT", replicas, milliseconds)] if replicas else []
@@ -213,6 +232,11 @@ class Calls:
         status, *told = answers[0]
         head, rest = told[:12], told[12:]  # what is in every answer, and what is in this one
         reply = Reply(node, status.decode(), *(*head, rest, began, boottime()))
+        epoch, mark = named
+        if reply.epoch == SAME:
+            reply.epoch = epoch
+        if reply.mark == SAME:
+            reply.mark = mark
         return reply, answers[1] if replicas else 0
 
     def _leases(self, group: str) -> dict[str, Own]:
@@ -256,16 +280,20 @@ class Calls:
                 )
 
     def _shortened(self, group: str, reply: Reply, own: dict[str, Own]) -> str | None:
-        """Return whose confirmed lease the store had not, or not for so long, before it ran out."""
+        """Return whose confirmed lease the store had not, or not for so long, before it ran out.
+
+        Where there are several, one stands for all.
+        """
+        found = None
         for (member, then), ends in zip(own.items(), reply.own, strict=True):
-            if ends < then.ends and reply.now < then.ends:
+            if ends < then.ends and reply.now < then.ends and ends != _SEIZED:
                 with self.lock:
                     now = self.own.get((group, member))
                     # One that this driver has left or joined anew meanwhile says nothing.
                     if now is not None and self.same_lease(now, then):
                         now.ends = 0  # said once
-                        return member
-        return None
+                        found = found or member
+        return found
 
     def _gained(self, state: Group, reply: Reply) -> float:
         """Return by how many seconds the server's clock gained too much; note what is known now."""

@@ -132,15 +132,25 @@ class RedisDriver(Driver):
         """See :meth:`hashring.driver.Driver.join`."""
         check_names(group, member)
         check_record(record)
+        self._take("join", f"join of {member!r}", group, member, record)
+
+    def seize(self, group: str, member: str, record: bytes) -> None:
+        """See :meth:`hashring.driver.Driver.seize`."""
+        check_names(group, member)
+        check_record(record)
+        self._take("seize", f"seizing the lease of {member!r}", group, member, record)
+
+    def _take(self, operation: str, doing: str, group: str, member: str, record: bytes) -> None:
+        """Begin a lease: a new one, or in the place of another's."""
         token, incarnation = self.token, _spelled(incarnation_of(record))
         deadline = self._calls.deadline()
         with self._writes(deadline):
             sequence = self._next()
             for _ in range(_JOINS):
                 reply = self._calls.call(
-                    f"join of {member!r}",
+                    doing,
                     group,
-                    "join",
+                    operation,
                     *(token, sequence, member, incarnation, record),
                     vouched=True,
                     deadline=deadline,
@@ -152,9 +162,11 @@ class RedisDriver(Driver):
                 other, left = reply.rest
                 until = f"its lease runs for {left / 1e6:.1f} s more"
                 raise self.member_exists(group, member, _incarnation(other), until)
+            if reply.status == "lost":
+                raise self.lease_lost((group, member))
             if reply.status != "ok":
                 raise StoreUnavailable(
-                    f"{self.url}: the join of {member!r} was overtaken by other writes: try again"
+                    f"{self.url}: {doing} was overtaken by other writes: try again"
                 )
             ends = reply.now + int(self.ttl * 1e6)
             with self._calls.lock:
@@ -287,7 +299,7 @@ class RedisDriver(Driver):
         token, sequence = self.token, self._next()
         with self._calls.lock:
             own = self._calls.own.get((group, member))
-        patch = patch_of(own.record, record) if own is not None else []
+        patch = (patch_of(own.record, record) if own is not None else None) or ()
         reply = self._calls.call(
             f"publish of {member!r}",
             group,

@@ -18,9 +18,8 @@ end
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 
--- Lua prints large numbers with an exponent.
 local function digits(number)
-    return string.format('%.0f', number)
+    return string.format('%.0f', number)  -- else Lua prints large ones with an exponent
 end
 
 local function lease_of(member)
@@ -112,13 +111,14 @@ else
     end
 end
 
--- When each of the caller's own leases ends, before anything is done about it: -1 if it is gone.
+-- When each of the caller's own leases ends, before anything is done about it: -1 if it is gone, -2
+-- if it is another's now.
 local ends_of_own = {}
 for token, member in string.gmatch(own, '(%x+) ([^%z]+)') do
     local lease = lease_of(member)
     local score = redis.call('ZSCORE', leases, member)
     local there = lease and lease.token == token and score
-    ends_of_own[#ends_of_own + 1] = there and tonumber(score) or -1
+    ends_of_own[#ends_of_own + 1] = there and tonumber(score) or lease and score and -2 or -1
 end
 
 -- The most replicas that this server, or one that it replaced, ever listed. A call may know more:
@@ -135,7 +135,7 @@ local function remove(member)
     redis.call('ZREM', leases, member)
     redis.call('HDEL', owners, member)
     redis.call('HDEL', records, member)
-    redis.call('HDEL', group, 'p:' .. member, 'd:' .. member)
+    redis.call('HDEL', group, 'q:' .. member, 'p:' .. member, 'd:' .. member)
     if redis.call('ZCARD', leases) == 1 then
         expire_in_a_day()
     end
@@ -183,8 +183,13 @@ local function answer(status, ...)
     if first[1] ~= '' then
         ends = tonumber(first[2])
     end
-    local mark = redis.call('HGET', group, 'm' .. version) or ''
-    return {status, identity .. ':' .. born, version, now, since, online, most, ends,
+    -- What the caller has told of the group itself is not told again.
+    local epoch, mark = identity .. ':' .. born, redis.call('HGET', group, 'm' .. version) or ''
+    local same = known_epoch == epoch
+    if same and known_version == version and known_mark == mark then
+        mark = '='
+    end
+    return {status, same and '=' or epoch, version, now, since, online, most, ends,
             mark, back, ends_of_own, said, held, ...}
 end
 
@@ -217,84 +222,36 @@ local function forget_writers()
     redis.call('HSET', group, 'forgotten', version)
 end
 
-local LETTERS = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/'
-local function base64(bytes)
-    local found = {}
-    for i = 1, #bytes, 3 do
-        local a, b, c = string.byte(bytes, i, i + 2)
-        local value = a * 65536 + (b or 0) * 256 + (c or 0)
-        for place = 3, 0, -1 do
-            local digit = math.floor(value / 64 ^ place) % 64 + 1
-            found[#found + 1] = string.sub(LETTERS, digit, digit)
-        end
-    end
-    local text, missing = table.concat(found), (3 - #bytes % 3) % 3
-    return string.sub(text, 1, #text - missing) .. string.rep('=', missing)
+-- Four bytes that tell a record from another.
+local function checksum(record)
+    return struct.pack('>I', tonumber(string.sub(redis.sha1hex(record), 1, 8), 16))
 end
 
--- A patch is a list of strings: which parts of the record to replace, as "from:to,from:to" in bytes,
--- and what stands there instead, after a letter for its kind (see patches.py).
-local function decoded(text)
-    if string.sub(text, 1, 1) == 'q' then
-        return base64(string.sub(text, 2)) .. '"'
-    end
-    return string.sub(text, 2)
-end
-
-local function patched(record, patch)
-    local parts, at, text = {}, 1, 1
-    for from, to in string.gmatch(patch[1], '(%d+):(%d+)') do
-        text = text + 1
-        parts[#parts + 1] = string.sub(record, at, tonumber(from))
-        parts[#parts + 1] = decoded(patch[text] or '')
-        at = to + 1
-    end
-    parts[#parts + 1] = string.sub(record, at)
-    return table.concat(parts)
-end
-
--- A text after its length: one byte, or 255 and two. (254 as a length: see `keep_patch`.)
+-- A text after its length: one byte, or 255 and two.
 local function sized(text)
-    if #text < 254 then
+    if #text < 255 then
         return string.char(#text) .. text
     end
     return '\255' .. struct.pack('>H', #text) .. text
 end
 
--- Whether a text will hardly stand in another member's patch, too: a time, or the bytes of a claim.
-local function is_own(text)
-    if string.sub(text, 1, 1) == 'q' then
-        return #text > 25  -- a view's name has 24 bytes
-    end
-    return string.find(text, '%d%d%d%d%d%d%.%d') ~= nil
-end
-
--- Keep how a record changed from the version `before` on, for those who know what it was then. It is
--- kept as readers get it, so that nobody who reads makes the script look into it: after a checksum
--- of the record the latest steps, the last one first. A step has the versions from which and to
--- which, the patch but for the member's own texts (254 stands where one is to be), and those texts.
+-- Keep how a record changed from the version `before` on, for those who know what it was then.
+-- A patch has the checksum of the record that it is for, a part that other members' patches may
+-- share, and the member's own (see patches.py). It is kept as readers get it, so that nobody who
+-- reads makes the script look into it: after a checksum of the new record the latest steps, the
+-- last one first, each with the versions from which and to which, and the parts after their sizes.
 local STEP = '>ddHH'
 local function keep_patch(member, before, old, record, patch)
-    local field, size = 'p:' .. member, 0
-    for _, text in ipairs(patch) do
-        size = size + #text
-    end
-    if not (old and before and #patch > 1) or #patch > 200 or size > 16384
-            or patched(old, patch) ~= record then
+    local field = 'q:' .. member
+    local base, shared, particular = patch[1], patch[2], patch[3]
+    if not (old and before and particular) or #shared + #particular > 16384
+            or base ~= checksum(old) then
         redis.call('HDEL', group, field)
         return
     end
-    local shared, own = {}, {}
-    for i, text in ipairs(patch) do
-        if i > 1 and is_own(text) then
-            shared[i], own[#own + 1] = '\254', sized(text)
-        else
-            shared[i] = sized(text)
-        end
-    end
-    local head, tail = table.concat(shared), table.concat(own)
-    local steps = {struct.pack('>I', tonumber(string.sub(redis.sha1hex(record), 1, 8), 16)),
-                   struct.pack(STEP, tonumber(before), version, #head, #tail), head, tail}
+    local steps = {checksum(record),
+                   struct.pack(STEP, tonumber(before), version, #shared, #particular),
+                   shared, particular}
     local kept = redis.call('HGET', group, field)
     local last = kept and #kept > 4 and struct.unpack('>d', kept, 13)
     if last == tonumber(before) then  -- else a driver of an earlier release wrote in between
@@ -317,9 +274,9 @@ local function forget_patches()
     end
     for _, field in ipairs(redis.call('HKEYS', group)) do
         local kind = string.sub(field, 1, 2)
-        -- `d:`: what a release before this one kept.
-        if kind == 'd:'
-                or kind == 'p:' and not redis.call('ZSCORE', leases, string.sub(field, 3)) then
+        -- `d:` and `p:`: what earlier releases kept.
+        if kind == 'd:' or kind == 'p:'
+                or kind == 'q:' and not redis.call('ZSCORE', leases, string.sub(field, 3)) then
             redis.call('HDEL', group, field)
         end
     end
@@ -377,7 +334,7 @@ local function since_version(known, patches)
         local fields, kept = {}, {}
         local last = math.min(begin + 999, #late)
         for i = begin, last, 2 do
-            fields[#fields + 1] = 'p:' .. late[i]
+            fields[#fields + 1] = 'q:' .. late[i]
         end
         if patches then
             kept = redis.call('HMGET', group, unpack(fields))
@@ -447,13 +404,13 @@ end
 local lease = lease_of(member)
 local mine = lease and lease.token == token and lease.incarnation == incarnation
 
-if operation == 'join' and not mine then
+if (operation == 'join' or operation == 'seize') and not mine then
     local forgotten = tonumber(redis.call('HGET', group, 'forgotten') or -1)
     if known_epoch ~= identity .. ':' .. born or known_version < forgotten then
         return answer('stale')
     end
 end
-if operation == 'publish' and not mine then
+if operation == 'publish' and not mine or operation == 'seize' and not lease then
     return answer('lost')
 end
 if outdated(token, sequence) then
@@ -482,8 +439,8 @@ if operation == 'publish' then
     return answer('ok', number)
 end
 
-if operation == 'join' then
-    if lease and not mine then
+if operation == 'join' or operation == 'seize' then
+    if lease and not mine and operation == 'join' then
         local left = tonumber(redis.call('ZSCORE', leases, member)) - now
         return answer('exists', lease.incarnation, left)
     end

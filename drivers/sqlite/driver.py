@@ -270,6 +270,26 @@ class SQLiteDriver(Driver):
         with self._connected("list of groups") as (file, connection):
             return list({name for name, *_ in living(connection, file.boot, boottime())})
 
+    def seize(self, group: str, member: str, record: bytes) -> None:
+        """See :meth:`hashring.driver.Driver.seize`."""
+        check_names(group, member)
+        check_record(record)
+        incarnation = incarnation_of(record)
+        with self._writing(f"seizing the lease of {member!r}") as (file, connection):
+            now = boottime()
+            updated = connection.execute(
+                "UPDATE leases SET token = ?, incarnation = ?, expires = ?, record = ? "
+                'WHERE "group" = ? AND member = ? AND boot = ? AND expires > ?',
+                (self.token, incarnation, now + self.ttl, record, group, member, file.boot, now),
+            ).rowcount
+            if not updated:
+                raise self.lease_lost((group, member))
+            changed(connection, group)
+        with self._lock:
+            self._own[group, member] = incarnation
+            self._ends[group, member] = now + self.ttl
+        file.touch()
+
     def leases(self, group: str) -> dict[str, float]:
         """See :meth:`hashring.driver.Driver.leases`."""
         check_names(group)
@@ -307,10 +327,11 @@ class SQLiteDriver(Driver):
             if now >= confirmed:
                 continue
             row = connection.execute(
-                'SELECT expires FROM leases WHERE "group" = ? AND member = ? AND token = ?',
-                (group, member, self.token),
+                'SELECT expires, token FROM leases WHERE "group" = ? AND member = ?',
+                (group, member),
             ).fetchone()
-            if row is None or row[0] < confirmed:
+            is_seized = row is not None and row[1] != self.token and row[0] > now
+            if row is None or (row[0] < confirmed and not is_seized):
                 with self._lock:
                     # The other thread may have left meanwhile. Joined anew, it ends no earlier.
                     back = back or (group, member) in self._own

@@ -198,6 +198,7 @@ class ZooKeeperDriver(Driver):
 
     def _join(self, group: str, member: str, record: bytes, deadline: float) -> None:
         path, incarnation = self._path(group, member), incarnation_of(record)
+        began = boottime()
         request = Create(path, record, self._acl, _EPHEMERAL)
         while True:
             made = self._write(request, deadline)
@@ -215,7 +216,7 @@ class ZooKeeperDriver(Driver):
                         if isinstance(changed, ZookeeperError):
                             continue
                         self._leases[group, member] = Lease(
-                            self._owner.id, incarnation, changed.version
+                            self._owner.id, incarnation, changed.version, began
                         )
                         return
                     known = self._leases.get((group, member))
@@ -232,7 +233,7 @@ class ZooKeeperDriver(Driver):
                     raise self.member_exists(group, member, incarnation_of(data), where)
                 self._write(Delete(path, stat.version), deadline)
             else:
-                self._leases[group, member] = Lease(self._owner.id, incarnation, 0)
+                self._leases[group, member] = Lease(self._owner.id, incarnation, 0, began)
                 return
 
     def _make_group(self, group: str, deadline: float) -> None:
@@ -256,6 +257,7 @@ class ZooKeeperDriver(Driver):
 
         def step(deadline: float) -> int:
             lease = self._lease(group, member, incarnation_of(record))
+            began, told = boottime(), self._watching.rewinds
             if not self._owner.connected:
                 try:
                     self._renew(deadline)
@@ -265,14 +267,14 @@ class ZooKeeperDriver(Driver):
                 changed = self._write(SetData(path, record, lease.version), deadline)
                 if isinstance(changed, BadVersionError):
                     found = self._write(GetData(path, None), deadline)
-                    if isinstance(found, NoNodeError) or not self._stands(lease, found[1]):
+                    if isinstance(found, NoNodeError) or not lease.stands(found[1], began, told):
                         raise self.lease_lost((group, member))
                     # A write of ours that was given up for lost has landed; now it cannot again.
                     lease.version = found[1].version
                 elif isinstance(changed, NoNodeError):
                     raise self.lease_lost((group, member))
                 else:
-                    lease.version = changed.version
+                    lease.version, lease.sound = changed.version, began
                     return int(changed.mzxid)
 
         return self._try(
@@ -283,6 +285,7 @@ class ZooKeeperDriver(Driver):
         """See :meth:`hashring.driver.Driver.heartbeat`."""
 
         def step(deadline: float) -> None:
+            began, told = boottime(), self._watching.rewinds
             paths = {
                 names: self._path(*names)
                 for names, lease in self._leases.items()
@@ -302,7 +305,7 @@ class ZooKeeperDriver(Driver):
                 else:
                     for names, stat in zip(paths, stats, strict=True):
                         self._refuse(stat)
-                        if stat is None or not self._stands(self._leases[names], stat):
+                        if stat is None or not self._leases[names].stands(stat, began, told):
                             lost.add(names)
             if lost:
                 raise self.lease_lost(*sorted(lost))
@@ -386,16 +389,6 @@ class ZooKeeperDriver(Driver):
         if incarnation and lease.incarnation != incarnation[0]:
             raise self.lease_lost((group, member))
         return lease
-
-    def _stands(self, lease: Lease, stat: Any) -> bool:
-        """Whether the node is the lease's, with what was last confirmed or something later."""
-        if stat.ephemeralOwner == lease.session and stat.version < lease.version:
-            if not lease.is_behind:
-                self._watching.tell_of_going_back(
-                    f"our record had version {lease.version}, and has {stat.version}"
-                )
-            lease.is_behind = True
-        return stat.ephemeralOwner == lease.session and not lease.is_behind
 
     def _write(self, request: Any, deadline: float) -> Any:
         (answer,) = self._owner.call(request, deadline=deadline)

@@ -129,5 +129,7 @@ def _asked(settings: Settings, alarms: list[Alarm]) -> Iterator[str]:
 
 
 def _leaves(alarm: Alarm) -> list[Leaf]:
+    if alarm.type == "event":
+        return []
     rule = alarm.parsed()
     return [rule] if isinstance(rule, Leaf) else list(rule.leaves())

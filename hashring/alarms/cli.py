@@ -71,6 +71,19 @@ def alarm() -> None:
 @click.option("--member", help="This evaluator's id.  [default: HOST and a random part]")
 @click.option("--ttl", type=float, help="Seconds after which others take over.  [default: 10]")
 @click.option(
+    "--workers",
+    "threads",
+    type=int,
+    metavar="N",
+    help="Queries at once, and notifications at once.  [default: 16]",
+)
+@click.option(
+    "--listen",
+    "page",
+    metavar="HOST:PORT",
+    help="Serve the page and the metrics there, or at unix:/PATH.",
+)
+@click.option(
     "--status-file", metavar="FILE", help="Keep this evaluator's status in FILE, as JSON."
 )
 @_with_alarms
@@ -126,7 +139,7 @@ def migrate(log_level: str, log_format: str, **options: Any) -> int:
 @click.option("--listen", metavar="HOST:PORT", help="Where.  [default: 127.0.0.1:8042]")
 @_with_database
 def intake(log_level: str, log_format: str, **options: Any) -> int:
-    """Take the agents' samples: POST /v1/samples, for rules of type hashring_threshold."""
+    """Take the agents' samples, POST /v1/samples, and events, POST /v1/events."""
     from hashring.alarms import running
     from hashring.telemetry.agent.supervisor import configure_logging
 
@@ -157,6 +170,31 @@ def api(
     for note in notes:
         click.echo(note, err=True)
     return run_api(_settings(listen=listen, **options), found)
+
+
+@alarm.command()
+@_with_database
+def listener(log_level: str, log_format: str, **options: Any) -> int:
+    """Take events from a message queue, as aodh-listener does, for event alarms.
+
+    It needs oslo.messaging; the queue is [DEFAULT] transport_url.
+    """
+    from hashring.alarms import running
+    from hashring.telemetry.agent.supervisor import configure_logging
+
+    configure_logging(log_level, form=log_format)
+    return running.run_listener(_settings(**options))
+
+
+@alarm.command()
+def show() -> int:
+    """See disks fill up while an evaluator is killed, and each alarm told once."""
+    from hashring.alarms.show import AlarmShow, Interrupted
+
+    try:
+        return AlarmShow().run()
+    except Interrupted:
+        return 130
 
 
 def _settings(config_files: tuple[Path, ...], config_dirs: tuple[Path, ...], **options: Any) -> Any:

@@ -8,6 +8,7 @@ __all__ = [
     "ActionFailed",
     "ActionRefused",
     "BadAlarm",
+    "BadEvents",
     "BadQuery",
     "BadSamples",
     "DatabaseUnavailable",
@@ -32,6 +33,10 @@ class BadQuery(HashringError, ValueError):
     def __init__(self, field: str, value: object, why: str) -> None:
         super().__init__(f"{field} = {value!r}: {why}")
         self.field, self.value, self.why = field, value, why
+
+
+class BadEvents(HashringError, ValueError):
+    """What was posted is no list of events."""
 
 
 class BadSamples(HashringError, ValueError):

@@ -1,8 +1,7 @@
 """Evaluator: one window of one member: load what is due, ask, decide, commit.
 
 The time that sources are asked about is the window's own. Whatever happens, the database has for
-each alarm one newest window; who comes second writes nothing. Alarms of which nothing changes are
-committed together, each change by itself and at once.
+each alarm one newest window; who comes second writes nothing. Commits go on beside the questions.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ from typing import Any, NamedTuple, Self
 
 from hashring import clock
 from hashring.alarms.actions.catalogue import Catalogue
+from hashring.alarms.commits import Commits
 from hashring.alarms.database.engine import Database, microseconds
 from hashring.alarms.database.evaluations import (
     Definition,
@@ -36,9 +36,6 @@ from hashring.partition.cycle import Cycle
 __all__ = ["Counts", "Evaluator"]
 
 log = logging.getLogger(__name__)
-
-_TOGETHER = 200
-"""Unchanged alarms that are committed together."""
 
 _AHEAD = 60.0
 """Seconds, and two windows more: a window that lies so far ahead was written by a wrong clock."""
@@ -61,6 +58,7 @@ class Counts:
         invalid: alarms whose definition is wrong, in the newest window.
         owned: alarms of this member in the newest window.
         window: its number.
+        took: seconds from its start until all of them were evaluated; ``None`` before the first.
     """
 
     evaluated: int = 0
@@ -72,6 +70,7 @@ class Counts:
     invalid: int = 0
     owned: int = 0
     window: int | None = None
+    took: float | None = None
 
 
 class _Known(NamedTuple):
@@ -85,6 +84,23 @@ class _Known(NamedTuple):
 class _Due(NamedTuple):
     standing: Standing
     known: _Known
+
+
+@dataclasses.dataclass
+class _Window:
+    """What commits need to know of the window that they belong to.
+
+    Attributes:
+        asking: the sources.
+        start: of the window, in wall-clock seconds.
+        until: when no try of a commit begins any more, on the boottime clock.
+        is_told: somebody is to be told of what was committed.
+    """
+
+    asking: Asking
+    start: float
+    until: float
+    is_told: bool = False
 
 
 class Evaluator:
@@ -136,36 +152,40 @@ class Evaluator:
         until = started + max(0.1, cycle.start + self._settings.interval - clock.wall())
         due = self._database.insistent(lambda: self._due(cycle), until)
         asking = Asking(self._sources, cycle.start - self._settings.lag, self._query_timeout())
-        unchanged: list[Step] = []
-        is_told = False
+        window = _Window(asking, cycle.start, until)
         away: set[str] = set()
 
-        def evaluate(one: _Due) -> tuple[_Due, Step]:
-            return one, self._step(one, asking, cycle.start)
+        def evaluate(one: _Due) -> tuple[_Due, Step | None]:
+            try:
+                return one, self._step(one, asking, cycle.start)
+            except Exception:
+                # One that no code foresaw must not end the others' evaluation as well.
+                log.exception("alarm %s is not evaluated", one.standing.alarm_id)
+                return one, None
 
-        for one, step in cycle.map(
+        results = cycle.map(
             self._threads,
             evaluate,
             due,
             key=_id_of,
             ordered=False,
             in_flight=self._settings.threads,
-        ):
-            self.counts.evaluated += 1
-            if step.away:
-                self.counts.unanswered += 1
-                away.add(step.reason)
-            if step.state is None:
-                unchanged.append(step)
-            else:
-                is_told |= self._commit(one, step, asking, cycle.start, until)
-            if len(unchanged) >= _TOGETHER:
-                self._keep(unchanged, until)
-        self._keep(unchanged, until)
+        )
+        with Commits(partial(self._commit, window), partial(self._keep, window)) as commits:
+            for one, step in results:
+                if step is None:
+                    continue
+                self.counts.evaluated += 1
+                if step.away:
+                    self.counts.unanswered += 1
+                    away.add(step.reason)
+                commits.put((one, step), changes=step.state is not None)
         self.counts.questions += asking.questions
+        if not cycle.late:
+            self.counts.took = clock.wall() - cycle.start
         self.counts.window = cycle.window
         self._say(away)
-        return is_told
+        return window.is_told
 
     def _query_timeout(self) -> float:
         return min(self._settings.query_timeout, self._settings.interval / 2)
@@ -287,35 +307,45 @@ class Evaluator:
 
     # ---- commits
 
-    def _keep(self, unchanged: list[Step], until: float) -> None:
-        if unchanged:
-            self._database.insistent(lambda: self._evaluations.keep(unchanged, clock.wall()), until)
-            unchanged.clear()
+    def _keep(self, window: _Window, unchanged: Sequence[tuple[_Due, Step]]) -> None:
+        steps = [step for _, step in unchanged]
+        self._database.insistent(lambda: self._evaluations.keep(steps, clock.wall()), window.until)
 
-    def _commit(self, due: _Due, step: Step, asking: Asking, start: float, until: float) -> bool:
-        """Commit a change; return whether somebody is to be told."""
+    def _commit(self, window: _Window, changed: Sequence[tuple[_Due, Step]]) -> None:
+        """Commit changes together; what a user has changed meanwhile is evaluated anew."""
+        left = list(changed)
         for _ in range(_TRIES):
-            commit = partial(self._evaluations.change, step, clock.wall())
-            outcome = self._database.insistent(commit, until)
+            steps = [step for _, step in left]
+            commit = partial(self._evaluations.change_all, steps, clock.wall())
+            outcomes = self._database.insistent(commit, window.until)
+            left = self._committed(window, list(zip(left, outcomes, strict=True)))
+            if not left:
+                return
+        # The next window finds the rest quieter.
+
+    def _committed(
+        self, window: _Window, found: Sequence[tuple[tuple[_Due, Step], Outcome]]
+    ) -> list[tuple[_Due, Step]]:
+        """Count what became of changes; return those that are to be tried again."""
+        again = []
+        for (due, step), outcome in found:
             if outcome is Outcome.DONE:
+                window.is_told |= bool(step.intentions)
                 if step.state != due.standing.state:
                     self.counts.changes += 1
                     log.info("alarm %s is %s: %s", due.standing.alarm_id, step.state, step.reason)
-                return bool(step.intentions)
-            if outcome is Outcome.REPEATED:
+            elif outcome is Outcome.REPEATED:
                 self.counts.repeated += 1
-                return False
-            # Its user has changed it since it was read: what holds now is evaluated.
-            self.counts.overtaken += 1
-            alarm_id = due.standing.alarm_id
-            again = self._database.insistent(partial(self._again, alarm_id), until)
-            if again is None:
-                return False
-            due, step = again, self._step(again, asking, start)
-            if step.state is None:
-                self._keep([step], until)
-                return False
-        return False  # the next window finds it quieter
+            else:
+                self.counts.overtaken += 1
+                alarm_id = due.standing.alarm_id
+                fresh = self._database.insistent(partial(self._again, alarm_id), window.until)
+                if fresh is not None:
+                    again.append((fresh, self._step(fresh, window.asking, window.start)))
+        unchanged = [one for one in again if one[1].state is None]
+        if unchanged:
+            self._keep(window, unchanged)
+        return [one for one in again if one[1].state is not None]
 
     def _again(self, alarm_id: str) -> _Due | None:
         found = self._evaluations.standing(alarm_id)

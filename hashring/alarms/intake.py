@@ -1,4 +1,4 @@
-"""Intake: the agents' samples over HTTP, ``POST /v1/samples``, into the database.
+"""Intake: samples and events over HTTP into the database: ``POST /v1/samples``, ``/v1/events``.
 
 A batch is answered once it is committed. What is wrong with it is answered with 400, so that the
 agent splits it and sets the wrong sample aside; while the database is away, with 503, so that it
@@ -15,9 +15,17 @@ from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Any, Self
 
+from hashring import clock
 from hashring.alarms.database.engine import Database
+from hashring.alarms.database.events import Events
 from hashring.alarms.database.samples import Samples, volumes_of
-from hashring.alarms.errors import BadSamples, DatabaseUnavailable, DatabaseUnusable
+from hashring.alarms.errors import (
+    BadEvents,
+    BadSamples,
+    DatabaseUnavailable,
+    DatabaseUnusable,
+)
+from hashring.alarms.event import events_of
 from hashring.errors import BadArgument
 from hashring.telemetry.publishers.serving import bind
 from hashring.url import host_and_port
@@ -36,32 +44,38 @@ def application(database: Database) -> Callable[[dict[str, Any], _Start], Iterab
     """Return the WSGI application.
 
     Args:
-        database: where samples go.
+        database: where samples and events go.
     """
-    samples = Samples(database)
+    samples, events = Samples(database), Events(database)
 
     def answer(environ: dict[str, Any]) -> tuple[str, str]:
         method, path = environ.get("REQUEST_METHOD"), environ.get("PATH_INFO")
         if path == "/healthcheck" and method in ("GET", "HEAD"):
             with database.reading():
                 return "200 OK", "OK"
-        if path != "/v1/samples":
-            return "404 Not Found", "there are /v1/samples and /healthcheck"
+        if path not in ("/v1/samples", "/v1/events"):
+            return "404 Not Found", "there are /v1/samples, /v1/events and /healthcheck"
+        what = path.rpartition("/")[2]
         if method != "POST":
-            return "405 Method Not Allowed", "post a list of samples"
-        found = volumes_of(_parsed(_body(environ)))
-        samples.keep(found)
-        return "200 OK", f"{len(found)} samples"
+            return "405 Method Not Allowed", f"post a list of {what}"
+        posted = _parsed(_body(environ), what)
+        if what == "events":
+            found = events_of(posted)
+            fresh = events.keep(found, clock.wall())
+            return "200 OK", f"{len(found)} events, {fresh} new"
+        volumes = volumes_of(posted)
+        samples.keep(volumes)
+        return "200 OK", f"{len(volumes)} samples"
 
     def serve(environ: dict[str, Any], start: _Start) -> Iterable[bytes]:
         try:
             status, text = answer(environ)
         except _TooLarge:
             status, text = "413 Content Too Large", f"at most {_MOST} bytes"
-        except BadSamples as error:
+        except (BadSamples, BadEvents) as error:
             status, text = "400 Bad Request", str(error)
         except (DatabaseUnavailable, DatabaseUnusable) as error:
-            log.error("samples are refused for now: %s", error)  # noqa: TRY400
+            log.error("samples and events are refused for now: %s", error)  # noqa: TRY400
             status, text = "503 Service Unavailable", "the database is away; try again"
         except Exception:
             log.exception("a request could not be served")
@@ -107,11 +121,11 @@ def _body(environ: dict[str, Any]) -> bytes:
     return body
 
 
-def _parsed(body: bytes) -> Any:
+def _parsed(body: bytes, what: str) -> Any:
     try:
         return json.loads(body)
     except (ValueError, RecursionError):
-        raise BadSamples("the body must be JSON: a list of samples") from None
+        raise BadSamples(f"the body must be JSON: a list of {what}") from None
 
 
 class Intake:

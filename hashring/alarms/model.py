@@ -9,6 +9,7 @@ plug-ins.
 from __future__ import annotations
 
 import enum
+import json
 import math
 import zoneinfo
 from collections.abc import Iterator, Mapping
@@ -26,14 +27,20 @@ from pydantic import (
 )
 
 from hashring.alarms.errors import BadAlarm
+from hashring.alarms.problems import Problem, Wrong, said, unknown
 from hashring.telemetry.model.suggestions import meant
-from hashring.url import bears_secret, looks_secret, masked, shown
+from hashring.url import shown
 
 __all__ = [
     "RULES",
     "Alarm",
     "Comparison",
     "CompositeRule",
+    "EventCondition",
+    "EventRule",
+    "GnocchiMetricsRule",
+    "GnocchiResourceRule",
+    "GnocchiResourcesRule",
     "Leaf",
     "Problem",
     "PrometheusRule",
@@ -43,6 +50,7 @@ __all__ = [
     "State",
     "TimeConstraint",
     "alarm_of",
+    "event_rule_of",
     "problem_of",
 ]
 
@@ -101,6 +109,16 @@ def _cron(text: str) -> str:
             "must be a time as cron writes it: minute hour day month weekday, '0 8 * * 1-5'"
         ) from None
     return text
+
+
+def _search(text: str) -> str:
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        found = None
+    if isinstance(found, dict):
+        return text
+    raise ValueError("must be a search as Gnocchi takes it: JSON such as '{\"=\": {...}}'")
 
 
 _Text = Annotated[str, StringConstraints(min_length=1, max_length=10_000)]
@@ -171,9 +189,75 @@ class SampleRule(_Threshold):
     granularity: _Seconds = 60.0
 
 
-RULES: Mapping[str, type[PrometheusRule | SampleRule]] = {
+class _Gnocchi(_Threshold):
+    aggregation_method: _Name
+    granularity: _Seconds = 60.0
+
+
+class GnocchiResourceRule(_Gnocchi):
+    """Compares one metric of one resource in Gnocchi; fields as of Aodh."""
+
+    metric: _Name
+    resource_id: _Name
+    resource_type: _Name = "generic"
+
+
+class GnocchiMetricsRule(_Gnocchi):
+    """Compares an aggregate over some metrics in Gnocchi; fields as of Aodh."""
+
+    metrics: Annotated[list[_Name], Field(min_length=1, max_length=1000)]
+
+
+class GnocchiResourcesRule(_Gnocchi):
+    """Compares an aggregate over a metric of the resources that a search finds in Gnocchi.
+
+    Attributes:
+        query: the search: Gnocchi's JSON, as a text.
+    """
+
+    metric: _Name
+    resource_type: _Name
+    query: Annotated[_Text, AfterValidator(_search)]
+
+
+class EventCondition(_Strict):
+    """What an event must have to hit a rule.
+
+    Attributes:
+        field: ``traits.NAME``, or a field of the event, with dots between nested ones.
+        op: the event's value, so compared with ``value``, hits.
+        value: what is compared with; it and a trait are made values of their types before.
+        type: of ``value``; empty: a text.
+    """
+
+    field: Annotated[str, StringConstraints(pattern=r"^[a-zA-Z.',0-9_-]+$", max_length=255)]
+    op: Comparison = Comparison.EQ
+    value: Any
+    type: Literal["", "string", "integer", "float", "boolean", "datetime"] | None = ""
+
+
+class EventRule(_Strict):
+    """Fires on an event; all conditions must hold.
+
+    Attributes:
+        event_type: a pattern with ``*`` and ``?``.
+        query: the conditions.
+    """
+
+    event_type: _Name = "*"
+    query: list[EventCondition] = Field(default_factory=list, max_length=50)
+
+
+ValueRule: TypeAlias = (
+    PrometheusRule | SampleRule | GnocchiResourceRule | GnocchiMetricsRule | GnocchiResourcesRule
+)
+
+RULES: Mapping[str, type[ValueRule]] = {
     "prometheus": PrometheusRule,
     "hashring_threshold": SampleRule,
+    "gnocchi_resources_threshold": GnocchiResourceRule,
+    "gnocchi_aggregation_by_metrics_threshold": GnocchiMetricsRule,
+    "gnocchi_aggregation_by_resources_threshold": GnocchiResourcesRule,
 }
 """The rules with a value, by their types. ``composite`` combines them."""
 
@@ -187,7 +271,7 @@ class Leaf(NamedTuple):
     """
 
     type: str
-    rule: PrometheusRule | SampleRule
+    rule: ValueRule
 
 
 class CompositeRule(NamedTuple):
@@ -277,28 +361,6 @@ class Alarm(_Strict):
                 yield field, url
 
 
-class Problem(NamedTuple):
-    """What is wrong with an alarm.
-
-    Attributes:
-        path: where in it: keys of mappings and numbers in lists, from the outside in.
-        text: what is wrong, with the value unless it may be a secret.
-    """
-
-    path: tuple[str | int, ...]
-    text: str
-
-    def __str__(self) -> str:
-        field = ".".join(str(part) for part in self.path)
-        return f"{field}: {self.text}" if field else self.text
-
-
-class _Wrong(Exception):
-    def __init__(self, problem: Problem) -> None:
-        super().__init__(str(problem))
-        self.problem = problem
-
-
 def alarm_of(value: Any) -> Alarm:
     """Return the alarm that a mapping defines, its rule checked.
 
@@ -325,22 +387,25 @@ def problem_of(value: Any) -> Problem | None:
         return Problem((), f"an alarm must be a mapping of fields to values, not {shown(value)}")
     field = f"{value.get('type')}_rule"
     known = [*Alarm.model_fields, field]
-    if (wrong := _unknown(value, known)) is not None:
+    if (wrong := unknown(value, known)) is not None:
         return wrong
     if field in value and "rule" in value:
         return Problem((field,), "is given beside 'rule', which is the same: drop one of them")
     try:
         found = Alarm.model_validate(value)
     except ValidationError as error:
-        return _said(error, value, field)
+        return said(error, value, field)
     prefix = (field if field in value else "rule",)
     names = [constraint.name for constraint in found.time_constraints]
     for number, name in enumerate(names):
         if name in names[:number]:
             return Problem(("time_constraints", number, "name"), f"{shown(name)} stands twice")
     try:
-        _rule(found.type, found.rule, prefix, 0)
-    except _Wrong as error:
+        if found.type == "event":
+            _event_rule(found.rule, prefix)
+        else:
+            _rule(found.type, found.rule, prefix, 0)
+    except Wrong as error:
         return error.problem
     return None
 
@@ -353,18 +418,39 @@ def rule_of(kind: str, value: Any) -> Rule:
     """
     try:
         found = _rule(kind, value, ("rule",), 0)
-    except _Wrong as error:
+    except Wrong as error:
         raise BadAlarm(str(error.problem)) from None
     return found
+
+
+def event_rule_of(value: Any) -> EventRule:
+    """Return the rule of an event alarm.
+
+    Raises:
+        BadAlarm: it is wrong.
+    """
+    try:
+        return _event_rule(value, ("rule",))
+    except Wrong as error:
+        raise BadAlarm(str(error.problem)) from None
+
+
+def _event_rule(value: Any, path: tuple[str | int, ...]) -> EventRule:
+    if (wrong := unknown(value, [*EventRule.model_fields], path)) is not None:
+        raise Wrong(wrong)
+    try:
+        return EventRule.model_validate(value)
+    except ValidationError as error:
+        raise Wrong(said(error, value, "", path)) from None
 
 
 def _rule(kind: str, value: Any, path: tuple[str | int, ...], depth: int) -> Rule:
     if kind == "composite":
         found = _expression(value, path, depth)
         if isinstance(found, Leaf):
-            raise _Wrong(Problem(path, "must have one key, 'and' or 'or', with a list of rules"))
+            raise Wrong(Problem(path, "must have one key, 'and' or 'or', with a list of rules"))
         if len(list(found.leaves())) > _MOST_LEAVES:
-            raise _Wrong(Problem(path, f"has more than {_MOST_LEAVES} rules"))
+            raise Wrong(Problem(path, f"has more than {_MOST_LEAVES} rules"))
         return found
     return _leaf(kind, value, path)
 
@@ -372,9 +458,9 @@ def _rule(kind: str, value: Any, path: tuple[str | int, ...], depth: int) -> Rul
 def _leaf(kind: str, value: Any, path: tuple[str | int, ...]) -> Leaf:
     model = RULES.get(kind)
     if model is None:
-        known = [*RULES, "composite"]
+        known = [*RULES, "composite", *(["event"] if len(path) == 1 else [])]
         where = path if "type" in value else path[:-1]
-        raise _Wrong(
+        raise Wrong(
             Problem(
                 (*where, "type"),
                 f"{shown(kind)} is not evaluated here{meant(kind, known)}; there are: "
@@ -382,23 +468,23 @@ def _leaf(kind: str, value: Any, path: tuple[str | int, ...]) -> Leaf:
             )
         )
     fields = {key: one for key, one in value.items() if key != "type"}
-    if (wrong := _unknown(fields, [*model.model_fields], path)) is not None:
-        raise _Wrong(wrong)
+    if (wrong := unknown(fields, [*model.model_fields], path)) is not None:
+        raise Wrong(wrong)
     try:
         return Leaf(kind, model.model_validate(fields))
     except ValidationError as error:
-        raise _Wrong(_said(error, fields, "", path)) from None
+        raise Wrong(said(error, fields, "", path)) from None
 
 
 def _expression(value: Any, path: tuple[str | int, ...], depth: int) -> Rule:
     if not isinstance(value, dict):
-        raise _Wrong(Problem(path, f"must be a rule, not {shown(value)}"))
+        raise Wrong(Problem(path, f"must be a rule, not {shown(value)}"))
     if depth > _MOST_DEPTH:
-        raise _Wrong(Problem(path, f"is nested more than {_MOST_DEPTH} levels deep"))
+        raise Wrong(Problem(path, f"is nested more than {_MOST_DEPTH} levels deep"))
     if len(value) == 1 and (operator := next(iter(value))) in ("and", "or"):
         parts = value[operator]
         if not isinstance(parts, list) or not parts:
-            raise _Wrong(Problem((*path, operator), "must be a list of rules"))
+            raise Wrong(Problem((*path, operator), "must be a list of rules"))
         return CompositeRule(
             operator,
             tuple(
@@ -407,44 +493,5 @@ def _expression(value: Any, path: tuple[str | int, ...], depth: int) -> Rule:
             ),
         )
     if "type" not in value:
-        raise _Wrong(Problem(path, "must have one key, 'and' or 'or', or be a rule with a 'type'"))
+        raise Wrong(Problem(path, "must have one key, 'and' or 'or', or be a rule with a 'type'"))
     return _leaf(str(value["type"]), value, path)
-
-
-def _unknown(
-    value: Mapping[Any, Any], known: list[str], path: tuple[str | int, ...] = ()
-) -> Problem | None:
-    for name in value:
-        if name not in known:
-            hint = meant(name, known) or f"; there are: {', '.join(sorted(known))}"
-            return Problem((*path, str(name)), f"unknown field{hint}")
-    return None
-
-
-_SAID = {
-    "missing": "is missing",
-    "finite_number": "must be a finite number",
-}
-
-
-def _said(
-    error: ValidationError, value: Any, rule: str, path: tuple[str | int, ...] = ()
-) -> Problem:
-    first = error.errors(include_url=False)[0]
-    where = tuple(first["loc"])
-    if where[:1] == ("rule",) and rule in value:
-        where = (rule, *where[1:])
-    if first["type"] == "missing":
-        return Problem((*path, *where), "is missing")
-    text = _SAID.get(first["type"]) or first["msg"].removeprefix("Value error, ")
-    text = text[:1].lower() + text[1:]
-    return Problem((*path, *where), f"{text}, not {_shown(where, first.get('input'))}")
-
-
-def _shown(path: tuple[str | int, ...], value: Any) -> str:
-    """Return a value for a message, without what may be a secret."""
-    if any(looks_secret(str(part)) for part in path):
-        return "'***'"
-    if isinstance(value, str):
-        return repr(masked(value)) if bears_secret(value) or "://" in value else shown(value)
-    return shown(value)

@@ -25,6 +25,7 @@ from hashring.telemetry.config.declared import Count, Seconds
 from hashring.telemetry.config.defaults import default_member, user_state_folder
 from hashring.telemetry.config.files import ConfigFiles
 from hashring.telemetry.errors import BadOption
+from hashring.telemetry.model.listen import ListenAddress
 from hashring.telemetry.model.suggestions import meant
 
 __all__ = ["SECTIONS", "list_opts", "load"]
@@ -69,6 +70,27 @@ SECTIONS: Mapping[str, Sequence[cfg.Opt]] = {
         _opt("backend_url", str, None, "The group's store, as tooz spells it.", secret=True),
         _opt("heartbeat_interval", Seconds(0.01), 1.0, "Seconds between two heartbeats."),
     ),
+    "service_credentials": (
+        _opt("auth_type", str, None, "How we say to Keystone who we are: password, and so on."),
+    ),
+    "listener": (
+        _opt("event_alarm_topic", str, "alarm.all", "The queue's topic from which events come."),
+        _opt("batch_size", Count(min=1, max=10_000), 1, "Messages that are taken at once."),
+        _opt(
+            "batch_timeout",
+            Seconds(0.0),
+            None,
+            "Seconds for which so many are waited for. Default: for as long as it takes.",
+        ),
+    ),
+    "hashring": (
+        _opt(
+            "listen",
+            str,
+            None,
+            "HOST:PORT or unix:/PATH where an evaluator serves its page and its metrics.",
+        ),
+    ),
     "alarm": (
         _opt("state_dir", str, None, "Folder of the database and the group's store of one host."),
         _opt("partitioning_group_prefix", str, None, "Evaluators of one prefix share alarms."),
@@ -77,6 +99,7 @@ SECTIONS: Mapping[str, Sequence[cfg.Opt]] = {
         _opt("drain_timeout", Seconds(0.0, 3600.0), 10.0, "Seconds for the hand-over at the end."),
         _opt("definitions_dirs", types.List(), [], "Folders of *.yaml with alarms."),
         _opt("prometheus_url", str, None, "Where PromQL queries are asked.", secret=True),
+        _opt("gnocchi_url", str, None, "Where rules on Gnocchi are asked.", secret=True),
         _opt("prometheus_ca_file", str, None, "Authorities of an https Prometheus."),
         _opt("query_timeout", Seconds(0.05, 600.0), 10.0, "Seconds for one answer of a source."),
         _opt("threads", Count(min=1, max=256), 16, "Queries at once, and notifications at once."),
@@ -136,15 +159,23 @@ _OPTION_OF: Mapping[str, tuple[str, str]] = {
     "client_key": ("DEFAULT", "rest_notifier_certificate_key"),
     "prometheus_ca": ("alarm", "prometheus_ca_file"),
     "project_label": ("DEFAULT", "prometheus_project_label_name"),
+    "page": ("hashring", "listen"),
+    "event_topic": ("listener", "event_alarm_topic"),
+    "event_batch": ("listener", "batch_size"),
+    "event_batch_timeout": ("listener", "batch_timeout"),
     **{
         name: ("alarm", name)
         for name in (
             *("ttl", "drain_timeout", "prometheus_url", "query_timeout", "threads", "listen"),
+            "gnocchi_url",
             *("source_grace", "action_timeout", "give_up_after", "keep_for", "signing_key"),
         )
     },
 }
 """The settings that an option stands for as it is."""
+
+_FLAGS: Mapping[str, str] = {"threads": "workers", "page": "listen"}
+"""The command line's name of a setting, where it is another one."""
 
 _CAN_BE_EMPTY = frozenset({"signing_key", "listen"})
 
@@ -164,15 +195,17 @@ def load(
             the message names file, line, section, option and value.
         MissingDependency: the store's client library is not installed.
     """
-    read = _Files([*map(Path, config_files)], [*map(Path, config_dirs)], True)
+    files, folders = tuple(map(Path, config_files)), tuple(map(Path, config_dirs))
+    read = _Files([*files], [*folders], True)
     read.refuse_unknown()
     given = {name: value for name, value in overrides.items() if value is not None}
-    values: dict[str, Any] = {}
+    values: dict[str, Any] = {"config_files": files, "config_dirs": folders}
     for name, option in _OPTION_OF.items():
         found = _checked(name, option, given[name]) if name in given else read.value(*option)
         values[name] = found if found or name in _CAN_BE_EMPTY or found == 0 else None
     if values["prometheus_url"] is None and (found := prometheus_place()) is not None:
         values |= {"prometheus_url": found.url, "prometheus_ca": found.ca_file}
+    values["has_credentials"] = bool(read.value("service_credentials", "auth_type"))
     folder = _folder(given.get("state_dir") or read.value("alarm", "state_dir"))
     values["database"] = str(
         given.get("database") or read.value("database", "connection") or default_url(folder)
@@ -182,6 +215,7 @@ def load(
     status = given.get("status_file") or read.value("alarm", "status_file")
     values["status_file"] = None if status is None else Path(status)
     values["definitions"] = _definitions(read, given)
+    _check_page(values["page"], "--listen" if "page" in given else read.place("hashring", "listen"))
     values |= _store(read, given, values, folder)
     return Settings(**values)
 
@@ -193,7 +227,16 @@ def _checked(name: str, option: tuple[str, str], value: Any) -> Any:
     try:
         return kind(value)
     except ValueError as error:
-        raise BadOption(f"--{name.replace('_', '-')} = {value!r}: {error}") from None
+        flag = _FLAGS.get(name, name.replace("_", "-"))
+        raise BadOption(f"--{flag} = {value!r}: {error}") from None
+
+
+def _check_page(address: str | None, where: str) -> None:
+    if address is not None:
+        try:
+            ListenAddress.parse(address)
+        except ValueError as error:
+            raise BadOption(f"{where} = {address!r}: {error}") from None
 
 
 def _folder(given: Any) -> Path:

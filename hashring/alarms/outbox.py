@@ -11,14 +11,14 @@ from __future__ import annotations
 import dataclasses
 import logging
 import threading
-from collections import Counter
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from typing import Self
 
 from hashring import clock
 from hashring.alarms.actions.catalogue import Catalogue
 from hashring.alarms.database.engine import Database
-from hashring.alarms.database.notifications import Notifications, Outgoing
+from hashring.alarms.database.notifications import MOST, Notifications, Outgoing
 from hashring.alarms.errors import ActionFailed, ActionRefused, DatabaseUnavailable
 from hashring.alarms.plugin import Notification
 from hashring.alarms.settings import Settings
@@ -33,6 +33,13 @@ log = logging.getLogger(__name__)
 
 _LOOK = 1.0
 """Seconds between two looks for notifications of alarms that were taken over, or are due again."""
+
+_SOON = 0.05
+"""Seconds between two looks while the last one was a moment ago."""
+
+_PART = 4.0
+"""A look begins at the earliest so many times its own length after the last one: the database, and
+those who send, need their time."""
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
 """Seconds before a further try."""
@@ -60,6 +67,7 @@ class Outbox:
 
     Attributes:
         delivered, failed, given_up: how many tries ended so, since the start.
+        looked_at: when it last looked for work, on the boottime clock: it does so every second.
     """
 
     def __init__(
@@ -75,9 +83,13 @@ class Outbox:
         self._in_hand: dict[str, str] = {}  # the sink of each notification that is being sent
         self._sinks: dict[str, _Sink] = {}
         self._wake = threading.Event()
+        self._written = threading.Event()  # there may be more than was found
+        self._heads: dict[str, deque[Outgoing]] = {}  # what was found, by sink
+        self._look_at = self._rest_until = 0.0  # on CLOCK_BOOTTIME
         self._stopping = False
         self._complained = False
         self.delivered = self.failed = self.given_up = 0
+        self.looked_at = clock.boottime()
 
     def __enter__(self) -> Self:
         self._senders = ThreadPoolExecutor(self._settings.threads, "notifications")
@@ -93,7 +105,14 @@ class Outbox:
 
     def wake(self) -> None:
         """Look now: something was written."""
+        self._written.set()
         self._wake.set()
+
+    @property
+    def sinks_away(self) -> tuple[str, ...]:
+        """The sinks that did not answer the latest try, without secrets."""
+        with self._lock:
+            return tuple(sorted(name for name, sink in self._sinks.items() if sink.failures))
 
     # ---- the thread that looks
 
@@ -101,6 +120,7 @@ class Outbox:
         tidy_at = clock.boottime() + jittered(_TIDY)
         while not self._stopping:
             self._wake.clear()
+            self.looked_at = clock.boottime()
             try:
                 self._look()
                 if clock.boottime() >= tidy_at:
@@ -111,26 +131,58 @@ class Outbox:
                 self._complain(error)
             except Exception:
                 log.exception("the outbox could not be looked at; it is again in a moment")
-            self._wake.wait(_LOOK)
+            self._wake.wait(_LOOK if self._rest_until < clock.boottime() else _SOON)
 
     def _look(self) -> None:
+        """Send what may be sent, and look into the database for more, if it is time to."""
         now = clock.boottime()
+        if now >= self._look_at or (self._written.is_set() and now >= self._rest_until):
+            self._written.clear()
+            self._find(now)
+            self._look_at = now + _LOOK
+            self._rest_until = now + _PART * (clock.boottime() - now)
+        for sink, heads in list(self._heads.items()):
+            while heads and not self._stopping and self._begin(sink, heads[0], now):
+                heads.popleft()
+            if not heads:
+                del self._heads[sink]
+
+    def _find(self, now: float) -> None:
+        """Look for notifications to sinks that could take one, and for which none is known."""
         with self._lock:
-            resting = [name for name, sink in self._sinks.items() if sink.not_before > now]
-            # Of a sink that did not answer, one notification tries whether it does again.
-            trying = {name for name, sink in self._sinks.items() if sink.failures}
-        for outgoing in self._waiting.heads(resting, clock.wall()):
-            if self._stopping:
-                return
-            if not self._partition.owns(outgoing.alarm_id):
-                continue
-            most = 1 if outgoing.sink in trying else self._of_one_sink
-            with self._lock:
-                taken = Counter(self._in_hand.values())
-                if outgoing.key in self._in_hand or taken[outgoing.sink] >= most:
-                    continue
-                self._in_hand[outgoing.key] = outgoing.sink
-            self._senders.submit(self._send, outgoing)
+            busy = {sink for sink in self._in_hand.values() if not self._has_room(sink)}
+            resting = {name for name, sink in self._sinks.items() if sink.not_before > now}
+        for sink in resting:
+            self._heads.pop(sink, None)
+        # Only so many are read at once: those of a slow sink must not hide another's.
+        left_out = busy | resting | self._heads.keys()
+        found = self._waiting.heads(sorted(left_out), clock.wall())
+        for outgoing in found:
+            if self._partition.owns(outgoing.alarm_id):
+                self._heads.setdefault(outgoing.sink, deque()).append(outgoing)
+        if len(found) >= MOST:
+            self.wake()
+
+    def _has_room(self, sink: str) -> bool:
+        """Return whether a sink may get one more at once."""
+        known = self._sinks.get(sink)
+        # Of a sink that did not answer, one notification tries whether it does again.
+        most = 1 if known is not None and known.failures else self._of_one_sink
+        return sum(of == sink for of in self._in_hand.values()) < most
+
+    def _begin(self, sink: str, outgoing: Outgoing, now: float) -> bool:
+        """Send a notification, unless its sink has as many as it may have, or rests."""
+        with self._lock:
+            known = self._sinks.get(sink)
+            if known is not None and known.not_before > now:
+                return False
+            if outgoing.key in self._in_hand:
+                return True  # it was found again while it is being sent
+            if not self._has_room(sink):
+                return False
+            self._in_hand[outgoing.key] = sink
+        self._senders.submit(self._send, outgoing)
+        return True
 
     def _complain(self, error: HashringError) -> None:
         if not self._complained:
@@ -158,6 +210,10 @@ class Outbox:
         finally:
             with self._lock:
                 self._in_hand.pop(outgoing.key, None)
+            # The next one of this alarm may be sent now; where others wait for the sink, they come
+            # first, and no look into the database is needed for them.
+            if not self._heads.get(outgoing.sink):
+                self._written.set()
             self._wake.set()
 
     def _try(self, outgoing: Outgoing) -> None:

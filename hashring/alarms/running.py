@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,18 +17,23 @@ from hashring.alarms.database.engine import Database
 from hashring.alarms.database.samples import Samples
 from hashring.alarms.errors import BadAlarm, DatabaseUnavailable, DatabaseUnusable
 from hashring.alarms.evaluator import Evaluator
+from hashring.alarms.events import EventAlarms
 from hashring.alarms.intake import Intake
+from hashring.alarms.model import RULES
 from hashring.alarms.outbox import Outbox
+from hashring.alarms.reporting import Reporting
 from hashring.alarms.settings import Settings
 from hashring.alarms.sources.asking import Source
+from hashring.alarms.sources.gnocchi import Access, GnocchiSource, Place
 from hashring.alarms.sources.prometheus import PrometheusSource
 from hashring.alarms.sources.samples import SampleSource
-from hashring.alarms.status import Status, StatusFile
+from hashring.errors import BadArgument, MissingDependency
 from hashring.partition.cycle import Cycles
 from hashring.partition.partition import Partition, join
 from hashring.telemetry.agent.signals import Signals, hold_reloads
+from hashring.telemetry.agent.systemd import Notifier, Watchdog
 
-__all__ = ["opened", "run_evaluator", "run_intake", "sources_of"]
+__all__ = ["opened", "run_evaluator", "run_intake", "run_listener", "sources_of"]
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +78,22 @@ def sources_of(settings: Settings, database: Database) -> dict[str, Source]:
             settings.prometheus_ca,
             settings.project_label,
         )
+    if (access := _gnocchi(settings)) is not None:
+        gnocchi = GnocchiSource(access, settings.threads)
+        found |= {name: gnocchi for name in RULES if name.startswith("gnocchi_")}
     return found
+
+
+def _gnocchi(settings: Settings) -> Access | None:
+    if settings.has_credentials:
+        try:
+            from hashring.alarms.sources.keystone import Keystone  # its client library is an extra
+
+            return Keystone(settings.config_files, settings.config_dirs, settings.gnocchi_url)
+        except (MissingDependency, BadArgument) as error:
+            # An aodh.conf has credentials whether or not there are such rules.
+            log.warning("rules on Gnocchi are not evaluated with Keystone's tokens: %s", error)
+    return None if settings.gnocchi_url is None else Place(settings.gnocchi_url)
 
 
 class _Files:
@@ -132,12 +151,26 @@ def run_evaluator(settings: Settings) -> int:
             stack.callback(source.close)
         partition = stack.enter_context(contextlib.closing(_Joined(settings))).partition
         outbox = stack.enter_context(Outbox(partition, database, actions, settings))
+        stack.enter_context(EventAlarms(partition, database, outbox, settings))
         evaluator = stack.enter_context(Evaluator(database, sources, actions, settings))
         cycles = partition.cycles(settings.interval, name="alarms")
-        stack.enter_context(
-            StatusFile(settings.status_file, lambda: _status(partition, cycles, evaluator, outbox))
+        reporting = stack.enter_context(
+            Reporting(settings, partition, cycles, database, evaluator, outbox)
         )
-        with Signals(partition.stop, reload=files.reload.set):
+        notifier = Notifier()
+        stack.enter_context(Watchdog(notifier, reporting.is_alive))
+
+        def stop() -> None:
+            notifier.stopping("hands its alarms over")
+            partition.stop()
+
+        def reload() -> None:
+            notifier.reloading()
+            files.reload.set()
+            notifier.ready()
+
+        with Signals(stop, reload=reload):
+            notifier.ready(f"evaluates alarms as {partition.member}")
             _work(partition, cycles, evaluator, outbox, files)
     return 0
 
@@ -165,45 +198,40 @@ def _work(
     partition: Partition, cycles: Cycles, evaluator: Evaluator, outbox: Outbox, files: _Files
 ) -> None:
     for cycle in cycles:
-        try:
-            files.look(cycle.owns(_DEFINITIONS))
+        with _survived(f"window {cycle.window} was not evaluated"):
+            # Files that cannot be written now must not cost the alarms that are there a window.
+            with _survived("the alarms of the files are not written now"):
+                files.look(cycle.owns(_DEFINITIONS))
             if evaluator.work(cycle):
                 outbox.wake()
-        except DatabaseUnavailable as error:
-            log.error("window %s was not evaluated: %s", cycle.window, error)  # noqa: TRY400
-        except Exception:
-            # One that no code foresaw must not end the others' alarms as well.
-            log.exception("window %s was not evaluated", cycle.window)
 
 
-def _status(partition: Partition, cycles: Cycles, evaluator: Evaluator, outbox: Outbox) -> Status:
-    counts = evaluator.counts
-    return Status(
-        member=partition.member,
-        pid=os.getpid(),
-        state=partition.state,
-        members=tuple(sorted(partition.members)),
-        slots=len(partition.held),
-        window=counts.window,
-        alarms=counts.owned,
-        invalid=counts.invalid,
-        evaluated=counts.evaluated,
-        changes=counts.changes,
-        repeated=counts.repeated,
-        overtaken=counts.overtaken,
-        unanswered=counts.unanswered,
-        questions=counts.questions,
-        delivered=outbox.delivered,
-        failed=outbox.failed,
-        given_up=outbox.given_up,
-        missed=cycles.missed,
-    )
+@contextlib.contextmanager
+def _survived(what: str) -> Iterator[None]:
+    """Say what has failed, and go on: one error must not end the others' alarms as well."""
+    try:
+        yield
+    except DatabaseUnavailable as error:
+        log.error("%s: %s", what, error)  # noqa: TRY400
+    except Exception:
+        log.exception("%s", what)
 
 
 def run_intake(settings: Settings) -> int:
     """Take samples until told to end; return the exit code."""
     ended = threading.Event()
     with opened(settings) as database, Intake(settings.listen, database), Signals(ended.set):
-        log.info("samples are taken at %s", settings.listen)
+        log.info("samples and events are taken at %s", settings.listen)
+        ended.wait()
+    return 0
+
+
+def run_listener(settings: Settings) -> int:
+    """Take events from the message queue until told to end; return the exit code."""
+    from hashring.alarms.listener import Listener  # its client library is an extra
+
+    ended = threading.Event()
+    with opened(settings) as database, Listener(settings, database), Signals(ended.set):
+        log.info("events are taken from the topic %s", settings.event_topic)
         ended.wait()
     return 0

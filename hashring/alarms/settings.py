@@ -27,6 +27,8 @@ class Settings:
         prometheus_url: where PromQL queries are asked; ``None``: nowhere.
         prometheus_ca: a file of authorities for it.
         project_label: the label of series that says whose they are, for rules of one project.
+        gnocchi_url: where rules on Gnocchi are asked; ``None``: as Keystone's catalog says.
+        has_credentials: the files say who we are to Keystone.
         query_timeout: seconds for the answer to one query.
         threads: queries at once; and notifications at once.
         source_grace: windows in a row for which a source may be away before alarms become
@@ -40,6 +42,11 @@ class Settings:
         client_certificate: shown to them, with its key.
         client_key: ``None``: the certificate's file has it.
         listen: ``host:port`` where samples are taken.
+        event_topic: of the queue from which a listener takes events.
+        event_batch: messages that a listener takes at once, at most.
+        event_batch_timeout: seconds that it waits for so many; ``None``: for as long as it takes.
+        config_files, config_dirs: with the options of the queue's client.
+        page: where an evaluator serves its page and its metrics; ``None``: nowhere.
         status_file: where an evaluator says how it is doing.
     """
 
@@ -56,6 +63,8 @@ class Settings:
     prometheus_url: str | None = None
     prometheus_ca: str | None = None
     project_label: str = "project"
+    gnocchi_url: str | None = None
+    has_credentials: bool = False
     query_timeout: float = 10.0
     threads: int = 16
     source_grace: int = 3
@@ -68,4 +77,10 @@ class Settings:
     client_certificate: str | None = None
     client_key: str | None = None
     listen: str = "127.0.0.1:8042"
+    event_topic: str = "alarm.all"
+    event_batch: int = 1
+    event_batch_timeout: float | None = None
+    config_files: tuple[Path, ...] = ()
+    config_dirs: tuple[Path, ...] = ()
+    page: str | None = None
     status_file: Path | None = None

@@ -1,101 +1,85 @@
-"""Status: what an evaluator says of itself while it runs, and the file that it keeps it in."""
+"""Status: what an evaluator says of itself: a value for its status file, its page, its metrics."""
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import json
-import logging
-import os
-from collections.abc import Callable
-from pathlib import Path
-from types import TracebackType
-from typing import Self
+from collections.abc import Mapping
 
-from hashring.telemetry.polling.repeating import Repeating
+from hashring.page.status import ProcessStatus
 
-__all__ = ["Status", "StatusFile"]
-
-log = logging.getLogger(__name__)
+__all__ = ["Alarms", "Status"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Status:
-    """What an evaluator says of itself.
+class Alarms:
+    """What an evaluator says of alarms. The schema of ``/ring`` says the same of the JSON.
 
     Attributes:
-        member, pid, state, members: as of the agents.
-        slots: how many it holds.
-        window: the number of the newest window that it has worked.
-        alarms: how many were its own there; invalid: how many of these have a wrong definition.
-        evaluated, changes, repeated, overtaken, unanswered, questions: see
-            :class:`~hashring.alarms.evaluator.Counts`.
-        delivered, failed, given_up: tries of notifications, since it started.
+        interval: the length of a window in seconds.
+        owned: how many alarms were its own in its newest window.
+        invalid: how many of these have a wrong definition, and are not evaluated.
+        took: seconds from the start of its newest window until all of its own were evaluated.
+        evaluated: alarms that it has evaluated, each in a window; this and the following numbers
+            count since its start.
+        unanswered: evaluations without an answer of a source.
+        repeated: evaluations that found their window done.
+        overtaken: evaluations that a user's change overtook, and that were made anew.
+        changes: alarms that entered a state.
+        questions: that it has asked sources.
+        delivered, failed, given_up: how its tries of notifications have ended.
+        sinks_away: sinks that do not answer, without secrets.
+        surveyed_at: the wall-clock second of the numbers below, which are of the whole database;
+            ``None``: there are none yet.
+        database_is_away: the latest survey was not answered.
+        states: how many enabled alarms are in each state.
+        overdue: how many of them have not been evaluated for two windows, those with time
+            constraints apart.
+        waiting: notifications that are to be delivered.
+        waiting_since: when the oldest of them was written, in wall-clock seconds.
+        dead_letters: notifications that were given up, for as long as they are kept.
+        problems: sentences on notifications that fail or were given up, the newest first.
+    """
+
+    interval: float
+    owned: int = 0
+    invalid: int = 0
+    took: float | None = None
+    evaluated: int = 0
+    unanswered: int = 0
+    repeated: int = 0
+    overtaken: int = 0
+    changes: int = 0
+    questions: int = 0
+    delivered: int = 0
+    failed: int = 0
+    given_up: int = 0
+    sinks_away: tuple[str, ...] = ()
+    surveyed_at: float | None = None
+    database_is_away: bool = False
+    states: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    overdue: int = 0
+    waiting: int = 0
+    waiting_since: float | None = None
+    dead_letters: int = 0
+    problems: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Status(ProcessStatus):
+    """What an evaluator says of itself, beside what any process says.
+
+    Attributes:
+        member: its id in the group.
+        members: the ids of the view's members.
+        slots: how many slots it holds.
+        window: the number of the newest window that it has worked; ``None`` before the first.
         missed: windows that it skipped because it was late itself.
+        alarms: what it has done, and how the alarms stand.
     """
 
     member: str
-    pid: int
-    state: str
     members: tuple[str, ...]
     slots: int
     window: int | None
-    alarms: int
-    invalid: int
-    evaluated: int
-    changes: int
-    repeated: int
-    overtaken: int
-    unanswered: int
-    questions: int
-    delivered: int
-    failed: int
-    given_up: int
     missed: int
-
-
-class StatusFile:
-    """Keeps a status file up to date for as long as the block runs; it is replaced as a whole.
-
-    Args:
-        path: the file; ``None``: it is not kept.
-        status: what to write, asked each time.
-        every: seconds between two looks.
-    """
-
-    def __init__(self, path: Path | None, status: Callable[[], Status], every: float = 0.2) -> None:
-        self._path = path
-        self._status = status
-        self._looking = Repeating(self._look, every, name="status", once_more=True)
-        self._failed = False
-        self._last: Status | None = None
-
-    def __enter__(self) -> Self:
-        if self._path is not None:
-            self._looking.__enter__()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._path is not None:
-            self._looking.__exit__(kind, error, trace)
-
-    def _look(self) -> None:
-        assert self._path is not None
-        fresh = self._path.with_name(f".{self._path.name}.{os.getpid()}")
-        try:
-            status = self._status()
-            if status != self._last:
-                fresh.write_text(json.dumps(dataclasses.asdict(status)))
-                fresh.replace(self._path)
-                self._last = status
-        except Exception as error:
-            with contextlib.suppress(OSError):
-                fresh.unlink()
-            if not self._failed:
-                log.warning("cannot keep the status file %s: %s", self._path, error)
-            self._failed = True
+    alarms: Alarms

@@ -40,6 +40,9 @@ log = logging.getLogger("hashring")
 _LOOK = 0.05
 """Seconds between two looks at whether the group has settled."""
 
+_HAND_OVER = 2.0
+"""Seconds beyond ``hold`` for which a newcomer waits for its share. It has nothing to do before."""
+
 
 @dataclasses.dataclass(frozen=True)
 class _Session:
@@ -73,9 +76,9 @@ class Backend(coordination.CoordinationDriverCachedRunWatchers):
     # ---- from start to stop ----------------------------------------------------------------
 
     def _start(self) -> None:
-        refuse_green_threads()
         with translated():
             options, began = Options.of(self._parsed, self._given), clock.boottime()
+            refuse_green_threads(options)
             leases = Leases(load(options.url, ttl=options.ttl))
             try:
                 leases.open()
@@ -105,13 +108,16 @@ class Backend(coordination.CoordinationDriverCachedRunWatchers):
     def heartbeat(self) -> float:
         """Return for how many seconds no call is needed. A thread of ours renews the leases.
 
+        Where it has not for a lease (this process was stopped, or the store is away), one heartbeat
+        is sent and waited for, so who goes on after a stop is a member again.
+
         Raises:
-            ToozConnectionError: no heartbeat was confirmed for a lease.
+            ToozConnectionError: no heartbeat was confirmed for a lease, nor is one now.
         """
         session = self._on()
         leases = session.leases
         silent = clock.boottime() - max(session.began, leases.confirmed)
-        if silent > leases.ttl:
+        if silent > leases.ttl and not leases.beat(leases.ttl / 2):
             raise coordination.ToozConnectionError(
                 f"{leases.driver.url}: no heartbeat was confirmed for {silent:.1f} s, and the "
                 f"lease is {leases.ttl:g} s"
@@ -176,7 +182,7 @@ class Backend(coordination.CoordinationDriverCachedRunWatchers):
             )
             self._shares[group] = share
             self._joined_groups.add(group)
-        self._settle({group: share}, options.settle)
+        self._settle({group: share}, max(options.settle, options.hold + _HAND_OVER))
         return share
 
     def leave_group(self, group_id: bytes) -> Done[None]:
@@ -237,7 +243,8 @@ class Backend(coordination.CoordinationDriverCachedRunWatchers):
         """Run the callbacks for what has changed, and show what the rings are now.
 
         Where one thread alone calls this, what was answered in the last cycle is let go: it is
-        over. Then it waits until the partitioned groups have settled.
+        over. Then it waits for what the others are about to hand over to this process. It does
+        not wait for what this process hands over.
 
         Args:
             timeout: the most seconds to wait; the URL's ``settle`` is a limit too.
@@ -255,7 +262,7 @@ class Backend(coordination.CoordinationDriverCachedRunWatchers):
         return found
 
     def _settle(self, shares: dict[bytes, SharePartitioner], seconds: float) -> None:
-        """Wait until these groups have settled on the members that are there now, and show it.
+        """Wait until this process holds what the members that are there now give it, and show it.
 
         Where the store is away, what is held stays held to the fence: nobody waits for it.
         """
@@ -268,7 +275,7 @@ class Backend(coordination.CoordinationDriverCachedRunWatchers):
                 while partition.state != "left":
                     members = self._on().groups.members(group)
                     there = {encoded(name) for name, one in members.items() if one.weight > 0}
-                    if partition.state == "settled" and set(partition.members) == there:
+                    if share.has_all_among(there):
                         share.show()
                         break
                     if clock.boottime() >= until:

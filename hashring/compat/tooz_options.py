@@ -20,8 +20,10 @@ __all__ = ["Options", "characteristics", "refuse_green_threads"]
 
 _PREFIX = "hashring+"
 
-_SETTLE = 2.0
-"""Seconds beyond `hold` for which a tick waits until the group has settled, by default."""
+_SETTLE = 0.5
+"""A tick waits for so many times `hold` for its share, by default. All objects of this process
+wait with it; what it does not wait for, waits for the next tick. Half of `hold` makes the longer of
+the two as short as it can be."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,13 +34,15 @@ class Options:
         url: of the store, in our spelling.
         ttl: the lease in seconds.
         hold: for so many seconds an object that was answered for stays this process's.
-        settle: for so many seconds at most a tick waits until the group has settled.
+        settle: for so many seconds at most a tick waits for what others are to hand over.
+        greenlets: run also where eventlet or gevent has replaced the threads.
     """
 
     url: str
     ttl: float
     hold: float
     settle: float
+    greenlets: bool = False
 
     @classmethod
     def of(cls, parsed: Any, options: Mapping[str, Sequence[str]]) -> Options:
@@ -54,6 +58,7 @@ class Options:
         given = {name: str(values[-1]) for name, values in options.items() if values}
         scheme = parsed.scheme.removeprefix(_PREFIX)
         hold_text, settle_text = given.pop("hold", None), given.pop("settle", None)
+        greenlets = _greenlets(scheme, given.pop("greenlets", None))
         # From its parts: some Pythons' geturl() loses two slashes of sqlite:////path.
         text = f"{scheme}://{parsed.netloc}{parsed.path}"
         if given:
@@ -61,7 +66,8 @@ class Options:
         url, lease = translate(text, 0.0, f"the tooz backend {_PREFIX}...", lease_everywhere=True)
         ttl = DEFAULT_TTL if lease is None else lease
         hold = _seconds("hold", hold_text, ttl)
-        return cls(url, ttl, hold, _seconds("settle", settle_text, hold + _SETTLE))
+        settle = _seconds("settle", settle_text, hold * _SETTLE)
+        return cls(url, ttl, hold, settle, greenlets)
 
 
 def _seconds(name: str, text: str | None, default: float) -> float:
@@ -74,6 +80,24 @@ def _seconds(name: str, text: str | None, default: float) -> float:
     if not 0 < found < math.inf:
         raise BadURL(f"{name} must be a positive number of seconds, not {text!r}")
     return found
+
+
+_GREEN = ("redis", "rediss", "valkey", "valkeys")
+"""The stores whose drivers wait in Python's own sockets alone, which eventlet replaces too.
+
+The tests run Cinder's locks there under eventlet. A call that waits in C stops all greenlets."""
+
+
+def _greenlets(scheme: str, text: str | None) -> bool:
+    if text is None:
+        return False
+    if text != "allow":
+        raise BadURL(f"greenlets can be 'allow', not {text!r}")
+    if scheme not in _GREEN:
+        raise BadURL(
+            f"greenlets=allow is for {', '.join(_GREEN)}: a call to {scheme} stops them all"
+        )
+    return True
 
 
 _THREADS = (
@@ -102,8 +126,8 @@ def characteristics(scheme: str) -> tuple[Characteristics, ...]:
     )
 
 
-def refuse_green_threads() -> None:
-    """Refuse to run where threads are greenlets: a call that waits would stop all of them.
+def refuse_green_threads(options: Options) -> None:
+    """Refuse to run where threads are greenlets, unless the URL allows it.
 
     Raises:
         ToozError: eventlet or gevent has replaced `threading`.
@@ -115,9 +139,11 @@ def refuse_green_threads() -> None:
     if not patched and "gevent" in sys.modules:
         monkey = sys.modules.get("gevent.monkey")
         patched = bool(monkey is not None and monkey.is_module_patched("threading"))
-    if patched:
+    if patched and not options.greenlets:
         raise tooz.ToozError(
-            "hashring's backend needs real threads, and those of this process are greenlets: a "
-            "store that is slow would stop all of them, and the lease with them. Run the service "
-            "without eventlet's or gevent's monkey patching"
+            "the threads of this process are greenlets: a call that computes, or waits in C, stops "
+            "all of them, and the heartbeat with them. Run the service with real threads (Cinder: "
+            "OS_CINDER_DISABLE_EVENTLET_PATCHING=true in its environment), or, on "
+            f"{', '.join(_GREEN)}, add greenlets=allow to the URL: then what such a call outlasts "
+            "is lost when its lease ends"
         )

@@ -24,8 +24,9 @@ from hashring.ring.ring import HashRing, SlotSet
 
 __all__ = ["RingView", "SharePartitioner"]
 
-_SLACK = 1.1
-"""A grip is taken for so many times ``hold``: the answers of a tenth of it need no new one."""
+_SLACK = 1.02
+"""A grip is taken for so many times ``hold``: the answers of a fiftieth of it need no new one. An
+heir waits for that long, too."""
 
 
 _forks = 0
@@ -199,6 +200,18 @@ class SharePartitioner(Partitioner):
             grip.release()
 
     # ---- the ring --------------------------------------------------------------------------
+
+    def has_all_among(self, members: Collection[str]) -> bool:
+        """Whether the latest view is of these members, and all that it gives this one is held.
+
+        What it takes from this one may still be in other threads' hands: new answers are final.
+        """
+        handoff = self._handoff
+        with self._member.lock:
+            view = handoff.view
+            if view is None or view.weights.keys() != set(members):
+                return False
+            return view.slots(self._member.member) <= handoff.held(clock.boottime())
 
     def show(self) -> None:
         """Show the ring of now: nodes change only where answers are final."""

@@ -50,6 +50,9 @@ _AGAIN = 0.05
 """Seconds before a lease that the store forgot, and another process has for a moment, is asked for
 again."""
 
+_LOOK = 0.02
+"""Seconds between two looks of who waits for a heartbeat."""
+
 
 @functools.cache
 def _spec() -> str:
@@ -321,6 +324,16 @@ class Leases:
                 except StoreUnavailable as error:
                     log.warning("%s is given back, which the store was not told: %s",
                                 lease.name, error)  # fmt: skip
+
+    def beat(self, seconds: float) -> bool:
+        """Have a heartbeat sent now; return whether one was confirmed within so many seconds."""
+        asked = clock.boottime()
+        self._beat_now.set()
+        while self.confirmed < asked:
+            left = asked + seconds - clock.boottime()
+            if left <= 0 or self._closed.wait(min(left, _LOOK)):
+                return False
+        return True
 
     def _keep(self, lease: Lease) -> None:
         with self._state:

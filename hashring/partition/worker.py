@@ -477,13 +477,13 @@ def _close(worker: Worker) -> None:
 def _wait(member: Membership, action: Wait, acks: int) -> None:
     """Wait until the group may have changed, or something here has."""
     handoff, wake = member.handoff, member.notes.wake
-    settles = not handoff.is_settled and not handoff.stands_aside
+    settles = not (handoff.is_settled or handoff.stands_aside or action.still)
     plan = plan_wait(
         local=action.local,
         most=action.seconds,
         ttl=member.ttl,
         members=len(handoff.members),
-        changing=settles or member.state == "draining",
+        changing=settles or (member.state == "draining" and not action.still),
         acks=acks,
     )
     if plan.gather:

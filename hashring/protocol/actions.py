@@ -56,11 +56,13 @@ class Wait:
             store.
         reason: for the log and the status page.
         seconds: the longest wait that makes sense, or ``None``: the caller's polling interval.
+        still: time alone changes this; a look at the store between brings nothing.
     """
 
     reason: str
     local: bool = False
     seconds: float | None = None
+    still: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

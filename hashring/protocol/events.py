@@ -176,6 +176,7 @@ class Events(Frozen):
             self._must_wait = Wait(
                 "the store may have forgotten members: standing still",
                 seconds=max(0.01, self.ttl - reading.memory_age),
+                still=True,
             )
         self._look_at_freeze(mine, wall, young)
         self._parking.look(self._roster, now, drains=self._draining, is_frozen=self.is_frozen)

@@ -124,7 +124,7 @@ class Evaluators:
     def stop(self, name: str) -> None:
         """Tell one to hand over, and wait for its end."""
         self.processes[name].send_signal(signal.SIGTERM)
-        assert self.processes[name].wait(30) == 0, self.said(name)
+        assert self.processes[name].wait(60) == 0, self.said(name)
 
     def kill(self, name: str) -> None:
         self.processes[name].kill()

@@ -212,7 +212,7 @@ def test_the_query_of_a_tenant_is_narrowed_to_its_project_and_the_rule_does_not_
         ({"time_constraints": [{"name": "a", "start": "0 1 * * *", "duration": -1}]}, "duration"),
         (
             {"type": "gnocchi_resources_threshold"},
-            "type. Value: 'gnocchi_resources_threshold'. Nothing here evaluates it.",
+            "type. Value: 'gnocchi_resources_threshold'. No alarm of it can be made here.",
         ),
     ],
 )

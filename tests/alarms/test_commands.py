@@ -155,4 +155,4 @@ def test_the_api_is_served_until_it_is_told_to_end(tmp_path):
 def test_migrate_makes_the_tables(tmp_path, capsys):
     for _ in range(2):
         assert main(["alarm", "migrate", "--state-dir", str(tmp_path)]) == 0
-        assert "revision 0001" in capsys.readouterr().out
+        assert "revision 0002" in capsys.readouterr().out

@@ -17,6 +17,7 @@ from hashring.alarms.database.tables import ALARM, HISTORY, OUTBOX, SIDE
 from hashring.alarms.errors import DatabaseUnusable
 from hashring.alarms.model import State, alarm_of
 from hashring.errors import MissingDependency
+from tests.servers.mariadb import MariaDBServer
 from tests.servers.postgresql import PostgreSQLServer
 
 NOW = 1_700_000_000.0
@@ -33,15 +34,24 @@ def postgresql():
         yield server
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(scope="module")
+def mariadb():
+    with MariaDBServer() as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgresql", pytest.param("mariadb", marks=pytest.mark.long)])
 def either(request, database):
-    """The database on SQLite, and on PostgreSQL."""
+    """The database on SQLite, on PostgreSQL, and on MariaDB."""
     if request.param == "sqlite":
         yield database
         return
-    server = request.getfixturevalue("postgresql")
-    server.run("DROP SCHEMA public CASCADE")
-    server.run("CREATE SCHEMA public")
+    server = request.getfixturevalue(request.param)
+    if request.param == "mariadb":
+        server.empty()
+    else:
+        server.run("DROP SCHEMA public CASCADE")
+        server.run("CREATE SCHEMA public")
     found = Database(server.url)
     migrations.migrate(found)
     yield found
@@ -179,10 +189,10 @@ def test_an_ok_is_not_handed_out_before_the_alarm_that_it_follows(either, evalua
     assert second.body["sent"]["current"] == "ok"
     outbox.given_up(second, "refused", NOW + 92)
     assert outbox.waiting() == (0, 1, 1)
-    last = rows(either, HISTORY)[-1]
     # Of a type that Aodh's server knows: it would refuse to show a history with another one.
-    assert last["type"] == "state transition"
-    assert "Not told to http://s/" in json.loads(last["detail"])["transition_reason"]
+    assert {row["type"] for row in rows(either, HISTORY)} == {"state transition"}
+    details = [json.loads(row["detail"])["transition_reason"] for row in rows(either, HISTORY)]
+    assert any("Not told to http://s/" in reason for reason in details)
 
 
 def test_alarms_of_files_come_change_and_go_with_them_and_others_stay(either):
@@ -259,3 +269,18 @@ def test_a_url_that_cannot_be_used_is_refused_without_its_password(url, error, w
     with pytest.raises(error, match=words) as caught:
         Database(url)
     assert "s3cret" not in str(caught.value)
+
+
+def test_thousands_of_alarms_of_files_are_written_with_few_statements(database):
+    """The one transaction holds up the evaluators: it took seven milliseconds for each alarm."""
+    rule = {"query": "up", "threshold": 1}
+    alarms = [alarm_of({"name": f"{n}", "type": "prometheus", "rule": rule}) for n in range(400)]
+    statements = []
+
+    def count(*arguments):
+        statements.append(arguments[2])
+
+    sa.event.listen(database._engine, "before_cursor_execute", count)
+    assert sync(database, alarms, 0.0).made == 400
+    assert sync(database, [], 0.0).removed == 400
+    assert len(statements) < 40

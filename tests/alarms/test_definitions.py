@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
+import yaml
 
 from hashring.alarms.actions.catalogue import Catalogue
 from hashring.alarms.definitions import load, load_all
 from hashring.alarms.errors import BadAlarm
+from hashring.alarms.model import problem_of
 from hashring.alarms.settings import Settings
+from tests.conftest import TREE
 
 GOOD = """\
 - name: disk almost full
@@ -111,3 +116,14 @@ def test_one_name_in_two_files_is_refused_and_both_places_are_told(tmp_path, che
 @pytest.mark.parametrize("text", ["[", "a: 1", "- 3", "x: &x [*x]", "- {name: a", "\x00"])
 def test_what_is_no_list_of_alarms_is_refused_by_name(said, text):
     assert said(text)
+
+
+def test_each_alarm_that_the_docs_show_is_right(tmp_path):
+    shown = 0
+    for page in sorted((TREE / "docs" / "alarms").glob("*.md")):
+        for block in re.findall(r"```yaml\n(.*?)```", page.read_text("utf-8"), re.DOTALL):
+            found = yaml.safe_load(block)
+            if isinstance(found, list):
+                shown += len(found)
+                assert [problem_of(one) for one in found] == [None] * len(found), page.name
+    assert shown >= 4

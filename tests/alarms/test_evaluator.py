@@ -23,7 +23,7 @@ from hashring.alarms.sources.prometheus import PrometheusSource
 from hashring.alarms.sources.samples import SampleSource
 from tests.alarms.fleet import vector
 from tests.servers.http import Answer, HTTPServer
-from tests.servers.process import SilentServer
+from tests.servers.process import SilentServer, wait_until
 
 RULE = {"query": "up", "comparison_operator": "gt", "threshold": 1}
 API = "/api/v1/query"
@@ -39,8 +39,8 @@ def prometheus():
 
 @pytest.fixture
 def partition():
-    with hashring.join("memory://", "alarms", "a", ttl=3.0) as found:
-        assert found.wait_settled(30)
+    with hashring.join("memory://", "alarms", "a", ttl=30.0) as found:
+        assert found.wait_settled(60)
         yield found
 
 
@@ -48,7 +48,7 @@ class Windows:
     """Lets an evaluator work one window after the other, whatever the time."""
 
     def __init__(self, partition, database, url, **settings):
-        self.settings = Settings(**WHERE, interval=60.0, query_timeout=1.0, **settings)
+        self.settings = Settings(**{**WHERE, "interval": 60.0, "query_timeout": 60.0, **settings})
         self.database, self._partition, self._start = database, partition, 1_700_000_040.0
         self._actions = Catalogue(self.settings)
         source = PrometheusSource(url, 4)
@@ -145,7 +145,9 @@ def test_a_source_that_is_away_is_no_lack_of_data_until_its_grace_is_over(
 def test_a_source_that_hangs_is_not_waited_for_by_every_alarm(partition, database):
     define(database, *({"name": f"{n}", "rule": {**RULE, "query": f"q{n}"}} for n in range(200)))
     with SilentServer() as silent:
-        windows = Windows(partition, database, f"http://127.0.0.1:{silent.port}", threads=4)
+        windows = Windows(
+            partition, database, f"http://127.0.0.1:{silent.port}", threads=4, query_timeout=1.0
+        )
         try:
             windows.work()
         finally:
@@ -190,6 +192,67 @@ def test_an_alarm_that_its_user_changes_meanwhile_is_evaluated_anew(windows, dat
     assert windows.state()[0] == "ok"
     with database.reading() as connection:
         assert connection.execute(sa.select(ALARM.c.rule)).scalar()["threshold"] == 99
+
+
+def test_of_many_changes_in_a_transaction_the_one_that_its_user_changes_is_evaluated_anew(
+    windows, database, prometheus
+):
+    define(database, *({"name": f"{n}", "rule": {**RULE, "query": f"q{n}"}} for n in range(30)))
+
+    def answer(asked):
+        if "q7" in asked.path:
+            with database.writing() as connection:
+                changed = {"rule": {**RULE, "threshold": 99}, "timestamp": utc(1.0)}
+                connection.execute(
+                    ALARM.update().where(ALARM.c.alarm_id == id_of("7")).values(**changed)
+                )
+        return Answer(vector(5))
+
+    prometheus.answer_with(API, answer)
+    windows.work()
+    states = {n: windows.state(f"{n}")[0] for n in range(30)}
+    assert states.pop(7) == "ok"
+    assert set(states.values()) == {"alarm"}
+    assert windows.evaluator.counts.overtaken == 1
+    assert windows.evaluator.counts.changes == 30
+    assert windows.evaluator.counts.repeated == 0
+
+
+def test_alarms_are_evaluated_while_others_are_committed_and_their_changes_go_together(
+    windows, database, monkeypatch
+):
+    define(database, *({"name": str(n), "rule": {**RULE, "threshold": n}} for n in range(300)))
+    counts, written = windows.evaluator.counts, []
+    writing = database.writing
+
+    def held():
+        if not written:
+            wait_until(lambda: counts.evaluated == 300, what="the others, while one is committed")
+        written.append(1)
+        return writing()
+
+    monkeypatch.setattr(database, "writing", held)
+    windows.work()
+    assert counts.changes == 300
+    assert len(written) <= 5  # the first one alone, perhaps; then hundreds together
+
+
+def test_an_error_that_no_code_foresaw_costs_its_alarm_alone(
+    windows, database, monkeypatch, caplog
+):
+    define(database, *({"name": n, "rule": {**RULE, "query": n}} for n in ("good", "bad")))
+    values = PrometheusSource.values
+
+    def faulty(self, rule, at, deadline):
+        if rule.query == "bad":
+            raise ZeroDivisionError("a fault of the source")
+        return values(self, rule, at, deadline)
+
+    monkeypatch.setattr(PrometheusSource, "values", faulty)
+    windows.work()
+    assert windows.state("good")[0] == "alarm"
+    assert windows.state("bad")[0] == "insufficient data"
+    assert f"alarm {id_of('bad')} is not evaluated" in caplog.text
 
 
 def test_a_wrong_alarm_in_the_database_costs_itself_alone_and_is_named(windows, database, caplog):

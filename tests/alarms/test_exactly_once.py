@@ -21,7 +21,7 @@ from tests.servers.postgresql import PostgreSQLServer
 from tests.servers.process import free_port, wait_until
 from tests.servers.redis import RedisServer
 
-INTERVAL, TTL, ALARMS = 2.0, 4.0, 40
+INTERVAL, TTL, ALARMS = 2.0, 8.0, 40
 
 
 def pass_windows(number):
@@ -39,10 +39,14 @@ def missed_and_repeated(squares, first, last):
 
 def check_what_was_asked(fleet, squares, first, last):
     """Each alarm once a window; windows that an evaluator says it had no time for may be missed."""
-    missed, repeated = missed_and_repeated(squares, first, last)
-    assert repeated == []
-    if not any(fleet.status(name).get("missed") for name in fleet.processes):
-        assert missed == []
+
+    def is_whole():
+        # On a busy machine the last window is begun late, and what was missed is told late.
+        missed, _ = missed_and_repeated(squares, first, last)
+        return not missed or any(fleet.status(name).get("missed") for name in fleet.processes)
+
+    wait_until(is_whole, within=20, what="that each alarm has been asked about in each window")
+    assert missed_and_repeated(squares, first, last)[1] == []
 
 
 def check_what_was_told(sink, database):

@@ -20,9 +20,13 @@ def test_every_command_of_the_guide_works(tmp_path):
     page = (TREE / "docs" / "alarms" / "guide.md").read_text()
     blocks = re.findall(r"^```sh\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
     assert len(blocks) == 6
-    script = "\n".join(blocks).replace("8391", str(free_port()))
+    port = str(free_port())
+    script = "\n".join(blocks).replace("8391", port)
     # The check may come before the server listens; a reader is slower.
-    script = script.replace("> told.txt &\n", "> told.txt &\nsleep 2\n")
+    listens = f"(: < /dev/tcp/127.0.0.1/{port}) 2> port.log"
+    script = script.replace(
+        "> told.txt &\n", f"> told.txt &\nuntil {listens}; do sleep 0.1; done\n"
+    )
     (tmp_path / "script.sh").write_text(PREAMBLE + script)
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     with (tmp_path / "said").open("w") as said:
@@ -36,7 +40,7 @@ def test_every_command_of_the_guide_works(tmp_path):
             start_new_session=True,
         )
         try:
-            code = shell.wait(120)
+            code = shell.wait(250)
         finally:
             if shell.poll() is None:
                 os.killpg(shell.pid, signal.SIGKILL)

@@ -28,7 +28,7 @@ def intake(database):
 
 
 def post(intake, body, path="/v1/samples", method="POST", **headers):
-    connection = http.client.HTTPConnection("127.0.0.1", intake.port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", intake.port, timeout=60)
     connection.request(method, path, body, headers)
     answer = connection.getresponse()
     found = answer.status, answer.read().decode()

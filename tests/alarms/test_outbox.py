@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import hmac
 import json
+import threading
 
 import pytest
 import sqlalchemy as sa
@@ -20,20 +21,22 @@ from hashring.alarms.model import alarm_of
 from hashring.alarms.outbox import Outbox
 from hashring.alarms.settings import Settings
 from tests.alarms.fleet import told
-from tests.servers.http import Answer
+from tests.servers.http import Answer, HTTPServer
 from tests.servers.process import SilentServer, free_port, wait_until
 
 
 @pytest.fixture
 def partition():
-    with hashring.join("memory://", "alarms", "a", ttl=3.0) as found:
-        assert found.wait_settled(30)
+    with hashring.join("memory://", "alarms", "a", ttl=30.0) as found:
+        assert found.wait_settled(60)
         yield found
 
 
 @contextlib.contextmanager
 def delivering(partition, database, **settings):
-    found = Settings(database="", backend_url="", member="a", **{"action_timeout": 1.0, **settings})
+    found = Settings(
+        database="", backend_url="", member="a", **{"action_timeout": 60.0, **settings}
+    )
     actions = Catalogue(found)
     with contextlib.closing(actions), Outbox(partition, database, actions, found) as outbox:
         yield outbox
@@ -139,8 +142,9 @@ def test_a_sink_that_hangs_holds_up_its_own_alarms_alone(database, partition, si
             write(database, f"hangs {number}", 60, f"http://127.0.0.1:{silent.port}/")
         for number in range(30):
             write(database, f"flows {number}", 60, f"{sink.url}/in")
-        with delivering(partition, database, threads=4) as outbox:
-            wait_until(lambda: len(told(sink)) == 30, within=20)
+        with delivering(partition, database, threads=4, action_timeout=2.0) as outbox:
+            # Some may come again: a busy machine may see an answer too late.
+            wait_until(lambda: len({key for key, _ in told(sink)}) == 30)
             wait_until(lambda: outbox.delivered == 30)
             wait_until(lambda: outbox.failed >= 2)
     assert waits(database) == 30
@@ -150,15 +154,15 @@ def test_what_another_member_owns_is_not_delivered(database, sink):
     write(database, "x", 60, f"{sink.url}/in")
     write(database, "y", 60, f"{sink.url}/in")
     with (
-        hashring.join("memory://two", "alarms", "a", ttl=3.0) as first,
-        hashring.join("memory://two", "alarms", "b", ttl=3.0) as second,
+        hashring.join("memory://two", "alarms", "a", ttl=30.0) as first,
+        hashring.join("memory://two", "alarms", "b", ttl=30.0) as second,
     ):
-        assert first.wait_settled(30)
-        assert second.wait_settled(30)
+        assert first.wait_settled(60)
+        assert second.wait_settled(60)
         mine = [name for name in ("x", "y") if first.owns(name)]
         with delivering(first, database):
             wait_until(lambda: waits(database) == 2 - len(mine))
-    assert [body["alarm_id"] for _, body in told(sink)] == mine
+    assert sorted(body["alarm_id"] for _, body in told(sink)) == mine
 
 
 def test_an_alarm_fires_at_alertmanager_and_ends_there(database, partition, sink):
@@ -173,3 +177,63 @@ def test_an_alarm_fires_at_alertmanager_and_ends_there(database, partition, sink
     }
     assert fired["endsAt"] > fired["startsAt"]
     assert resolved["endsAt"] == resolved["startsAt"] == "1970-01-01T00:02:00.000+00:00"
+
+
+def test_many_notifications_of_a_slow_sink_do_not_hide_those_of_another(
+    database, partition, sink, monkeypatch
+):
+    """Only so many are read at once, the oldest first: all of these are the slow sink's."""
+    monkeypatch.setattr("hashring.alarms.database.notifications.MOST", 4)
+    monkeypatch.setattr("hashring.alarms.outbox.MOST", 4)
+    held = threading.Event()
+    with HTTPServer() as slow:
+
+        def answer(asked):
+            assert held.wait(60)
+            return Answer(b"")
+
+        slow.answer_with("/in", answer)
+        for number in range(40):
+            write(database, f"slow {number}", 60, f"{slow.url}/in")
+        write(database, "x", 120, f"{sink.url}/in")
+        with delivering(partition, database, action_timeout=30.0):
+            try:
+                wait_until(lambda: told(sink))
+                assert waits(database) >= 40
+            finally:
+                held.set()
+            wait_until(lambda: waits(database) == 0)
+            assert len({key for key, _ in told(slow)}) == len(told(slow)) == 40
+
+
+def test_a_storm_is_delivered_with_few_looks_into_the_database(
+    database, partition, sink, monkeypatch
+):
+    looks = []
+    heads = Notifications.heads
+
+    def counted(self, *arguments):
+        looks.append(1)
+        return heads(self, *arguments)
+
+    monkeypatch.setattr(Notifications, "heads", counted)
+    for number in range(200):
+        write(database, f"alarm {number}", 60, f"{sink.url}/in")
+    with delivering(partition, database):
+        wait_until(lambda: waits(database) == 0)
+        assert len(told(sink)) == 200
+    # Once there was a look for each that was delivered.
+    assert len(looks) < 50
+
+
+def test_a_sink_that_says_our_own_secret_back_does_not_have_it_shown(
+    database, partition, sink, caplog
+):
+    sink.answer("/in", "no such user ann:t0ps3cret", status=404)
+    write(database, "x", 60, f"{sink.url}/in".replace("//", "//ann:t0ps3cret@"))
+    with delivering(partition, database) as outbox:
+        wait_until(lambda: outbox.given_up)
+        wait_until(lambda: waits(database) == 0)
+    [problem] = Notifications(database).problems()
+    assert "no such user" in problem
+    assert "t0ps3cret" not in problem + caplog.text

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from hashring.driver import Driver
 from hashring.errors import LeaseLost, StoreUnavailable
+from hashring.partition.partition import Partition
 from hashring.testing.suite.base import record
 from tests.servers.process import wait_until
 
@@ -38,3 +40,15 @@ def renew_or_rejoin(driver: Driver, member: str, fields: dict[str, object]) -> N
         driver.heartbeat()
     except LeaseLost:
         driver.join("g", member, record("1", **fields))
+
+
+def are_shared_out(members: Sequence[Partition], keys: Sequence[str]) -> bool:
+    """Return whether all keys are held and every member has some; fail where two hold one at once.
+
+    They are looked at one after the other, and a key may change hands in between: so twice, and
+    what a member holds at both looks it held in between, when the next was asked.
+    """
+    before, after = ([set(one.owned(keys)) for one in members] for _ in range(2))
+    for one, other in itertools.combinations(range(len(members)), 2):
+        assert not before[one] & after[one] & before[other], "held by two at once"
+    return sum(map(len, after)) == len(keys) and all(after)

@@ -153,8 +153,8 @@ class TestClock:
             newcomer = opened(server.url)
             assert newcomer.read("g").memory_age <= boottime() - stepped
             a.join("g", "a", record("1"))
-            brief = opened(server.url, ttl=1.0)
-            brief.join("g", "brief", record("1"))
+            brief = until_it_works(lambda: opened(server.url, ttl=1.0))
+            until_it_works(lambda: brief.join("g", "brief", record("1")))
             server.step_clock(0)
             # Nobody who died before the step lives for an hour.
             wait_until(lambda: "brief" not in newcomer.read("g").records)
@@ -178,8 +178,10 @@ class TestOrder:
     def test_a_write_that_was_held_up_never_lands_after_a_later_one(
         self, opened: Opened, server: PostgreSQLServer
     ) -> None:
-        a = opened(f"{server.url}?table=held_up&timeout=1&application_name=held_up")
-        a.join("g", "a", record("1", turn=0))
+        a = until_it_works(
+            lambda: opened(f"{server.url}?table=held_up&timeout=1&application_name=held_up")
+        )
+        until_it_works(lambda: a.join("g", "a", record("1", turn=0)))
         ((pid,),) = server.run(
             "SELECT pid FROM pg_stat_activity WHERE application_name = 'held_up'"
         )
@@ -191,14 +193,16 @@ class TestOrder:
         finally:
             os.kill(int(str(pid)), signal.SIGCONT)
         until_it_works(lambda: a.publish("g", "a", record("1", turn=2)))
-        assert not Path(f"/proc/{pid}").exists()
+        wait_until(
+            lambda: not Path(f"/proc/{pid}").exists(), what="the end of the server's process"
+        )
         assert a.read("g").records == {"a": record("1", turn=2)}
 
     def test_a_lock_that_somebody_holds_costs_no_call_more_than_its_time(
         self, opened: Opened, server: PostgreSQLServer
     ) -> None:
-        a = opened(f"{server.url}?table=locked&timeout=1&retries=0")
-        a.join("g", "a", record("1"))
+        a = until_it_works(lambda: opened(f"{server.url}?table=locked&timeout=1&retries=0"))
+        until_it_works(lambda: a.join("g", "a", record("1")))
 
         def hold() -> None:
             with contextlib.suppress(Exception):

@@ -166,7 +166,7 @@ class SentinelStore(Store):
     name = "redis with sentinels"
 
     def __init__(self) -> None:
-        self._servers = Replicated()
+        self._servers = Replicated(down_after=0.6)
         self._broken: RedisServer | None = None
 
     @property

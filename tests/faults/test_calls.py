@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 from pathlib import Path
 
 import pytest
 
-from hashring.testing import ServerStore, check, fault_plan, run_plan
+from hashring.testing import ServerStore, check, fault_plan, figures, run_plan
 from hashring.testing.faults.calls import Call, CallWatch, longest_call, outlasting
+from hashring.testing.faults.history import History, Still
 from hashring.testing.faults.log import Log
 from hashring.testing.faults.store import FROZEN
 from tests.authors.installing import correct, install
 from tests.authors.mistakes import MISTAKES
+from tests.faults.plans import TRIES, judged
 from tests.faults.story import Story, both_work
 from tests.servers.postgresql import PASSWORD, PostgreSQLServer
 from tests.servers.process import wait_until
@@ -100,7 +103,8 @@ class Slow:
 
 
 def lines_of(path: Path) -> list[str]:
-    return path.read_text().splitlines()
+    """The lines about calls."""
+    return [line for line in path.read_text().splitlines() if '"e":"call"' in line]
 
 
 def test_a_call_that_hangs_is_logged_while_it_hangs_and_answers_are_handed_through(
@@ -142,3 +146,50 @@ def test_time_in_which_the_process_was_paused_is_not_counted(
         driver.goes_on.set()
         hanging.join(60)
     assert lines_of(path) == []
+    (still,) = map(json.loads, path.read_text().splitlines())
+    assert (still["e"], still["t"], still["until"]) == ("still", 100.1, 130.1)
+
+
+def test_a_member_that_got_no_processor_is_told_from_one_that_was_paused(story: Story) -> None:
+    both_work(story, range(10))
+    for member in ("a", "b"):
+        story.holds(member, 0.0, 10.0)
+    story.event("pause", "b", begin=2.0, end=5.0)
+    story.log("b").write("still", t=1.9, until=5.1)
+    paused = story.read(10.0)
+    assert paused.starved() is None
+    assert "starved" not in figures(paused, check(paused))
+
+
+def test_a_machine_that_gives_a_member_no_processor_is_named(story: Story) -> None:
+    both_work(story, range(10))
+    for member in ("a", "b"):
+        story.holds(member, 0.0, 10.0)
+    story.event("pause", "b", begin=2.0, end=5.0)
+    for begin, seconds in ((2.5, 1.5), (7.0, 0.6)):
+        story.log("a").write("still", t=begin, until=begin + seconds)
+    starved = story.read(10.0)
+    assert starved.starved() == Still("a", 2.5, 4.0)
+    assert "a got no processor for 1.5 s at 2.5 s" in figures(starved, check(starved))
+
+
+@pytest.mark.parametrize(("seconds", "runs"), [(0.0, 1), (0.9, TRIES)])
+def test_a_plan_is_carried_out_again_where_a_member_got_no_processor_and_not_for_ever(
+    tmp_path: Path, seconds: float, runs: int
+) -> None:
+    carried_out = []
+
+    def run(folder: Path) -> History:
+        carried_out.append(folder)
+        folder.mkdir()
+        story = Story(folder)
+        for member in ("a", "b"):
+            story.holds(member, 0.0, 10.0)
+        both_work(story, range(3))  # and no more
+        if seconds:
+            story.log("a").write("still", t=5.0, until=5.0 + seconds)
+        return story.read(10.0)
+
+    with pytest.raises(AssertionError):
+        judged(run, tmp_path, lambda history, verdict: None)
+    assert len(carried_out) == runs

@@ -10,8 +10,8 @@ from hashring import clock
 from hashring.testing.faults.faults import Step
 from hashring.testing.faults.history import CLOCK_STEPS, Event, History
 from hashring.testing.faults.host_clock import HostClock, follow
-from tests.faults.plans import judged
-from tests.faults.stores import STORES
+from hashring.testing.faults.verdict import Verdict
+from tests.faults.plans import judged, on
 
 pytestmark = pytest.mark.faults
 
@@ -44,16 +44,17 @@ def test_members_whose_clocks_step_work_on_and_no_slot_is_held_twice(
         Step("join", ("m3",), wait=0.5),
         Step("rest", wait=5.0),
     ]
-    with STORES[name]() as store:
-        history, verdict = judged(plan, store, tmp_path)
 
-    steps = [event for event in history.events if event.kind == CLOCK_STEPS]
-    assert [event.reach for event in steps] == [HOUR, 7.0]
-    assert verdict.overlaps == []
-    assert verdict.holds_checked > 500
-    assert whole_windows_an_hour(history, steps[0]) >= 2
-    # When it is over, all is as before: the last windows were whole.
-    assert all(history.polls[verdict.windows[1]])
+    def judge(history: History, verdict: Verdict) -> None:
+        steps = [event for event in history.events if event.kind == CLOCK_STEPS]
+        assert [event.reach for event in steps] == [HOUR, 7.0]
+        assert verdict.overlaps == []
+        assert verdict.holds_checked > 500
+        assert whole_windows_an_hour(history, steps[0]) >= 2
+        # When it is over, all is as before: the last windows were whole.
+        assert all(history.polls[verdict.windows[1]])
+
+    judged(on(name, plan), tmp_path, judge)
 
 
 def test_a_process_reads_its_wall_clock_by_the_offset_in_a_file(

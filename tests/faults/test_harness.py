@@ -58,7 +58,7 @@ def test_a_member_that_dies_between_two_steps_is_noticed(tmp_path: Path) -> None
     with Group("sqlite:///unused", tmp_path, command=(sys.executable, "-c", script)) as group:
         group.start("a")
         group.wait_ready("a")
-        group._processes["a"].wait(timeout=20)
+        group._processes["a"].wait(timeout=60)
         with pytest.raises(ChildProcessError, match="member a ended by itself, with status 0"):
             group.check()
 

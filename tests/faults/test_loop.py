@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 from hashring.testing.faults.faults import Step, reference_plan, run_plan
-from hashring.testing.faults.report import figures, table
-from hashring.testing.faults.verdict import check
-from tests.faults.plans import assert_exact
+from hashring.testing.faults.history import History
+from tests.faults.plans import assert_exact, judged
 from tests.faults.stores import STORES
 
 pytestmark = pytest.mark.faults
@@ -39,9 +38,8 @@ THREE = [
 def test_polls_on_event_loops_are_neither_missed_nor_repeated_in_planned_changes(
     tmp_path: Path, plan: list[Step], keys: int
 ) -> None:
-    with STORES["redis"]() as store:
-        history = run_plan(plan, store, tmp_path, keys=keys, command=WORKER)
-    verdict = check(history)
-    told = f"{figures(history, verdict)}\n\n{table(history, verdict)}\n\nlogs: {tmp_path}"
-    assert not verdict.violations, told
-    assert_exact(history, verdict)
+    def run(logs: Path) -> History:
+        with STORES["redis"]() as store:
+            return run_plan(plan, store, logs, keys=keys, command=WORKER)
+
+    judged(run, tmp_path, assert_exact)

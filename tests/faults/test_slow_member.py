@@ -13,7 +13,7 @@ from tests.servers.redis import RedisServer
 @pytest.fixture(scope="module")
 def group() -> Iterator[Group]:
     with RedisServer() as server:
-        found = Group(server.url, members=10, ttl=10.0)
+        found = Group(server.url, members=10, ttl=20.0)
         try:
             yield found
         finally:

@@ -78,7 +78,7 @@ def play(server: Server, seed: int, name: str, *, kills: int = 2) -> History:
         try:
             while not over.is_set():
                 try:
-                    if lock.acquire(0.5):
+                    if lock.acquire(1.0):
                         history.watch(owner, lock, mine.choice((0.05, 0.5, 2.0)) * TTL)
                 except HashringError:
                     over.wait(0.05)
@@ -99,7 +99,7 @@ def play(server: Server, seed: int, name: str, *, kills: int = 2) -> History:
             server.kill()
             time.sleep(chance.choice((0.0, chance.uniform(0.0, 1.5))) * TTL)
             server.start()
-        deadline, seen = time.monotonic() + 30 * TTL, len(history.holdings)
+        deadline, seen = time.monotonic() + 90 * TTL, len(history.holdings)
         while len(history.holdings) == seen and time.monotonic() < deadline:
             time.sleep(0.01)
     finally:

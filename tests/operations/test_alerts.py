@@ -140,7 +140,7 @@ def test_six_faults_raise_six_alerts_and_no_other(tmp_path):
         address = stack.enter_context(served(page)).removeprefix("http://").removesuffix("/ring")
         agent = start_agent_whose_sink_is_away(agents, tmp_path)
         server = PrometheusServer.scraping(
-            {"groups": f"{address}/metrics", "agent": f"{agent}/metrics"}
+            {"groups": f"{address}/metrics", "agent": f"{agent}/metrics"}, every="200ms"
         )
         quick_rules(server.folder / "rules.yml")
         stack.enter_context(server.with_rules("rules.yml", every="1s"))

@@ -14,6 +14,8 @@ from wsgiref.simple_server import WSGIServer
 
 import hashring
 from hashring import clock
+from hashring.alarms.status import Alarms
+from hashring.alarms.status import Status as EvaluatorStatus
 from hashring.observe.description import GroupDescription, MemberDescription, Ownership, Waiting
 from hashring.page import Event, GroupStatus, Page, ProcessStatus
 from hashring.page.wsgi import Routes
@@ -190,6 +192,54 @@ def busy_agent() -> Routes:
         },
         publishers={"https://sink.example/v1/metrics": sink},
         spool={"bytes": 312_000.0, "max_bytes": 268_435_456.0, "oldest_at": now - 41},
+    )
+    return Routes(Told(status), "no metrics here")
+
+
+def evaluator() -> Routes:
+    """The page of an evaluator of alarms whose sink is away."""
+    now = clock.wall()
+    group = _group(tuple(_member(f"alarm-{n}", 32_768, 32_768, 65_536) for n in (1, 2)))
+    own = GroupStatus(
+        state="settled",
+        members=("alarm-1", "alarm-2"),
+        slots=32_768,
+        due=32_768,
+        member="alarm-1",
+        fence_in=8.4,
+        description=group,
+    )
+    alarms = Alarms(
+        interval=60.0,
+        owned=251,
+        invalid=1,
+        took=1.2,
+        evaluated=7_530,
+        unanswered=12,
+        changes=40,
+        questions=7_120,
+        delivered=38,
+        failed=9,
+        sinks_away=("https://hooks.example.org",),
+        surveyed_at=now - 3,
+        states={"ok": 480, "alarm": 17, "insufficient data": 3},
+        overdue=2,
+        waiting=5,
+        waiting_since=now - 340,
+        dead_letters=1,
+        problems=("b2c1 to https://hooks.example.org/in: is tried again: no answer in time",),
+    )
+    status = EvaluatorStatus(
+        member="alarm-1",
+        members=own.members,
+        pid=4120,
+        host="web1",
+        state="settled",
+        slots=32_768,
+        window=29_408_112,
+        missed=0,
+        groups={group.group: own},
+        alarms=alarms,
     )
     return Routes(Told(status), "no metrics here")
 

@@ -7,7 +7,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 from tests.page.browser import chromium, first_paint, show, violations
-from tests.page.scenes import busy_agent, large_group, served, waiting_group
+from tests.page.scenes import busy_agent, evaluator, large_group, served, waiting_group
 from tests.servers.process import wait_until
 
 
@@ -27,7 +27,8 @@ def quiet_console(browser):
 
 
 def text(browser, id):
-    return browser.find_element(By.ID, id).text
+    # In one step: the page may draw itself anew between finding an element and reading it.
+    return browser.execute_script("return document.getElementById(arguments[0]).innerText", id)
 
 
 def test_the_one_that_is_waited_for_is_named_and_the_page_follows_the_group(browser):
@@ -35,14 +36,15 @@ def test_the_one_that_is_waited_for_is_named_and_the_page_follows_the_group(brow
     with waiting_group() as (address, a):
         browser.get(address)
         wait_until(lambda: "web2" in text(browser, "sentence"), what="the wait is told")
-        assert "web3 waits for web2" in text(browser, "flows")
+        wait_until(lambda: "web3 waits for web2" in text(browser, "flows"), what="it is drawn")
         assert len(browser.find_elements(By.CSS_SELECTOR, "#members tr")) == 3
 
         browser.find_element(By.ID, "key").send_keys("router-1", Keys.ENTER)
         wait_until(lambda: "Owner" in text(browser, "found"), what="the key is looked up")
         assert a.owner("router-1") in text(browser, "found")
-        assert browser.find_element(By.CSS_SELECTOR, "#members th").text == "web1 (this one)"
-        a.drain(20)
+        first = "return document.querySelector('#members th').innerText"
+        assert browser.execute_script(first) == "web1 (this one)"
+        a.drain(60)
         wait_until(lambda: "left" in text(browser, "state") + text(browser, "sentence"))
 
 
@@ -52,6 +54,24 @@ def test_contrast_labels_and_roles_are_right(browser, size):
     with served(busy_agent()) as address:
         browser.get(address)
         assert text(browser, "state") == "settling"
+        assert violations(browser) == []
+        width = "return document.documentElement.scrollWidth - innerWidth"
+        assert browser.execute_script(width) <= 0, "the page is wider than its window"
+
+
+@pytest.mark.parametrize("size", ["desk", "telephone"])
+def test_an_evaluators_page_shows_alarms_by_state_what_is_overdue_and_who_was_not_told(
+    browser, size
+):
+    show(browser, size)
+    with served(evaluator()) as address:
+        browser.get(address)
+        told = text(browser, "alarms")
+        for words in ("State alarm\n17", "Overdue\n2", "To be told\n5", "Given up\n1"):
+            assert words in told
+        assert "is tried again: no answer in time" in told
+        assert "2 alarms have not been evaluated for two windows" in text(browser, "troubles")
+        assert "https://hooks.example.org does not answer" in text(browser, "troubles")
         assert violations(browser) == []
         width = "return document.documentElement.scrollWidth - innerWidth"
         assert browser.execute_script(width) <= 0, "the page is wider than its window"
@@ -97,4 +117,5 @@ def test_a_process_that_does_not_answer_is_told_and_the_last_state_stays(browser
     wait_until(lambda: "No answer" in text(browser, "fresh"), what="it is told")
     assert text(browser, "state") == "settling"
     refused = browser.get_log("browser")
-    assert all("ERR_CONNECTION_REFUSED" in one["message"] for one in refused), refused
+    # What was on its way when the server ended may be cut, or get no answer.
+    assert all("net::ERR_" in one["message"] for one in refused), refused

@@ -84,7 +84,7 @@ def test_an_outage_and_its_end_are_on_the_time_line():
         hashring.join(driver, "pollers", heartbeat=0.05) as partition,
         Watcher(lambda: [partition]) as watcher,
     ):
-        assert partition.wait_settled(20)
+        assert partition.wait_settled(60)
 
         def kinds():
             return [event.kind for event in watcher.events if event.is_fault]

@@ -7,6 +7,8 @@ import re
 
 import pytest
 
+from hashring.alarms.status import Alarms
+from hashring.alarms.status import Status as EvaluatorStatus
 from hashring.observe.description import (
     FreezeDescription,
     GroupDescription,
@@ -25,15 +27,18 @@ def fields(kind):
     return {field.name for field in dataclasses.fields(kind)}
 
 
-def test_the_schema_has_each_field_of_an_agent_and_asks_for_those_of_any_process():
+def test_the_schema_has_each_field_of_agents_and_evaluators_and_asks_for_those_of_any_process():
     found = schema()
-    assert set(found["properties"]) == fields(Status)
+    assert set(found["properties"]) == fields(Status) | fields(EvaluatorStatus)
     assert set(found["required"]) == fields(ProcessStatus)
 
 
 @pytest.mark.parametrize(
     "kind",
-    [GroupStatus, Event, GroupDescription, FreezeDescription, MemberDescription, Waiting],
+    [
+        *(GroupStatus, Event, GroupDescription, FreezeDescription, MemberDescription, Waiting),
+        Alarms,
+    ],
 )
 def test_the_schema_has_each_field_of_what_is_in_a_status(kind):
     found = schema()["$defs"][kind.__name__]

@@ -38,13 +38,29 @@ def url():
     return f"memory://{uuid.uuid4().hex}"
 
 
+def wait_until_calm(a, b):
+    """Wait until both have settled, and a page of the first one's readings shows it."""
+
+    def is_calm():
+        with hashring.page.Page(a) as page:
+            found = status_of(page)["groups"]["pollers"]["description"]
+        return (
+            b.state == a.state == "settled"
+            and found is not None
+            and found["is_settled"]
+            and len(found["members"]) == 2
+        )
+
+    wait_until(is_calm)
+
+
 @pytest.fixture(scope="module")
 def members(url):
     with (
         hashring.join(url, "pollers", "a", ttl=TTL) as a,
         hashring.join(url, "pollers", "b", ttl=TTL) as b,
     ):
-        wait_until(lambda: {a.state, b.state} == {"settled"} and len(a.members) == 2)
+        wait_until_calm(a, b)
         yield a, b
         a.leave()
         b.leave()
@@ -94,7 +110,7 @@ def test_who_is_waited_for_is_named_with_slots_and_since_when(url, members, page
         assert 0 < len(wait["ranges"]) <= 50
         assert wait["since"] is not None
         c.leave()
-    wait_until(lambda: {a.state, b.state} == {"settled"} and len(a.members) == 2)
+    wait_until_calm(a, b)
 
 
 @pytest.mark.parametrize(
@@ -119,7 +135,7 @@ def test_a_browser_gets_html_and_a_program_json(page, accept, kind):
 def test_what_a_stranger_publishes_cannot_leave_the_data_of_the_page(url):
     evil = "</script><script>alert(1)</script>"
     with hashring.join(url, "evil", evil, ttl=TTL) as partition:
-        assert partition.wait_settled(20)
+        assert partition.wait_settled(60)
         with hashring.page.Page(partition) as page:
             _, headers, body = ask(page, "/ring", accept="text/html")
             found = status_of(page)
@@ -189,7 +205,7 @@ def test_metrics_and_probes_answer(page):
 def test_who_has_left_is_not_ready(url):
     partition = hashring.join(url, "leavers", "a", ttl=TTL)
     with hashring.page.Page(partition) as page:
-        assert partition.wait_settled(20)
+        assert partition.wait_settled(60)
         assert ask(page, "/readyz")[0] == 200
         partition.leave()
         code, _, body = ask(page, "/readyz")
@@ -210,7 +226,7 @@ def test_a_page_asks_the_store_nothing(members):
             status_of(page)
     after = reads()
     # Its own heartbeats, and the readings that follow from others' acks, go on meanwhile.
-    assert sum(after.values()) - sum(before.values()) < 30
+    assert sum(after.values()) - sum(before.values()) < 100
 
 
 def test_without_prometheus_client_the_metrics_say_what_to_install(members, monkeypatch):
@@ -227,7 +243,7 @@ def test_without_prometheus_client_the_metrics_say_what_to_install(members, monk
 def test_the_program_in_the_docs_serves_the_page():
     page = (TREE / "docs" / "operations" / "page.md").read_text("utf-8")
     (program,) = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
-    asked = "urlopen(f'http://127.0.0.1:{server.server_port}/readyz', timeout=30).read()"
+    asked = "urlopen(f'http://127.0.0.1:{server.server_port}/readyz', timeout=60).read()"
     found = {}
     exec(f"from urllib.request import urlopen\n{program.replace('...', f'said = {asked}')}", found)
     assert found["said"] == b"ready\n"

@@ -68,7 +68,7 @@ def url() -> str:
 
 @pytest.fixture
 def cut(url: str) -> Callable[..., CutDriver]:
-    def made(ttl: float = 0.6) -> CutDriver:
+    def made(ttl: float = 2.5) -> CutDriver:  # a busy machine stands still for a second or two
         return CutDriver(DriverURL.parse(url), ttl=ttl)
 
     return made
@@ -77,5 +77,5 @@ def cut(url: str) -> Callable[..., CutDriver]:
 @pytest.fixture
 def a(url: str) -> Iterator[Partition]:
     with hashring.join(url, "group", "a", ttl=TTL) as partition:
-        assert partition.wait_settled(20)
+        assert partition.wait_settled(60)
         yield partition

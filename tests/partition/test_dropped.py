@@ -25,7 +25,7 @@ def test_a_partition_that_is_dropped_hands_over_and_says_so(
     with hashring.join(url, "group", "stays", ttl=TTL) as stays:
         dropped = hashring.join(url, "group", "dropped", ttl=TTL)
         wait_until(lambda: len(stays.members) == 2 and stays.state == "settled")
-        assert dropped.wait_settled(20)
+        assert dropped.wait_settled(60)
 
         with warnings.catch_warnings(record=True) as warned:
             warnings.simplefilter("always")
@@ -79,7 +79,7 @@ def test_a_partition_that_has_left_is_dropped_without_a_word(
 
 def test_a_forked_child_may_drop_what_its_parent_has(url: str) -> None:
     with hashring.join(url, "group", "a", ttl=TTL) as a:
-        assert a.wait_settled(20)
+        assert a.wait_settled(60)
         child = os.fork()
         if child == 0:
             with contextlib.suppress(BaseException):
@@ -134,15 +134,15 @@ def test_an_interpreter_that_exits_hands_over_what_nobody_left(tmp_path: Path, e
         f"{exits}\n"
     )
     with hashring.join(url, "group", "stays", ttl=60) as stays:
-        assert stays.wait_settled(20)
+        assert stays.wait_settled(60)
         done = subprocess.run(
-            [sys.executable, "-c", program], capture_output=True, timeout=50, check=False
+            [sys.executable, "-c", program], capture_output=True, timeout=150, check=False
         )
 
         assert b"goes" not in done.stderr, done.stderr
         wait_until(
             lambda: set(stays.records) == {"stays"} and len(stays.held) == 65536,
-            within=20,  # a third of the lease
+            within=35,  # of the lease are 40 left at least
             what="the hand-over",
         )
 
@@ -160,9 +160,9 @@ def test_a_forked_child_that_exits_leaves_nothing_of_its_parents(tmp_path: Path)
         "assert len(partition.held) == 65536\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=50, check=False
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=150, check=False
     )
 
     assert done.returncode == 0, done.stderr
     with hashring.join(url, "group", "a", ttl=60) as again:  # the parent's exit has left
-        assert again.wait_settled(20)
+        assert again.wait_settled(60)

@@ -66,7 +66,7 @@ class FailsAt(MemoryDriver):
 
 def again_at_once(url: str) -> None:
     again = hashring.join(url, "group", "a", ttl=TTL)
-    assert again.wait_settled(20)
+    assert again.wait_settled(60)
     again.leave()
 
 
@@ -201,7 +201,7 @@ def loop(partition: Partition) -> Iterator[None]:
 
 def whole(url: str) -> Iterator[None]:
     with hashring.join(url, "other", "x", ttl=TTL) as partition:
-        partition.wait_settled(20)
+        partition.wait_settled(60)
         yield
 
 
@@ -238,7 +238,7 @@ def in_the_threads_wait(partition: Partition) -> None:
         wait(group, timeout)
 
     driver.wait = waiting  # type: ignore[method-assign]
-    assert collected.wait(20)
+    assert collected.wait(60)
 
 
 @pytest.mark.usefixtures("no_automatic_collection")
@@ -250,7 +250,7 @@ def test_a_cycle_that_is_collected_inside_a_lock_blocks_nobody(
     url: str, begin: Callable[[Partition], Iterator[None]], collect: Callable[[Partition], None]
 ) -> None:
     with hashring.join(url, "group", "a", ttl=TTL) as a:
-        assert a.wait_settled(20)
+        assert a.wait_settled(60)
         running = begin(a)
         next(running)
         assert a._membership.handoff.is_pinned
@@ -259,11 +259,11 @@ def test_a_cycle_that_is_collected_inside_a_lock_blocks_nobody(
 
         thread = threading.Thread(target=collect, args=(a,), daemon=True)
         thread.start()
-        thread.join(20)
+        thread.join(60)
 
         assert not thread.is_alive()
         wait_until(
-            lambda: not a._membership.handoff.is_pinned, within=20, what="the slots are free again"
+            lambda: not a._membership.handoff.is_pinned, within=60, what="the slots are free again"
         )
         with hashring.join(url, "group", "b", ttl=TTL) as b:
             wait_until(lambda: len(b.members) == 2 and b.state == "settled")
@@ -272,7 +272,7 @@ def test_a_cycle_that_is_collected_inside_a_lock_blocks_nobody(
 
 def test_a_finaliser_takes_no_lock_at_all(url: str) -> None:
     with hashring.join(url, "group", "a", ttl=TTL) as a:
-        assert a.wait_settled(20)
+        assert a.wait_settled(60)
         for begin in (block, loop):
             running = begin(a)
             next(running)
@@ -282,17 +282,17 @@ def test_a_finaliser_takes_no_lock_at_all(url: str) -> None:
             def hold(held: threading.Event = held, release: threading.Event = release) -> None:
                 with a._membership.lock:
                     held.set()
-                    release.wait(20)
+                    release.wait(60)
 
             holder = threading.Thread(target=hold)
             holder.start()
-            assert held.wait(20)
+            assert held.wait(60)
             del running  # another thread has the lock: this returns all the same
             assert holder.is_alive()
             release.set()
             holder.join()
         wait_until(
-            lambda: not a._membership.handoff.is_pinned, within=20, what="the slots are free again"
+            lambda: not a._membership.handoff.is_pinned, within=60, what="the slots are free again"
         )
 
 
@@ -339,9 +339,9 @@ def test_a_generator_with_a_partition_in_it_is_collected_without_waiting_for_its
         warnings.simplefilter("ignore", ResourceWarning)
         thread = threading.Thread(target=collect, daemon=True)
         thread.start()
-        thread.join(20)
+        thread.join(60)
         assert not thread.is_alive()
-        assert membership.gone.wait(20)
+        assert membership.gone.wait(60)
 
 
 # ---- Ctrl-C ----------------------------------------------------------------------------------
@@ -368,7 +368,7 @@ class Interrupts:
 
 def a_whole_life(url: str) -> None:
     with hashring.join(url, "group", "a", ttl=TTL, wait=1) as partition:
-        partition.wait_settled(20)
+        partition.wait_settled(60)
         with partition.cycle() as cycle:
             list(cycle.owned(KEYS[:2]))
         for cycle in partition.cycles(0.01):
@@ -404,8 +404,8 @@ def test_ctrl_c_at_any_moment_leaves_no_thread_and_no_member(moments: int) -> No
             where = interrupted(url, at).where
 
             gc.collect()
-            wait_until(lambda: not threads_of_ours(), within=20, what=f"the end, from {where}")
-            wait_until(lambda url=url: not records(url), within=20, what=f"no member, from {where}")
+            wait_until(lambda: not threads_of_ours(), within=60, what=f"the end, from {where}")
+            wait_until(lambda url=url: not records(url), within=60, what=f"no member, from {where}")
 
 
 def test_ctrl_c_in_the_call_that_tells_the_store_lets_it_be_told_all_the_same(monkeypatch) -> None:

@@ -13,6 +13,7 @@ import pytest
 import hashring
 from hashring.driver import DriverURL
 from hashring.drivers.memory import MemoryDriver
+from tests.servers.process import wait_until
 
 WAIT = 60.0  # seconds: a busy machine is no failure
 SLOT = "the key of this test"
@@ -31,8 +32,7 @@ def settled(url, member, **options):
 
 def both_settled(*partitions):
     for partition in partitions:
-        while len(partition.members) != len(partitions):
-            assert partition.wait_changed(WAIT)
+        wait_until(lambda one=partition: len(one.members) == len(partitions), within=WAIT)
         assert partition.wait_settled(WAIT)
 
 

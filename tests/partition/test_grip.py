@@ -40,7 +40,7 @@ def test_what_a_grip_pins_is_nobody_elses_before_it_is_released(a: Partition, ur
         assert not grip.valid
         assert not grip.remaining
         assert not grip.owns(KEYS[0])
-        assert b.wait_settled(20)
+        assert b.wait_settled(60)
         assert sorted(b.owned(KEYS) + mine) == sorted(KEYS)
 
 
@@ -48,7 +48,7 @@ def test_a_grip_ends_by_itself_and_the_next_owner_gains_then(a: Partition, url: 
     began = clock.boottime()
     grip = a.grip(0.4)
     with hashring.join(url, "group", "b", ttl=TTL) as b:
-        assert b.wait_settled(20)
+        assert b.wait_settled(60)
         assert clock.boottime() - began >= 0.4
         assert not grip.valid
         assert not a._membership.grips
@@ -59,7 +59,7 @@ def test_a_grip_that_was_dropped_lasts_for_its_seconds_all_the_same(a: Partition
     a.grip(0.4)
     gc.collect()
     with hashring.join(url, "group", "b", ttl=TTL) as b:
-        assert b.wait_settled(20)
+        assert b.wait_settled(60)
         assert clock.boottime() - began >= 0.4
 
 
@@ -78,7 +78,7 @@ def test_a_grip_can_be_renewed_until_it_has_ended_and_not_after(a: Partition) ->
 
 
 def test_iteration_over_gripped_keys_stops_where_the_grip_ends(a: Partition) -> None:
-    a.wait_settled(20)
+    a.wait_settled(60)
     with a.grip(60) as grip:
         worked = []
         for key in grip.owned(KEYS):
@@ -91,7 +91,7 @@ def test_iteration_over_gripped_keys_stops_where_the_grip_ends(a: Partition) -> 
 def test_a_grip_is_over_at_the_fence_and_stays_so(cut) -> None:
     driver = cut()
     with hashring.join(driver, "group", "a") as a:
-        assert a.wait_settled(20)
+        assert a.wait_settled(60)
         grip = a.grip(60)
         driver.down = True
         wait_until(lambda: not grip.valid)
@@ -99,26 +99,27 @@ def test_a_grip_is_over_at_the_fence_and_stays_so(cut) -> None:
         wait_until(lambda: a.state == "settled")
         assert not grip.valid
         assert not grip.renew(60)
-        assert a.grip(60).valid
+        wait_until(lambda: a.grip(60).valid, what="another one")
         a.leave()
 
 
 def test_a_drain_waits_for_what_is_gripped(a: Partition, url: str) -> None:
-    a.wait_settled(20)
+    a.wait_settled(60)
     with hashring.join(url, "group", "b", ttl=TTL) as b:
-        assert b.wait_settled(20)
+        assert b.wait_settled(60)
         began = clock.boottime()
         a.grip(0.5)
-        assert a.drain(20)
+        assert a.drain(60)
         assert clock.boottime() - began >= 0.5
-        assert b.owned(KEYS) == KEYS
+        # The store has its mark before it is told so itself.
+        wait_until(lambda: b.owned(KEYS) == KEYS, what="what a gave up")
 
 
 def test_a_partition_on_an_event_loop_has_grips_too(url: str) -> None:
     async def main() -> None:
         async with await hashring.ajoin(url, "group", "a", ttl=TTL) as a:
-            await a.wait_settled(20)
-            with a.grip(5) as grip:
+            await a.wait_settled(60)
+            with a.grip(60) as grip:
                 assert grip.owns("key")
                 assert grip.token.incarnation == a.incarnation
 

@@ -17,7 +17,7 @@ from hashring.logs import JSONFormatter
 from tests.servers.process import wait_until
 
 TTL = 20.0
-SHORT = 1.5
+SHORT = 3.0  # longer than a busy machine stands still
 
 
 @pytest.fixture
@@ -50,26 +50,32 @@ def events(lines):
 
 def test_a_member_tells_of_its_join_of_who_comes_and_goes_and_what_moves(url, told):
     with hashring.join(url, "group", "a", ttl=TTL) as a:
-        assert a.wait_settled(20)
-        wait_until(lambda: a.state == "settled", within=15)
+        assert a.wait_settled(60)
         lines = []
-        wait_until(lambda: lines.extend(told()) or len(lines) == 3, within=15)
+        wait_until(lambda: lines.extend(told()) or len(lines) == 3)
         assert events(lines) == ["joined", "view", "settled"]
         assert "the group has 1 member" in lines[1][1]
         assert "gained 65536 and lost 0 slots" in lines[2][1]
 
         with hashring.join(url, "group", "b", ttl=TTL) as b:
-            assert b.wait_settled(20)
+            assert b.wait_settled(60)
             mine = []
-            wait_until(lambda: mine.extend(told("a")) or len(mine) == 2, within=15)
+            wait_until(lambda: mine.extend(told("a")) or len(mine) == 2)
             assert events(mine) == ["view", "settled"]
             assert "'b' has come; it has 2 members now" in mine[0][1]
             assert f"gained 0 and lost {len(b.held)} slots" in mine[1][1]
         mine = []
-        wait_until(lambda: mine.extend(told("a")) or len(mine) == 2, within=15)
+        wait_until(lambda: mine.extend(told("a")) or len(mine) == 2)
         assert events(mine) == ["view", "settled"]
         assert "'b' drains; it has 1 member now" in mine[0][1]
     assert events(told("a"))[-1] == "left"
+
+
+def both_have_settled(lines):
+    """Whether the last thing that each of two members told is that it has its share of two."""
+    last = {text.split(": ")[1]: text for event, text in lines if event == "settled"}
+    shares = [int(text.split(" it has ")[1].split()[0]) for text in last.values()]
+    return len(shares) == 2 and sum(shares) == 65536
 
 
 def test_a_group_in_which_nothing_changes_says_nothing(url, told):
@@ -77,10 +83,8 @@ def test_a_group_in_which_nothing_changes_says_nothing(url, told):
         hashring.join(url, "group", "a", ttl=SHORT) as a,
         hashring.join(url, "group", "b", ttl=SHORT) as b,
     ):
-        wait_until(
-            lambda: len(a.held) and len(b.held) and len(a.held) + len(b.held) == 65536, within=15
-        )
-        told()
+        settled = []  # the slots are in hand a moment before the line is written
+        wait_until(lambda: settled.extend(told()) or both_have_settled(settled))
         until = clock.boottime() + 4 * SHORT  # a dozen heartbeats, and as many readings
         for number, cycle in enumerate(a.cycles(interval=0.2)):
             cycle.owned([str(number)])
@@ -92,26 +96,26 @@ def test_a_group_in_which_nothing_changes_says_nothing(url, told):
 
 def test_who_is_waited_for_is_told_after_two_ttl_and_once(url, told):
     with hashring.join(url, "group", "a", ttl=SHORT) as a:
-        assert a.wait_settled(20)
+        assert a.wait_settled(60)
         with a.cycle():
             began = clock.boottime()
             b = hashring.join(url, "group", "b", ttl=SHORT)
             lines = []
-            wait_until(lambda: lines.extend(told("b")) or "waits" in events(lines), within=15)
+            wait_until(lambda: lines.extend(told("b")) or "waits" in events(lines))
             assert clock.boottime() - began >= 2 * SHORT
             (text,) = [text for event, text in lines if event == "waits"]
             assert "for 'a', " in text
             assert "slots" in text
-            wait_until(lambda: clock.boottime() - began > 3 * SHORT, within=15)
+            wait_until(lambda: clock.boottime() - began > 3 * SHORT)
             assert told("b") == []
         lines = []
-        wait_until(lambda: lines.extend(told("b")) or "waited" in events(lines), within=15)
+        wait_until(lambda: lines.extend(told("b")) or "waited" in events(lines))
         b.leave()
 
 
 def test_a_member_that_is_fenced_says_so_once_and_that_it_has_recovered(url, told, monkeypatch):
     with hashring.join(url, "group", "a", ttl=SHORT) as a:
-        assert a.wait_settled(20)
+        assert a.wait_settled(60)
         driver = a._membership.driver._driver
         is_away = True
         real = driver.heartbeat
@@ -125,14 +129,14 @@ def test_a_member_that_is_fenced_says_so_once_and_that_it_has_recovered(url, tol
         monkeypatch.setattr(driver, "join", lambda *_: heartbeat())
         told()
         lines = []
-        wait_until(lambda: lines.extend(told()) or "fenced" in events(lines), within=15)
-        wait_until(lambda: clock.boottime() > a.deadline + 2 * SHORT, within=15)
+        wait_until(lambda: lines.extend(told()) or "fenced" in events(lines))
+        wait_until(lambda: clock.boottime() > a.deadline + 2 * SHORT)
         lines += told()
         assert events(lines).count("fenced") == 1
         assert len(lines) <= 6, lines
         is_away = False
         monkeypatch.undo()
-        wait_until(lambda: a.state == "settled" and len(a.held) == 65536, within=15)
+        wait_until(lambda: a.state == "settled" and len(a.held) == 65536)
 
 
 def test_a_line_of_json_has_the_text_and_whom_it_is_about(url):
@@ -144,7 +148,7 @@ def test_a_line_of_json_has_the_text_and_whom_it_is_about(url):
     logger.addHandler(handler)
     try:
         with hashring.join(url, "group", "a", ttl=TTL) as a:
-            assert a.wait_settled(20)
+            assert a.wait_settled(60)
             logger.error("two\nlines", exc_info=ValueError("why"))
     finally:
         logger.removeHandler(handler)

@@ -78,7 +78,7 @@ def test_a_slot_is_let_go_only_when_its_worker_has_ended(a: Partition, url: str)
         may_end.wait(60)
 
     with a.keep(slow, KEYS), hashring.join(url, "group", "b", ttl=TTL) as b:
-        assert told.wait(20)
+        assert told.wait(60)
         wait_until(lambda: "a" in b.waiting_for)
         mine = hashring.HashRing(["a", "b"]).owned("b", KEYS)
         assert not b.owned(mine)
@@ -152,11 +152,11 @@ def test_a_worker_learns_of_the_fence_by_itself_and_how_long_it_has(cut) -> None
     with hashring.join(driver, "group", "a") as a, a.keep(work, ["one"], longest_pause=60):
         wait_until(lambda: seen)
         driver.down = True
-        assert told.wait(20)
+        assert told.wait(60)
 
     (was_told, had), (is_told, has) = seen[:2]
     assert not was_told
-    assert 0 < had <= 0.6
+    assert 0 < had <= driver.ttl
     assert is_told
     assert has == 0
 
@@ -167,7 +167,7 @@ def test_stopping_the_partition_ends_the_wait_for_the_workers(a: Partition) -> N
         assert not workers.wait(0.01)
         wait_until(lambda: log.of("a") == set(KEYS))
         a.stop()
-        assert workers.wait(20)
+        assert workers.wait(60)
         assert not log.of("a")
         assert workers.running == []
 
@@ -177,8 +177,8 @@ def test_a_drain_from_another_thread_ends_the_workers_first(a: Partition, url: s
     with hashring.join(url, "group", "b", ttl=TTL) as b, b.keep(log.worker("b"), KEYS):
         with a.keep(log.worker("a"), KEYS) as workers:
             wait_until(lambda: log.of("a") and log.of("b"))
-            assert a.drain(20)
-            assert workers.wait(20)
+            assert a.drain(60)
+            assert workers.wait(60)
         wait_until(lambda: log.of("b") == set(KEYS))
 
     assert log.twice == []
@@ -192,7 +192,7 @@ def test_a_member_that_can_never_take_part_ends_its_workers_with_the_error(
         wait_until(lambda: log.of("a") == set(KEYS))
         a._worker._fail(GroupMismatch("another ring"))
         with pytest.raises(GroupMismatch):
-            workers.wait(20)
+            workers.wait(60)
         assert not log.of("a")
 
 
@@ -212,7 +212,7 @@ def test_where_no_thread_can_be_started_nothing_stays_pinned(
         wait_until(lambda: log.of("a") == {"good"})
         workers.add("bad")
         with pytest.raises(RuntimeError, match="can't start"):
-            workers.wait(20)
+            workers.wait(60)
         wait_until(lambda: not log.of("a"))
         wait_until(lambda: not a._membership.handoff.is_pinned)
 
@@ -250,7 +250,7 @@ def test_a_worker_may_close_them_all(a: Partition) -> None:
 
     workers = a.keep(closes, KEYS)
     with workers:
-        assert workers.wait(20)
+        assert workers.wait(60)
 
 
 def test_a_worker_is_told_of_a_fence_that_was_over_before_anybody_looked(cut) -> None:
@@ -267,7 +267,7 @@ def test_a_worker_is_told_of_a_fence_that_was_over_before_anybody_looked(cut) ->
         return begun[-1]
 
     with hashring.join(driver, "group", "a") as a:
-        assert a.wait_settled(20)
+        assert a.wait_settled(60)
         keeper = Keeper(a._membership, a._loops, begin, (1.0, 1.0))
         keeper.add(["one"], None)
         keeper.turn()

@@ -18,7 +18,7 @@ from hashring.protocol.record import MAX_PARKED, MAX_RECORD, Member, Parked
 from hashring.protocol.runner import Runner
 from hashring.protocol.strict_json import Malformed
 from hashring.ring.ring import HashRing, SlotSet
-from tests.test_handoff import FULL, NOTHING, SPEC, TTL, Store
+from tests.protocol.group import FULL, NOTHING, SPEC, TTL, Store
 from tests.test_windows import HIGH, LOW, stream, work
 
 

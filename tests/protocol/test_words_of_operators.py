@@ -8,7 +8,7 @@ from hashring.protocol.freezing import Freeze
 from hashring.protocol.grips import Grips
 from hashring.protocol.record import Member
 from hashring.protocol.request import ACCEPTED, Answer, Request
-from tests.test_handoff import SPEC, TTL, Store
+from tests.protocol.group import SPEC, TTL, Store
 
 DRAIN = Request("drain", "1", "alice", "web1", "x")
 FREEZE = Freeze(1, True, "alice", 5.0)

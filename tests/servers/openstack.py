@@ -1,9 +1,10 @@
-"""An environment with the present release of Ceilometer, which tells what its files may say.
+"""An environment with the present releases of OpenStack's services, and what Ceilometer's may say.
 
-It is made once, beside the tree's own environment, and kept until the release that pyproject.toml
-names (``[dependency-groups] openstack``) is another. Its packages never come near ours.
+It is made once, beside the tree's own environment, and kept until the releases that pyproject.toml
+names (``[dependency-groups] openstack`` and the two after it) are others. Its packages never come
+near ours.
 
-    python -m tests.servers.openstack            make the environment
+    python -m tests.servers.openstack            make the environment, with Ceilometer alone
     python -m tests.servers.openstack --write    write hashring/telemetry/config/ceilometer.py anew
 """
 
@@ -21,31 +22,54 @@ from filelock import FileLock
 
 TREE = Path(__file__).resolve().parent.parent.parent
 FOLDER = TREE / ".openstack"
+_PYTHON = FOLDER / "venv" / "bin" / "python"
+_STAMP = FOLDER / "requirements.txt"
+_SERVICES = FOLDER / "services.txt"
 MODULE = TREE / "hashring" / "telemetry" / "config" / "ceilometer.py"
 
 _QUESTIONS = Path(__file__).with_name("openstack_names.py")
 
 
-def requirements() -> list[str]:
+def requirements(group: str) -> list[str]:
     """Return what is installed, as pyproject.toml has it."""
     project = tomllib.loads((TREE / "pyproject.toml").read_text())
-    return [str(one) for one in project["dependency-groups"]["openstack"]]
+    return [str(one) for one in project["dependency-groups"][group]]
 
 
 def python() -> Path:
     """Return the environment's Python; make the environment where it is missing or another's."""
-    wanted = "\n".join([sys.version, *requirements()])
-    stamp = FOLDER / "requirements.txt"
+    wanted = "\n".join([sys.version, *requirements("openstack")])
     FOLDER.mkdir(exist_ok=True)
-    found = FOLDER / "venv" / "bin" / "python"
     with FileLock(FOLDER / "lock"):
-        if not (stamp.exists() and stamp.read_text() == wanted):
-            stamp.unlink(missing_ok=True)
+        if not _is(_STAMP, wanted):
+            for stamp in (_STAMP, _SERVICES):
+                stamp.unlink(missing_ok=True)
             venv.create(FOLDER / "venv", clear=True, with_pip=False)
-            pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
-            _run(*pip, "--python", str(found), "install", "--quiet", *requirements())
-            stamp.write_text(wanted)
-    return found
+            _install(*requirements("openstack"))
+            _STAMP.write_text(wanted)
+    return _PYTHON
+
+
+def python_with_services() -> Path:
+    """Return the same, with Gnocchi, Aodh, Designate and Cinder's own modules beside Ceilometer."""
+    python()
+    full, alone = requirements("openstack-services"), requirements("openstack-alone")
+    wanted = "\n".join([*full, *alone])
+    with FileLock(FOLDER / "lock"):
+        if not _is(_SERVICES, wanted):
+            _install(*requirements("openstack"), *full)
+            _install("--no-deps", *alone)
+            _SERVICES.write_text(wanted)
+    return _PYTHON
+
+
+def _is(stamp: Path, wanted: str) -> bool:
+    return stamp.exists() and stamp.read_text() == wanted
+
+
+def _install(*what: str) -> None:
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", str(_PYTHON)]
+    _run(*pip, "install", "--quiet", *what)
 
 
 def names() -> dict[str, Any]:

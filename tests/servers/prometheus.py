@@ -25,21 +25,22 @@ class PrometheusServer(Server):
         self._program = program("prometheus", "prometheus")
         self._more: list[str] = []
         configuration = {
-            "global": {"scrape_interval": interval, "scrape_timeout": "200ms"},
+            "global": {"scrape_interval": interval, "scrape_timeout": interval},
             "scrape_configs": jobs,
         }
         # JSON is YAML.
         (self.folder / "prometheus.yml").write_text(json.dumps(configuration))
 
     @classmethod
-    def scraping(cls, targets: Mapping[str, str]) -> PrometheusServer:
-        """Return one that scrapes targets five times a second.
+    def scraping(cls, targets: Mapping[str, str], *, every: str = "1s") -> PrometheusServer:
+        """Return one that scrapes targets.
 
         Args:
             targets: by the names of their jobs, ``host:port/path``.
+            every: the interval, which is also the time that a target has to answer.
         """
         return cls(
-            "200ms",
+            every,
             [
                 {
                     "job_name": name,

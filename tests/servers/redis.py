@@ -109,7 +109,7 @@ class SentinelServer(Server):
 
     MASTER = "group"
 
-    def __init__(self, primary: RedisServer, *, quorum: int, down_after: float = 0.6) -> None:
+    def __init__(self, primary: RedisServer, *, quorum: int, down_after: float) -> None:
         super().__init__()
         self._primary = primary
         self._quorum = quorum
@@ -129,7 +129,9 @@ class SentinelServer(Server):
         return [program("redis-sentinel", "redis-sentinel"), str(config)]
 
     def client(self) -> redis.Redis:
-        return redis.Redis(LOOPBACK, self.port, socket_timeout=1, decode_responses=True, protocol=2)
+        return redis.Redis(
+            LOOPBACK, self.port, socket_timeout=10, decode_responses=True, protocol=2
+        )
 
     def ready(self) -> bool:
         with self.client() as client, contextlib.suppress(redis.RedisError):
@@ -144,15 +146,28 @@ class SentinelServer(Server):
 
 
 class Replicated:
-    """A primary, its replicas and three Sentinels."""
+    """A primary, its replicas and three Sentinels.
 
-    def __init__(self, *, replicas: int = 1, sentinels: int = 3, **options: str) -> None:
+    Args:
+        replicas: how many.
+        sentinels: how many.
+        down_after: seconds of silence after which a Sentinel takes the primary for dead. A busy
+            machine stands still for a second or two.
+        options: of the servers.
+    """
+
+    def __init__(
+        self, *, replicas: int = 1, sentinels: int = 3, down_after: float = 2.0, **options: str
+    ) -> None:
         self.servers = [RedisServer(**options)]
         for _ in range(replicas):
             follow = f"{LOOPBACK} {self.servers[0].port}"
             self.servers.append(RedisServer(**options, replicaof=follow))
         quorum = sentinels // 2 + 1
-        self.sentinels = [SentinelServer(self.servers[0], quorum=quorum) for _ in range(sentinels)]
+        self.sentinels = [
+            SentinelServer(self.servers[0], quorum=quorum, down_after=down_after)
+            for _ in range(sentinels)
+        ]
 
     @property
     def url(self) -> str:
@@ -205,7 +220,7 @@ class Cluster:
     PRIMARIES = 3
     SLOTS = 16384
 
-    def __init__(self, *, node_timeout: float = 1.0) -> None:
+    def __init__(self, *, node_timeout: float = 2.0) -> None:
         self.servers = [
             RedisServer(
                 cluster_enabled="yes",

@@ -145,7 +145,7 @@ class ZooKeeperServer(Server):
         answer = b""
         with (
             contextlib.suppress(OSError),
-            socket.create_connection((LOOPBACK, self.port), timeout=1) as connection,
+            socket.create_connection((LOOPBACK, self.port), timeout=5) as connection,
         ):
             connection.sendall(word.encode())
             while chunk := connection.recv(1 << 16):
@@ -197,7 +197,7 @@ class ZooKeeperServer(Server):
 def kazoo(server: ZooKeeperServer, **options: object) -> Iterator[KazooClient]:
     """Yield a client of the test's own: kazoo's, whose code the driver does not use."""
     client = KazooClient(server.address, **options)
-    client.start(timeout=10)
+    client.start(timeout=60)
     try:
         yield client
     finally:

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 
-def until(reached: Callable[[], Any], what: str, seconds: float = 30.0) -> Any:
+def until(reached: Callable[[], Any], what: str, seconds: float = 90.0) -> Any:
     """Return what ``reached`` returns as soon as that is true; fail where it never is."""
     deadline = time.monotonic() + seconds
     while not (found := reached()):
@@ -127,6 +127,16 @@ def agents(tmp_path: Path) -> Iterator[Agents]:
 @pytest.fixture(name="until")
 def until_fixture() -> Callable[..., Any]:
     return until
+
+
+@pytest.fixture
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let polls outlast their windows: on a busy machine those of the shortest windows would be
+    given up, whatever a test is about.
+    """
+    from hashring.telemetry.polling.loops import PollingLoop
+
+    monkeypatch.setattr(PollingLoop, "_left", lambda loop, cycle: 600.0)
 
 
 @pytest.fixture

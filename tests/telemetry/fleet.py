@@ -105,7 +105,7 @@ class Fleet:
         self.processes[name] = process
         return process
 
-    def stop(self, name: str, within: float = 30.0) -> None:
+    def stop(self, name: str, within: float = 90.0) -> None:
         """Tell an agent to drain, and wait for its end."""
         self.processes[name].send_signal(signal.SIGTERM)
         assert self.processes[name].wait(within) == 0, self.said(name)
@@ -123,7 +123,7 @@ class Fleet:
         except FileNotFoundError:
             return {}
 
-    def settle(self, *names: str, within: float = 60.0) -> None:
+    def settle(self, *names: str, within: float = 90.0) -> None:
         """Wait until these, and no others, share every group of theirs."""
 
         def settled() -> bool:

@@ -69,4 +69,4 @@ class Commands:
 
     def __exit__(self, *_: object) -> None:
         # Closes its input, at whose end it ends.
-        self._process.communicate(timeout=60)
+        self._process.communicate(timeout=90)

@@ -1,7 +1,9 @@
 """One agent and several, as real processes on a real store."""
 
 import dataclasses
+import json
 import logging
+import os
 import signal
 import socket
 import sqlite3
@@ -24,6 +26,7 @@ from hashring.telemetry.polling.done import DoneWindows
 from tests.telemetry.plant import (
     FEW,
     TANKS,
+    TTL,
     Levels,
     LocalTanks,
     Shelf,
@@ -33,6 +36,8 @@ from tests.telemetry.plant import (
     settings,
     stores,
 )
+
+pytestmark = pytest.mark.usefixtures("unhurried")
 
 
 class All(Tanks):
@@ -138,10 +143,10 @@ def test_samples_taken_when_the_fence_passed_are_not_published(monkeypatch, capl
     assert "the lease ran out within window" in caplog.text
 
 
-@pytest.mark.timeout(120)
 def test_two_agents_share_what_there_is_and_hand_over_without_a_gap(agents, until):
-    agents.start("a", "--interval", "1", "--ttl", "3")
-    agents.start("b", "--interval", "1", "--ttl", "3")
+    # Windows and a lease that a busy machine keeps to.
+    agents.start("a", "--interval", "3", "--ttl", "30")
+    agents.start("b", "--interval", "3", "--ttl", "30")
     agents.settle("a", "b")
     until(lambda: agents.windows("a") and agents.windows("b"), "both poll")
     begin = max(agents.windows("a") | agents.windows("b")) + 1
@@ -151,11 +156,11 @@ def test_two_agents_share_what_there_is_and_hand_over_without_a_gap(agents, unti
     )
 
     agents.processes["a"].send_signal(signal.SIGTERM)
-    assert agents.processes["a"].wait(20) == 0
+    assert agents.processes["a"].wait(60) == 0
     left_in = max(agents.windows("a"))
     until(lambda: max(agents.windows("b")) >= left_in + 3, "b has polled on its own")
     agents.processes["b"].send_signal(signal.SIGINT)
-    assert agents.processes["b"].wait(20) == 0
+    assert agents.processes["b"].wait(60) == 0
 
     samples = agents.samples()
     lasting = {
@@ -170,9 +175,9 @@ def test_two_agents_share_what_there_is_and_hand_over_without_a_gap(agents, unti
     [period] = audit(
         samples,
         resources=lasting,
-        interval=1.0,
-        events=[Event("together", float(begin))],
-        until=float(left_in + 3),
+        interval=3.0,
+        events=[Event("together", 3.0 * begin)],
+        until=3.0 * (left_in + 3),
     )
     assert period.windows >= 3
     assert (period.missed, period.repeated) == (0, 0)
@@ -180,8 +185,8 @@ def test_two_agents_share_what_there_is_and_hand_over_without_a_gap(agents, unti
 
 def test_agents_of_other_hosts_in_the_group_are_an_error_in_the_log(caplog, monkeypatch):
     url, group = "memory://strangers", "g"
-    with hashring.join(url, group, "far", ttl=2.0, meta={"host": "far-away"}) as other:
-        assert other.wait_settled(10)
+    with hashring.join(url, group, "far", ttl=TTL, meta={"host": "far-away"}) as other:
+        assert other.wait_settled(60)
 
         given = settings(backend_url=url, cycles=2, on_crash="skip")
         local = plan(given, Levels(given), tanks=LocalTanks(given))
@@ -198,7 +203,7 @@ def test_a_member_id_that_is_taken_is_refused_at_once_without_patience(agents):
 
     second = agents.start("a", "--interval", "1")
 
-    assert second.wait(20) == 1
+    assert second.wait(60) == 1
     assert "hashring: " in agents.said("a")
     assert "'a'" in agents.said("a")
 
@@ -210,7 +215,7 @@ def test_whoever_restarts_a_dead_agent_can_wait_for_its_lease(agents):
     first.wait()
     shelf = Shelf()
 
-    patient = {"backend_url": agents.url, "group": "test", "patience": 10.0}
+    patient = {"backend_url": agents.url, "group": "test", "ttl": 2.0, "patience": 60.0}
     agent(shelf, **patient).run()
 
     assert len(shelf.samples) == len(TANKS)
@@ -218,30 +223,43 @@ def test_whoever_restarts_a_dead_agent_can_wait_for_its_lease(agents):
 
 def test_an_agent_whose_reader_has_gone_leaves(agents, until):
     process = agents.start(
-        "a", "--interval", "0.2", "--output", "-", stdout=subprocess.PIPE, bufsize=1
+        "a", "--interval", "0.5", "--output", "-", stdout=subprocess.PIPE, bufsize=1
     )
     process.stdout.readline()
 
     process.stdout.close()
 
-    assert process.wait(20) == 0
+    assert process.wait(60) == 0
     assert "closed by its reader" in agents.said("a")
     assert "Traceback" not in agents.said("a")
     assert agents.status("a")["state"] == "left"
 
 
 def test_several_agents_write_whole_lines_to_one_pipe(agents, tmp_path):
-    command = [sys.executable, "-m", "hashring", "agent", "--workers", "3", "--cycles", "6"]
-    # On a busy machine neither runs a lease out nor have two left before the third has joined: a
-    # group that was empty remembers nothing, and has its window repeated.
-    command += ["--interval", "1", "--ttl", "15", "--backend-url", agents.url]
-    done = subprocess.run(command, capture_output=True, timeout=60, check=True)
+    command = [sys.executable, "-m", "hashring", "agent", "--workers", "3"]
+    # On a busy machine no lease runs out: a group that was empty remembers nothing, and has its
+    # window repeated.
+    command += ["--interval", "1", "--ttl", "30", "--backend-url", agents.url]
+    path, members = tmp_path / "piped", set()
+    with (
+        path.open("wb") as piped,
+        subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True) as process,
+    ):
+        try:
+            for line in process.stdout:
+                piped.write(line)
+                before = len(members)
+                members.add(json.loads(line)["member"])
+                if before < len(members) == 3:
+                    process.terminate()
+            assert process.wait(60) == 0
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
 
-    path = tmp_path / "piped"
-    path.write_bytes(done.stdout)
     samples = agents.samples(path)
-    assert len(samples) == done.stdout.count(b"\n")
-    assert len({sample["member"] for sample in samples}) == 3
+    assert len(samples) == path.read_bytes().count(b"\n")
+    assert len(members) == 3
     assert set(polls(s for s in samples if s["meter"] == "hardware.cpu.load.1min").values()) == {1}
 
 
@@ -250,9 +268,9 @@ def test_a_list_of_resources_is_polled_and_nothing_else(agents, tmp_path):
     wanted = tmp_path / "resources"
     wanted.write_text(f"# two of them\n{host}:host\n\n{host}:interface:lo\n")
 
-    process = agents.start("a", "--interval", "0.2", "--cycles", "1", "--resources", str(wanted))
+    process = agents.start("a", "--interval", "2", "--cycles", "1", "--resources", str(wanted))
 
-    assert process.wait(20) == 0
+    assert process.wait(60) == 0
     assert {s["resource_id"] for s in agents.samples()} == {f"{host}:host", f"{host}:interface:lo"}
 
 
@@ -281,7 +299,7 @@ def test_a_store_that_is_away_at_the_start_is_waited_for(locked, until, caplog):
 
     unlock()
 
-    thread.join(20)
+    thread.join(60)
     assert not thread.is_alive()
     assert shelf.taken()
     assert caplog.text.count("joining g failed") == 1
@@ -289,15 +307,15 @@ def test_a_store_that_is_away_at_the_start_is_waited_for(locked, until, caplog):
 
 @pytest.mark.parametrize("announce", [False, True])
 def test_an_agent_that_waits_for_its_store_can_be_stopped(locked, until, caplog, announce):
-    given = settings(backend_url=locked[0], retry_backoff=60.0)
+    given = settings(backend_url=locked[0], retry_backoff=3600.0, max_retry_interval=3600.0)
     waiting = Agent(given, plan=plan(given), outlet=Shelf(), announce=announce)
     thread = threading.Thread(target=waiting.run)
     thread.start()
-    until(lambda: caplog.records, "the store is missed")
+    until(lambda: "failed" in caplog.text or "tried again" in caplog.text, "it is missed")
 
     waiting.stop()
 
-    thread.join(10)
+    thread.join(60)
     assert not thread.is_alive()
     assert waiting.status().state == "left"
 
@@ -364,13 +382,13 @@ def test_a_poll_that_hangs_delays_no_hand_over_and_costs_no_lease(until):
     thread = threading.Thread(target=stuck.run)
     thread.start()
     until(lambda: stuck.status().hanging == 1, "a poll hangs")
-    with hashring.join(given.backend_url, "g", "b", ttl=2.0) as other:
+    with hashring.join(given.backend_url, "g", "b", ttl=TTL) as other:
         until(lambda: other.state == "settled", "another member gets its share")
         until(lambda: stuck.status().state == "settled", "the one whose poll hangs has its own")
 
     stuck.stop()
 
-    thread.join(10)
+    thread.join(60)
     assert not thread.is_alive()
     go.set()
 
@@ -420,7 +438,7 @@ def test_an_agent_alone_that_is_restarted_within_a_window_does_not_poll_it_again
 
     counts = Counter((sample.resource_id, sample.window) for sample in shelf.samples)
     first, second = sorted({window for _, window in counts})
-    assert second == first + 1
+    assert second > first  # the very next one, unless a busy machine is late
     assert set(counts.values()) == {1}
 
 

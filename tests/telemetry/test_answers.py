@@ -1,5 +1,6 @@
 """What answers may cost: each poison is refused before it has cost much, in bounded memory."""
 
+import asyncio
 import gzip
 import json
 import threading
@@ -16,9 +17,8 @@ from hashring.telemetry.sources.web.exposition import ExpositionPollster
 from hashring.telemetry.sources.web.http_json import HTTPPollster
 from hashring.telemetry.sources.web.targets import static_resource
 from tests.servers.http import HTTPServer
-from tests.telemetry.conftest import until
 
-LATER = 60.0
+LATER = 250.0
 MIB = 1024 * 1024
 
 
@@ -35,7 +35,7 @@ def poll(tmp_path, server):
         "- {name: load, sample_type: gauge, unit: u, value_attribute: load}\n"
     )
     settings = Settings(
-        backend_url="memory://", member="a", host="h", definition_dirs=(tmp_path,), poll_timeout=60
+        backend_url="memory://", member="a", host="h", definition_dirs=(tmp_path,), poll_timeout=250
     )
     [pollster] = HTTPPollster.make(settings)
     expositions = ExpositionPollster(settings)
@@ -143,43 +143,90 @@ def test_a_poisonous_exposition_is_an_error_of_its_target(server, poll, poison):
 
 def test_polls_in_flight_share_a_bounded_memory():
     budget, taken = Budget(1000), []
-    let_go, deadline = threading.Event(), clock.boottime() + LATER
+    deadline = clock.boottime() + LATER
 
-    def oldest():
+    async def poll(name, amount, let_go):
         with budget.share() as share:
-            share.take(900, deadline)
-            taken.append("oldest")
-            let_go.wait(LATER)
+            await share.take(amount, deadline)
+            taken.append(name)
+            await let_go.wait()
 
-    def next_one():
+    async def three_of_them():
+        let_go = asyncio.Event()
+        polls = []
+        for name, amount in (("oldest", 900), ("next", 200), ("last", 200)):
+            polls.append(asyncio.create_task(poll(name, amount, let_go)))
+            await asyncio.sleep(0)
+        assert (taken, budget.used) == (["oldest"], 900)
+        let_go.set()
+        await asyncio.gather(*polls)
+
+    asyncio.run(three_of_them())
+
+    assert (taken, budget.used) == (["oldest", "next", "last"], 0)
+
+
+def test_polls_of_another_loop_share_the_memory_too():
+    budget, taken = Budget(1000), []
+    is_full, deadline = threading.Event(), clock.boottime() + LATER
+
+    async def first():
         with budget.share() as share:
-            share.take(200, deadline)
-            taken.append("next")
+            await share.take(900, deadline)
+            is_full.set()
+            while not budget._waiting:
+                await asyncio.sleep(0.01)
 
-    first, second = threading.Thread(target=oldest), threading.Thread(target=next_one)
-    first.start()
-    until(lambda: taken == ["oldest"], "the oldest has what it needs")
-    second.start()
-    until(lambda: len(budget._shares) == 2, "the next one waits")
-    assert (taken, budget.used) == (["oldest"], 900)
+    async def second():
+        with budget.share() as share:
+            await share.take(200, deadline)
+            taken.append("second")
 
-    let_go.set()
-    first.join()
-    second.join()
+    thread = threading.Thread(target=asyncio.run, args=(first(),))
+    thread.start()
+    assert is_full.wait(LATER)
+    asyncio.run(second())
+    thread.join()
 
-    assert (taken, budget.used) == (["oldest", "next"], 0)
+    assert (taken, budget.used) == (["second"], 0)
 
 
 def test_the_oldest_poll_goes_on_whatever_others_hold():
     budget, deadline = Budget(1000), clock.boottime() + LATER
-    with budget.share() as oldest, budget.share() as other:
-        oldest.take(10, deadline)
-        other.take(990, deadline)
 
-        oldest.take(500, deadline)
+    async def both():
+        with budget.share() as oldest, budget.share() as other:
+            await oldest.take(10, deadline)
+            await other.take(990, deadline)
 
-        with pytest.raises(TooMuch, match="not free in time"):
-            other.take(1, clock.boottime())
+            await oldest.take(500, deadline)
+
+            with pytest.raises(TooMuch, match="not free in time"):
+                await other.take(1, clock.boottime())
+
+    asyncio.run(both())
+
+
+def test_who_becomes_the_oldest_while_it_waits_goes_on():
+    budget, deadline = Budget(1000), clock.boottime() + LATER
+
+    async def one(share, amount):
+        await share.take(amount, deadline)
+
+    async def three():
+        with budget.share() as second, budget.share() as third:
+            with budget.share() as oldest:
+                for share, amount in ((oldest, 10), (second, 480), (third, 480)):
+                    await share.take(amount, deadline)
+                # The last one to wait is not the one that may go on.
+                waiting = [asyncio.create_task(one(share, 700)) for share in (third, second)]
+                await asyncio.sleep(0)
+                assert len(budget._waiting) == 2
+            await waiting[1]
+            waiting[0].cancel()
+
+    asyncio.run(three())
+    assert not budget._waiting
 
 
 def test_of_large_answers_one_is_parsed_at_a_time_and_small_ones_wait_for_none():
@@ -188,9 +235,9 @@ def test_of_large_answers_one_is_parsed_at_a_time_and_small_ones_wait_for_none()
         large = Reading("large", share, clock.boottime() + LATER)
         late = Reading("late", share, clock.boottime())
         small = Reading("small", share, clock.boottime())
-        large.took_json(json.dumps([1] * 20_000).encode())
-        late.took_json(json.dumps([1] * 20_000).encode())
-        small.took_json(b"[1, 2]")
+        asyncio.run(large.took_json(json.dumps([1] * 20_000).encode()))
+        asyncio.run(late.took_json(json.dumps([1] * 20_000).encode()))
+        asyncio.run(small.took_json(b"[1, 2]"))
 
         with large.undisturbed():
             with small.undisturbed():
@@ -199,18 +246,42 @@ def test_of_large_answers_one_is_parsed_at_a_time_and_small_ones_wait_for_none()
                 pass
 
 
+@pytest.mark.parametrize(
+    ("content", "is_read_at_once"),
+    [
+        (b"[1, 2]", True),
+        (json.dumps([1] * 499).encode(), True),
+        (json.dumps([1] * 501).encode(), False),
+        (b'"' + b"a" * 40_000 + b'"', False),
+    ],
+    ids=["small", "many values", "too many values", "long"],
+)
+def test_an_answer_that_takes_long_to_read_leaves_the_loop_to_the_others(content, is_read_at_once):
+    async def read():
+        with Budget(10**12).share() as share:
+            reading = Reading("web1", share, clock.boottime() + LATER)
+            await reading.took_json(content)
+            return await reading.read(threading.current_thread)
+
+    assert (asyncio.run(read()) is threading.current_thread()) == is_read_at_once
+
+
 def test_pages_are_bounded_in_values_each_and_together(monkeypatch):
     monkeypatch.setattr(answers, "MAX_VALUES_ANSWER", 10)
     monkeypatch.setattr(answers, "MAX_VALUES", 25)
-    with Budget(10**12).share() as share:
-        reading = Reading("web1", share, clock.boottime() + LATER)
-        for _ in range(2):
-            reading.begin()
-            reading.took_json(b"[1,1,1,1,1,1,1,1,1,1")
 
-        reading.begin()
-        with pytest.raises(TooMuch, match="web1: the answer has more than 25 values in all"):
-            reading.took_json(b"[1,1,1,1,1,1,1,1,1,1")
-        reading.begin()
-        with pytest.raises(TooMuch, match="web1: the answer has more than 10 values"):
-            reading.took_json(b"[1,1,1,1,1,1,1,1,1,1,1")
+    async def three_pages():
+        with Budget(10**12).share() as share:
+            reading = Reading("web1", share, clock.boottime() + LATER)
+            for _ in range(2):
+                reading.begin()
+                await reading.took_json(b"[1,1,1,1,1,1,1,1,1,1")
+
+            reading.begin()
+            with pytest.raises(TooMuch, match="web1: the answer has more than 25 values in all"):
+                await reading.took_json(b"[1,1,1,1,1,1,1,1,1,1")
+            reading.begin()
+            with pytest.raises(TooMuch, match="web1: the answer has more than 10 values"):
+                await reading.took_json(b"[1,1,1,1,1,1,1,1,1,1,1")
+
+    asyncio.run(three_pages())

@@ -13,7 +13,24 @@ from hashring.telemetry.model.batch import Batch, Measured, batches_of
 from hashring.telemetry.model.sample import Measurement, Meter, MeterType, Sample
 from hashring.telemetry.polling.parts import parted
 
-TWINS = [twin for twin in (lines, module._native) if twin is not None]
+
+class Portable:
+    """The compiled twin on a processor without instructions for SHA-1."""
+
+    def __getattr__(self, name):
+        function = getattr(module._native, name)
+
+        def called(*args):
+            module._native.use_processor(False)
+            try:
+                return function(*args)
+            finally:
+                module._native.use_processor()
+
+        return called
+
+
+TWINS = [lines] if module._native is None else [lines, module._native, Portable()]
 LOAD = Meter("load", MeterType.GAUGE, "")
 READ = Meter("disk.read", MeterType.CUMULATIVE, "B")
 
@@ -22,6 +39,7 @@ numbers = (
     st.floats(allow_nan=True, allow_infinity=True)
     | st.decimals(-1000, 10**10, places=3).map(float)
     | st.integers(-(2**80), 2**80)
+    | st.sampled_from([0, -1, 2**63 - 1, 2**63, -(2**63), -(2**63) - 1, 2**64])
     | st.booleans()
 )
 values = st.none() | st.booleans() | st.integers() | texts | st.lists(texts, max_size=2)
@@ -68,6 +86,20 @@ def test_an_id_of_any_length_is_that_of_one_sample(monkeypatch, twin, length):
     (batch,) = batches_of(found)
 
     assert batch.ids() == [one.id for one in found]
+
+
+@pytest.mark.parametrize("twin", TWINS)
+def test_any_character_at_any_place_of_a_text_is_written_as_json_writes_it(monkeypatch, twin):
+    monkeypatch.setattr(module, "_lines", twin)
+    found = [
+        Sample(LOAD, 1, "x" * place + character + "y" * 9, 0.0, 7, 60.0, "a", ())
+        for place in (0, 3, 7, 8, 13)
+        for character in (*map(chr, range(256)), "\u20ac", "\U0001f600")
+    ]
+
+    (batch,) = batches_of(found)
+
+    assert batch.lines() == b"".join(one.to_line() for one in found)
 
 
 def test_samples_come_back_from_a_batch_one_by_one_and_in_parts():

@@ -14,7 +14,7 @@ from hashring.telemetry.cli.check import problems, report
 from hashring.telemetry.config.plan import make_plan
 from hashring.telemetry.model.sample import Meter, MeterType
 from hashring.telemetry.sources.web.targets import static_resource
-from tests.telemetry.plant import Heats, Levels, LocalTanks, Tanks, plan, plugins, settings
+from tests.telemetry.plant import TTL, Heats, Levels, LocalTanks, Tanks, plan, plugins, settings
 
 CEILOMETER = Path(__file__).with_name("ceilometer")
 
@@ -24,7 +24,7 @@ def run(*arguments, folder):
         [sys.executable, "-m", "hashring", "agent", "check", *arguments],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=90,
         check=False,
         env={
             **{name: value for name, value in os.environ.items() if not name.startswith("OS_")},
@@ -145,10 +145,10 @@ def test_who_polls_now_is_read_from_the_store(definitions, tmp_path):
 
     assert "(now: nobody)" in told(given, found)
     with (
-        hashring.join(given.backend_url, "discovery:tanks", "web1-1", ttl=2.0) as first,
-        hashring.join(given.backend_url, "discovery:tanks", "watcher", weight=0, ttl=2.0),
+        hashring.join(given.backend_url, "discovery:tanks", "web1-1", ttl=TTL) as first,
+        hashring.join(given.backend_url, "discovery:tanks", "watcher", weight=0, ttl=TTL),
     ):
-        assert first.wait_settled(10)
+        assert first.wait_settled(60)
 
         assert "(now: web1-1)" in told(given, found)
         assert "now:" not in told(given, found, look=False)
@@ -234,7 +234,7 @@ def test_options_of_the_first_form_are_refused_where_files_configure(tmp_path):
         [sys.executable, "-m", "hashring", "agent", "--interval", "5", "check"],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=90,
         check=False,
     )
 

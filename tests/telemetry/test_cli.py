@@ -19,7 +19,7 @@ def run(*arguments, **variables):
         [sys.executable, "-m", "hashring", *arguments],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=90,
         check=False,
         **variables,
     )
@@ -82,10 +82,10 @@ def test_a_secret_in_a_url_is_never_shown(told):
 
 
 def test_a_group_with_another_ttl_is_refused(told, agents):
-    agents.start("a", "--interval", "1", "--ttl", "3")
+    agents.start("a", "--interval", "1", "--ttl", "30")
     agents.settle("a")
 
-    done = told("agent", "--backend-url", agents.url, "--group", "test", "--ttl", "4")
+    done = told("agent", "--backend-url", agents.url, "--group", "test", "--ttl", "40")
 
     assert done.returncode == 1
     [line] = done.stderr.splitlines()
@@ -130,7 +130,7 @@ def configuration(tmp_path):
         (tmp_path / "polling.yaml").write_text(json.dumps({"sources": sources}))
         path = tmp_path / "ceilometer.conf"
         path.write_text(
-            "[polling]\ncfg_file = polling.yaml\n[hashring]\nttl = 2\n"
+            "[polling]\ncfg_file = polling.yaml\n[hashring]\nttl = 30\n"
             f"state_dir = {tmp_path / 'state'}\noutput = file://{tmp_path / 'samples.jsonl'}\n"
         )
         return str(path)
@@ -148,13 +148,13 @@ def samples(folder):
     "form", [["central"], ["poll", "--polling-namespaces", "central"]], ids=["central", "poll"]
 )
 def test_an_agent_that_files_configure_polls_what_they_say(configuration, tmp_path, form):
-    done = run("agent", *form, "--config-file", configuration(), "--cycles", "2")
+    done = run("agent", *form, "--config-file", configuration(interval=2.0), "--cycles", "2")
 
     assert done.returncode == 0, done.stderr
     assert {one["meter"] for one in samples(tmp_path)} == {
         f"hardware.cpu.load.{minutes}min" for minutes in (1, 5, 15)
     }
-    assert {one["interval"] for one in samples(tmp_path)} == {0.5}
+    assert {one["interval"] for one in samples(tmp_path)} == {2.0}
     assert {one["source"] for one in samples(tmp_path)} == {"load"}
     [line] = done.stderr.splitlines()
     assert "no [coordination] backend_url" in line
@@ -177,7 +177,6 @@ def test_what_nothing_here_can_tell_is_an_error_that_says_so(told, configuration
     assert "'load'" in line
 
 
-@pytest.mark.timeout(120)
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_hangup_lets_every_worker_read_its_configuration_anew(
     configuration, tmp_path, until, workers
@@ -193,7 +192,7 @@ def test_a_hangup_lets_every_worker_read_its_configuration_anew(
         process.send_signal(signal.SIGHUP)
         until(lambda: {one["interval"] for one in samples(tmp_path)} == {0.5, 0.7}, "it reloads")
         process.terminate()
-        assert process.wait(30) == 0, (tmp_path / "log").read_text()
+        assert process.wait(60) == 0, (tmp_path / "log").read_text()
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
@@ -219,7 +218,7 @@ def test_a_reader_that_leaves_early_is_met_with_silence():
     )
     process.stdout.close()
 
-    assert process.wait(30) == 1
+    assert process.wait(60) == 1
     assert process.stderr.read() == ""
     process.stderr.close()
 
@@ -227,6 +226,7 @@ def test_a_reader_that_leaves_early_is_met_with_silence():
 MODULES = {"oslo.config": "oslo_config", "PyYAML": "yaml"}  # where they are called otherwise
 
 BESIDE_CLICK = (
+    "aiohttp",
     "msgpack",
     "oslo_config",
     "platformdirs",
@@ -247,7 +247,7 @@ from hashring.cli import main
 sys.exit(main({list(arguments)!r}))
 """
     return subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=60
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=90
     )
 
 

@@ -52,7 +52,7 @@ class Sink(Publisher):
     def publish(self, found):
         self.threads.add(threading.current_thread())
         self.tries += 1
-        self.gate.wait(30)
+        self.gate.wait(300)
         if self.error is not None:
             raise self.error
         self.batches.append([sample.window for sample in found])
@@ -109,7 +109,7 @@ def test_samples_reach_each_of_their_publishers_in_order_and_in_batches(deliver,
 
     delivery.put(to((A, B), samples(25)) + to((B,), samples(5, start=25)))
 
-    assert delivery.flush(10)
+    assert delivery.flush(60)
     assert sinks[A].taken == list(range(25))
     assert sinks[B].taken == list(range(30))
     assert max(map(len, sinks[B].batches)) <= 10
@@ -121,22 +121,22 @@ def test_each_publisher_has_one_thread_of_its_own(deliver, sinks):
 
     delivery.put(to((A, B), samples(20)))
 
-    assert delivery.flush(10)
+    assert delivery.flush(60)
     (first,), (second,) = sinks[A].threads, sinks[B].threads
     assert first is not second
     assert first.name == "deliver to test://a/"
 
 
-def test_one_sinks_outage_holds_up_no_other(deliver, sinks):
+def test_one_sinks_outage_holds_up_no_other(deliver, sinks, until):
     sinks[A].error = OutputFailed("a is away")
     delivery = deliver()
 
     delivery.put(to((A, B), samples(20)))
 
-    assert not delivery.flush(0.2)
+    until(lambda: delivery.counts[B] == Counts(sent=20), "b has what is for it")
     assert sinks[B].taken == list(range(20))
+    assert not delivery.flush(0.2)
     assert delivery.counts[A].waiting == 20
-    assert delivery.counts[B].waiting == 0
 
 
 def test_a_sink_that_comes_back_gets_what_waited_for_it(deliver, sinks, until, caplog):
@@ -148,7 +148,7 @@ def test_a_sink_that_comes_back_gets_what_waited_for_it(deliver, sinks, until, c
 
     sinks[A].error = None
 
-    assert delivery.flush(10)
+    assert delivery.flush(60)
     assert sinks[A].taken == list(range(30))
     assert caplog.text.count("test://a/ fails: a is away") == 1
     assert caplog.text.count("test://a/ takes samples again") == 1
@@ -182,7 +182,7 @@ def test_a_sink_that_asks_for_a_pause_gets_it(deliver, sinks, until):
     until(lambda: sinks[A].tries, "it was tried")
     sinks[A].error = None
 
-    assert delivery.flush(10)
+    assert delivery.flush(60)
     assert time.monotonic() - before >= 0.5
 
 
@@ -193,7 +193,7 @@ def test_an_error_that_a_publisher_should_not_raise_costs_nothing(deliver, sinks
     until(lambda: sinks[A].tries > 3, "it was tried again")
     sinks[A].error = None
 
-    assert delivery.flush(10)
+    assert delivery.flush(60)
     assert sinks[A].taken == list(range(5))
     assert caplog.text.count("Traceback") == 1
     assert "in publish" in caplog.text
@@ -218,7 +218,7 @@ def test_a_publisher_that_cannot_be_made_keeps_its_samples_waiting(deliver, sink
     until(lambda: "broken plug-in" in caplog.text, "the other error was logged")
     errors.clear()
 
-    assert delivery.flush(10)
+    assert delivery.flush(60)
     assert sinks[A].taken == list(range(5))
 
 
@@ -229,11 +229,11 @@ def test_what_nobody_will_ever_take_is_dropped_and_counted(deliver, sinks, until
 
     delivery.put(to((A, B), samples(20)))
 
-    assert delivery.flush(10)
+    assert delivery.flush(60)
     assert delivery.closed == {A}
     assert not delivery.finished
     delivery.put(to((A,), samples(5, start=20)))
-    assert delivery.flush(10)
+    assert delivery.flush(60)
     until(lambda: delivery.counts[A] == Counts(dropped=25), "all were counted")
     assert sinks[A].tries == 1
     assert sinks[A].is_closed
@@ -261,7 +261,7 @@ def test_samples_that_a_sink_refuses_for_good_are_dropped_and_the_rest_sent(deli
 
     delivery.put(to((A,), samples(10)))
 
-    assert delivery.flush(10)
+    assert delivery.flush(60)
     assert delivery.counts == {A: Counts(sent=8, dropped=2)}
 
 
@@ -274,7 +274,7 @@ def test_a_spool_that_is_full_refuses_and_keeps_what_it_has(deliver, sinks, unti
         delivery.put(to((A,), samples(20, start=10)))
 
     sinks[A].error = None
-    assert delivery.flush(10)
+    assert delivery.flush(60)
     assert sinks[A].taken == list(range(10))
 
 
@@ -290,7 +290,7 @@ def test_each_time_the_spool_is_full_it_is_said_and_counted(deliver, sinks, unti
         assert caplog.text.count("samples are lost: the spool in") == outage
         assert delivery.counts[A].dropped == outage * 60
         sinks[A].error = None
-        assert delivery.flush(10)
+        assert delivery.flush(60)
         delivery.put(to((A,), samples(1)))
         assert caplog.text.count("has room again; 60 samples were lost meanwhile") == outage
 
@@ -309,7 +309,7 @@ def test_a_publisher_that_is_let_go_of_gets_what_waits_for_it_and_is_closed(deli
     assert sinks[A].taken == list(range(20))
     assert not sinks[B].is_closed
     delivery.put(to((A,), samples(5, start=20)))
-    assert delivery.flush(10)
+    assert delivery.flush(60)
     assert sinks[A].taken == list(range(25))
     assert delivery.counts[A].sent == 25
 
@@ -325,7 +325,7 @@ def test_a_publisher_that_was_done_gets_another_chance_once_it_comes_back(delive
     sinks[A].error = None
     delivery.put(to((A,), samples(1, start=1)))
 
-    assert delivery.flush(10)
+    assert delivery.flush(60)
     assert sinks[A].taken == [1]
 
 
@@ -333,7 +333,7 @@ def test_closing_delivers_what_it_can(deliver, sinks):
     delivery = deliver(batch_size=5)
     delivery.put(to((A, B), samples(200)))
 
-    delivery.close(20)
+    delivery.close(50)
 
     assert sinks[A].taken == sinks[B].taken == list(range(200))
     assert all(sink.is_closed for sink in sinks.values())
@@ -346,7 +346,7 @@ def test_closing_tries_a_sink_at_once_that_would_be_left_alone_for_long(deliver,
     until(lambda: delivery.counts.get(A, Counts()).failed, "it failed")
     sinks[A].error = None
 
-    delivery.close(20)
+    delivery.close(50)
 
     assert sinks[A].taken == list(range(5))
 
@@ -364,12 +364,12 @@ def test_closing_does_not_hammer_a_sink_that_is_away(deliver, sinks):
 
 
 def test_what_cannot_be_delivered_before_the_end_stays_for_the_next_process(
-    deliver, sinks, tmp_path, caplog
+    deliver, sinks, tmp_path, until, caplog
 ):
     sinks[A].error = OutputFailed("a is away")
     delivery = deliver()
     delivery.put(to((A, B), samples(20)))
-    delivery.flush(0.1)
+    until(lambda: delivery.counts[B] == Counts(sent=20), "b has what is for it")
 
     delivery.close(0.2)
 
@@ -383,8 +383,8 @@ def test_a_closed_delivery_takes_no_more_and_has_no_threads(deliver, sinks):
     delivery = deliver()
     delivery.put(to((A, B), samples(5)))
 
-    delivery.close(10)
-    delivery.close(10)
+    delivery.close(60)
+    delivery.close(60)
 
     with pytest.raises(OutputClosed, match="closed"):
         delivery.put(to((A,), samples(1)))
@@ -392,7 +392,7 @@ def test_a_closed_delivery_takes_no_more_and_has_no_threads(deliver, sinks):
 
 
 def test_leaving_the_block_closes_the_delivery(deliver, sinks):
-    with deliver(close_timeout=20.0) as delivery:
+    with deliver(close_timeout=60.0) as delivery:
         delivery.put(to((A,), samples(20)))
 
     assert sinks[A].taken == list(range(20))
@@ -407,7 +407,7 @@ def test_a_batch_is_forgotten_only_after_publish_has_returned(deliver, sinks, un
     assert delivery.counts[A] == Counts(waiting=3)
     sinks[A].gate.set()
 
-    assert delivery.flush(10)
+    assert delivery.flush(60)
     assert delivery.counts[A] == Counts(sent=3)
 
 
@@ -421,7 +421,7 @@ def test_samples_of_a_process_that_died_are_delivered_by_one_that_lives(
 
     until(lambda: len(sinks[A].taken) == len(sinks[B].taken) == 7, "all have arrived")
 
-    assert delivery.flush(10)
+    assert delivery.flush(60)
     assert left_in(tmp_path) == {}
 
 
@@ -441,7 +441,7 @@ def test_what_was_published_is_not_published_again_while_the_spool_cannot_note_i
     with Delivery(spool, sinks.__getitem__, first_pause=0.02) as delivery:
         delivery.put(to((A,), samples(5)))
 
-        assert delivery.flush(10)
+        assert delivery.flush(60)
 
     assert sinks[A].batches == [list(range(5))]
     assert caplog.text.count("the disk is full") == 1
@@ -556,7 +556,7 @@ from hashring.telemetry.delivery.spool import Spool
 settings = Settings(backend_url="memory://", member="a", host="plant")
 spool = Spool(Path(sys.argv[1]), max_bytes=2**28)
 make = lambda url: FilePublisher(f"file://{sys.argv[2]}", settings)
-with Delivery(spool, make, adopt_every=0.01):
+with Delivery(spool, make, adopt_every=0.01, close_timeout=60.0):
     print("ready", flush=True)
     sys.stdin.read()
 """
@@ -598,7 +598,7 @@ def test_samples_arrive_in_a_real_file(tmp_path):
     url = f"file://{output}"
     spool = Spool(tmp_path / "spool", max_bytes=MIB)
 
-    with Delivery(spool, lambda url: FilePublisher(url, SETTINGS), close_timeout=20) as delivery:
+    with Delivery(spool, lambda url: FilePublisher(url, SETTINGS), close_timeout=60) as delivery:
         delivery.put(to((url,), samples(200)))
 
     assert [found["window"] for found in lines(output)] == list(range(200))
@@ -645,7 +645,7 @@ class Http(Publisher):
         pass
 meter = Meter("tank.level", MeterType.GAUGE, "l")
 spool = Spool(Path(folder), max_bytes=2**28, owner=name)
-with Delivery(spool, Http, longest_pause=1.0, adopt_every=0.2) as delivery:
+with Delivery(spool, Http, longest_pause=1.0, adopt_every=0.2, close_timeout=60.0) as delivery:
     for window in range(int(polls)):
         found = [
             Sample(meter, 1, f"plant:{name}:{tank}", 0.0, window, 1.0, name, ("v", "i", window))
@@ -720,7 +720,7 @@ def test_sink_away_and_agent_killed_meanwhile_every_sample_arrives_once_both_are
     sink = processes.start(SINK, port, log)
     assert sink.stdout.readline() == "ready\n"
 
-    until(lambda: arrived() >= before | away, "every sample polled before the kill has arrived", 60)
+    until(lambda: arrived() >= before | away, "every sample polled before the kill has arrived")
     second.communicate()
     assert second.returncode == 0
     assert list(folder.iterdir()) == []

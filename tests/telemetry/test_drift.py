@@ -108,7 +108,7 @@ def agents(tmp_path):
 
 
 def metric(port, name):
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     connection.request("GET", "/metrics")
     text = connection.getresponse().read().decode()
     connection.close()
@@ -134,7 +134,7 @@ def test_two_polling_files_under_one_prefix_are_named_in_log_metrics_and_status(
         )
         agents.start_configured(name, tmp_path / f"{name}.conf")
 
-    until(lambda: all(agents.status(name).get("overlaps") for name in "ab"), "it is told", 60)
+    until(lambda: all(agents.status(name).get("overlaps") for name in "ab"), "it is told")
     for name, other in ("ab", "ba"):
         (said,) = agents.status(name)["overlaps"]
         assert f"only {other!r} polls in" in said
@@ -144,5 +144,5 @@ def test_two_polling_files_under_one_prefix_are_named_in_log_metrics_and_status(
     write_polling("b", 1)
     agents.processes["b"].send_signal(signal.SIGHUP)
 
-    until(lambda: not any(agents.status(name)["overlaps"] for name in "ab"), "it is over", 60)
+    until(lambda: not any(agents.status(name)["overlaps"] for name in "ab"), "it is over")
     assert "no longer at odds" in agents.said("a")

@@ -26,7 +26,7 @@ from tests.servers.http import Answer, HTTPServer
 
 DOCS = Path(__file__).parents[2] / "docs" / "agents"
 TARGET = Resource("prometheus+http://web1/metrics", "exposition")
-SETTINGS = Settings(backend_url="memory://", member="a", host="web1", poll_timeout=20.0)
+SETTINGS = Settings(backend_url="memory://", member="a", host="web1", poll_timeout=60.0)
 
 
 @pytest.fixture

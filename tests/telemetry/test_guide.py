@@ -33,9 +33,18 @@ def with_free_ports(page):
     return re.sub(r"\b939(?=[1234$])", tens(), page)
 
 
-@pytest.mark.timeout(400, func_only=True)  # without the time in which the wheel is built
+def with_patience(page):
+    """Double all times: a busy machine misses windows and leases that are made for a reader."""
+    for theirs, ours in (("interval: 2", "interval: 4"), ("ttl = 4", "ttl = 10"),
+                         ("sleep 10", "sleep 20")):  # fmt: skip
+        assert page.count(theirs) == 1
+        page = page.replace(theirs, ours)
+    return page
+
+
+@pytest.mark.timeout(1200, func_only=True)  # without the time in which the wheel is built
 def test_every_command_of_the_guide_works(tmp_path, wheel):
-    page = with_free_ports(GUIDE.read_text())
+    page = with_patience(with_free_ports(GUIDE.read_text()))
     blocks = re.findall(r"^```sh\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
     assert len(blocks) > 10
     # What the first one installs would also start on the default ports: not on this machine.
@@ -56,7 +65,7 @@ def test_every_command_of_the_guide_works(tmp_path, wheel):
             start_new_session=True,
         )
         try:
-            code = shell.wait(300)
+            code = shell.wait(1000)
         finally:
             if shell.poll() is None:
                 os.killpg(shell.pid, signal.SIGKILL)
@@ -66,7 +75,7 @@ def test_every_command_of_the_guide_works(tmp_path, wheel):
     for log in sorted(tmp_path.glob("*.log")):
         told += f"\n{log.name}:\n{log.read_text()[-2000:]}" if code else ""
     assert code == 0, told
-    assert "every 2 s" in told  # the check
+    assert "every 4 s" in told  # the check
     assert told.count("30 sensors") == 3, told
     counts = [int(count) for count in re.findall(r"^ +(\d+) /\d+\.json$", told, re.MULTILINE)]
     assert len(counts) == 30, told

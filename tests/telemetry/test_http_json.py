@@ -41,7 +41,7 @@ def settings(tmp_path):
         member="a",
         host="web1",
         definition_dirs=(tmp_path,),
-        poll_timeout=20.0,
+        poll_timeout=60.0,
     )
 
 

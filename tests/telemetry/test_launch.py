@@ -36,7 +36,7 @@ def configured(tmp_path):
         configuration.write_text(
             f"[DEFAULT]\npolling_namespaces = central\npipeline_cfg_file = pipeline.yaml\n"
             f"[polling]\ncfg_file = polling.yaml\n"
-            f"[hashring]\nttl = 2\nstate_dir = {tmp_path / 'state'}\n"
+            f"[hashring]\nttl = 30\nstate_dir = {tmp_path / 'state'}\n"
         )
         settings = options.load([configuration], environment=False, **overrides)
         return Launch(settings, True, {**overrides, "member": settings.member})
@@ -99,7 +99,7 @@ def test_an_agent_that_is_configured_by_files_polls_spools_and_reloads(configure
         until(lambda: 0.5 in intervals(), "samples of the new interval arrive")
     finally:
         agent.stop()
-        thread.join(30)
+        thread.join(60)
     assert not thread.is_alive()
     assert (tmp_path / "state" / "spool").is_dir()
 

@@ -16,7 +16,7 @@ from hashring.telemetry.agent.systemd import Notifier, Watchdog
 def listening(request, tmp_path):
     """What systemd is to a service: a socket, and its name in the environment."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
-        listener.settimeout(20)
+        listener.settimeout(60)
         if request.param == "path":
             name = str(tmp_path / "notify")
             listener.bind(name)
@@ -132,7 +132,7 @@ def test_the_watchdog_pets_while_the_service_is_alive_and_only_then(listening, c
         with pytest.raises(BlockingIOError):
             listener.recv(4096)
         well.set()
-        listener.settimeout(20)
+        listener.settimeout(60)
         assert heard(listener) == ["WATCHDOG=1"]
 
     assert caplog.text.count("hangs") == 1

@@ -74,6 +74,8 @@ EVERY_OPTION = """
         state_dir = /var/lib/agents
         spool_bytes = 1000000
         threads = 4
+        max_in_flight = 500
+        max_per_host = 8
         poll_timeout = 2.5
         spread = 0.25
         on_crash = skip
@@ -117,6 +119,8 @@ def test_every_option_of_a_file_reaches_the_settings(write: Write, tmp_path: Pat
         spool_bytes=1_000_000,
         batch_size=7,
         threads=4,
+        max_in_flight=500,
+        max_per_host=8,
         poll_timeout=2.5,
         spread=0.25,
         on_crash="skip",
@@ -197,6 +201,8 @@ def test_every_setting_can_be_given_by_the_command_line(write: Write, tmp_path: 
         spool_bytes=1_000_000,
         batch_size=7,
         threads=4,
+        max_in_flight=500,
+        max_per_host=8,
         poll_timeout=2.5,
         spread=0.25,
         on_crash="skip",

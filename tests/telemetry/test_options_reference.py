@@ -47,7 +47,7 @@ def test_oslo_config_generator_writes_a_sample_that_is_the_defaults(tmp_path: Pa
             *("--namespace", "hashring-sample", "--output-file", str(sample)),
         ],
         check=True,
-        timeout=60,
+        timeout=90,
         env=os.environ | {"PYTHONPATH": str(installed.parent), "XDG_CACHE_HOME": str(tmp_path)},
     )
 

@@ -8,14 +8,13 @@ from datetime import datetime
 
 import pytest
 
-TTL = 2.0
+TTL = 4.0
 
 
 @pytest.mark.faults
-@pytest.mark.timeout(120)
 def test_a_paused_agent_wakes_up_fenced_and_publishes_nothing_of_its_lost_share(agents, until):
     for name in "ab":
-        agents.start(name, "--interval", "0.5", "--ttl", str(TTL))
+        agents.start(name, "--interval", "1", "--ttl", str(TTL))
     agents.settle("a", "b")
     paused = agents.processes["a"].pid
     before = len(agents.windows("a"))
@@ -51,4 +50,4 @@ def test_a_paused_agent_wakes_up_fenced_and_publishes_nothing_of_its_lost_share(
     # All that it published since, it published by a new right, for windows from then on.
     assert after
     assert not {tuple(sample["token"][:2]) for sample in after} & tokens
-    assert min(sample["window"] for sample in after) >= int(woken / 0.5)
+    assert min(sample["window"] for sample in after) >= int(woken)

@@ -10,7 +10,16 @@ from hashring.errors import HashringError
 from hashring.telemetry import errors, plugin
 
 EXTRAS = (
-    *("certifi", "click", "idna", "msgpack", "oslo_config", "platformdirs", "prometheus_client"),
+    *(
+        "aiohttp",
+        "certifi",
+        "click",
+        "idna",
+        "msgpack",
+        "oslo_config",
+        "platformdirs",
+        "prometheus_client",
+    ),
     *("psutil", "requests", "rich", "urllib3", "yaml"),
 )
 """Distributions that the extra brings; the core has none of them."""
@@ -64,7 +73,7 @@ def test_a_plugin_is_written_and_works_with_the_cores_dependency_alone():
         [sys.executable, "-c", AUTHOR.format(extras=EXTRAS)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=90,
         check=True,
     )
 

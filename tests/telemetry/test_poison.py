@@ -3,16 +3,12 @@
 import gzip
 from pathlib import Path
 
-import pytest
-
 from tests.servers.http import Answer, HTTPServer
 from tests.servers.redis import RedisServer
 from tests.telemetry.fleet import Windows, fleet
 
-pytestmark = pytest.mark.timeout(240)
-
-INTERVAL = 3.0
-TTL = 3.0
+INTERVAL = 4.0
+TTL = 6.0
 GOOD = 30
 MEMORY = 512 * 1024
 """KiB that an agent may take at most: some 60 MiB at rest, 256 MiB that are read at once, and what

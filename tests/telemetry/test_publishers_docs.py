@@ -30,6 +30,10 @@ PUBLISHERS = {
 }
 
 
+PARTS = {"last_values", "otlp_message", "wire"}
+"""What publishers are made of, and no publishers themselves."""
+
+
 def default(value):
     if isinstance(value, enum.Enum):
         return value.value
@@ -63,7 +67,7 @@ def test_every_publisher_of_the_package_is_on_the_page():
         if entry.name.endswith(".py")
     }
 
-    assert modules - {"__init__", "base", "requests", "serving", "web"} == {
+    assert modules - {"__init__", "base", "requests", "serving", "web", *PARTS} == {
         publisher.__module__.rpartition(".")[2] for publisher in PUBLISHERS.values()
     }
 

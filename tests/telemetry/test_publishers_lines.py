@@ -65,7 +65,7 @@ def test_several_processes_append_whole_lines_to_one_file(output):
         subprocess.Popen([sys.executable, "-c", WRITER, member, str(output), "50"])
         for member in "abc"
     ]
-    assert [writer.wait(60) for writer in writers] == [0, 0, 0]
+    assert [writer.wait(200) for writer in writers] == [0, 0, 0]
 
     found = lines(output)
     assert len(found) == 3 * 50 * 40
@@ -240,7 +240,7 @@ def test_several_processes_rotate_one_file_and_lose_and_tear_no_line(output):
     writers = [
         subprocess.Popen([sys.executable, "-c", WRITER, member, url, "40"]) for member in "abc"
     ]
-    assert [writer.wait(60) for writer in writers] == [0, 0, 0]
+    assert [writer.wait(200) for writer in writers] == [0, 0, 0]
 
     files = list(output.parent.iterdir())
     found = [line for path in files for line in lines(path)]
@@ -262,7 +262,7 @@ def test_a_process_that_is_killed_in_the_midst_of_it_costs_the_others_nothing(ou
     try:
         until(lambda: sum(1 for _ in output.parent.iterdir()) > 20, "files were rotated")
         doomed.kill()
-        assert [writer.wait(60) for writer in others] == [0, 0]
+        assert [writer.wait(200) for writer in others] == [0, 0]
     finally:
         for writer in (doomed, *others):
             writer.kill()

@@ -175,7 +175,7 @@ def test_the_path_and_the_headers_may_be_named(sink, make, monkeypatch):
 @pytest.mark.parametrize("status", [302, 401, 404, 500, 503])
 def test_an_answer_that_blames_no_sample_is_a_failure_that_says_why(sink, make, status, caplog):
     sink.answer = lambda request: Answer(status, {"Retry-After": "7"}, b"not now")
-    publisher = make("?timeout=1", "app:s3cret@")
+    publisher = make("?timeout=60", "app:s3cret@")
 
     with pytest.raises(OutputFailed, match=rf"it answered {status}.*not now") as failure:
         publisher.publish(samples(2))
@@ -267,7 +267,7 @@ def test_a_certificate_is_checked_by_the_file_that_is_named(tmp_path):
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("localhost").configure_cert(tls)
     with Sink(tls).running() as found:
-        url = f"otlp+https://localhost:{found.port}?timeout=2"
+        url = f"otlp+https://localhost:{found.port}?timeout=60"
         trusting = OTLPPublisher(f"{url}&ca={tmp_path}/ca.pem", SETTINGS)
         doubting = OTLPPublisher(url, SETTINGS)
 
@@ -296,7 +296,7 @@ def test_what_is_wrong_with_a_url_is_said(url, said):
 def test_without_the_extra_the_error_names_the_command_that_brings_it():
     script = """
 import sys
-sys.modules["opentelemetry.exporter"] = None
+sys.modules["opentelemetry.proto"] = None
 from hashring.errors import MissingDependency
 try:
     import hashring.telemetry.publishers.otlp

@@ -16,6 +16,7 @@ from hashring.errors import BadURL
 from hashring.telemetry.errors import OutputFailed
 from hashring.telemetry.model.sample import Meter, MeterType
 from hashring.telemetry.publishers.prometheus import PrometheusPublisher, family_name, label_name
+from tests.servers.process import free_port
 from tests.telemetry.publishing import SETTINGS, sample
 
 LEVEL = Meter("tank.level", MeterType.GAUGE, "l")
@@ -50,7 +51,7 @@ def make(clocks):
 
 def scrape(publisher, path="/metrics", host="127.0.0.1", **headers):
     request = urllib.request.Request(f"http://{host}:{publisher.port}{path}", headers=headers)
-    with urllib.request.urlopen(request, timeout=10) as response:
+    with urllib.request.urlopen(request, timeout=60) as response:
         body = response.read()
         return gzip.decompress(body) if response.headers.get("Content-Encoding") else body
 
@@ -313,8 +314,9 @@ def test_what_is_wrong_with_a_url_is_said(url, said):
 
 
 def test_closing_ends_the_threads_and_frees_the_port(make):
-    publisher = make()
-    port = publisher.port
+    # Not a port of those that the kernel gives to whoever asks for any.
+    port = free_port()
+    publisher = make(f"prometheus://127.0.0.1:{port}")
     scrape(publisher)
 
     publisher.close()

@@ -112,7 +112,7 @@ def test_check_ends_with_1_where_a_sink_can_never_work(configured, taken):
         ],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=90,
         check=False,
         env={name: value for name, value in os.environ.items() if not name.startswith("OS_")},
     )

@@ -60,7 +60,7 @@ def test_the_first_signal_stops(program, number):
 
     process.send_signal(number)
 
-    assert process.communicate(timeout=10)[0] == "stopping\ndone\n"
+    assert process.communicate(timeout=60)[0] == "stopping\ndone\n"
     assert process.returncode == 0
 
 
@@ -70,7 +70,7 @@ def test_stopping_needs_no_lock_that_the_main_thread_may_hold(program):
 
     process.send_signal(signal.SIGTERM)
 
-    assert process.communicate("the signal is on its way\n", timeout=10)[0] == "stopping\ndone\n"
+    assert process.communicate("the signal is on its way\n", timeout=60)[0] == "stopping\ndone\n"
 
 
 def test_a_second_interrupt_ends_at_once(program):
@@ -80,7 +80,7 @@ def test_a_second_interrupt_ends_at_once(program):
 
     process.send_signal(signal.SIGINT)
 
-    assert process.wait(10) == 130
+    assert process.wait(60) == 130
 
 
 def test_a_second_sigterm_does_not_stop_twice(program):
@@ -91,7 +91,7 @@ def test_a_second_sigterm_does_not_stop_twice(program):
     process.send_signal(signal.SIGTERM)
     process.send_signal(signal.SIGINT)
 
-    assert process.wait(10) == 130
+    assert process.wait(60) == 130
     assert process.stdout.read() == ""
 
 
@@ -103,7 +103,7 @@ def test_each_hangup_reloads_and_the_program_goes_on(program):
 
     process.send_signal(signal.SIGTERM)
 
-    assert process.communicate(timeout=10)[0] == "stopping\ndone\n"
+    assert process.communicate(timeout=60)[0] == "stopping\ndone\n"
     assert process.returncode == 0
 
 
@@ -115,7 +115,7 @@ def test_a_reload_that_fails_is_logged_and_the_next_signals_are_heard(program):
 
     process.send_signal(signal.SIGINT)
 
-    assert process.communicate(timeout=10)[0] == "stopping\ndone\n"
+    assert process.communicate(timeout=60)[0] == "stopping\ndone\n"
     assert process.returncode == 0
 
 
@@ -126,7 +126,7 @@ def test_nothing_is_reloaded_once_the_program_stops(program):
 
     process.send_signal(signal.SIGHUP)
 
-    assert process.communicate("go\n", timeout=10)[0] == "done\n"
+    assert process.communicate("go\n", timeout=60)[0] == "done\n"
     assert process.returncode == 0
 
 
@@ -135,7 +135,7 @@ def test_a_hangup_that_nobody_asked_to_hear_of_ends_the_program_as_ever(program)
 
     process.send_signal(signal.SIGHUP)
 
-    assert process.wait(10) == -signal.SIGHUP
+    assert process.wait(60) == -signal.SIGHUP
 
 
 def test_a_reload_that_comes_too_early_is_kept_until_somebody_listens():
@@ -146,11 +146,11 @@ hold_reloads()
 os.kill(os.getpid(), signal.SIGHUP)
 reloaded = threading.Event()
 with Signals(lambda: None, reload=reloaded.set):
-    assert reloaded.wait(10)
+    assert reloaded.wait(60)
 print("done")
 """
     done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=False
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=90, check=False
     )
 
     assert (done.stdout, done.stderr, done.returncode) == ("done\n", "", 0)

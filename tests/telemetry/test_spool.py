@@ -752,7 +752,7 @@ def test_a_spool_with_what_is_not_a_sample_is_set_aside(opened, tmp_path, values
 def test_a_disk_that_is_full_is_an_error_and_what_was_kept_stays(tmp_path):
     # The kernel refuses to let files grow, as it does on a full disk.
     done = subprocess.run(
-        [sys.executable, "-c", FULL_DISK, str(tmp_path)], capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", FULL_DISK, str(tmp_path)], capture_output=True, text=True, timeout=90
     )
 
     assert done.returncode == 0, done.stderr

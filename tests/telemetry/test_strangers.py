@@ -32,9 +32,9 @@ def test_a_stranger_whose_host_is_a_list_ends_no_agent(caplog):
     from tests.telemetry.plant import settings as agent_settings
 
     url = f"memory://{uuid.uuid4().hex}"
-    with hashring.join(url, "g", "far", weight=0.0, ttl=2.0, meta={"host": ["far-away"]}) as other:
-        assert other.wait_settled(10)
-        told = agent_settings(backend_url=url, cycles=2, on_crash="skip")
+    with hashring.join(url, "g", "far", weight=0.0, ttl=TTL, meta={"host": ["far-away"]}) as other:
+        assert other.wait_settled(60)
+        told = agent_settings(backend_url=url, ttl=TTL, interval=2.0, cycles=2, on_crash="skip")
         local = plan(told, Levels(told), tanks=LocalTanks(told))
         shelf = Shelf()
 
@@ -52,7 +52,7 @@ def test_patterns_made_to_take_long_are_cut_by_name_and_the_agent_goes_on(caplog
     evil = Announcement("evil", "web2", "two", shared=evil_patterns())
     mine = Announcement("a", "web1", "one", shared=frozenset("?*" * 60 + str(i) for i in range(40)))
     with hashring.join(url, AGENTS, "evil", weight=0.0, ttl=TTL, meta=evil.to_meta()) as stranger:
-        assert stranger.wait_settled(10)
+        assert stranger.wait_settled(60)
 
         with Announcements(Settings(backend_url=url, member="a", host="web1"), mine) as found:
             assert found.look() == []
@@ -149,8 +149,8 @@ def test_an_id_that_would_move_the_cursor_is_shown_quoted(tmp_path):
     class Plan:
         groups = (type("Group", (), {"name": "g"}),)
 
-    with hashring.join(url, "g", "x\x1b[2J", ttl=2.0) as stranger:
-        assert stranger.wait_settled(10)
+    with hashring.join(url, "g", "x\x1b[2J", ttl=30.0) as stranger:
+        assert stranger.wait_settled(60)
 
         assert _members(given, Plan()) == {"g": ["'x\\x1b[2J'"]}
 

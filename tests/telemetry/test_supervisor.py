@@ -16,8 +16,6 @@ from hashring.telemetry.agent.launch import Launch
 from hashring.telemetry.agent.supervisor import start_worker
 from hashring.telemetry.config.command_line import agent_settings
 
-pytestmark = pytest.mark.timeout(120)
-
 
 @pytest.fixture
 def supervised(agents):
@@ -63,7 +61,7 @@ def test_workers_share_and_drain_together(supervised, agents, pids, until, is_al
 
     process.send_signal(signal.SIGTERM)
 
-    assert process.wait(30) == 0, log()
+    assert process.wait(60) == 0, log()
     assert not any(is_alive(pid) for pid in pids().values())
 
 
@@ -89,7 +87,7 @@ def test_an_interrupt_from_the_terminal_drains_all(supervised, agents, pids, unt
 
     os.killpg(process.pid, signal.SIGINT)  # a terminal sends it to each process of the job
 
-    assert process.wait(30) == 0, log()
+    assert process.wait(60) == 0, log()
     assert not any(is_alive(pid) for pid in pids().values())
     assert log().count(": has left: ") == 2
     assert "Traceback" not in log()
@@ -103,7 +101,7 @@ def test_an_interrupt_while_workers_start_leaves_no_trace_of_itself(
 
     os.killpg(process.pid, signal.SIGINT)
 
-    assert process.wait(30) == 0, log()
+    assert process.wait(60) == 0, log()
     assert not any(is_alive(pid) for pid in pids().values())
     assert "Traceback" not in log()
 
@@ -118,7 +116,7 @@ def test_a_second_interrupt_ends_all_at_once(supervised, agents, pids, until, is
     until(lambda: "SIGINT: stopping" in log(), "the first one is seen")
     os.killpg(process.pid, signal.SIGINT)
 
-    assert process.wait(10) != 0
+    assert process.wait(60) != 0
     until(lambda: not any(is_alive(pid) for pid in pids().values()), "the workers are gone")
 
 
@@ -150,7 +148,7 @@ def test_workers_end_after_their_cycles(supervised, agents, log):
 def test_what_no_restart_can_mend_ends_all(supervised, agents, log, is_alive, pids):
     process = supervised("--backend-url", "sqlite:///x?no_such_option=1")
 
-    assert process.wait(30) == 2
+    assert process.wait(60) == 2
     assert "no_such_option" in log()
     assert not any(is_alive(pid) for pid in pids().values())
 
@@ -158,7 +156,7 @@ def test_what_no_restart_can_mend_ends_all(supervised, agents, log, is_alive, pi
 def test_a_store_of_one_process_cannot_be_shared_by_workers(supervised, log):
     process = supervised("--backend-url", "memory://")
 
-    assert process.wait(30) == 2
+    assert process.wait(60) == 2
     assert "memory://" in log()
     assert json.dumps(log()).count("\\n") == 1
 
@@ -167,10 +165,10 @@ def test_systemd_hears_of_the_supervisor_alone(supervised, agents, log):
     path = str(agents.folder / "notify")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
         listener.bind(path)
-        listener.settimeout(30)
+        listener.settimeout(90)
         # The kernel tells who sent a datagram: none may be a worker's.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-        process = supervised("--cycles", "2", NOTIFY_SOCKET=path, WATCHDOG_USEC="200000")
+        process = supervised("--cycles", "2", NOTIFY_SOCKET=path, WATCHDOG_USEC="2000000")
         heard = []
         while not any(message.startswith(b"STOPPING=1") for message, _ in heard):
             message, [(_, _, credentials)], *_ = listener.recvmsg(4096, socket.CMSG_SPACE(12))
@@ -213,7 +211,7 @@ except urllib3.exceptions.MaxRetryError:
     print("refused")
 """
     done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=90, check=True
     )
 
     assert done.stdout == "refused\n"
@@ -232,7 +230,7 @@ def test_a_worker_that_an_operator_drains_ends_well_and_is_not_started_again(
     until(lambda: max(agents.windows("w.2")) > last, "the other one polls on")
     assert main(["group", "drain", agents.url, "test", "w.2"]) == 0, log()
 
-    assert process.wait(30) == 0, log()
+    assert process.wait(60) == 0, log()
     assert log().count(": has left: ") == 2
     assert "as 'alice' asks" in log()
     assert "died" not in log()

@@ -89,7 +89,7 @@ def test_systemd_itself_accepts_a_unit(unit, tmp_path):
     copy.write_text(text)
 
     done = subprocess.run(
-        [analyze, "verify", "--man=no", copy], capture_output=True, text=True, timeout=60
+        [analyze, "verify", "--man=no", copy], capture_output=True, text=True, timeout=90
     )
 
     assert (done.returncode, done.stderr) == (0, "")

@@ -1,33 +1,22 @@
-"""Ceilometer's own polling agents, in processes and an environment of their own; their account.
+"""Ceilometer's own polling agents and their account.
 
-What they poll is written down: see ``ceilometer_plugin``. Our tree is seen from their environment
-as it is installed in ours.
+What they poll is written down: see ``in_services/hashring_recorded.py``.
 """
 
 from __future__ import annotations
 
 import collections
 import contextlib
-import os
 import signal
 import subprocess
-import sysconfig
+from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
 
 from hashring import clock
 from tests.servers import openstack
 from tests.servers.process import wait_until
-
-_PLUGIN = Path(__file__).with_name("ceilometer_plugin")
-
-_PROGRAM = """
-import site, sys
-site.addsitedir({folder!r})
-sys.argv[0] = "ceilometer-polling"
-from ceilometer.cmd.polling import main
-main()
-"""
+from tests.tooz.service import Services
 
 
 class Poll(NamedTuple):
@@ -38,7 +27,7 @@ class Poll(NamedTuple):
     resource: str
 
 
-class Fleet:
+class Fleet(Services):
     """Agents of one configuration.
 
     Args:
@@ -49,14 +38,16 @@ class Fleet:
     """
 
     def __init__(self, folder: Path, url: str, *, resources: int, interval: int) -> None:
-        self._folder = folder
+        super().__init__(folder, openstack.python())
         self._resources = resources
         self.interval = interval
         self._record = folder / "polls"
         self._record.touch()
-        self._site = folder / "site"
-        self._agents: list[subprocess.Popen[bytes]] = []
-        self._make_site()
+        self.install(
+            "hashring_recorded",
+            "[ceilometer.discover.recorded]\nrecorded = hashring_recorded:Discovery\n"
+            "[ceilometer.poll.recorded]\nrecorded = hashring_recorded:Pollster\n",
+        )
         (folder / "polling.yaml").write_text(
             f"sources: [{{name: recorded, interval: {interval}, meters: [recorded]}}]\n"
         )
@@ -66,63 +57,18 @@ class Fleet:
             f"[polling]\ncfg_file = {folder}/polling.yaml\nenable_notifications = false\n"
         )
 
-    def _make_site(self) -> None:
-        """Make a folder in which Ceilometer's Python finds our tree and the plug-in installed."""
-        self._site.mkdir()
-        ours = Path(sysconfig.get_path("purelib"))
-        for pattern in ("__editable__*hashring*", "hashring_ha-*.dist-info"):
-            for found in ours.glob(pattern):
-                (self._site / found.name).symlink_to(found)
-        (self._site / "hashring_recorded.py").symlink_to(_PLUGIN / "hashring_recorded.py")
-        info = self._site / "hashring_recorded-1.dist-info"
-        info.mkdir()
-        (info / "METADATA").write_text(
-            "Metadata-Version: 2.1\nName: hashring-recorded\nVersion: 1\n"
-        )
-        (info / "entry_points.txt").write_text(
-            "[ceilometer.discover.recorded]\nrecorded = hashring_recorded:Discovery\n"
-            "[ceilometer.poll.recorded]\nrecorded = hashring_recorded:Pollster\n"
-        )
-
     def start(self) -> subprocess.Popen[bytes]:
         """Start one more agent."""
-        command = [str(openstack.python()), "-W", "ignore", "-c"]
-        command += [_PROGRAM.format(folder=str(self._site))]
-        command += ["--config-file", str(self._folder / "ceilometer.conf")]
-        command += ["--polling-namespaces", "recorded"]
-        environment = {
-            **os.environ,
-            "RECORDED_FILE": str(self._record),
-            "RECORDED_RESOURCES": str(self._resources),
-        }
-        with (self._folder / "log").open("ab") as log:
-            agent = subprocess.Popen(
-                command, env=environment, stdout=log, stderr=log, start_new_session=True
-            )
-        self._agents.append(agent)
-        return agent
-
-    def signal(self, agent: subprocess.Popen[bytes], number: signal.Signals) -> None:
-        """Send a signal to an agent and the worker that it has forked."""
-        os.killpg(agent.pid, number)
-
-    def stop(self) -> None:
-        """End all agents."""
-        for agent in self._agents:
-            if agent.poll() is None:
-                self.signal(agent, signal.SIGCONT)
-                agent.terminate()
-        for agent in self._agents:
-            try:
-                agent.wait(30)
-            except subprocess.TimeoutExpired:
-                self.signal(agent, signal.SIGKILL)
-                agent.wait()
-
-    @property
-    def log(self) -> str:
-        """What the agents have said."""
-        return (self._folder / "log").read_text(errors="replace")
+        arguments = ["--config-file", str(self.folder / "ceilometer.conf")]
+        arguments += ["--polling-namespaces", "recorded"]
+        return self.launch(
+            self.command("ceilometer.cmd.polling:main", "ceilometer-polling", *arguments),
+            {
+                "RECORDED_FILE": str(self._record),
+                "RECORDED_RESOURCES": str(self._resources),
+                "RECORDED_SECONDS": "0.003",
+            },
+        )
 
     @property
     def polls(self) -> list[Poll]:
@@ -132,15 +78,6 @@ class Fleet:
             moment, agent, resource = line.split()
             found.append(Poll(float(moment), int(agent), resource))
         return sorted(found)
-
-    @property
-    def errors(self) -> list[str]:
-        """What the agents have complained of, but for plug-ins that lack what they need."""
-        return [
-            line
-            for line in self.log.splitlines()
-            if ("ERROR" in line or "Traceback" in line) and "Could not load" not in line
-        ]
 
     def wait_for_shares(self, agents: int, *, surely: bool = True) -> float:
         """Wait until so many agents, and no others, poll all resources; return when it is so.
@@ -164,6 +101,22 @@ class Fleet:
         return clock.boottime()
 
 
+class Gaps(NamedTuple):
+    """How often a resource was not polled for too long, by who polled it before and after.
+
+    Attributes:
+        kept: the same agent: it was late.
+        joined: an agent that has just come polled it after.
+        stopped: an agent that was told to stop polled it before.
+        moved: it went from one agent to another, and neither had come or was told to go.
+    """
+
+    kept: int
+    joined: int
+    stopped: int
+    moved: int
+
+
 class Account(NamedTuple):
     """What became of a fleet through a join, a SIGTERM, a `kill -9` and a pause of 20 s.
 
@@ -172,13 +125,15 @@ class Account(NamedTuple):
         turns: how often two agents polled a resource in turns, up to when the paused one went on:
             it goes on with its list, since tooz has no call between two polls.
         turns_after: the same from then on.
+        longest: the longest cycle in the planned changes, in tenths of a second.
         gaps: how often a resource was not polled for too long in the planned changes.
     """
 
     polls: int
     turns: int
     turns_after: int
-    gaps: int
+    longest: int
+    gaps: Gaps
 
 
 def play(fleet: Fleet, *, surely: bool = True, longest: float = 2.0) -> Account:
@@ -194,7 +149,7 @@ def play(fleet: Fleet, *, surely: bool = True, longest: float = 2.0) -> Account:
         steady = fleet.wait_for_shares(3, surely=surely)
         agents.append(fleet.start())
         fleet.wait_for_shares(4, surely=surely)
-        agents[0].send_signal(signal.SIGTERM)
+        stopped = fleet.tell_to_stop(agents[0])
         planned = fleet.wait_for_shares(3, surely=surely)
         fleet.signal(agents[1], signal.SIGKILL)
         fleet.wait_for_shares(2, surely=surely)
@@ -210,8 +165,46 @@ def play(fleet: Fleet, *, surely: bool = True, longest: float = 2.0) -> Account:
     turns = interleaved(polls, fleet.interval)
     before = [turn for turn in turns if turn[2].moment < woken]
     planned_polls = [poll for poll in polls if poll.moment < planned]
-    missed = gaps(planned_polls, longest * fleet.interval)
-    return Account(len(polls), len(before), len(turns) - len(before), missed)
+    missed = gaps(planned_polls, fleet.interval, longest, stopped)
+    longest_cycle = longest_of(planned_polls, fleet.interval)
+    return Account(len(polls), len(before), len(turns) - len(before), longest_cycle, missed)
+
+
+def play_planned(fleet: Fleet, rounds: int, *, longest: float = 2.0) -> Account:
+    """Let three agents go through so many joins and stops, one after the other, and no fault.
+
+    Arguments are those of `play`.
+    """
+    stopped: set[int] = set()
+    try:
+        agents = [fleet.start() for _ in range(3)]
+        steady = fleet.wait_for_shares(3, surely=False)
+        for _ in range(rounds):
+            agents.append(fleet.start())
+            fleet.wait_for_shares(4, surely=False)
+            stopped |= fleet.tell_to_stop(agents.pop(0))
+            planned = fleet.wait_for_shares(3, surely=False)
+    finally:
+        fleet.stop()
+    polls = [poll for poll in fleet.polls if steady <= poll.moment < planned]
+    turns = interleaved(polls, fleet.interval)
+    missed = gaps(polls, fleet.interval, longest, stopped)
+    return Account(len(polls), len(turns), 0, longest_of(polls, fleet.interval), missed)
+
+
+def longest_of(polls: list[Poll], interval: float) -> int:
+    """Return how long the longest cycle took, in tenths of a second: polls of one agent that no
+    fifth of an interval parts.
+    """
+    began: dict[int, float] = {}
+    last: dict[int, float] = {}
+    longest = 0.0
+    for poll in polls:
+        if poll.moment - last.get(poll.agent, -interval) > interval / 5:
+            began[poll.agent] = poll.moment
+        last[poll.agent] = poll.moment
+        longest = max(longest, poll.moment - began[poll.agent])
+    return round(10 * longest)
 
 
 def interleaved(polls: list[Poll], interval: float) -> list[tuple[Poll, Poll, Poll]]:
@@ -230,11 +223,32 @@ def interleaved(polls: list[Poll], interval: float) -> list[tuple[Poll, Poll, Po
     ]
 
 
-def gaps(polls: list[Poll], longest: float) -> int:
-    """Return how often a resource was not polled for longer than so many seconds."""
-    last: dict[str, float] = {}
-    found = 0
+def gaps(
+    polls: list[Poll], interval: float, longest: float = 2.0, stopped: Collection[int] = ()
+) -> Gaps:
+    """Return how often a resource was not polled for more than so many intervals, and by whom.
+
+    Args:
+        polls: in order.
+        interval: in seconds.
+        longest: in intervals.
+        stopped: the agents that were told to stop.
+    """
+    last: dict[str, Poll] = {}
+    first: dict[int, float] = {}
+    kinds: collections.Counter[str] = collections.Counter()
     for poll in polls:
-        found += poll.moment - last.get(poll.resource, poll.moment) > longest
-        last[poll.resource] = poll.moment
-    return found
+        came = first.setdefault(poll.agent, poll.moment)
+        before = last.get(poll.resource, poll)
+        last[poll.resource] = poll
+        if poll.moment - before.moment <= longest * interval:
+            continue
+        if before.agent == poll.agent:
+            kinds["kept"] += 1
+        elif before.agent in stopped:
+            kinds["stopped"] += 1
+        elif poll.moment - came < interval:
+            kinds["joined"] += 1
+        else:
+            kinds["moved"] += 1
+    return Gaps(*(kinds[kind] for kind in Gaps._fields))

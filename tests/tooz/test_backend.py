@@ -64,7 +64,7 @@ def test_what_was_answered_stays_this_process_until_its_next_tick(start) -> None
 
     a.run_watchers()  # the cycle is over
 
-    joining.join(30)
+    joining.join(60)
     assert own(mine) | own(theirs[0]) == set(OBJECTS)
     assert not own(mine) & own(theirs[0])
     assert set(mine.ring.nodes) == set(theirs[0].ring.nodes) == {b"a", b"b"}
@@ -74,17 +74,53 @@ def test_where_several_threads_tick_an_answer_is_kept_for_hold_seconds(start, ur
     at = url.replace("hold=30", "hold=0.6")
     a = start("a", at)
     mine = a.join_partitioned_group("pollers")
-    other = threading.Thread(target=a.run_watchers)
-    other.start()
-    other.join()
-    a.run_watchers()
-    assert own(mine) == set(OBJECTS)
+    tick_elsewhere(a)
     began = clock.boottime()
+    assert own(mine) == set(OBJECTS)
     a.run_watchers()  # the other thread's cycle may still go on
     b = start("b", at)
     theirs = b.join_partitioned_group("pollers")
     assert own(theirs)
     assert clock.boottime() - began >= 0.5
+
+
+def tick_elsewhere(coordinator: coordination.CoordinationDriver) -> None:
+    """From a second thread: from now on no tick proves that a cycle is over."""
+    other = threading.Thread(target=coordinator.run_watchers)
+    other.start()
+    other.join()
+    coordinator.run_watchers()
+
+
+def test_a_tick_does_not_wait_for_what_it_hands_over_itself(start) -> None:
+    a = start("a")
+    mine = a.join_partitioned_group("pollers")
+    tick_elsewhere(a)
+    assert own(mine) == set(OBJECTS)
+    b = start("b")
+    joining = threading.Thread(target=b.join_partitioned_group, args=("pollers",))
+    joining.start()
+    handoff = mine.partition._membership.handoff
+    wait_until(lambda: handoff.losing, what="a sees b")
+
+    a.run_watchers()
+
+    assert handoff.losing, "what b is to have is still kept for those who were answered"
+    assert set(mine.ring.nodes) == {b"a", b"b"}, "what is left to a is final all the same"
+    mine.end_cycle()
+    joining.join(30)
+
+
+def test_a_newcomer_waits_for_its_share_whatever_a_tick_waits_for(start, url: str) -> None:
+    at = url.replace("hold=30", "hold=1").replace("settle=20", "settle=0.01")
+    a = start("a", at)
+    mine = a.join_partitioned_group("pollers")
+    tick_elsewhere(a)
+    assert own(mine) == set(OBJECTS)
+
+    theirs = start("b", at).join_partitioned_group("pollers")
+
+    assert own(theirs)
 
 
 def test_the_nodes_of_a_ring_change_inside_a_tick_alone(start) -> None:
@@ -114,9 +150,9 @@ def test_one_stops_and_the_others_have_its_share_at_their_next_tick(start) -> No
 
 def test_a_store_that_is_away_stops_nobody_before_the_fence(start) -> None:
     with RedisServer() as server:
-        a = start("a", f"hashring+{server.url}?timeout=3&hold=1&settle=20")
+        a = start("a", f"hashring+{server.url}?timeout=6&hold=1&settle=20")
         mine = a.join_partitioned_group("pollers")
-        assert own(mine) == set(OBJECTS)
+        wait_until(lambda: own(mine) == set(OBJECTS), what="all is this member's")
         server.kill()
         deadline = mine.partition.deadline
         a.run_watchers()
@@ -208,14 +244,38 @@ def test_a_lead_that_was_lost_is_told_again_once_it_is_back(start) -> None:
     assert a.get_leader("group").get() == b"a"
 
 
-def test_heartbeats_need_no_caller_and_tell_of_a_store_that_is_away(start) -> None:
+def go_back(coordinator: coordination.CoordinationDriver, seconds: float) -> None:
+    """As if its process had been stopped for so long."""
+    session = coordinator._session
+    session.leases.confirmed = clock.boottime() - seconds
+    coordinator._session = dataclasses.replace(session, began=clock.boottime() - seconds)
+
+
+def test_heartbeats_need_no_caller_and_after_a_stop_one_is_sent_at_once(start) -> None:
     a = start("a")
     assert a.requires_beating
     assert a.heartbeat() == 10.0
-    a._session.leases.confirmed = clock.boottime() - 21
-    a._session = dataclasses.replace(a._session, began=clock.boottime() - 21)
-    with pytest.raises(coordination.ToozConnectionError, match="no heartbeat was confirmed"):
-        a.heartbeat()
+    go_back(a, 21.0)
+    assert a.heartbeat() == 10.0
+    assert a._session.leases.confirmed > clock.boottime() - 20
+
+
+def test_a_heartbeat_tells_of_a_store_that_is_away(start) -> None:
+    with RedisServer() as server:
+        a = start("a", f"hashring+{server.url}?timeout=1")
+        server.kill()
+        go_back(a, 21.0)
+        with pytest.raises(coordination.ToozConnectionError, match="no heartbeat was confirmed"):
+            a.heartbeat()
+        server.start()
+        wait_until(lambda: beats(a), what="the store is back")
+
+
+def beats(coordinator: coordination.CoordinationDriver) -> bool:
+    try:
+        return bool(coordinator.heartbeat() == 0.5)
+    except coordination.ToozConnectionError:
+        return False
 
 
 def test_a_forked_child_owns_nothing_by_its_parents_coordinator(start) -> None:
@@ -245,18 +305,6 @@ def test_a_forked_child_owns_nothing_by_its_parents_coordinator(start) -> None:
     assert mine.belongs_to_self("disk")
 
 
-def test_green_threads_are_refused(url: str, monkeypatch) -> None:
-    class Patcher:
-        @staticmethod
-        def is_monkey_patched(what: str) -> bool:
-            return what == "thread"
-
-    monkeypatch.setitem(__import__("sys").modules, "eventlet", Patcher)
-    monkeypatch.setitem(__import__("sys").modules, "eventlet.patcher", Patcher)
-    with pytest.raises(tooz.ToozError, match="real threads"):
-        coordination.get_coordinator(url, b"a").start()
-
-
 class Parts:
     def __init__(self, scheme: str, netloc: str, path: str) -> None:
         self.scheme, self.netloc, self.path = scheme, netloc, path
@@ -265,17 +313,17 @@ class Parts:
 @pytest.mark.parametrize(
     ("parts", "options", "expected"),
     [
-        (("hashring+redis", "h:1", ""), {"timeout": ["5"]}, ("redis://h:1", 5.0, 5.0, 7.0)),
+        (("hashring+redis", "h:1", ""), {"timeout": ["5"]}, ("redis://h:1", 5.0, 5.0, 2.5)),
         (("hashring+redis", "h", ""), {"membership_timeout": ["5"], "hold": ["60"]},
-         ("redis://h", 5.0, 60.0, 62.0)),
+         ("redis://h", 5.0, 60.0, 30.0)),
         (("hashring+sqlite", "", "//v/a.db"), {"settle": ["3"]},
          ("sqlite:////v/a.db", 10.0, 10.0, 3.0)),
         (("hashring+sqlite", "", "//v/a.db"), {"timeout": ["4"]},
-         ("sqlite:////v/a.db", 4.0, 4.0, 6.0)),
+         ("sqlite:////v/a.db", 4.0, 4.0, 2.0)),
         (("hashring+zookeeper", "z:1", ""), {"hosts": ["y:2"], "timeout": ["8"]},
-         ("zookeeper://z:1,y:2", 8.0, 8.0, 10.0)),
+         ("zookeeper://z:1,y:2", 8.0, 8.0, 4.0)),
         (("hashring+memcached", "m", ""), {"lock_timeout": ["30"]},
-         ("memcached://m", 10.0, 10.0, 12.0)),
+         ("memcached://m", 10.0, 10.0, 5.0)),
     ],
 )  # fmt: skip
 def test_tooz_spellings_of_a_url_keep_their_meaning(parts, options, expected) -> None:

@@ -21,7 +21,7 @@ from hashring.alarms.plugin import (
     Settings,
 )
 from hashring.telemetry.http import FAILURES, Client, is_timeout, reason_of
-from hashring.url import masked, without_secrets
+from hashring.url import masked, secrets_in, without_secrets
 
 __all__ = ["WebAction", "posted", "signature"]
 
@@ -76,7 +76,8 @@ def posted(
         raise ActionFailed(f"{shown}: {why}") from None
     if 200 <= status < 300:
         return
-    text = without_secrets(" ".join(said.decode("utf-8", "replace").split())[:_SHOWN], url)
+    whole = " ".join(said.decode("utf-8", "replace").split())
+    text = without_secrets(whole, secrets_in(url))[:_SHOWN]  # cut last: half a secret is one too
     message = f"{shown}: answered {status}{f': {text}' if text else ''}"
     if location is not None:
         raise ActionRefused(f"{message}; it redirects, which is not followed: name the new place")

@@ -150,7 +150,7 @@ def _check_type(kind: str, kept: Mapping[str, Any] | None) -> None:
     raise invalid(
         "type",
         kind,
-        f"Nothing here evaluates it. Value should be one of: {', '.join(rules.EVALUATED)}",
+        f"No alarm of it can be made here. Value should be one of: {', '.join(rules.EVALUATED)}",
     )
 
 

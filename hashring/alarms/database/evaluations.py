@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import itertools
 import json
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -191,10 +192,9 @@ class Evaluations:
             steps: none of them has a state.
             now: wall-clock seconds.
         """
-        statement = self._advance()
-        for chunk in _chunks(steps):
+        for chunk in _chunks(sorted(steps, key=lambda step: step.standing.alarm_id)):
             with self._database.writing() as connection:
-                connection.execute(statement, [self._values(step, now) for step in chunk])
+                connection.execute(_ADVANCE, [self._values(step, now) for step in chunk])
 
     def change(self, step: Step, now: float) -> Outcome:
         """Commit the step of an alarm that enters a state, or whose actions are repeated.
@@ -203,39 +203,59 @@ class Evaluations:
             step: it has a state and a definition.
             now: wall-clock seconds.
         """
-        definition, state = step.definition, step.state
-        assert definition is not None
-        assert state is not None
-        before = step.standing
         with self._database.writing() as connection:
-            if not connection.execute(self._advance(), self._values(step, now)).rowcount:
-                return Outcome.REPEATED
-            changed = connection.execute(self._state(step, now)).rowcount
-            if not changed:
+            outcome = self._changed(connection, step, now)
+            if outcome is Outcome.CHANGED:
                 connection.rollback()
-                return Outcome.CHANGED
-            if state != before.state:
-                connection.execute(HISTORY.insert(), _history(step, definition, now))
-            if step.intentions:
-                connection.execute(
-                    OUTBOX.insert(), [_outgoing(step, one, now) for one in step.intentions]
-                )
+            elif outcome is Outcome.DONE:
+                self._write_of(connection, [step], now)
+        return outcome
+
+    def change_all(self, steps: Sequence[Step], now: float) -> list[Outcome]:
+        """Commit the steps of several alarms in one transaction: see :meth:`change`.
+
+        Where a user has changed one of them meanwhile, each has a transaction of its own.
+
+        Args:
+            steps: in any order; of different alarms.
+            now: wall-clock seconds.
+        """
+        # In the order of ids: two that write the same alarms wait for each other in one direction.
+        order = sorted(range(len(steps)), key=lambda number: steps[number].standing.alarm_id)
+        found: dict[int, Outcome] = {}
+        with self._database.writing() as connection:
+            for number in order:
+                found[number] = self._changed(connection, steps[number], now)
+                if found[number] is Outcome.CHANGED:
+                    connection.rollback()
+                    break
+            else:
+                done = [steps[number] for number in order if found[number] is Outcome.DONE]
+                self._write_of(connection, done, now)
+                return [found[number] for number in range(len(steps))]
+        return [self.change(step, now) for step in steps]
+
+    def _changed(self, connection: sa.Connection, step: Step, now: float) -> Outcome:
+        """Write window and state of one alarm; after ``CHANGED``, the window must be taken back."""
+        if not connection.execute(_ADVANCE, self._values(step, now)).rowcount:
+            return Outcome.REPEATED
+        if not connection.execute(*_state(step, now)).rowcount:
+            return Outcome.CHANGED
         return Outcome.DONE
 
-    def _advance(self) -> sa.Update:
-        reached = SIDE.c.window_start
-        found: sa.Update = (
-            SIDE.update()
-            .where(SIDE.c.alarm_id == sa.bindparam("of"))
-            .where(sa.or_(reached < sa.bindparam("to"), reached > sa.bindparam("horizon")))
-            .values(
-                window_start=sa.bindparam("to"),
-                definition=sa.bindparam("seen"),
-                past=sa.bindparam("now_past", type_=SIDE.c.past.type),
-                away=sa.bindparam("now_away"),
-            )
-        )
-        return found
+    @staticmethod
+    def _write_of(connection: sa.Connection, steps: Sequence[Step], now: float) -> None:
+        """Write the history of steps, and whom to tell."""
+        history = [
+            _history(step, step.definition, now)
+            for step in steps
+            if step.state != step.standing.state and step.definition is not None
+        ]
+        outgoing = [_outgoing(step, one, now) for step in steps for one in step.intentions]
+        if history:
+            connection.execute(HISTORY.insert(), history)
+        if outgoing:
+            connection.execute(OUTBOX.insert(), outgoing)
 
     def _values(self, step: Step, now: float) -> dict[str, Any]:
         return {
@@ -247,33 +267,64 @@ class Evaluations:
             "now_away": step.away,
         }
 
-    @staticmethod
-    def _state(step: Step, now: float) -> sa.Update:
-        """Write the columns of the state, if the alarm is still the one that was evaluated."""
-        before = step.standing
-        assert step.state is not None
-        values: dict[str, Any] = {"evaluate_timestamp": utc(now)}
-        if step.state != before.state:
-            values |= {
-                "state": str(step.state),
-                "state_reason": step.reason,
-                "state_timestamp": utc(now),
-            }
-        same_state = (
-            sa.func.coalesce(ALARM.c.state, "") == before.state
-            if not before.state
-            else ALARM.c.state == before.state
+
+_ADVANCE: sa.Update = (
+    SIDE.update()
+    .where(SIDE.c.alarm_id == sa.bindparam("of"))
+    .where(
+        sa.or_(
+            SIDE.c.window_start < sa.bindparam("to"),
+            SIDE.c.window_start > sa.bindparam("horizon"),
         )
-        same_definition = (
-            ALARM.c.timestamp.is_(None) if before.seen is None else ALARM.c.timestamp == before.seen
-        )
-        found: sa.Update = (
-            ALARM.update()
-            .where(ALARM.c.alarm_id == before.alarm_id, same_state, same_definition)
-            .where(ALARM.c.enabled.is_(True))
-            .values(values)
-        )
-        return found
+    )
+    .values(
+        window_start=sa.bindparam("to"),
+        definition=sa.bindparam("seen"),
+        past=sa.bindparam("now_past", type_=SIDE.c.past.type),
+        away=sa.bindparam("now_away"),
+    )
+)
+"""Write the window of an alarm, if none as new has been written."""
+
+
+def _written(is_known: bool, enters: bool) -> sa.Update:
+    """Return what writes the columns of the state, if the alarm is the one that was evaluated.
+
+    Args:
+        is_known: it has a time of its last change.
+        enters: it enters a state; else its actions are repeated.
+    """
+    same_definition = (
+        ALARM.c.timestamp == sa.bindparam("seen") if is_known else ALARM.c.timestamp.is_(None)
+    )
+    entered: dict[str, Any] = {
+        "state": sa.bindparam("entered"),
+        "state_reason": sa.bindparam("why"),
+        "state_timestamp": sa.bindparam("now"),
+    }
+    found: sa.Update = (
+        ALARM.update()
+        .where(ALARM.c.alarm_id == sa.bindparam("of"), same_definition)
+        .where(sa.func.coalesce(ALARM.c.state, "") == sa.bindparam("before"))
+        .where(ALARM.c.enabled.is_(True))
+        .values(evaluate_timestamp=sa.bindparam("now"), **(entered if enters else {}))
+    )
+    return found
+
+
+_WRITTEN = {key: _written(*key) for key in itertools.product((True, False), repeat=2)}
+
+
+def _state(step: Step, now: float) -> tuple[sa.Update, dict[str, Any]]:
+    before = step.standing
+    assert step.state is not None
+    enters = step.state != before.state
+    values: dict[str, Any] = {"of": before.alarm_id, "before": before.state, "now": utc(now)}
+    if before.seen is not None:
+        values["seen"] = before.seen
+    if enters:
+        values |= {"entered": str(step.state), "why": step.reason}
+    return _WRITTEN[before.seen is not None, enters], values
 
 
 def _history(step: Step, definition: Definition, now: float) -> dict[str, Any]:

@@ -20,12 +20,21 @@ from hashring.alarms.database.engine import Database, microseconds
 from hashring.alarms.database.tables import ALARM, HISTORY, OUTBOX, SAMPLE, SIDE
 from hashring.url import masked
 
-__all__ = ["Intention", "Notifications", "Outgoing", "Waiting", "key_of", "sink_of"]
+__all__ = [
+    "MOST",
+    "Intention",
+    "Notifications",
+    "Outgoing",
+    "Waiting",
+    "key_of",
+    "key_of_event",
+    "sink_of",
+]
 
 _NAMESPACE = uuid.UUID("5e0f2f0a-7f0d-5f7e-8d0b-2a6f5a9b8c31")
 """Part of the format: another namespace would give every notification another key."""
 
-_MOST = 2_000
+MOST = 2_000
 """Notifications that are handed out at once."""
 
 
@@ -92,6 +101,16 @@ def key_of(alarm_id: str, window_start: float, action: str, number: int = 0) -> 
     return str(uuid.uuid5(_NAMESPACE, json.dumps(parts)))
 
 
+def key_of_event(alarm_id: str, message_id: str, action: str, number: int = 0) -> str:
+    """Return the key of a notification that comes from an event.
+
+    >>> key_of_event("a", "m", "http://sink/") == key_of_event("a", "m", "http://sink/", 1)
+    False
+    """
+    parts = [alarm_id, "event", message_id, action, number]
+    return str(uuid.uuid5(_NAMESPACE, json.dumps(parts)))
+
+
 def sink_of(action: str) -> str:
     """Return scheme, host and port of an action's URL, without what may be secret.
 
@@ -112,7 +131,7 @@ class Notifications:
         """Return the oldest notifications of each alarm and sink that are not done, and are due.
 
         Args:
-            resting: sinks that are left alone now.
+            resting: sinks that are left out.
             now: wall-clock seconds.
         """
         oldest = (
@@ -135,7 +154,7 @@ class Notifications:
             )
             .where(OUTBOX.c.done.is_(None), OUTBOX.c.next_try <= microseconds(now))
             .order_by(OUTBOX.c.window_start, OUTBOX.c.key)
-            .limit(_MOST)
+            .limit(MOST)
         )
         with self._database.reading() as connection:
             rows = connection.execute(wanted).all()

@@ -1,4 +1,4 @@
-"""Tables: Aodh's four, column for column, and three of ours beside them.
+"""Tables: Aodh's four, column for column, and five of ours beside them.
 
 Aodh's have the names, types and indexes that ``aodh-dbsync`` of release 23 makes, so that either
 can work on the other's. Times are UTC without a zone there. Ours count microseconds since the
@@ -16,7 +16,9 @@ from sqlalchemy.dialects import mysql
 __all__ = [
     "ALARM",
     "COUNTER",
+    "EVENT",
     "HISTORY",
+    "NOTE",
     "OURS",
     "OUTBOX",
     "QUOTA",
@@ -177,5 +179,26 @@ SAMPLE = sa.Table(
     **_MYSQL,
 )
 
+EVENT = sa.Table(
+    "hashring_event",
+    metadata,
+    sa.Column("message_id", sa.String(255), primary_key=True),
+    sa.Column("received", sa.BigInteger, nullable=False),
+    sa.Column("body", _JSONText, nullable=False),
+    sa.Index("ix_hashring_event_received", "received"),
+    **_MYSQL,
+)
+
+NOTE = sa.Table(
+    "hashring_event_note",  # that an alarm is still to be evaluated for an event
+    metadata,
+    sa.Column("alarm_id", sa.String(128), primary_key=True),
+    sa.Column("message_id", sa.String(255), primary_key=True),
+    sa.Column("received", sa.BigInteger, nullable=False),
+    sa.Index("ix_hashring_event_note_received", "received", "alarm_id"),
+    sa.Index("ix_hashring_event_note_message_id", "message_id"),
+    **_MYSQL,
+)
+
 THEIRS = (ALARM, HISTORY, QUOTA, COUNTER)
-OURS = (SIDE, OUTBOX, SAMPLE)
+OURS = (SIDE, OUTBOX, SAMPLE, EVENT, NOTE)

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from hashring import clock
 from hashring.alarms.errors import SourceAway
 from hashring.alarms.machine import Judgement, insufficient, judged
-from hashring.alarms.model import Leaf, SampleRule
+from hashring.alarms.model import Leaf
 
 __all__ = ["Asking", "Source"]
 
@@ -56,7 +56,7 @@ class Asking:
             values = self._values(leaf)
         except SourceAway as error:
             return Judgement(None, away=str(error))
-        wanted = leaf.rule.evaluation_periods if isinstance(leaf.rule, SampleRule) else 0
+        wanted = 0 if leaf.type == "prometheus" else leaf.rule.evaluation_periods
         if len(values) < max(wanted, 1):
             return insufficient(values, wanted)
         return judged(values, leaf.rule.comparison_operator, leaf.rule.threshold)
@@ -82,7 +82,7 @@ class Asking:
         if source is None:
             raise SourceAway(
                 f"there is no source for rules of type {leaf.type}: for prometheus, set "
-                "[alarm] prometheus_url"
+                "[alarm] prometheus_url; for gnocchi, [alarm] gnocchi_url or [service_credentials]"
             )
         with self._lock:
             if self._silent.get(leaf.type, 0) >= _ENOUGH:

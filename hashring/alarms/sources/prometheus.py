@@ -11,7 +11,7 @@ from hashring.alarms.errors import BadQuery, SourceAway
 from hashring.alarms.model import PrometheusRule
 from hashring.alarms.sources.promql import narrowed
 from hashring.telemetry.http import FAILURES, Client, is_timeout, reason_of
-from hashring.url import masked, shown, without_secrets
+from hashring.url import masked, secrets_in, shown, without_secrets
 
 __all__ = ["PrometheusSource"]
 
@@ -73,7 +73,7 @@ class PrometheusSource:
         if not isinstance(found, dict) or found.get("status") not in ("success", "error"):
             raise SourceAway(f"{self.shown}: answered {status}, and not as Prometheus does")
         if found["status"] == "error":
-            said = without_secrets(str(found.get("error"))[:_SAID], self._url)
+            said = without_secrets(str(found.get("error")), secrets_in(self._url))[:_SAID]
             raise SourceAway(f"{self.shown}: refuses the query: {said}", answered=True)
         return self._read(found.get("data"))
 

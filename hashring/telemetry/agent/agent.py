@@ -58,6 +58,7 @@ _RESTART = (
     "spool_bytes",
     "batch_size",
     "threads",
+    "max_in_flight",
     "status_file",
     "listen",
 )
@@ -208,6 +209,7 @@ class Agent:
         """
         with ExitStack() as stack:
             stack.callback(self._close_outlet)
+            stack.callback(self._shared.end)
             stack.callback(self._close_pollsters)
             stack.callback(self._shared.close)
             stack.enter_context(self._guard)

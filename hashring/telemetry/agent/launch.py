@@ -17,6 +17,7 @@ from hashring.telemetry.config import options
 from hashring.telemetry.config.plan import Plan, make_plan
 from hashring.telemetry.config.rehearsal import check_sinks
 from hashring.telemetry.model.settings import Settings
+from hashring.telemetry.polling import descriptors
 
 __all__ = ["Launch"]
 
@@ -46,6 +47,8 @@ class Launch:
                 used.
         """
         allocator.share_heaps()
+        allocator.keep_pages()
+        descriptors.raise_limit(self.settings.max_in_flight)
         plan = make_plan(self.settings)
         if not self.is_configured:
             return Agent(self.settings, plan=plan)

@@ -91,16 +91,6 @@ class Status(ProcessStatus):
     spool: Mapping[str, float | None] | None = None
     overlaps: tuple[str, ...] = ()
 
-    def without_what_always_changes(self) -> Status:
-        """Return the same without times that run: two that differ have something to say."""
-        groups = {
-            name: dataclasses.replace(
-                group, fence_in=None, fenced_seconds=0.0, cycles={}, description=None
-            )
-            for name, group in self.groups.items()
-        }
-        return dataclasses.replace(self, written_at=0.0, groups=groups)
-
 
 def read_status(path: Path) -> Status | None:
     """Return the status in a file, or ``None`` before the first one is written.
@@ -145,12 +135,12 @@ class StatusFile:
         >>> folder.cleanup()
     """
 
-    def __init__(self, path: Path, status: Callable[[], Status], every: float = 0.2) -> None:
+    def __init__(self, path: Path, status: Callable[[], ProcessStatus], every: float = 0.2) -> None:
         self._path = path
         self._status = status
         self._looking = Repeating(self._look, every, name="status", once_more=True)
         self._failed = False
-        self._last: Status | None = None
+        self._last: ProcessStatus | None = None
         self._written = 0.0  # on the boottime clock
 
     def __enter__(self) -> StatusFile:
@@ -177,7 +167,7 @@ class StatusFile:
                 log.warning("cannot keep the status file %s: %s", self._path, error)
             self._failed = True
 
-    def _replace(self, status: Status) -> None:
+    def _replace(self, status: ProcessStatus) -> None:
         fresh = self._path.with_name(f".{self._path.name}.{os.getpid()}")
         try:
             fresh.write_text(json.dumps(to_json(status)))

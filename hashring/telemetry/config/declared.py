@@ -251,7 +251,19 @@ _HASHRING_OPTS = [
         "threads",
         type=Count(min=1, max=1024),
         default=16,
-        help="How many polls run at once, for each source.",
+        help="How many polls run at once, for each source, of pollsters that need a thread.",
+    ),
+    cfg.Opt(
+        "max_in_flight",
+        type=Count(min=1, max=20_000),
+        default=1000,
+        help="How many polls over HTTP run at once, of all sources. Each needs a file descriptor.",
+    ),
+    cfg.Opt(
+        "max_per_host",
+        type=Count(min=1, max=20_000),
+        default=64,
+        help="Over how many connections polls ask one host and port at once.",
     ),
     cfg.Opt(
         "poll_timeout",

@@ -53,7 +53,7 @@ _OPTION_OF: Mapping[str, tuple[str, str]] = {
         for name in (
             *("ttl", "spool_bytes", "threads", "poll_timeout", "spread", "on_crash", "member"),
             *("drain_timeout", "interval", "output", "allow_overlap", "status_file", "state_dir"),
-            "listen",
+            *("listen", "max_in_flight", "max_per_host"),
         )
     },
 }

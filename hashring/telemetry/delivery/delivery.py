@@ -98,6 +98,7 @@ class Delivery:
         self._closing = False  # no more is put; what waits is tried at once
         self._stopping = False  # threads end
         self._left: Mapping[str, int] | None = None  # what waited when it was closed
+        self._keeps_no_more = threading.Event()
         self._keeper = threading.Thread(target=self._keep, name="adopt spools", daemon=True)
         self._keeper.start()
 
@@ -166,6 +167,7 @@ class Delivery:
         with self._changed:
             self._closing = True
             self._changed.notify_all()
+        self._keeps_no_more.set()
         end = boottime() + timeout
         self._keeper.join(timeout)  # an orphan that is just being adopted is ours to deliver too
         with self._changed:
@@ -236,8 +238,9 @@ class Delivery:
                 for url in unwanted & self._couriers.keys():
                     self._couriers[url].is_unwanted = True
                 self._changed.notify_all()
-                if self._changed.wait_for(lambda: self._closing, self._adopt_every):
-                    return
+            # Not under the condition: that tells of each batch.
+            if self._keeps_no_more.wait(self._adopt_every):
+                return
 
     def _start_couriers(self, urls: Iterable[str]) -> None:
         for url in urls:

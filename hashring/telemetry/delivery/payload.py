@@ -2,13 +2,16 @@
 
 ::
 
-    0x01 | CRC-32 of head and columns | length of the head | head | columns
-    0x02 | CRC-32 of head and columns | length of the head | head
+    0x03 | CRC-32 of columns and head | length of the head | head | columns
+    0x04 | CRC-32 of columns and head | length of the head | head
+
+In layout 2 the marks were 0x01 and 0x02, and the checksum was that of head and columns, in this
+order. Since the columns come first in it, it is carried on from theirs, which is made once.
 
 Head and columns are msgpack: one poll's values, and what was measured of what. The columns are
 those of a :class:`~hashring.telemetry.model.batch.Series`: they are written out once for it,
 however many polls it serves, and read back once while somebody holds it. Where they are large the
-spool keeps them apart from the payload (0x02), once for all polls that have them. So a sample costs
+spool keeps them apart from the payload (0x04), once for all polls that have them. So a sample costs
 what its number costs.
 """
 
@@ -31,7 +34,8 @@ from hashring.telemetry.model.sample import NOTHING, Meter, MeterType, Sample
 
 __all__ = ["decoded", "encoded"]
 
-_WITH_COLUMNS, _WITHOUT = 0x01, 0x02
+_WITH_COLUMNS, _WITHOUT = 0x03, 0x04
+_WITH_COLUMNS_2, _WITHOUT_2 = 0x01, 0x02  # of layout 2
 _HEAD = struct.Struct("<BII")
 _APART = 4096
 """Bytes from which on columns are kept apart: below, a row of their own costs more than they do."""
@@ -66,16 +70,15 @@ def encoded(batch: Batch) -> tuple[bytes, bytes | None]:
         ],
         batch,
     )
-    columns = batch.series.packed
-    if columns is None:
-        columns = _columns(batch)
-    check = zlib.crc32(columns, zlib.crc32(head))
+    packed = batch.series.packed
+    columns, check = _columns(batch) if packed is None else packed
+    check = zlib.crc32(head, check)
     if len(columns) >= _APART:
         return _HEAD.pack(_WITHOUT, check, len(head)) + head, columns
     return b"".join((_HEAD.pack(_WITH_COLUMNS, check, len(head)), head, columns)), None
 
 
-def _columns(batch: Batch) -> bytes:
+def _columns(batch: Batch) -> tuple[bytes, int]:
     series = batch.series
     meter_of = series.meter_of
     if sys.byteorder == "big":
@@ -93,10 +96,15 @@ def _columns(batch: Batch) -> bytes:
         ],
         batch,
     )
+    return _noted(series, found, zlib.crc32(found))
+
+
+def _noted(series: Series, columns: bytes, check: int) -> tuple[bytes, int]:
+    packed = columns, check
     with _lock:
-        series.packed = found
-        _series[found] = series
-    return found
+        series.packed = packed
+        _series[columns] = series
+    return packed
 
 
 def _packed(values: list[Any], batch: Batch) -> bytes:
@@ -136,24 +144,31 @@ def decoded(payload: bytes, columns: bytes | None = None) -> Batch:
     mark, check, size = _HEAD.unpack_from(payload)
     end = _HEAD.size + size
     head = payload[_HEAD.size : end]
-    if mark == _WITH_COLUMNS:
+    if mark in (_WITH_COLUMNS, _WITH_COLUMNS_2):
         columns = payload[end:]
-    if columns is None or mark not in (_WITH_COLUMNS, _WITHOUT):
+    if columns is None or mark not in (_WITH_COLUMNS, _WITHOUT, _WITH_COLUMNS_2, _WITHOUT_2):
         raise ValueError("it has no columns")
-    if zlib.crc32(columns, zlib.crc32(head)) != check:
+    with _lock:
+        series = _series.get(columns)
+    if mark in (_WITH_COLUMNS, _WITHOUT):
+        # Columns that are known byte for byte need not be read again for their checksum.
+        packed = None if series is None else series.packed
+        mine = zlib.crc32(columns) if packed is None else packed[1]
+        found = zlib.crc32(head, mine)
+    else:
+        mine = None
+        found = zlib.crc32(columns, zlib.crc32(head))
+    if found != check:
         raise ValueError("the checksum is wrong")
     timestamp, window, interval, member, token, sources, volumes = _unpacked(head)
-    series = _series_of(columns)
+    if series is None:
+        series = _series_of(columns, zlib.crc32(columns) if mine is None else mine)
     if len(volumes) != len(series):
         raise ValueError(f"{len(volumes)} volumes for {len(series)} rows")
     return Batch(series, volumes, timestamp, window, interval, member, tuple(token), tuple(sources))
 
 
-def _series_of(columns: bytes) -> Series:
-    with _lock:
-        known = _series.get(columns)
-    if known is not None:
-        return known
+def _series_of(columns: bytes, check: int) -> Series:
     resource_id, meters, numbers, *rest = _unpacked(columns)
     meter_of = array.array("I", numbers)
     if sys.byteorder == "big":
@@ -164,9 +179,7 @@ def _series_of(columns: bytes) -> Series:
         meter_of,
         *rest,
     )
-    with _lock:
-        series.packed = columns
-        _series[columns] = series
+    _noted(series, columns, check)
     return series
 
 

@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 _APPLICATION_ID = 0x68_72_73_70  # "hrsp" in the file's header tells our files from others
-_LAYOUT = 2  # PRAGMA user_version
+_LAYOUT = 3  # PRAGMA user_version
 _SCHEMA = (
     """CREATE TABLE routes (
         route INTEGER NOT NULL, url TEXT NOT NULL,
@@ -50,15 +50,17 @@ _SCHEMA = (
     f"PRAGMA application_id = {_APPLICATION_ID}",
     f"PRAGMA user_version = {_LAYOUT}",
 )
-# Layout 1 had a row for each sample. Its rows are batches of one sample as they are.
-_FROM_LAYOUT_1 = (
-    "ALTER TABLE samples RENAME TO batches",
-    "ALTER TABLE batches ADD COLUMN samples INTEGER NOT NULL DEFAULT 1",
-    "ALTER TABLE batches ADD COLUMN series INTEGER",
-    SERIES,
-    "ALTER TABLE routes ADD COLUMN taken INTEGER NOT NULL DEFAULT 0",
-    f"PRAGMA user_version = {_LAYOUT}",
-)
+_FROM_LAYOUT = {
+    # A row for each sample. They are batches of one sample as they are.
+    1: (
+        "ALTER TABLE samples RENAME TO batches",
+        "ALTER TABLE batches ADD COLUMN samples INTEGER NOT NULL DEFAULT 1",
+        "ALTER TABLE batches ADD COLUMN series INTEGER",
+        SERIES,
+        "ALTER TABLE routes ADD COLUMN taken INTEGER NOT NULL DEFAULT 0",
+    ),
+    2: (),  # payloads had another checksum, which their marks tell
+}
 _NUMBER_BITS = 44  # 10,000 samples a second for 55 years; leaves 19 bits for the route
 _NUMBERS = (1 << _NUMBER_BITS) - 1
 
@@ -191,9 +193,9 @@ class SpoolFile:
         (layout,) = ask("PRAGMA user_version").fetchone()
         if application != _APPLICATION_ID:
             raise self.set_aside("it is an SQLite file, but not a spool")
-        if layout == 1:
+        if layout in _FROM_LAYOUT:
             with self._transaction():
-                for statement in _FROM_LAYOUT_1:
+                for statement in (*_FROM_LAYOUT[layout], f"PRAGMA user_version = {_LAYOUT}"):
                     ask(statement)
         elif layout != _LAYOUT:
             self.close()
@@ -262,7 +264,7 @@ class SpoolFile:
         return self._columns.counts(columns)
 
     def take(self, url: str, limit: int) -> tuple[list[Row], dict[int, Cursor]]:
-        """Return batches of so many samples at most, the last one cut where it must be.
+        """Return batches of so many samples at most; one is cut only where it alone has more.
 
         Returns:
             The batches, and how far the publisher is, in each of their routes, once it has them.
@@ -271,6 +273,8 @@ class SpoolFile:
         rows: list[Row] = []
         ends: dict[int, Cursor] = {}
         for id_, payload, series, start, count in found:
+            if rows and count - start > limit:
+                break
             stop = min(count, start + limit)
             columns = None if series is None else self._columns.of(series)
             rows.append(Row(id_, payload, columns, start, stop))

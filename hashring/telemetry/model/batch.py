@@ -74,6 +74,7 @@ class Series:
         "resource_id",
         "resource_ids",
         "user_ids",
+        "whole",
     )
 
     def __init__(
@@ -93,7 +94,11 @@ class Series:
         self.metadata: Final = list(metadata)
         self.project_ids: Final = list(project_ids)
         self.user_ids: Final = list(user_ids)
-        self.packed: bytes | None = None  # as the spool keeps it, once it has
+        # As the spool keeps it, once it has, and the CRC-32 of that.
+        self.packed: tuple[bytes, int] | None = None
+        # The series that these rows were cut out of, in one piece, and where they begin in it: what
+        # was made of its rows need not be made again.
+        self.whole: tuple[Series, int] | None = None
         self._selections: dict[tuple[int, ...], tuple[list[int], Series]] = {}
 
     def __len__(self) -> int:
@@ -112,7 +117,7 @@ class Series:
             if isinstance(which, slice)
             else [self.meter_of[row] for row in which]
         )
-        return Series(
+        found = Series(
             self.resource_id,
             self.meters,
             meter_of,
@@ -121,6 +126,10 @@ class Series:
             of(self.project_ids),
             of(self.user_ids),
         )
+        if isinstance(which, slice) and which.step in (None, 1):
+            series, start = self.whole or (self, 0)
+            found.whole = series, start + which.indices(len(self))[0]
+        return found
 
     def of_meters(self, meters: tuple[int, ...]) -> tuple[list[int], Series]:
         """Return the rows of some meters, by the meters' numbers: which, and what they are."""

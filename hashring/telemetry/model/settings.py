@@ -43,7 +43,9 @@ class Settings:
         state_dir: where the spool lies; ``None``: samples are not spooled but published at once.
         spool_bytes: the bound of the spool.
         batch_size: samples that are published together, at most.
-        threads: the polls that run at once, for each source.
+        threads: the polls that run at once, for each source, of pollsters that need a thread.
+        max_in_flight: the polls that run at once on the event loop, over HTTP say.
+        max_per_host: the connections over which polls ask one host and port at once.
         poll_timeout: seconds after which a poll is given up.
         spread: the part of the window, 0 to 1, over which polls are spread.
         on_crash: ``"repeat"`` or ``"skip"`` the window in which a dead agent's share is taken over.
@@ -86,6 +88,8 @@ class Settings:
     spool_bytes: int = 256 * 1024 * 1024
     batch_size: int = 5000
     threads: int = 16
+    max_in_flight: int = 1000
+    max_per_host: int = 64
     poll_timeout: float = 30.0
     spread: float = 0.0
     on_crash: Literal["repeat", "skip"] = "repeat"

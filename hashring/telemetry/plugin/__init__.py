@@ -19,12 +19,13 @@ from hashring.telemetry.model.resource import Resource, on_host
 from hashring.telemetry.model.sample import Measurement, Meter, MeterType, Sample
 from hashring.telemetry.model.settings import Settings
 from hashring.telemetry.plugin.discovery import Discovery
-from hashring.telemetry.plugin.pollster import Pollster
+from hashring.telemetry.plugin.pollster import AsyncPollster, Pollster
 from hashring.telemetry.plugin.publisher import Publisher, unopened
 from hashring.telemetry.plugin.sink_url import SinkURL, count, flag, positive, seconds
 from hashring.url import Option, boolean
 
 __all__ = [
+    "AsyncPollster",
     "Batch",
     "Discovery",
     "Gone",

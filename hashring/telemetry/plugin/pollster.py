@@ -6,13 +6,15 @@ This module knows no member, window or sink.
 from __future__ import annotations
 
 import abc
+import asyncio
+import threading
 from collections.abc import Iterable
 
 from hashring.telemetry.model.resource import Resource
 from hashring.telemetry.model.sample import Measurement, Meter
 from hashring.telemetry.model.settings import Settings
 
-__all__ = ["Pollster"]
+__all__ = ["AsyncPollster", "Pollster"]
 
 
 class Pollster(abc.ABC):
@@ -74,3 +76,43 @@ class Pollster(abc.ABC):
             Gone: the resource is no longer there. Whatever else is raised is logged once per
                 cause; either costs this resource's measurements alone.
         """
+
+
+class AsyncPollster(Pollster):
+    """A pollster whose polls wait without a thread each: all share one event loop of the agent.
+
+    A subclass gives :meth:`measure` in place of :meth:`poll`. What computes for more than a few
+    milliseconds belongs into ``asyncio.to_thread``, and what blocks into a :class:`Pollster`: it
+    would hold up every other poll on the loop.
+
+    A poll that is given up is cancelled: :meth:`measure` gets ``asyncio.CancelledError`` where it
+    waits.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self._running = threading.Lock()
+        self._runner: asyncio.Runner | None = None
+
+    @abc.abstractmethod
+    async def measure(self, resource: Resource) -> Iterable[Measurement]:
+        """Measure a resource: what :meth:`Pollster.poll` says of arguments and errors holds."""
+
+    def poll(self, resource: Resource) -> Iterable[Measurement]:
+        """Measure a resource, and wait for it: for whoever has no loop. An agent calls
+        :meth:`measure`.
+        """
+        with self._running:
+            if self._runner is None:
+                self._runner = asyncio.Runner()
+            return self._runner.run(self.measure(resource))
+
+    def close(self) -> None:
+        """Let go of connections. A subclass that has some closes them first, and then calls this.
+
+        The agent's loop runs while it is called, in another thread.
+        """
+        with self._running:
+            if self._runner is not None:
+                self._runner.close()
+                self._runner = None

@@ -4,11 +4,14 @@
 
     runner     Runner: an agent's membership in one group, and its loops there
     loops      PollingLoop: one interval of one group, window by window
-    polls      Polls: the polls of one cycle, and the way of their samples
+    polls      Polls: the polls of one cycle
+    putting    the way of their samples into the outlet
     wants      Want: one pollster, for every source that wants what it tells
     catalogue  Catalogue: the resources that have been found, with their keys
     shared     Shared: what all runners of an agent have in common
-    pool       Pool: calls that run at once, each cut off at its deadline
+    pool       Pool: calls that run at once, a thread each, each cut off at its deadline
+    loop_pool  LoopPool: calls that wait on one event loop, each cut off at its deadline
+    descriptors  how many polls may be in flight, as the system lets it
     failures   Failures: what failed, how often
     turns      TurnBackoff: what is left out for some turns because it failed
     tally      Tally: what was polled, for the status

@@ -96,6 +96,8 @@ class PollingLoop:
         except Exception as error:
             log.exception("polling %s every %g s failed", self.runner.group.name, self.interval)
             self.runner.fail(HashringError(f"{type(error).__name__}: {error}"))
+        finally:
+            self.runner.loop_ended()
 
     def _iterate(self) -> None:
         settings = self.shared.settings

@@ -1,7 +1,9 @@
 """Polls: the polls of one cycle: begun as soon as there is room, and all over at its end.
 
-A poll's samples go out only while the member's lease holds. What a failure costs (a turn left out,
-a count, a line in the log) is decided here; which resources are due, and until when, is not.
+Those of pollsters that wait without a thread run on the agent's event loop, all others in the pool
+of their source. A poll's samples go out only while the member's lease holds. What a failure costs
+(a turn left out, a count, a line in the log) is decided here; which resources are due, and until
+when, is not.
 """
 
 from __future__ import annotations
@@ -10,19 +12,18 @@ import contextlib
 import queue
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from hashring import clock
-from hashring.errors import BadArgument
 from hashring.partition.cycle import Cycle
 from hashring.telemetry.errors import Gone, OutputClosed
-from hashring.telemetry.model.batch import Batch, Measured
+from hashring.telemetry.model.batch import Measured
 from hashring.telemetry.model.resource import Resource
 from hashring.telemetry.model.sample import Measurement
-from hashring.telemetry.plugin import Pollster
-from hashring.telemetry.polling.parts import parted
+from hashring.telemetry.plugin import AsyncPollster, Pollster
 from hashring.telemetry.polling.pool import Call, Hangs, Pool, TimedOut
+from hashring.telemetry.polling.putting import Fenced, Found, NotTaken, Origin, put
 from hashring.telemetry.polling.wants import Want
 
 if TYPE_CHECKING:
@@ -43,13 +44,18 @@ class Polls:
         self._runner = loop.runner
         self._shared = loop.shared
         self._backoff = loop.backoff
-        self._interval = loop.interval
-        self._tally = loop.runner.tally
-        self._member = loop.runner.member
         self._cycle = cycle
         self._window = window
         self._seconds = seconds
-        self._token = tuple(cycle.token)
+        self._origin = Origin(
+            loop.shared,
+            loop.runner.tally,
+            cycle,
+            window,
+            loop.interval,
+            loop.runner.member,
+            tuple(cycle.token),
+        )
         self._begun = 0
         self._over: queue.SimpleQueue[Call[Any]] = queue.SimpleQueue()
         # What one pollster has no room for, or has not read the whole for, waits here, and keeps
@@ -128,7 +134,11 @@ class Polls:
         self._shared.failures.add("ending in time", error)
 
     def _has_room(self, want: Want) -> bool:
-        return want.pollster not in self._readings and self._pool(want).has_room(want.pollster)
+        if want.pollster in self._readings:
+            return False
+        if isinstance(want.pollster, AsyncPollster):
+            return self._shared.loop.has_room(want.pollster)
+        return self._pool(want).has_room(want.pollster)
 
     def _count(self, want: Want, outcome: str) -> None:
         self._shared.counts.add(self._runner.group.name, want.tasks[0].source, outcome)
@@ -137,15 +147,26 @@ class Polls:
         return self._shared.pool(want.tasks[0].source)
 
     def _begin(self, want: Want, resource: Resource) -> None:
+        key = want.pollster, resource.id
         try:
-            self._pool(want).submit(
-                (want.pollster, resource.id),
-                lambda call: self._poll(call, want, resource),
-                self._seconds,
-                share=want.pollster,
-                over=self._over.put,
-                owner=self._runner,
-            )
+            if isinstance(want.pollster, AsyncPollster):
+                self._shared.loop.submit(
+                    key,
+                    lambda _: self._poll_on_loop(want, resource),
+                    self._seconds,
+                    share=want.pollster,
+                    over=self._over.put,
+                    owner=self._runner,
+                )
+            else:
+                self._pool(want).submit(
+                    key,
+                    lambda call: self._poll(call, want, resource),
+                    self._seconds,
+                    share=want.pollster,
+                    over=self._over.put,
+                    owner=self._runner,
+                )
         except Hangs as error:
             self._shared.failures.add(f"pollster {_name(want.pollster)}", error)
             self._count(want, "hanging")
@@ -155,53 +176,34 @@ class Polls:
 
     def _poll(self, call: Call[int], want: Want, resource: Resource) -> int:
         """Poll one resource and put its samples; in a thread of the pool."""
-        shared = self._shared
-        began = time.perf_counter()
-        try:
-            found = self._measure(want, resource)
-        finally:
-            shared.counts.took(
-                self._runner.group.name, want.tasks[0].source, time.perf_counter() - began
-            )
+        with self._timed(want):
+            measured = self._measure(want, resource)
         if not call.claim():
             return 0
-        now = clock.wall()
+        found = Found(self._origin, want, resource, measured, clock.wall())
+        return put(found, self._shared.outlet)
+
+    async def _poll_on_loop(self, want: Want, resource: Resource) -> Found:
+        """Poll one resource, and return what is then put in another thread."""
+        assert isinstance(want.pollster, AsyncPollster)
+        began = clock.boottime()
+        with self._timed(want):
+            measured = await want.pollster.measure(resource)
+            if type(measured) is not Measured:
+                measured = list(measured)
+        self._runner.aside.worked(resource.id, began)
+        return Found(self._origin, want, resource, measured, clock.wall())
+
+    @contextlib.contextmanager
+    def _timed(self, want: Want) -> Iterator[None]:
+        """Count the time that a pollster takes, whether it fails or not."""
+        began = time.perf_counter()
         try:
-            measured = found if type(found) is Measured else Measured.of(found, resource.id)
-        except BadArgument as error:
-            raise _NotTaken(error) from error
-        items = [
-            (
-                Batch(
-                    part.series,
-                    part.volumes,
-                    now,
-                    self._window,
-                    self._interval,
-                    self._member,
-                    self._token,
-                    sources,
-                ),
-                urls,
+            yield
+        finally:
+            self._shared.counts.took(
+                self._runner.group.name, want.tasks[0].source, time.perf_counter() - began
             )
-            for part, sources, urls in parted(measured, want.source_of, shared.targets)
-        ]
-        if not items:
-            return 0
-        count = sum(len(batch) for batch, _ in items)
-        # The last look before the samples go out. If the fence has passed since they were taken,
-        # another member may have polled the same resource: better a gap than a repeat.
-        if not self._cycle.valid:
-            raise _Fenced(
-                f"the lease ran out within window {self._window}: "
-                f"{count} samples of {resource.id} are dropped"
-            )
-        try:
-            shared.outlet.put(items)
-        except Exception as error:
-            raise _NotTaken(error) from error
-        self._tally.add(self._window, resource.id, count)
-        return count
 
     def _measure(self, want: Want, resource: Resource) -> Measured | list[Measurement]:
         """Ask the pollster, noted as in hand for this agent's witness."""
@@ -235,10 +237,10 @@ class Polls:
         except Gone:
             outcome = "gone"
             shared.failures.count(name, "Gone")
-        except _Fenced as error:
+        except Fenced as error:
             outcome = "fenced"
             shared.failures.add("the lease", error)
-        except _NotTaken as error:
+        except NotTaken as error:
             # No reason to leave the resource out.
             outcome = "not_taken"
             if isinstance(error.cause, OutputClosed):
@@ -253,18 +255,6 @@ class Polls:
             outcome = "ok"
             self._backoff.worked(key)
         self._count(self._wants[key[0]], outcome)
-
-
-class _Fenced(Exception):
-    """The lease ran out between a poll and its samples' way out."""
-
-
-class _NotTaken(Exception):
-    """The outlet did not take samples; `cause` says why."""
-
-    def __init__(self, cause: Exception) -> None:
-        super().__init__(str(cause))
-        self.cause = cause
 
 
 def _measured(want: Want, resource: Resource) -> Measured | list[Measurement]:

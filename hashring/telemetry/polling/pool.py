@@ -40,12 +40,12 @@ class Hangs(Exception):
 
 @dataclasses.dataclass(eq=False, slots=True)
 class Call(Generic[T]):
-    """One call: made by a thread of the pool, and waited for by whoever asked for it."""
+    """One call: made by a thread of a pool, and waited for by whoever asked for it."""
 
     key: Hashable
     function: Callable[[Call[T]], T]
     seconds: Callable[[], float]
-    pool: Pool
+    changed: threading.Condition  # its pool's
     share: Hashable = None
     over: Callable[[Call[T]], None] | None = None
     owner: object = None
@@ -61,7 +61,7 @@ class Call(Generic[T]):
 
         For the function itself, once it has what takes long behind it.
         """
-        with self.pool._changed:
+        with self.changed:
             if self.is_over:
                 return False
             self.is_claimed = True
@@ -76,9 +76,9 @@ class Call(Generic[T]):
             Exception: what it raised.
         """
         if not self.is_over:
-            with self.pool._changed:
+            with self.changed:
                 while not self.is_over:
-                    self.pool._changed.wait()
+                    self.changed.wait()
         if self.error is not None:
             raise self.error
         return self.value  # type: ignore[return-value]
@@ -159,7 +159,7 @@ class Pool:
             Hangs: the same call was given up and has not come back yet, or too many hang.
             RuntimeError: the pool is closed.
         """
-        call: Call[T] = Call(key, function, seconds, self, share, over, owner)
+        call: Call[T] = Call(key, function, seconds, self._changed, share, over, owner)
         with self._changed:
             while not self._has_room(share):
                 self._changed.wait()

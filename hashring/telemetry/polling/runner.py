@@ -34,6 +34,10 @@ log = logging.getLogger(__name__)
 _RETRY_JOIN = 0.25
 """Seconds between two tries to join while a former agent's lease runs out."""
 
+_LOOK, _LOOK_IDLE = 0.05, 1.0
+"""Seconds between two looks at whether all loops have ended: while their calls are given up, and
+before. Each end is told besides; longer, and a thread that died without telling is found later."""
+
 _HAND_OVER = 2.0
 """Seconds that a hand-over gets at least, though the polls in hand have taken all the time."""
 
@@ -87,6 +91,7 @@ class Runner:
         self._ended_loops: list[PollingLoop] = []
         self._clock_steps = 0  # those that were followed
         self._stopping = threading.Event()
+        self._loops_changed = threading.Event()  # one has ended, or all are to
         self._end_by = math.inf  # on CLOCK_BOOTTIME: when polls are given up
         self._joined = threading.Event()
         self._strangers: frozenset[str] = frozenset()
@@ -101,6 +106,7 @@ class Runner:
         """Let it end after the cycles in hand. From any thread; idempotent."""
         self._end_by = min(self._end_by, clock.boottime() + self._settings.drain_timeout)
         self._stopping.set()
+        self._loops_changed.set()
         partition = self.partition
         if partition is not None:
             partition.stop()
@@ -265,16 +271,23 @@ class Runner:
         seconds = self._settings.drain_timeout
         return max(min(seconds, _HAND_OVER), min(seconds, self.seconds_to_end()))
 
+    def loop_ended(self) -> None:
+        """Take note that a loop has ended, or is about to."""
+        self._loops_changed.set()
+
     def _wait_for_loops(self) -> None:
         while True:
             with self._lock:
                 loops = [*self._loops.values(), *self._ended_loops]
             if all(loop.join(0) for loop in loops):
                 return
-            if self.seconds_to_end() <= 0:
+            left = self.seconds_to_end()
+            if left <= 0:
                 self.shared.give_up(self)
-            for loop in loops:
-                loop.join(0.05)
+            if self._loops_changed.wait(max(_LOOK, min(left, _LOOK_IDLE))):
+                self._loops_changed.clear()
+                for loop in loops:
+                    loop.join(_LOOK)  # one that has told of its end is over in a moment
 
     def _join(self) -> Partition | None:
         """Join the group; wait for a former agent's lease, and for a store that is away."""

@@ -7,11 +7,10 @@ that measures the same. How requests are sent, and what an answer means, is the 
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import struct
-import threading
-import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -22,6 +21,7 @@ from hashring.telemetry.model.sample import Meter
 from hashring.telemetry.model.settings import Settings
 from hashring.telemetry.plugin import Option, positive
 from hashring.telemetry.publishers.web import WebPublisher
+from hashring.telemetry.publishers.wire import Rows, message, sized, text, varint
 
 try:
     import cramjam
@@ -41,17 +41,17 @@ _HEADERS = {
 
 _ALL = ("*",)
 
-# Fields of the message and their types, as protobuf writes them: number << 3 | type.
-_LABEL, _SAMPLE = 0x0A, 0x12
-_NAME, _VALUE = 0x0A, 0x12
+_LABELS, _NAME, _VALUE = 1, 1, 2  # fields of a series, and of a label
+# Fields and their types, as protobuf writes them: number << 3 | type.
+_SERIES, _SAMPLE = b"\x0a", 0x12
 _VOLUME, _TIME = 0x09, 0x10
-_double = struct.Struct("<d").pack
 
 
-def _labels(text: str) -> tuple[str, ...]:
-    return tuple(part for part in text.split(",") if part)
+def _labels(option: str) -> tuple[str, ...]:
+    return tuple(part for part in option.split(",") if part)
 
 
+@functools.lru_cache(maxsize=4096)
 def series_name(meter: Meter) -> str:
     """Return a meter's name as Prometheus allows it.
 
@@ -66,6 +66,7 @@ def series_name(meter: Meter) -> str:
     return name if re.match(r"[a-zA-Z_:]", name) else f"_{name}"
 
 
+@functools.lru_cache(maxsize=4096)
 def _label_name(key: str) -> str:
     # Names that begin with two underscores are Prometheus' own.
     name = re.sub(r"[^a-zA-Z0-9_]", "_", key)
@@ -79,34 +80,29 @@ class _Encoder:
 
     def __init__(self, labels: tuple[str, ...]) -> None:
         self._labels = labels
-        self._lock = threading.Lock()
-        self._known: weakref.WeakKeyDictionary[Series, list[bytes]] = weakref.WeakKeyDictionary()
+        self._rows = Rows(lambda series: [self._row(series, row) for row in range(len(series))])
 
     def encoded(self, batches: Sequence[Batch]) -> bytes:
         """Return a request: one series a sample."""
-        return b"".join(part for batch in batches for part in self._parts(batch))
-
-    def _parts(self, batch: Batch) -> Iterator[bytes]:
-        time = _varint(max(0, round(batch.timestamp * 1000)))
-        end = bytes((_TIME,)) + time
-        head = bytes((_SAMPLE, 9 + len(end), _VOLUME))
-        for labels, volume in zip(self._labels_of(batch.series), batch.volumes, strict=True):
-            size = len(labels) + len(head) + 8 + len(end)
-            yield b"".join((b"\x0a", _varint(size), labels, head, _double(_as_float(volume)), end))
-
-    def _labels_of(self, series: Series) -> list[bytes]:
-        with self._lock:
-            found = self._known.get(series)
-        if found is None:
-            found = [self._row(series, row) for row in range(len(series))]
-            with self._lock:
-                self._known[series] = found
-        return found
+        parts: list[bytes] = []
+        for batch in batches:
+            time = varint(max(0, round(batch.timestamp * 1000)))
+            end = bytes((_TIME,)) + time
+            head = bytes((_SAMPLE, 9 + len(end), _VOLUME))
+            pack = struct.Struct(f"<{len(head)}sd{len(end)}s").pack
+            size = len(head) + 8 + len(end)
+            for labels, volume in zip(self._rows.of(batch.series), batch.volumes, strict=True):
+                try:
+                    value = pack(head, volume, end)
+                except (OverflowError, struct.error):
+                    value = pack(head, _as_float(volume), end)
+                parts += (_SERIES, sized(len(labels) + size), labels, value)
+        return b"".join(parts)
 
     def _row(self, series: Series, row: int) -> bytes:
         metadata, project_id, user_id = series.about(row)
         id_ = series.resource_ids[row]
-        found = {_label_name(key): text for key, text in self._chosen(metadata)}
+        found = {_label_name(key): value for key, value in self._chosen(metadata)}
         found["resource_id"] = series.resource_id if id_ is None else id_
         for name, value in (("project_id", project_id), ("user_id", user_id)):
             if value:
@@ -134,22 +130,7 @@ def _as_float(volume: float) -> float:
 
 
 def _label(name: str, value: str) -> bytes:
-    # A file's name, for one, need not be valid Unicode; protobuf's text must be.
-    parts = name.encode(), value.encode("utf-8", "replace")
-    body = b"".join(
-        bytes((field,)) + _varint(len(part)) + part
-        for field, part in zip((_NAME, _VALUE), parts, strict=True)
-    )
-    return bytes((_LABEL,)) + _varint(len(body)) + body
-
-
-def _varint(number: int) -> bytes:
-    found = bytearray()
-    while number > 0x7F:
-        found.append(number & 0x7F | 0x80)
-        number >>= 7
-    found.append(number)
-    return bytes(found)
+    return message(_LABELS, text(_NAME, name) + text(_VALUE, value))
 
 
 class RemoteWritePublisher(WebPublisher):

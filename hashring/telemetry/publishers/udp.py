@@ -10,18 +10,20 @@ import contextlib
 import errno
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
 import msgpack
 
 from hashring.errors import BadURL
 from hashring.telemetry.errors import OutputFailed
-from hashring.telemetry.model.sample import Sample
+from hashring.telemetry.model.batch import Batch, Series, batches_of
+from hashring.telemetry.model.sample import Sample, time_text
 from hashring.telemetry.model.settings import Settings
 from hashring.telemetry.plugin import Option, Publisher, SinkURL, seconds
+from hashring.telemetry.publishers.wire import Rows
 
-__all__ = ["UDPPublisher", "message"]
+__all__ = ["Datagrams", "UDPPublisher"]
 
 _PORT = 4952
 """The port of Ceilometer's collector."""
@@ -30,8 +32,8 @@ _UINT64 = 1 << 64
 _INT64 = 1 << 63
 
 
-def message(sample: Sample) -> dict[str, Any]:
-    """Return a sample as the map that Ceilometer's UDP publisher sends, with our keys beside it.
+class Datagrams:
+    """Writes samples as the maps that Ceilometer's UDP publisher sends, with our keys beside them.
 
     Beside Ceilometer's keys stand ``id``, ``token``, ``window``, ``interval`` and ``member``.
     ``message_signature`` is empty, as Ceilometer leaves it where ``telemetry_secret`` is empty.
@@ -40,32 +42,101 @@ def message(sample: Sample) -> dict[str, Any]:
         >>> from hashring.telemetry.model.sample import Meter, MeterType
         >>> meter = Meter("hardware.cpu.util", MeterType.GAUGE, "%")
         >>> sample = Sample(meter, 12.5, "web1:host", 600.25, 10, 60.0, "agent-1", ("v", "i", 10))
-        >>> found = message(sample)
+        >>> (datagram,) = Datagrams().of(batches_of([sample])[0])
+        >>> found = msgpack.unpackb(datagram)
         >>> found["counter_name"], found["counter_volume"], found["resource_id"]
         ('hardware.cpu.util', 12.5, 'web1:host')
         >>> found["message_id"] == found["id"] == sample.id
         True
     """
-    found = sample.to_json()
-    return {
-        "source": sample.source,
-        "counter_name": sample.meter.name,
-        "counter_type": str(sample.meter.type),
-        "counter_unit": sample.meter.unit,
-        "counter_volume": sample.volume,
-        "user_id": sample.user_id,
-        "project_id": sample.project_id,
-        "resource_id": sample.resource_id,
-        "timestamp": found["timestamp"],
-        "resource_metadata": _packable(sample.metadata),
-        "message_id": found["id"],
-        "message_signature": "",
-        "id": found["id"],
-        "token": _packable(found["token"]),
-        "window": sample.window,
-        "interval": sample.interval,
-        "member": sample.member,
-    }
+
+    def __init__(self) -> None:
+        self._rows = Rows(lambda series: [_row(series, row) for row in range(len(series))])
+
+    def of(self, batch: Batch) -> Iterator[bytes | Exception]:
+        """Iterate over a batch's samples, each as a datagram or the error that it cannot be one."""
+        series = batch.series
+        common = _pairs(
+            timestamp=time_text(batch.timestamp),
+            message_signature="",
+            token=_packable(batch.token),
+            window=batch.window,
+            interval=batch.interval,
+            member=batch.member,
+        )
+        heads = [
+            _MAP
+            + common
+            + _pairs(
+                source=source,
+                counter_name=meter.name,
+                counter_type=str(meter.type),
+                counter_unit=meter.unit,
+            )
+            for meter, source in zip(series.meters, batch.sources, strict=True)
+        ]
+        for number, about, id_, volume in zip(
+            series.meter_of, self._rows.of(series), _ids_of(batch), batch.volumes, strict=True
+        ):
+            if isinstance(about, Exception):
+                yield about
+                continue
+            if isinstance(id_, Exception):
+                yield id_
+                continue
+            shown = b"\xd9\x24" + id_.encode()  # a text of 36 bytes
+            try:
+                value = msgpack.packb(volume)
+            except (OverflowError, TypeError, ValueError) as error:
+                yield error
+            else:
+                yield b"".join(
+                    (heads[number], about, _VOLUME, value, _MESSAGE_ID, shown, _ID, shown)
+                )
+
+
+def _ids_of(batch: Batch) -> Sequence[str | Exception]:
+    """Return the samples' ids; of one whose resource has a name of no valid Unicode, the error."""
+    try:
+        return batch.ids()
+    except UnicodeError:
+        return [_id_of(one) for one in batch]
+
+
+def _id_of(sample: Sample) -> str | Exception:
+    try:
+        return sample.id
+    except UnicodeError as error:
+        return error
+
+
+def _pairs(**found: Any) -> bytes:
+    """Return keys and values as they stand in a map."""
+    # A name that is not valid Unicode, as a file's may be, is sent with question marks.
+    return b"".join(
+        msgpack.packb(part, unicode_errors="replace") for pair in found.items() for part in pair
+    )
+
+
+_MAP = b"\xde\x00\x11"  # of 17 pairs
+_VOLUME: bytes = msgpack.packb("counter_volume")
+_MESSAGE_ID: bytes = msgpack.packb("message_id")
+_ID: bytes = msgpack.packb("id")
+
+
+def _row(series: Series, row: int) -> bytes | Exception:
+    """Return the pairs that are the same in every poll, or why there are none."""
+    metadata, project_id, user_id = series.about(row)
+    id_ = series.resource_ids[row]
+    try:
+        return _pairs(
+            user_id=user_id,
+            project_id=project_id,
+            resource_id=series.resource_id if id_ is None else id_,
+            resource_metadata=_packable(metadata),
+        )
+    except (OverflowError, TypeError, ValueError) as error:
+        return error
 
 
 def _packable(value: Any) -> Any:
@@ -99,15 +170,22 @@ class UDPPublisher(Publisher):
         self._host, self._port = found.host, found.port or _PORT
         self._timeout: float = found.options["timeout"]
         self._socket: socket.socket | None = None
+        self._datagrams = Datagrams()
 
     def publish(self, samples: Sequence[Sample]) -> None:
+        """Send one datagram a sample; see :class:`Publisher`."""
+        # Its own, not that of a subclass that hands its samples on to here.
+        UDPPublisher.publish_batches(self, batches_of(samples))
+
+    def publish_batches(self, batches: Sequence[Batch]) -> None:
         """Send one datagram a sample; see :class:`Publisher`."""
         odd: list[tuple[Sample, str, str]] = []
         try:
             sink = self._connected()
-            for sample in samples:
-                if why := self._send(sink, sample):
-                    odd.append((sample, *why))
+            for batch in batches:
+                for row, datagram in enumerate(self._datagrams.of(batch)):
+                    if why := _sent(sink, datagram):
+                        odd.append((batch[row], *why))
             # The answer to a datagram for a port where nobody listens shows up as an error here,
             # if there is one and it came by now.
             error = sink.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
@@ -136,23 +214,21 @@ class UDPPublisher(Publisher):
             self._socket = sink
         return self._socket
 
-    def _send(self, sink: socket.socket, sample: Sample) -> tuple[str, str] | None:
-        """Send a sample, or return why it can never be sent: a cause, and details."""
-        try:
-            # A name that is not valid Unicode, as a file's may be, is sent with question marks.
-            datagram = msgpack.packb(message(sample), unicode_errors="replace")
-        except (OverflowError, TypeError, ValueError) as error:
-            return "it cannot be written as msgpack", str(error)
-        try:
-            sink.send(datagram)
-        except OSError as error:
-            if error.errno != errno.EMSGSIZE:
-                raise
-            return "it is larger than a datagram can be", f"{len(datagram)} bytes of msgpack"
-        return None
-
     def close(self) -> None:
         """Close the socket."""
         sink, self._socket = self._socket, None
         if sink is not None:
             sink.close()
+
+
+def _sent(sink: socket.socket, datagram: bytes | Exception) -> tuple[str, str] | None:
+    """Send a sample, or return why it can never be sent: a cause, and details."""
+    if isinstance(datagram, Exception):
+        return "it cannot be written as msgpack", str(datagram)
+    try:
+        sink.send(datagram)
+    except OSError as error:
+        if error.errno != errno.EMSGSIZE:
+            raise
+        return "it is larger than a datagram can be", f"{len(datagram)} bytes of msgpack"
+    return None

@@ -1,7 +1,8 @@
-"""Calls on a driver that last too long: seen in a worker, and judged from its log.
+"""Calls on a driver that last too long, and times without a processor: seen in a worker.
 
 A call that outlasts what the lease leaves keeps a member from renewing it, however the store
-behaves later; a call without a time limit hangs for as long as the store is silent.
+behaves later; a call without a time limit hangs for as long as the store is silent. What was
+missed while a member had no processor need be no fault of its driver.
 :class:`CallWatch` is the worker's part, :func:`outlasting` the judge's. This module knows no store.
 """
 
@@ -30,6 +31,10 @@ _LOOK = 0.05
 _MOST = 1.5 * _LOOK
 """The most seconds that one look adds to a call: a process that was paused, or got no processor, is
 not to blame for the rest."""
+
+_STILL = 0.5
+"""A process that has not looked for longer, in seconds, stood still: it was stopped, or got no
+processor."""
 
 _READS: Final = ("read", "read_since", "wait")
 _METHODS: Final = ("open", "close", "join", "publish", "heartbeat", *_READS, "leave")
@@ -92,7 +97,7 @@ class _UnderWay:
 class CallWatch(threading.Thread):
     """Logs each call of a driver that lasts for too long: while it lasts, and when it is over.
 
-    Time in which this process did not run is not counted.
+    Time in which this process did not run is not counted; where it was long, that is logged.
 
     Args:
         log: the worker's.
@@ -132,12 +137,15 @@ class CallWatch(threading.Thread):
 
     def run(self) -> None:
         """Look until :meth:`stop`."""
+        self._looked = clock.boottime()
         while not self._done.wait(_LOOK):
             self.look()
 
     def look(self) -> None:
         """Add to each call under way the time since the last look; log those that last too long."""
         now = clock.boottime()
+        if now - self._looked > _STILL:
+            self._log.write("still", t=self._looked, until=now)
         passed = min(now - self._looked, _MOST)
         self._looked = now
         with self._lock:

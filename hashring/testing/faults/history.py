@@ -36,6 +36,7 @@ __all__ = [
     "History",
     "Hold",
     "Log",
+    "Still",
     "key_names",
 ]
 
@@ -97,6 +98,26 @@ class Event:
         return " ".join([self.kind, ", ".join(self.members)]).strip()
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Still:
+    """A time in which a process did not run: it was stopped, or got no processor.
+
+    Attributes:
+        member: whose process.
+        begin: seconds on the host's clock.
+        end: the same.
+    """
+
+    member: str
+    begin: float
+    end: float
+
+    @property
+    def seconds(self) -> float:
+        """For how long."""
+        return self.end - self.begin
+
+
 @dataclasses.dataclass(slots=True)
 class _Cycle:
     window: int
@@ -120,6 +141,7 @@ class History:
         polls: for each window, how often each key was polled.
         worked: for each member, how many polls it made in each window.
         behind: by how many seconds each cycle began after its window.
+        stills: when members' processes did not run, for half a second or more.
     """
 
     def __init__(self) -> None:
@@ -144,6 +166,7 @@ class History:
         self.lives: list[tuple[str, float, float]] = []  # member, from, until
         self.strays: list[str] = []
         self.calls: list[Call] = []  # on a driver, that a worker saw to last too long
+        self.stills: list[Still] = []
         self.slot_of: list[int] = []
 
     @classmethod
@@ -241,6 +264,8 @@ class History:
                 self.errors.append((line["t"], member, line["text"]))
             elif kind == "call":
                 self.calls.append(Call.of(member, line))
+            elif kind == "still":
+                self.stills.append(Still(member, line["t"], line["until"]))
         if cycle is not None and self.slots:
             close(cycle)  # the process was killed in the middle of it
         until = max(map(_last_moment, lines))
@@ -277,6 +302,25 @@ class History:
             if state == "draining" and since < end and until > begin:
                 return until
         return None
+
+    def starved(self) -> Still | None:
+        """Return the longest time in which a member got no processor though nobody had paused it.
+
+        A run with such a time judges the machine: what was missed in it need be no fault of ours.
+        ``None``: each ran all the time.
+        """
+        pauses = [event for event in self.events if event.kind == "pause"]
+        found = [
+            still
+            for still in self.stills
+            if not any(
+                still.member in pause.members
+                and pause.begin < still.end
+                and still.begin < pause.end
+                for pause in pauses
+            )
+        ]
+        return max(found, key=lambda still: still.seconds, default=None)
 
     def share(self, member: str, moment: float) -> int:
         """Return the slots that a member was last seen to hold before a moment."""

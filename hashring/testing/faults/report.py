@@ -26,6 +26,14 @@ def _of_clock_steps(verdict: Verdict) -> list[tuple[str, str]]:
     return [("relabelled", f"{verdict.relabelled:,} polled again under a label that came again")]
 
 
+def _of_starving(history: History) -> list[tuple[str, str]]:
+    still = history.starved()
+    if still is None:
+        return []
+    at = still.begin - history.begin
+    return [("starved", f"{still.member} got no processor for {still.seconds:.1f} s at {at:.1f} s")]
+
+
 def figures(history: History, verdict: Verdict) -> str:
     """Return what a run did and what became of it, a line a figure."""
     kinds = Counter(event.kind for event in history.events)
@@ -55,6 +63,7 @@ def figures(history: History, verdict: Verdict) -> str:
                 f"the median, {1000 * behind[-1]:.0f} ms at most",
             )
         )
+    lines += _of_starving(history)
     lines.append(("violations", f"{len(verdict.violations)}"))
     width = max(len(name) for name, _ in lines)
     text = "\n".join(f"{name:<{width}}  {value}" for name, value in lines)

@@ -62,11 +62,14 @@ class LookingTests(SuiteBase):
         except NotOffered:
             a.heartbeat()
             return
-        assert dict(onlooker.read(group).records) == {"a": record("2")}
+        first = onlooker.read(group)
+        assert dict(first.records) == {"a": record("2")}
         with pytest.raises(LeaseLost):
             a.heartbeat()
         with pytest.raises(LeaseLost):
             a.publish(group, "a", record("1"))
+        # Nothing was forgotten: else the whole group would stand still.
+        assert onlooker.read(group).memory_age >= first.memory_age
         seizes.heartbeat()
         a.leave(group, "a")
         assert dict(onlooker.read(group).records) == {"a": record("2")}

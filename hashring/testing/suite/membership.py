@@ -79,7 +79,9 @@ class MembershipTests(SuiteBase):
         )
         began = time.monotonic()
         a.join(group, "a", record("1", weight=2))
-        assert dict(watcher.read(group).records) == {"a": record("1", weight=2)}
+        is_there = dict(watcher.read(group).records) == {"a": record("1", weight=2)}
+        # But where this process was held up for longer than a lease.
+        assert is_there or time.monotonic() - began >= self.ttl
         assert self.until_gone(watcher, group, "a") - began >= self.ttl
 
     def test_of_many_who_join_as_one_member_exactly_one_succeeds(
@@ -166,7 +168,7 @@ class MembershipTests(SuiteBase):
 
     def test_close_ends_every_thread(self, url: str, group: str) -> None:
         before = set(threading.enumerate())
-        made = [load(url, ttl=self.ttl) for _ in range(3)]
+        made = [load(url, ttl=self.long_ttl) for _ in range(3)]
         for index, each in enumerate(made):
             each.open()
             each.join(group, f"m{index}", record("1"))

@@ -22,15 +22,16 @@ class TestLeases:
         self, server: MemcachedServer, opened: Opened
     ) -> None:
         began = time.monotonic()
-        opened(server.url, ttl=1.0).join("g", "a", record("1"))
+        first = until_it_works(lambda: opened(server.url, ttl=1.0))
+        until_it_works(lambda: first.join("g", "a", record("1")))
 
         def taken() -> bool:
             # A new driver each time: it never sees the lease for longer than a moment.
             heir = load(f"{server.url}?timeout=3", ttl=1.0)
-            heir.open()
             try:
+                heir.open()
                 heir.join("g", "a", record("2"))
-            except MemberExists:
+            except (MemberExists, StoreUnavailable):
                 return False
             finally:
                 heir.close()
@@ -43,7 +44,8 @@ class TestLeases:
         self, server: MemcachedServer, opened: Opened
     ) -> None:
         ttl = 3.0
-        a, b = opened(f"{server.url}?timeout=2", ttl), opened(server.url, ttl)
+        a = until_it_works(lambda: opened(f"{server.url}?timeout=2", ttl))
+        b = until_it_works(lambda: opened(server.url, ttl))
         until_it_works(lambda: a.join("g", "a", record("1")))
         until_it_works(a.heartbeat)
         for pause in (2.5, 7.0):
@@ -63,9 +65,12 @@ class TestLeases:
 
             def gone() -> bool:
                 newcomer = load(f"{server.url}?timeout=3", ttl=ttl)
-                newcomer.open()
+                until_it_works(newcomer.open)
                 try:
-                    seen = [b.read("g").records, newcomer.read("g").records]
+                    seen = [
+                        until_it_works(lambda one=one: one.read("g")).records
+                        for one in (b, newcomer)
+                    ]
                 finally:
                     newcomer.close()
                 return not all("a" in records for records in seen)
@@ -77,7 +82,7 @@ class TestLeases:
     def test_a_heartbeat_never_revives_whom_someone_has_seen_dead(
         self, server: MemcachedServer, opened: Opened
     ) -> None:
-        a, b = opened(server.url, ttl=0.5), opened(server.url, ttl=0.5)
+        a, b = (until_it_works(lambda: opened(server.url, ttl=0.5)) for _ in range(2))
         revived = 0
         for turn in range(8):
             until_it_works(lambda n=turn: a.join("g", "a", record(f"{n}")))
@@ -92,9 +97,10 @@ class TestLeases:
         self, server: MemcachedServer, opened: Opened
     ) -> None:
         crowd = 30
-        short, b = opened(server.url, ttl=1.0), opened(f"{server.url}?timeout=30", ttl=60.0)
+        short = until_it_works(lambda: opened(server.url, ttl=1.0))
+        b = opened(f"{server.url}?timeout=30", ttl=60.0)
         for number in range(crowd):
-            short.join("g", f"m{number}", record("1"))
+            until_it_works(lambda n=number: short.join("g", f"m{n}", record("1")))
         b.read("g")
         watched = time.monotonic()
         wait_until(lambda: time.monotonic() > watched + 1.5)
@@ -114,7 +120,9 @@ class TestOrder:
     ) -> None:
         with FaultProxy(LOOPBACK, server.port) as proxy:
             host, port = proxy.address
-            a = opened(f"memcached://{host}:{port}?timeout=1&retries=0", ttl=60.0)
+            a = until_it_works(
+                lambda: opened(f"memcached://{host}:{port}?timeout=1&retries=0", ttl=60.0)
+            )
             b = opened(server.url, ttl=60.0)
             until_it_works(lambda: a.join("g", "a", record("1", applied="first")))
 
@@ -135,7 +143,7 @@ class TestOrder:
     def test_of_writes_queued_in_a_frozen_server_none_lands_after_a_confirmed_one(
         self, server: MemcachedServer, opened: Opened
     ) -> None:
-        a = opened(f"{server.url}?timeout=0.3&retries=0", ttl=60.0)
+        a = until_it_works(lambda: opened(f"{server.url}?timeout=0.6&retries=0", ttl=60.0))
         b = opened(server.url, ttl=60.0)
         until_it_works(lambda: a.join("g", "a", record("1")))
         for turn in range(5):
@@ -154,7 +162,7 @@ def test_a_server_that_came_back_is_not_taken_for_one_that_lags(
 ) -> None:
     # Waiting for a tick would take up to a second of the lease, in each of the calls that heal it.
     with MemcachedServer() as server:
-        driver = load(server.url, ttl=3.0)
+        driver = load(server.url, ttl=30.0)
         driver.open()
         try:
             driver.join("g", "a", record("1"))

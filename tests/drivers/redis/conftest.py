@@ -8,12 +8,12 @@ import pytest
 
 from tests.drivers.opening import Opened, opening
 
-TTL = 6.0
-"""Seconds of a lease."""
+TTL = 20.0
+"""Seconds of a lease: longer than a busy machine stands still."""
 
 
 @pytest.fixture
 def opened() -> Iterator[Opened]:
     """A function that opens a driver on a URL; all are closed in the end."""
-    with opening(TTL) as opened:
+    with opening(TTL, timeout=6.0) as opened:
         yield opened

@@ -20,7 +20,7 @@ from tests.drivers.redis.conftest import TTL
 from tests.drivers.redis.relay import Relay
 from tests.servers.certificates import Certificates
 from tests.servers.memcached import MemcachedServer
-from tests.servers.process import LOOPBACK, SilentServer
+from tests.servers.process import LOOPBACK, SilentServer, wait_until
 from tests.servers.redis import RedisServer
 
 
@@ -50,7 +50,7 @@ class TestAccess:
             with pytest.raises(StoreUnusable, match="refused the user or password") as caught:
                 driver.open()
         assert "wr0ng" not in str(caught.value)
-        assert set(threading.enumerate()) == before
+        wait_until(lambda: not set(threading.enumerate()) - before, what="the end of its threads")
 
     def test_the_right_password_opens(self, opened: Opened) -> None:
         with RedisServer(requirepass="r/ght @") as server:
@@ -102,9 +102,9 @@ class TestAccess:
                 began = time.monotonic()
                 with pytest.raises(StoreUnavailable) as caught:
                     driver.open()
-                assert time.monotonic() - began < 10
+                assert time.monotonic() - began < 60
                 assert "s3cret" not in str(caught.value)
-        assert set(threading.enumerate()) == before
+        wait_until(lambda: not set(threading.enumerate()) - before, what="the end of its threads")
 
     def test_a_server_whose_answer_trickles_in_is_an_error_within_the_timeout(self) -> None:
         over, gave_up = threading.Event(), threading.Event()
@@ -130,7 +130,7 @@ class TestAccess:
             threads.append(threading.Thread(target=call))
             for thread in threads:
                 thread.start()
-            in_time = gave_up.wait(10)
+            in_time = gave_up.wait(60)
             over.set()
             for thread in threads:
                 thread.join()
@@ -140,7 +140,7 @@ class TestAccess:
         self, opened: Opened
     ) -> None:
         with RedisServer() as server, Relay(server) as relay:
-            a = opened(f"{relay.url}?timeout=3&retries=0", ttl=60.0)
+            a = opened(f"{relay.url}?timeout=15&retries=0", ttl=60.0)
             a.join("g", "a", record("1"))
             relay.silence()  # the connection in the pool
             a.heartbeat()
@@ -166,12 +166,12 @@ class TestAccess:
         with RedisServer() as server:
             url = f"{server.url}?timeout=60"
             for _ in range(3):
-                opened(url, ttl=1.5)
+                until_it_works(lambda: opened(url, ttl=1.5))
             told = [text for text in caplog.messages if "timeout=60 is limited to 0.75 s" in text]
             assert len(told) == 1
             # The same on a primary that hangs: a heartbeat has an outcome before the fence.
-            driver = opened(url, ttl=1.5)
-            driver.join("g", "a", record("1"))
+            driver = until_it_works(lambda: opened(url, ttl=1.5))
+            until_it_works(lambda: driver.join("g", "a", record("1")))
             server.pause()
             began = time.monotonic()
             with pytest.raises(StoreUnavailable):
@@ -182,7 +182,9 @@ class TestAccess:
     def test_a_heartbeat_for_many_groups_ends_within_one_timeout(self, opened: Opened) -> None:
         with RedisServer() as server, FaultProxy(LOOPBACK, server.port) as proxy:
             host, port = proxy.address
-            a = opened(f"redis://{host}:{port}?timeout=1&retries=0", ttl=60.0)
+            a = until_it_works(
+                lambda: opened(f"redis://{host}:{port}?timeout=1&retries=0", ttl=60.0)
+            )
             for number in range(20):
                 until_it_works(lambda number=number: a.join(f"g{number}", "a", record("1")))
             proxy.delay(down=0.25)  # each answer alone is in time
@@ -205,7 +207,7 @@ class TestAccess:
 
             thread = threading.Thread(target=wait)
             thread.start()
-            in_time = waited.wait(15)
+            in_time = waited.wait(60)
             server.resume()
             thread.join()
             assert in_time

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import time
 from collections.abc import Callable, Iterator
 
@@ -14,7 +13,7 @@ import hashring
 from hashring.errors import LeaseLost
 from hashring.testing.suite.suite import record
 from tests.drivers.opening import Opened
-from tests.drivers.patience import renew_or_rejoin, until_it_works
+from tests.drivers.patience import are_shared_out, renew_or_rejoin, until_it_works
 from tests.drivers.redis.conftest import TTL
 from tests.servers.process import wait_until
 from tests.servers.redis import RedisServer
@@ -68,10 +67,10 @@ class TestForgetting:
         with server.client() as client:
             client.flushall()
         flushed = time.monotonic()
-        b.wait("g", 20)
+        b.wait("g", 120)
         reading = b.read("g")
         passed = time.monotonic() - flushed
-        assert passed < 15
+        assert passed < 90
         assert reading.records == {}
         assert reading.memory_age <= passed
 
@@ -214,45 +213,39 @@ class TestGoingBackInTime:
         assert newcomer.read("g").memory_age < TTL
 
     def test_where_no_record_changed_the_leases_tell(self, server, opened, copied, caplog) -> None:
-        a, b = opened(server.url, ttl=1.0), opened(server.url, ttl=1.0)
+        a, b = (until_it_works(lambda: opened(server.url, ttl=1.0)) for _ in range(2))
         until_it_works(lambda: a.join("g", "a", record("1")))
         until_it_works(lambda: b.join("g", "b", record("1")))
         put_back = copied(server)
 
         def all_would_be_gone() -> bool:
-            renew_or_rejoin(a, "a", {})
-            renew_or_rejoin(b, "b", {})
+            until_it_works(lambda: renew_or_rejoin(a, "a", {}))
+            until_it_works(lambda: renew_or_rejoin(b, "b", {}))
             return time.monotonic() - copied_at > 1.5
 
         copied_at = time.monotonic()
         wait_until(all_would_be_gone)
         put_back()
         # Both leases ran out long ago, in the copy: nobody may take that for the end of a member.
-        assert b.read("g").memory_age < 1.0
+        assert until_it_works(lambda: b.read("g")).memory_age < 1.0
         assert [text for text in caplog.messages if "lost a part of the lease of" in text]
 
     def test_members_go_on_without_a_restart_and_never_share_a_slot(self, server, copied) -> None:
         with contextlib.ExitStack() as stack:
             members = [
-                stack.enter_context(hashring.join(server.url, "g", name, ttl=1.5))
+                stack.enter_context(hashring.join(server.url, "g", name, ttl=3.0))
                 for name in ("a", "b")
             ]
             assert all(member.wait_settled(60) for member in members)
             put_back = copied(server)
-            members.append(stack.enter_context(hashring.join(server.url, "g", "c", ttl=1.5)))
+            members.append(stack.enter_context(hashring.join(server.url, "g", "c", ttl=3.0)))
             keys = [f"key {number}" for number in range(200)]
-
-            def shared_out() -> bool:
-                held = [set(member.owned(keys)) for member in members]
-                assert not any(a & b for a, b in itertools.combinations(held, 2))
-                return sum(map(len, held)) == len(keys) and all(held)
-
-            wait_until(shared_out)
+            wait_until(lambda: are_shared_out(members, keys))
             put_back()
             back = time.monotonic()
             # Longer than it takes to stand still, for what might go wrong until then.
-            wait_until(lambda: (shared_out(), time.monotonic() - back > 3.0)[1])
-            wait_until(shared_out)
+            wait_until(lambda: (are_shared_out(members, keys), time.monotonic() - back > 6.0)[1])
+            wait_until(lambda: are_shared_out(members, keys))
 
 
 def test_a_group_that_nobody_joins_leaves_nothing_behind_for_ever(opened: Opened) -> None:

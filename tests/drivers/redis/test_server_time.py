@@ -9,7 +9,7 @@ import pytest
 from hashring.errors import LeaseLost
 from hashring.testing.suite.suite import record
 from tests.drivers.opening import Opened
-from tests.drivers.patience import renew_or_rejoin
+from tests.drivers.patience import renew_or_rejoin, until_it_works
 from tests.servers.process import wait_until
 from tests.servers.redis import RedisServer, SteppingRedisServer
 
@@ -64,7 +64,8 @@ class TestTime:
         self, opened: Opened
     ) -> None:
         with RedisServer() as server, server.client() as client:
-            opened(server.url, ttl=0.6).join("g", "dead", record("1"))
+            dead = until_it_works(lambda: opened(server.url, ttl=0.6))
+            until_it_works(lambda: dead.join("g", "dead", record("1")))
             opened(server.url, ttl=60.0).join("g", "alive", record("1"))
 
             def ran_out() -> bool:
@@ -81,19 +82,19 @@ class TestTime:
     ) -> None:
         with SteppingRedisServer() as server:
             server.step_clock(3600)
-            a, b = opened(server.url, ttl=1.0), opened(server.url, ttl=1.0)
-            a.join("g", "a", record("1"))
-            b.join("g", "b", record("1"))
+            a, b = (until_it_works(lambda: opened(server.url, ttl=1.0)) for _ in range(2))
+            until_it_works(lambda: a.join("g", "a", record("1")))
+            until_it_works(lambda: b.join("g", "b", record("1")))
             server.step_clock(0)
 
             def a_is_gone() -> bool:
-                renew_or_rejoin(b, "b", {})
-                return "a" not in b.read("g").records
+                until_it_works(lambda: renew_or_rejoin(b, "b", {}))
+                return "a" not in until_it_works(lambda: b.read("g")).records
 
             wait_until(a_is_gone, what="the end of a lease from before the step")
 
     def test_without_a_step_the_memory_only_grows(self, opened: Opened) -> None:
         with RedisServer() as server:
-            a = opened(server.url, ttl=0.5)
-            ages = [a.read("g").memory_age for _ in range(500)]
+            a = until_it_works(lambda: opened(server.url, ttl=0.5))
+            ages = [until_it_works(lambda: a.read("g")).memory_age for _ in range(500)]
             assert ages == sorted(ages)

@@ -27,8 +27,8 @@ class TestWaiting:
             b.read("g")
             a.join("g", "a", record("1"))
             began = time.monotonic()
-            b.wait("g", 30)
-            assert time.monotonic() - began < 15
+            b.wait("g", 120)
+            assert time.monotonic() - began < 90
             assert b.read("g").records.keys() == {"a"}
 
     def test_a_lost_message_costs_only_a_poll(self, opened: Opened) -> None:
@@ -40,8 +40,8 @@ class TestWaiting:
                 client.client_kill_filter(_type="pubsub")
             a.join("g", "a", record("1"))
             began = time.monotonic()
-            b.wait("g", 30)
-            assert time.monotonic() - began < 15
+            b.wait("g", 120)
+            assert time.monotonic() - began < 90
             assert b.read("g").records.keys() == {"a"}
 
     def test_a_subscription_that_fell_silent_is_replaced(self, opened: Opened) -> None:
@@ -58,7 +58,7 @@ class TestWaiting:
                 assert len(first) == 1
                 relay.silence(having_asked=b"SUBSCRIBE")
                 a.join("g", "a", record("1"))
-                b.wait("g", 30)  # found by asking
+                b.wait("g", 120)  # found by asking
                 assert b.read("g").records.keys() == {"a"}
                 b.wait("g", 0.1)
                 assert len(subscribed()) == 1
@@ -73,5 +73,5 @@ class TestWaiting:
             with server.client() as client:
                 wait_until(lambda: client.pubsub_channels())
             a.close()
-            waiting.join(15)
+            waiting.join(60)
             assert not waiting.is_alive()

@@ -14,11 +14,14 @@ import pytest
 from hashring.driver import load
 from tests.drivers.opening import Opened, opening
 
-PATIENCE = 30.0
+PATIENCE = 60.0
 """Seconds until a test gives up."""
 
-TTL = 1.0
-"""Seconds of a lease."""
+TTL = 30.0
+"""Seconds of a lease: longer than a busy machine stands still."""
+
+BRIEF = 1.5
+"""Seconds of a lease whose end a test waits for."""
 
 RECORD = b'{"incarnation": "1"}'
 

@@ -16,6 +16,7 @@ from hashring.errors import (
     StoreUnavailable,
     StoreUnusable,
 )
+from tests.drivers.patience import until_it_works
 from tests.drivers.sqlite.conftest import RECORD, TTL, in_child
 
 
@@ -130,8 +131,8 @@ def test_a_disk_that_takes_no_more_is_an_error_that_passes(path, connect):
 
 
 def test_a_file_that_stays_locked_is_unavailable_within_the_timeout(path, connect):
-    driver = connect("?timeout=0.1")
-    driver.join("g", "a", RECORD)
+    driver = until_it_works(lambda: connect("?timeout=0.1"))
+    until_it_works(lambda: driver.join("g", "a", RECORD))
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         for attempt in (
@@ -142,7 +143,7 @@ def test_a_file_that_stays_locked_is_unavailable_within_the_timeout(path, connec
             with pytest.raises(StoreUnavailable, match="locked"):
                 attempt()
         assert driver.read("g").records.keys() == {"a"}
-    driver.join("g", "a", RECORD)
+    until_it_works(lambda: driver.join("g", "a", RECORD))
 
 
 def test_a_network_file_system_is_refused(connect, file_module, monkeypatch, tmp_path):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import math
 import os
 import sqlite3
@@ -21,6 +20,7 @@ from hashring.errors import (
     StoreUnavailable,
     StoreUnusable,
 )
+from tests.drivers.patience import are_shared_out
 from tests.drivers.sqlite.conftest import PATIENCE, RECORD, TTL
 from tests.servers.process import wait_until
 
@@ -227,24 +227,18 @@ def test_members_go_on_after_an_older_copy_came_back_and_never_share_a_slot(path
     with contextlib.ExitStack() as stack:
         url = f"sqlite://{path}"
         members = [
-            stack.enter_context(hashring.join(url, "g", name, ttl=1.5)) for name in ("a", "b")
+            stack.enter_context(hashring.join(url, "g", name, ttl=3.0)) for name in ("a", "b")
         ]
         assert all(member.wait_settled(PATIENCE) for member in members)
         copy = path.with_name("copy.db")
         with contextlib.closing(sqlite3.connect(path)) as source:
             source.execute("VACUUM INTO ?", (str(copy),))
-        members.append(stack.enter_context(hashring.join(url, "g", "c", ttl=1.5)))
-
-        def shared_out():
-            held = [set(member.owned(keys)) for member in members]
-            assert not any(one & two for one, two in itertools.combinations(held, 2))
-            return sum(map(len, held)) == len(keys) and all(held)
-
-        wait_until(shared_out)
+        members.append(stack.enter_context(hashring.join(url, "g", "c", ttl=3.0)))
+        wait_until(lambda: are_shared_out(members, keys))
         copy.replace(path)
         back = time.monotonic()
-        wait_until(lambda: (shared_out(), time.monotonic() - back > 3.0)[1])
-        wait_until(shared_out)
+        wait_until(lambda: (are_shared_out(members, keys), time.monotonic() - back > 6.0)[1])
+        wait_until(lambda: are_shared_out(members, keys))
 
 
 def test_a_file_that_is_opened_while_another_thread_looks_is_not_taken_for_a_replaced_one(

@@ -101,7 +101,7 @@ def test_the_wall_clock_is_never_asked(connect, monkeypatch):
     def asked(*_):
         raise AssertionError("a lease must not depend on the wall clock")
 
-    here, other = connect(), connect()
+    here, other = connect(ttl=4.0), connect()
     monkeypatch.setattr(time, "time", asked)
     monkeypatch.setattr(time, "time_ns", asked)
     here.join("g", "a", RECORD)
@@ -151,4 +151,5 @@ def test_no_connection_and_no_descriptor_is_left_after_close(path):
         driver.wait("g", 0.0)
         driver.leave("g", "a")
         driver.close()
-    assert descriptors() == before
+    # Those of tests before may be closed meanwhile.
+    wait_until(lambda: descriptors() <= before, what="the end of every descriptor")

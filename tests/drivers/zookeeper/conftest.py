@@ -9,6 +9,7 @@ from kazoo.client import KazooClient
 
 from hashring.driver import Driver
 from tests.drivers.opening import Opened, opening
+from tests.servers.process import wait_until
 from tests.servers.zookeeper import ZooKeeperServer
 
 
@@ -21,8 +22,11 @@ def server() -> Iterator[ZooKeeperServer]:
 
 @pytest.fixture
 def connect() -> Iterator[Opened]:
-    """A function that opens a driver on a URL; all are closed in the end."""
-    with opening(2.0, timeout=3.0) as opened:
+    """A function that opens a driver on a URL; all are closed in the end.
+
+    A lease is longer than a busy machine stands still, unless a test waits for its end.
+    """
+    with opening(20.0, timeout=6.0) as opened:
         yield opened
 
 
@@ -40,12 +44,14 @@ def expire(server: ZooKeeperServer, driver: Driver) -> None:
     """End the session of a driver's lease as the server would, behind the driver's back."""
     owner = driver._owner
     client = KazooClient(server.address, client_id=(owner.id, owner._password))
-    client.start(timeout=10)
+    client.start(timeout=60)
     client.stop()
     client.close()
 
 
 def packets(server: ZooKeeperServer) -> int:
     """How many requests a server has received; asking is one of them."""
-    answer = dict(line.split("\t", 1) for line in server.ask("mntr").splitlines())
+    answers: list[str] = []
+    wait_until(lambda: answers.append(server.ask("mntr")) or answers[-1], what="an answer")
+    answer = dict(line.split("\t", 1) for line in answers[-1].splitlines())
     return int(answer["zk_packets_received"])

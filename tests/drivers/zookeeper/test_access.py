@@ -179,7 +179,7 @@ def test_tls_files_that_are_not_there_are_named(connect: Opened) -> None:
 def test_a_server_that_is_none_is_an_error_in_time_without_secrets_and_threads(
     wrong: str, connect: Opened
 ) -> None:
-    threads = threading.active_count()
+    before = set(threading.enumerate())
     with contextlib.ExitStack() as stack:
         if wrong == "port":
             address = f"127.0.0.1:{free_port()}"
@@ -193,9 +193,11 @@ def test_a_server_that_is_none_is_an_error_in_time_without_secrets_and_threads(
         began = time.monotonic()
         with pytest.raises(StoreUnavailable, match=address) as caught:
             connect(f"zookeeper://agent:s3cret@{address}?timeout=0.5&connect_timeout=0.4")
-        assert time.monotonic() - began < 10.0  # far from the hang that this is about
+        assert time.monotonic() - began < 60.0  # far from the hang that this is about
         assert "s3cret" not in str(caught.value) + repr(caught.value)
-    wait_until(lambda: threading.active_count() == threads, what="the end of the test's threads")
+    wait_until(
+        lambda: not set(threading.enumerate()) - before, what="the end of the test's threads"
+    )
 
 
 class Chatter:
@@ -266,7 +268,7 @@ def test_a_missing_client_library_names_the_extra() -> None:
         "except MissingDependency as error: assert 'hashring-ha[zookeeper]' in str(error)\n"
         "else: sys.exit(1)\n"
     )
-    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=150)
 
 
 def test_a_record_that_is_no_member_of_ours_is_not_taken_over(

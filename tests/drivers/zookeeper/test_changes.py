@@ -53,6 +53,36 @@ def test_a_hundred_records_that_changed_cost_their_reader_three_requests(server,
     assert statistics.median(costs) <= 4
 
 
+def test_in_a_large_group_what_comes_in_while_it_is_read_costs_no_request_of_its_own(
+    server, opened, monkeypatch
+):
+    writer, reader = opened(), opened()
+    one, other, *_ = members = MEMBERS[:20]
+    for member in members:
+        writer.join("g", member, record("1"))
+    follower = Follower(reader, "g")
+    follower.read()
+    asked = []
+    exchange = reader._watching.session.exchange
+
+    def counted(requests, **more):
+        asked.extend(requests)
+        return exchange(requests, **more)
+
+    monkeypatch.setattr(reader._watching.session, "exchange", counted)
+    costs = []
+    for turn in range(5):
+        writer.publish("g", one, record("1", turn=turn))
+        reader.wait("g", 30.0)  # the reader has heard of this one
+        writer.publish("g", other, record("1", turn=turn))  # and not of that
+        asked.clear()
+        follower.read()
+        assert {follower.records[member] for member in (one, other)} == {record("1", turn=turn)}
+        costs.append(len(asked))
+    # A transaction, and one request for both. A connection that broke on a busy machine costs more.
+    assert statistics.median(costs) == 2
+
+
 def test_who_comes_and_goes_is_told_by_events_and_no_list_is_read(server, opened):
     writer, reader = opened(), opened()
     writer.join("g", "stays", record("1"))

@@ -14,13 +14,14 @@ from hypothesis import strategies as st
 import hashring
 from hashring.driver import Driver, load
 from hashring.drivers.zookeeper.history import History, Life
+from hashring.drivers.zookeeper.rewinds import Rewinds
 from hashring.errors import LeaseLost
 from hashring.testing.suite.base import record
 from tests.drivers.patience import until_it_works
 from tests.servers.process import wait_until
 from tests.servers.zookeeper import Ensemble, ZooKeeperServer, kazoo
 
-TTL = 3.0
+TTL = 6.0  # seconds: longer than a busy machine stands still
 Open = Callable[..., Driver]
 
 
@@ -169,6 +170,28 @@ def test_a_record_that_came_back_from_an_older_copy_renews_no_lease(
     assert until_it_works(lambda: member.read("group")).records == {"a": record("1", turn=3)}
 
 
+def test_evidence_that_comes_long_after_the_first_is_of_the_same_going_back(
+    server: ZooKeeperServer, connect: Open, caplog: pytest.LogCaptureFixture
+) -> None:
+    member = connect(server.url, ttl=30.0)
+    for times in (1, 2):
+        until_it_works(lambda: member.join("group", "a", record("1", turn=0)))
+        server.keep_copy()
+        member.publish("group", "a", record("1", turn=1))
+        member.read("group")
+        server.go_back_in_time()
+
+        until_it_works(lambda: member.read("group"))
+        # As on a machine so busy that the next evidence comes a whole lease later.
+        member.ttl = 0.0
+        assert lost(member.heartbeat)
+        until_it_works(lambda: member.read("group"))
+        member.ttl = 30.0
+
+        said = [line for line in caplog.messages if "gone back in time" in line]
+        assert len(said) == times
+
+
 def test_another_incarnation_takes_the_node_that_came_back_over(
     server: ZooKeeperServer, connect: Open
 ) -> None:
@@ -203,6 +226,16 @@ def test_the_death_of_a_leader_is_no_going_back(
 
 
 # -- what one client can know
+
+
+def test_a_rewind_is_told_once_by_whatever_shows_it_first(caplog: pytest.LogCaptureFixture) -> None:
+    rewinds = Rewinds(load("zookeeper://localhost", ttl=TTL))
+    rewinds.tell("the first evidence", sound=10.0, now=20.0)
+    rewinds.tell("of the same, much later", sound=12.0, now=5000.0)
+    rewinds.tell("of another", sound=20.0, now=5001.0)
+    rewinds.tell("of that one", sound=4000.0, now=5002.0)
+    said = [line for line in caplog.messages if "gone back in time" in line]
+    assert ["first evidence" in line for line in said] == [True, False]
 
 
 def test_what_a_mark_of_another_life_says_does_not_count() -> None:

@@ -43,28 +43,38 @@ def test_a_member_is_an_ephemeral_node_that_carries_its_record_and_nothing_else(
 
 
 def test_only_a_heartbeat_renews_a_lease(place: str, connect: Opened) -> None:
-    idle, other = connect(place, ttl=1.0), connect(place, ttl=1.0)
-    idle.join("group", "idle", record("1"))
+    idle, other = until_it_works(lambda: connect(place, ttl=1.0)), connect(place)
+    until_it_works(lambda: idle.join("group", "idle", record("1")))
     other.join("group", "other", record("2"))
 
     def gone() -> bool:
         other.heartbeat()
         idle.wait("group", 0.05)  # reads and waits are signs of life, but not of a heartbeat
-        return members(idle) == {"other"}
+        return until_it_works(lambda: members(idle)) == {"other"}
 
     wait_until(gone, what="the end of a lease that nobody renewed")
     with pytest.raises(LeaseLost, match="'idle'"):
-        idle.heartbeat()
+        until_it_works(idle.heartbeat)
 
 
 def test_a_lease_lives_for_its_ttl_after_each_heartbeat(place: str, connect: Opened) -> None:
-    driver, observer = connect(place, ttl=1.5), connect(place)
-    driver.join("group", "a", record("1"))
-    began = time.monotonic()
+    driver, observer = until_it_works(lambda: connect(place, ttl=1.5)), connect(place)
+    until_it_works(lambda: driver.join("group", "a", record("1")))
+    began = beat = time.monotonic()
     while time.monotonic() < began + 2.0:  # well past the lease that join began
-        beat = time.monotonic()
-        driver.heartbeat()
-        assert members(observer) == {"a"}
+        called = time.monotonic()
+        try:
+            driver.heartbeat()
+        except StoreUnavailable:  # it may have renewed the lease, or not
+            continue
+        except LeaseLost:
+            # Only where this process was held up for longer than a lease: begin again.
+            assert time.monotonic() - beat >= 1.5
+            until_it_works(lambda: driver.join("group", "a", record("1")))
+            began = beat = time.monotonic()
+            continue
+        beat = called
+        assert members(observer) == {"a"} or time.monotonic() - beat >= 1.5
 
     wait_until(lambda: not members(observer), what="the end of the lease")
 
@@ -146,7 +156,7 @@ def test_one_driver_in_two_groups_leaves_one_and_keeps_the_other(
 def test_after_kill_9_a_member_is_gone_soon_after_its_ttl(place: str, connect: Opened) -> None:
     program = (
         "import sys, json, hashring.driver as d\n"
-        "driver = d.load(sys.argv[1], ttl=2.0); driver.open()\n"
+        "driver = d.load(sys.argv[1], ttl=5.0); driver.open()\n"
         "driver.join('group', 'victim', json.dumps({'incarnation': '1'}).encode())\n"
         "while True:\n    driver.heartbeat(); print('beat', flush=True)\n"
     )
@@ -159,7 +169,7 @@ def test_after_kill_9_a_member_is_gone_soon_after_its_ttl(place: str, connect: O
 
     with pytest.raises(MemberExists):
         observer.join("group", "victim", record("2"))
-    wait_until(lambda: not members(observer), within=10.0, what="the end of the victim's lease")
+    wait_until(lambda: not members(observer), what="the end of the victim's lease")
     observer.join("group", "victim", record("2"))
 
 
@@ -168,7 +178,7 @@ def test_after_kill_9_a_member_is_gone_soon_after_its_ttl(place: str, connect: O
 
 def test_a_write_that_was_given_up_for_lost_never_lands_after_a_later_one(connect: Opened) -> None:
     with ZooKeeperServer() as server:
-        driver = connect(f"{server.url}/?timeout=0.3", ttl=20.0)
+        driver = until_it_works(lambda: connect(f"{server.url}/?timeout=1", ttl=20.0))
         until_it_works(lambda: driver.join("group", "a", record("1")))
         server.pause()  # what is sent now is read when the server runs on
         for number in range(3):
@@ -185,7 +195,7 @@ def test_a_write_that_was_given_up_for_lost_never_lands_after_a_later_one(connec
 
 def test_a_join_whose_answer_was_lost_is_joined_by_asking_again(connect: Opened) -> None:
     with ZooKeeperServer() as server:
-        driver = connect(f"{server.url}/?timeout=0.3", ttl=20.0)
+        driver = until_it_works(lambda: connect(f"{server.url}/?timeout=1", ttl=20.0))
         until_it_works(lambda: driver.join("group", "b", record("b")))
         server.pause()
         with pytest.raises(StoreUnavailable):
@@ -239,7 +249,7 @@ def test_servers_that_grant_only_longer_sessions_are_named_in_a_warning(
         ZooKeeperServer(min_session=3000) as server,
         caplog.at_level(logging.WARNING, "hashring.drivers.zookeeper"),
     ):
-        connect(server.url, ttl=1.0).heartbeat()
+        until_it_works(lambda: connect(server.url, ttl=2.8)).heartbeat()
     assert "minSessionTimeout" in caplog.text
 
 

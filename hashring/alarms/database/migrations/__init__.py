@@ -18,7 +18,7 @@ __all__ = ["AODH_HEAD", "HEAD", "migrate", "problem"]
 
 VERSION_TABLE = "hashring_alembic"
 
-HEAD = "0001"
+HEAD = "0002"
 """The newest revision; a test compares it with the files."""
 
 AODH_HEAD = "010"

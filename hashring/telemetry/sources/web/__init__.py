@@ -10,7 +10,7 @@ In the order in which one is made of the other::
     http_fields       HTTPDefinition: a meter at endpoints, and how its fields are read
     http_definitions  the files of such definitions
     fetch             Fetcher: a document, within one deadline; its redirects
-    answers           answers whose reading is bounded
+    answers           answers whose reading is bounded, and where they are read
     http_json         Discovery and Pollster: what definitions ask for
     exposition_text   Prometheus's text formats
     exposition        Pollster: what a target exposes

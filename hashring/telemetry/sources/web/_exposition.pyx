@@ -9,6 +9,10 @@ from libc.string cimport memchr, memcmp, memcpy
 cdef extern from "Python.h":
     double PyOS_string_to_double(const char *s, char **end, void *overflow) except? -1.0
     object PyUnicode_DecodeUTF8(const char *data, Py_ssize_t size, const char *errors)
+    object PyUnicode_New(Py_ssize_t size, Py_UCS4 largest)
+    void *PyUnicode_DATA(object text)
+    Py_ssize_t PyUnicode_GET_LENGTH(object text)
+    bint PyUnicode_IS_COMPACT_ASCII(object text)
 
 cdef object _text = json.encoder.encode_basestring_ascii
 
@@ -332,76 +336,130 @@ cdef inline int _order(const Label *one, const Label *other) noexcept nogil:
     return found > 0 or (found == 0 and one.name > other.name)
 
 
-cdef tuple _usual(const char *key, Py_ssize_t size, str resource_id):
-    """Return what :func:`described` does, of a text without escapes and ASCII alone; else None."""
-    cdef Label labels[MOST_LABELS]
-    cdef Label moved
-    cdef char text[ROOM]
-    cdef const char *at = key
-    cdef const char *end = key + size
-    cdef const char *start
-    cdef Py_ssize_t out = 1
-    cdef int count = 0, n, place
-    cdef str name
-    while at < end and at[0] != 123:
+cdef str _ascii(const char *data, Py_ssize_t size, str before=""):
+    """Return a text that is known to be ASCII, behind another one that is."""
+    cdef Py_ssize_t first = PyUnicode_GET_LENGTH(before)
+    cdef str found = PyUnicode_New(first + size, 127)
+    memcpy(PyUnicode_DATA(found), PyUnicode_DATA(before), first)
+    memcpy(<char *> PyUnicode_DATA(found) + first, data, size)
+    return found
+
+
+cdef class _Usual:
+    """Describes series' texts without escapes, of ASCII alone, one after the other."""
+
+    cdef str resource_id, name, id, metadata
+    cdef bytes before
+    cdef const char *name_text  # within the text before
+    cdef Py_ssize_t name_size
+
+    def __cinit__(self, str resource_id):
+        self.resource_id = resource_id
+
+    cdef bint describe(self, bytes text_of) except -1:
+        """Take what a text says; return whether it is of that kind."""
+        cdef const char *key = PyBytes_AS_STRING(text_of)
+        cdef Py_ssize_t size = PyBytes_GET_SIZE(text_of)
+        cdef Label labels[MOST_LABELS]
+        cdef Label moved
+        cdef char text[ROOM]
+        cdef const char *at = <const char *> memchr(key, 123, size)
+        cdef const char *end = key + size
+        cdef const char *start
+        cdef Py_ssize_t out = 1
+        cdef int count = 0, n, place
+        if at is NULL:
+            at = end
+        self._take_name(key, at - key)
+        self.before = text_of
         at += 1
-    name = _decoded(key, at)
-    at += 1
-    if 2 * (end - at) + 8 > ROOM:
-        return None
-    text[0] = 123
-    while at < end and at[0] != 125:
-        if count == MOST_LABELS:
-            return None
-        labels[count].start = start = at
-        while at < end and at[0] != 61:
-            at += 1
-        labels[count].name = at - start
-        text[out] = 34
-        memcpy(text + out + 1, start, at - start)
-        out += at - start + 1
-        text[out], text[out + 1], text[out + 2] = 34, 58, 34
-        out += 3
-        at += 2
-        while at < end and at[0] != 34:
-            if at[0] < 32 or at[0] > 126 or at[0] == 92:
-                return None
-            text[out] = at[0]
+        if 2 * (end - at) + 8 > ROOM or not PyUnicode_IS_COMPACT_ASCII(self.resource_id):
+            return False
+        text[0] = 123
+        while at < end and at[0] != 125:
+            if count == MOST_LABELS:
+                return False
+            labels[count].start = start = at
+            text[out] = 34
             out += 1
+            while at < end and at[0] != 61:
+                text[out] = at[0]
+                out += 1
+                at += 1
+            labels[count].name = at - start
+            text[out], text[out + 1], text[out + 2] = 34, 58, 34
+            out += 3
+            at += 2
+            while at < end and at[0] != 34:
+                if at[0] < 32 or at[0] > 126 or at[0] == 92:
+                    return False
+                text[out] = at[0]
+                out += 1
+                at += 1
+            text[out], text[out + 1] = 34, 44
+            out += 2
             at += 1
-        text[out], text[out + 1] = 34, 44
-        out += 2
-        at += 1
-        labels[count].size = at - labels[count].start
-        count += 1
-        if at < end and at[0] == 44:
-            at += 1
-    if at >= end:
-        return None
-    if count == 0:
-        return name, None, None
-    text[out - 1] = 125
-    metadata = _decoded(text, text + out)
-    for n in range(1, count):  # most are in order already
-        moved = labels[n]
-        place = n
-        while place > 0 and _order(&labels[place - 1], &moved):
-            labels[place] = labels[place - 1]
-            place -= 1
-        labels[place] = moved
-    text[0], text[1] = 35, 123
-    out = 2
-    for n in range(count):
-        memcpy(text + out, labels[n].start, labels[n].size)
-        out += labels[n].size
-        text[out] = 44
-        out += 1
-    text[out - 1] = 125
-    return name, resource_id + _decoded(text, text + out), metadata
+            labels[count].size = at - labels[count].start
+            count += 1
+            if at < end and at[0] == 44:
+                at += 1
+        if count == 0:
+            self.id = self.metadata = None
+            return True
+        if at >= end:
+            return False
+        text[out - 1] = 125
+        self.metadata = _ascii(text, out)
+        for n in range(1, count):  # most are in order already
+            moved = labels[n]
+            place = n
+            while place > 0 and _order(&labels[place - 1], &moved):
+                labels[place] = labels[place - 1]
+                place -= 1
+            labels[place] = moved
+        text[0], text[1] = 35, 123
+        out = 2
+        for n in range(count):
+            memcpy(text + out, labels[n].start, labels[n].size)
+            out += labels[n].size
+            text[out] = 44
+            out += 1
+        text[out - 1] = 125
+        self.id = _ascii(text, out, self.resource_id)
+        return True
+
+    cdef int _take_name(self, const char *text, Py_ssize_t size) except -1:
+        """Take a name: the object of the key before, where it is the same."""
+        if self.name is None or size != self.name_size or memcmp(text, self.name_text, size):
+            self.name = _decoded(text, text + size)
+        self.name_text, self.name_size = text, size
+        return 0
+
+
+def described_all(list keys not None, str resource_id not None):
+    """See ``exposition_lines.described_all``."""
+    cdef _Usual usual = _Usual(resource_id)
+    cdef list names = [], ids = [], metadata = []
+    cdef bytes key
+    for key in keys:
+        if not usual.describe(key):
+            usual.name, usual.id, usual.metadata = _described(key, resource_id)
+        names.append(usual.name)
+        ids.append(usual.id)
+        metadata.append(usual.metadata)
+    return names, ids, metadata
 
 
 def described(bytes key not None, str resource_id not None):
     """See ``exposition_lines.described``."""
+    cdef _Usual usual = _Usual(resource_id)
+    if usual.describe(key):
+        return usual.name, usual.id, usual.metadata
+    return _described(key, resource_id)
+
+
+cdef tuple _described(bytes key, str resource_id):
+    """Describe any series' text."""
     cdef const char *at = PyBytes_AS_STRING(key)
     cdef const char *end = at + PyBytes_GET_SIZE(key)
     cdef const char *start = at
@@ -409,9 +467,6 @@ def described(bytes key not None, str resource_id not None):
     cdef str name, label, value
     cdef list shown = [], labels = []
     cdef bint has_escape
-    cdef tuple usual = _usual(start, PyBytes_GET_SIZE(key), resource_id)
-    if usual is not None:
-        return usual
     while at < end and at[0] != 123:
         at += 1
     name = _decoded(start, at)

@@ -3,12 +3,14 @@
 To parse JSON is one call that no other thread runs beside, the heartbeat neither. What a call holds
 up grows with the number of values, not with the bytes: 60 MiB of ``[],[],`` are 20 million lists,
 and ten seconds. So values are counted as the bytes arrive, an answer that has too many is dropped
-before it is parsed, and of large answers one is parsed at a time. This module knows no format but
-what separates the values of JSON, and no target.
+before it is parsed, and of large answers one is parsed at a time. Small ones are read on the event
+loop that they came by, all others in a thread, so that no other answer waits for long. This module
+knows no format but what separates the values of JSON, and no target.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -74,7 +76,13 @@ _FEW = 4
 never pause, any other thread, the heartbeat's too, waits 20 ms for its turn."""
 
 _SOME = 256
-"""Measurements that are made between two looks at time and memory."""
+"""Measurements that are made between two looks at time and number."""
+
+_SHORT_TEXT = 32 * 1024
+_FEW_VALUES = 500
+"""Bytes, and values of JSON, up to which an answer is read on the event loop: that takes 5 ms at
+most, as long as Python lets any thread run at once. More are handed to a thread, which costs some
+0.1 ms."""
 
 
 class TooMuch(FetchFailed):
@@ -82,17 +90,21 @@ class TooMuch(FetchFailed):
 
 
 class Budget:
-    """Memory that several threads share. Who is not the oldest waits while there is too little.
+    """Memory that polls share. Who is not the oldest waits while there is too little.
+
+    Only a coroutine waits for it, so that no thread does; its polls may be on several loops.
 
     Args:
         most: bytes that are given away before anybody has to wait.
 
     Example:
         >>> budget = Budget(1000)
-        >>> with budget.share() as first, budget.share() as second:
-        ...     first.take(900, deadline=clock.boottime() + 0.1)
-        ...     first.take(900, deadline=clock.boottime() + 0.1)  # the oldest one never waits
-        ...     second.take(1, deadline=clock.boottime() + 0.1)
+        >>> async def take():
+        ...     with budget.share() as first, budget.share() as second:
+        ...         await first.take(900, deadline=clock.boottime() + 0.1)
+        ...         await first.take(900, deadline=clock.boottime() + 0.1)  # the oldest never waits
+        ...         await second.take(1, deadline=clock.boottime() + 0.1)
+        >>> asyncio.run(take())
         Traceback (most recent call last):
         ...
         hashring.telemetry.sources.web.answers.TooMuch: answer: 1 more bytes of memory ...
@@ -102,8 +114,9 @@ class Budget:
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
         self._shares: dict[Share, int] = {}  # those that have taken something, oldest first
+        self._waiting: dict[Share, tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = {}
         self._used = 0
 
     @property
@@ -118,20 +131,55 @@ class Budget:
         try:
             yield share
         finally:
-            with self._changed:
+            with self._lock:
                 self._used -= self._shares.pop(share, 0)
-                self._changed.notify_all()
+                self._wake()
 
-    def _take(self, share: Share, amount: int, deadline: float) -> None:
-        with self._changed:
+    def _may_take(self, share: Share, amount: int) -> bool:
+        """Take memory if there is some, or note who waits for it."""
+        with self._lock:
             self._shares.setdefault(share, 0)
-            while self._used + amount > self._most and next(iter(self._shares)) is not share:
-                left = deadline - clock.boottime()
-                if left <= 0:
-                    raise TooMuch(f"answer: {amount} more bytes of memory were not free in time")
-                self._changed.wait(left)
+            if self._used + amount > self._most and next(iter(self._shares)) is not share:
+                loop = asyncio.get_running_loop()
+                self._waiting[share] = loop, loop.create_future()
+                return False
             self._used += amount
             self._shares[share] += amount
+            self._waiting.pop(share, None)
+            if self._waiting and self._used < self._most:
+                self._wake()  # there may be enough for another one
+            return True
+
+    def _wake(self) -> None:
+        """Let the oldest look again, and whoever has waited longest: not all, who may be many."""
+        oldest = next(iter(self._shares), None)
+        longest = next(iter(self._waiting), None)
+        for share in {oldest, longest}:
+            if share is not None and share in self._waiting:
+                loop, future = self._waiting[share]
+                with contextlib.suppress(RuntimeError):  # a loop that has ended waits for nothing
+                    loop.call_soon_threadsafe(_resolve, future)
+
+    async def _take(self, share: Share, amount: int, deadline: float) -> None:
+        try:
+            while not self._may_take(share, amount):
+                _, future = self._waiting[share]
+                try:
+                    async with asyncio.timeout(max(0.0, deadline - clock.boottime())):
+                        await future
+                except TimeoutError:
+                    raise TooMuch(
+                        f"answer: {amount} more bytes of memory were not free in time"
+                    ) from None
+        finally:
+            if self._waiting.pop(share, None) is not None:
+                with self._lock:
+                    self._wake()  # it may have been told what another one could use
+
+
+def _resolve(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
 
 
 class Share:
@@ -140,7 +188,7 @@ class Share:
     def __init__(self, budget: Budget) -> None:
         self._budget = budget
 
-    def take(self, amount: int, deadline: float) -> None:
+    async def take(self, amount: int, deadline: float) -> None:
         """Take memory, as soon as there is some.
 
         Args:
@@ -150,7 +198,7 @@ class Share:
         Raises:
             TooMuch: there was none by then.
         """
-        self._budget._take(self, amount, deadline)
+        await self._budget._take(self, amount, deadline)
 
 
 _budget = Budget(_BUDGET)
@@ -179,7 +227,7 @@ class Reading:
         """Begin another answer of this poll."""
         self._values = 0
 
-    def took(self, data: bytes) -> None:
+    async def took(self, data: bytes) -> None:
         """Take note of a piece of an answer of any format.
 
         Raises:
@@ -188,9 +236,9 @@ class Reading:
         self._bytes += len(data)
         if self._bytes > MAX_BYTES:
             raise self._too_much(f"more than {MAX_BYTES} bytes in all")
-        self._share.take(_BYTE * len(data), self._deadline)
+        await self._share.take(_BYTE * len(data), self._deadline)
 
-    def took_json(self, data: bytes) -> None:
+    async def took_json(self, data: bytes) -> None:
         """Take note of a piece of an answer in JSON.
 
         Raises:
@@ -203,14 +251,41 @@ class Reading:
             raise self._too_much(f"more than {MAX_VALUES_ANSWER} values")
         if self._all_values > MAX_VALUES:
             raise self._too_much(f"more than {MAX_VALUES} values in all")
-        self.took(data)
-        self._share.take(_VALUE * found, self._deadline)
+        self._bytes += len(data)
+        if self._bytes > MAX_BYTES:
+            raise self._too_much(f"more than {MAX_BYTES} bytes in all")
+        await self._share.take(_BYTE * len(data) + _VALUE * found, self._deadline)
+
+    async def read(self, read: Callable[[], T], *, samples: int = 0, of: int = 1) -> T:
+        """Return what a function makes of the answer, which it reads in one go.
+
+        A small answer is read here and now, any other in a thread of the loop's.
+
+        Args:
+            read: reads it.
+            samples: how many measurements it may make, at most: there must be memory for them.
+            of: how often it looks at each value.
+
+        Raises:
+            TooMuch: there is no memory for the measurements in time; and what the function raises.
+        """
+        if samples:
+            most = min(samples, MAX_SAMPLES)
+            await self._share.take(_SAMPLE * most, self._deadline)
+        if self._bytes <= _SHORT_TEXT and self._all_values * of <= _FEW_VALUES:
+            return read()
+        return await asyncio.to_thread(read)
+
+    @property
+    def values(self) -> int:
+        """The values of JSON in all answers so far, at most."""
+        return self._all_values
 
     def kept(self, found: Iterable[T]) -> list[T]:
         """Return the measurements that are made of the answers, as long as they may go on.
 
         Raises:
-            TooMuch: they are too many, or there is no memory or no time for them.
+            TooMuch: they are too many, or there is no time for them.
         """
         kept: list[T] = []
         for one in found:
@@ -224,13 +299,12 @@ class Reading:
         """Take note of measurements that were made of an answer.
 
         Raises:
-            TooMuch: they are too many, or there is no memory or no time for them.
+            TooMuch: they are too many, or there is no time for them.
         """
         self._samples += count
         if self._samples > MAX_SAMPLES:
             raise self._too_much(f"more than {MAX_SAMPLES} samples")
         self.look()
-        self._share.take(_SAMPLE * count, self._deadline)
 
     def look(self) -> None:
         """Raise where the time is over.

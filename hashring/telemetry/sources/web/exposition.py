@@ -21,7 +21,7 @@ from hashring.telemetry.model.batch import Measured
 from hashring.telemetry.model.resource import Resource
 from hashring.telemetry.model.sample import Measurement, Meter, MeterType
 from hashring.telemetry.model.settings import Settings
-from hashring.telemetry.plugin import Pollster
+from hashring.telemetry.plugin import AsyncPollster
 from hashring.telemetry.sources.web import answers
 from hashring.telemetry.sources.web.exposition_series import ExpositionReader
 from hashring.telemetry.sources.web.exposition_text import Metric, Metrics, metrics_of, samples_of
@@ -64,7 +64,7 @@ _UNITS: Mapping[str, str] = {
 """Units by the words in which Prometheus's conventions let a metric's name end."""
 
 
-class ExpositionPollster(Pollster):
+class ExpositionPollster(AsyncPollster):
     """Asks a target for its metrics, and tells all of them.
 
     Attributes:
@@ -76,7 +76,11 @@ class ExpositionPollster(Pollster):
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
-        self._fetcher = Fetcher(timeout=settings.poll_timeout, max_bytes=answers.MAX_ANSWER)
+        self._fetcher = Fetcher(
+            timeout=settings.poll_timeout,
+            max_bytes=answers.MAX_ANSWER,
+            per_host=settings.max_per_host,
+        )
         self._reader = ExpositionReader(_meter)
         self._lock = threading.Lock()
         self.skipped: Counter[str] = Counter()
@@ -84,8 +88,9 @@ class ExpositionPollster(Pollster):
     def close(self) -> None:
         """Close the connections."""
         self._fetcher.close()
+        super().close()
 
-    def poll(self, resource: Resource) -> Measured:
+    async def measure(self, resource: Resource) -> Measured:
         """Ask a target once, and measure what it exposes.
 
         Raises:
@@ -95,18 +100,22 @@ class ExpositionPollster(Pollster):
         deadline = self._fetcher.deadline()
         skipped: Counter[str] = Counter()
         with answers.reading(resource.id, deadline) as reading:
-            fetched = self._fetcher.get(
+            fetched = await self._fetcher.get(
                 url_of(resource), deadline=deadline, accept=_ACCEPT, took=reading.took
             )
             is_openmetrics = fetched.content_type.lower().startswith(_OPENMETRICS)
-            with reading.among_few(), _named(resource, is_openmetrics):
-                found = self._reader.read(
-                    fetched.body,
-                    resource,
-                    is_openmetrics=is_openmetrics,
-                    skipped=skipped,
-                    look=reading.took_samples,
-                )
+
+            def read() -> Measured:
+                with reading.among_few(), _named(resource, is_openmetrics):
+                    return self._reader.read(
+                        fetched.body,
+                        resource,
+                        is_openmetrics=is_openmetrics,
+                        skipped=skipped,
+                        look=reading.took_samples,
+                    )
+
+            found = await reading.read(read, samples=fetched.body.count(b"\n") + 1)
         self._count(skipped, resource)
         return found
 

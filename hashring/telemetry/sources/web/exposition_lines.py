@@ -3,8 +3,8 @@
 Nearly every line of every exposition is a series, a number and perhaps a time stamp. Those lines
 are read here (or at C speed there) by one strict grammar. Whatever else stands in a line is *odd*
 and is left, whole, to the parser of prometheus-client: what is understood is thus always what that
-parser understands. Both twins offer :class:`Scanner` and :func:`described`, and one test suite runs
-over both. This module knows no target.
+parser understands. Both twins offer :class:`Scanner`, :func:`described` and :func:`described_all`,
+and one test suite runs over both. This module knows no target.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import json
 import math
 import re
 
-__all__ = ["Scanner", "described"]
+__all__ = ["Scanner", "described", "described_all"]
 
 MAX_LINE = 64 * 1024
 """Bytes of a line that is read here, at most."""
@@ -164,6 +164,23 @@ def described(key: bytes, resource_id: str) -> tuple[str, str | None, str | None
     labels = {label: _unescaped(value) for label, value in pairs}
     text = json.dumps(labels, separators=(",", ":"))
     return name.decode(), f"{resource_id}#{{{shown}}}", text
+
+
+def described_all(
+    keys: list[bytes], resource_id: str
+) -> tuple[list[str], list[str | None], list[str | None]]:
+    """Return what many series' texts say, as columns: see :func:`described`.
+
+    >>> described_all([b'up{a="1"}', b"up"], "web1")
+    (['up', 'up'], ['web1#{a="1"}', None], ['{"a":"1"}', None])
+    """
+    names, ids, metadata = [], [], []
+    for key in keys:
+        name, id_, labels = described(key, resource_id)
+        names.append(name)
+        ids.append(id_)
+        metadata.append(labels)
+    return names, ids, metadata
 
 
 def _unescaped(value: str) -> str:

@@ -9,7 +9,6 @@ memory that this takes is bounded; a target that is forgotten is read anew.
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import json
 import threading
 from collections import Counter, OrderedDict
@@ -178,9 +177,9 @@ class ExpositionReader:
                 else:
                     columns.add_key(key)
         series = columns.series(metrics, self._meter_of)
-        # Texts, for so many tuples would have the garbage collector look at them again and again.
-        pairs = {f"{n} {id_}" for n, id_ in zip(series.meter_of, series.resource_ids, strict=True)}
-        repeats = len(pairs) < len(scanner.keys)
+        # Two that differ may have one hash, which costs but a closer look at each poll.
+        pairs = zip(series.meter_of, series.resource_ids, strict=True)
+        repeats = len(set(map(hash, pairs))) < len(scanner.keys)
         known = _Known(scanner.keys, scanner.said, dict(labels), columns.names, series, repeats)
         self._remember(resource.id, known)
         return known
@@ -230,12 +229,8 @@ class _Columns:
 
     def add_keys(self, keys: Sequence[bytes]) -> None:
         """Add what series' texts say, of a target without labels: many at once."""
-        if not keys:
-            return
-        names, ids, metadata = zip(
-            *map(_lines.described, keys, itertools.repeat(self._id)), strict=True
-        )
-        for name in names:
+        names, ids, metadata = _lines.described_all(keys, self._id)
+        for name in dict.fromkeys(names):
             self._names.setdefault(name, len(self._names))
         self._name_of += map(self._names.__getitem__, names)
         self._ids += ids

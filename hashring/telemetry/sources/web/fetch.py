@@ -1,25 +1,29 @@
 """Fetcher: one GET, all of it within a deadline and a size; and what to say when it fails.
 
-A request is bounded as a whole: a server that sends a byte now and then keeps no thread past its
+A request is bounded as a whole: a server that sends a byte now and then keeps no poll past its
 deadline. No message of this module shows a secret. It knows URLs and bytes, nothing of meters.
 """
 
 from __future__ import annotations
 
+import asyncio
 import threading
-import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import NamedTuple
 from urllib.parse import urljoin, urlsplit
 
 from hashring import clock
 from hashring.telemetry import http
 from hashring.telemetry.errors import BadEncoding, FetchFailed
+from hashring.telemetry.http.looped import FAILURES, LoopClient
 from hashring.url import masked
 
 __all__ = ["FetchFailed", "Fetched", "Fetcher", "joined", "same_origin"]
 
 _MAX_BYTES = 64 * 1024 * 1024
+_PER_HOST = 64
+_CLOSE = 5.0
+"""Seconds that a running loop gets to close its connections."""
 _MAX_REDIRECTS = 5
 _IDLE = 2.0
 """Seconds after which a connection is not used again: servers close idle ones, and a request that
@@ -41,29 +45,37 @@ class Fetched(NamedTuple):
 
 
 class Fetcher:
-    """Gets URLs; used by several threads, each with connections of its own.
+    """Gets URLs, on whichever event loop it is asked; each loop has connections of its own.
 
     Environment variables for proxies and ``.netrc`` are not looked at, cookies are not kept.
 
     Args:
         timeout: seconds that any one fetch may take, at most.
         max_bytes: of an answer, decompressed.
+        per_host: connections to one host and port at once.
 
     Example:
+        >>> import asyncio
         >>> fetcher = Fetcher(timeout=1.0)
-        >>> fetcher.get("http://127.0.0.1:1/status?token=abc", deadline=fetcher.deadline())
+        >>> url = "http://127.0.0.1:1/status?token=abc"
+        >>> with asyncio.Runner() as runner:
+        ...     try:
+        ...         runner.run(fetcher.get(url, deadline=fetcher.deadline()))
+        ...     finally:
+        ...         fetcher.close()
         Traceback (most recent call last):
         ...
         hashring.telemetry.errors.FetchFailed: http://127.0.0.1:1/status?token=***: ...
-        >>> fetcher.close()
     """
 
-    def __init__(self, *, timeout: float, max_bytes: int = _MAX_BYTES) -> None:
+    def __init__(
+        self, *, timeout: float, max_bytes: int = _MAX_BYTES, per_host: int = _PER_HOST
+    ) -> None:
         self._timeout = timeout
         self._max_bytes = max_bytes
-        self._local = threading.local()
+        self._per_host = per_host
         self._lock = threading.Lock()
-        self._clients: weakref.WeakSet[http.Client] = weakref.WeakSet()
+        self._clients: dict[asyncio.AbstractEventLoop, LoopClient] = {}
 
     def deadline(self, timeout: float | None = None) -> float:
         """Return when what begins now must have ended, on the clock of :mod:`hashring.clock`.
@@ -74,7 +86,7 @@ class Fetcher:
         whole = self._timeout if timeout is None else min(timeout, self._timeout)
         return clock.boottime() + whole
 
-    def get(
+    async def get(
         self,
         url: str,
         *,
@@ -83,20 +95,19 @@ class Fetcher:
         accept: str = "*/*",
         verify: bool | str = True,
         max_bytes: int | None = None,
-        took: Callable[[bytes], None] | None = None,
+        took: Callable[[bytes], Awaitable[None]] | None = None,
     ) -> Fetched:
         """Get one URL, after at most five redirects.
 
         Args:
             url: http or https; a user and password in it are sent as basic authentication.
-            deadline: see :meth:`deadline`; the fetch has ended by then (looking up the host's
-                name is up to the system, and has its own limits).
+            deadline: see :meth:`deadline`; the fetch has ended by then.
             headers: sent to the URL's own host alone, wherever it redirects to.
             accept: the content types that are understood.
             verify: whether a server's certificate is checked; a text is a file of authorities.
             max_bytes: of the answer, decompressed.
-            took: is called with each piece of the answer as it arrives, decompressed; what it
-                raises ends the fetch, before any more is taken.
+            took: is called with each piece of the answer as it arrives, decompressed, and waited
+                for before any more is taken; what it raises ends the fetch.
 
         Raises:
             FetchFailed: no answer, not in time, too large, or a status other than 2xx.
@@ -105,11 +116,11 @@ class Fetcher:
         first = url
         for _ in range(_MAX_REDIRECTS + 1):
             own = {"Accept": accept}
-            if headers and same_origin(first, url):
+            if headers and (url is first or same_origin(first, url)):
                 own |= headers
             try:
-                found = self._once(url, own, deadline, verify, limit, took)
-            except http.FAILURES as error:
+                found = await self._once(url, own, deadline, verify, limit, took)
+            except FAILURES as error:
                 raise FetchFailed(f"{masked(url)}: {self._why(error, deadline)}") from None
             if isinstance(found, Fetched):
                 return found
@@ -119,22 +130,28 @@ class Fetcher:
         raise FetchFailed(f"{masked(first)}: it redirects more than {_MAX_REDIRECTS} times")
 
     def close(self) -> None:
-        """Close all connections. A later :meth:`get` opens new ones."""
-        with self._lock:
-            clients = list(self._clients)
-        for client in clients:
-            client.close()
+        """Close all connections, of a loop that runs in another thread or that does not run now.
 
-    def _once(
+        A later :meth:`get` opens new ones.
+        """
+        with self._lock:
+            clients, self._clients = self._clients, {}
+        for loop, client in clients.items():
+            if loop.is_running():
+                asyncio.run_coroutine_threadsafe(client.close(), loop).result(_CLOSE)
+            elif not loop.is_closed():
+                loop.run_until_complete(client.close())
+
+    async def _once(
         self,
         url: str,
         headers: Mapping[str, str],
         deadline: float,
         verify: bool | str,
         limit: int,
-        took: Callable[[bytes], None] | None,
+        took: Callable[[bytes], Awaitable[None]] | None,
     ) -> Fetched | str:
-        with self._client(url).exchange(
+        async with self._client().exchange(
             "GET", url, deadline=deadline, headers=headers, verify=verify
         ) as answer:
             if answer.location is not None:
@@ -142,26 +159,21 @@ class Fetcher:
             if not 200 <= answer.status < 300:
                 raise FetchFailed(f"{masked(url)}: status {answer.status} {answer.reason}".rstrip())
             body = bytearray()
-            for chunk in answer.chunks():
+            async for chunk in answer.chunks():
                 if len(body) + len(chunk) > limit:
                     raise FetchFailed(f"{masked(url)}: the answer has more than {limit} bytes")
                 if took is not None:
-                    took(chunk)
+                    await took(chunk)
                 body += chunk
-            return Fetched(bytes(body), answer.headers.get("content-type", ""), url)
+            return Fetched(bytes(body), answer.headers.get("Content-Type", ""), url)
 
-    def _client(self, url: str) -> http.Client:
-        local = self._local
-        if not hasattr(local, "client"):
-            local.client, local.used = http.Client(), {}
+    def _client(self) -> LoopClient:
+        loop = asyncio.get_running_loop()
+        client = self._clients.get(loop)
+        if client is None:
+            client = LoopClient(per_host=self._per_host, idle=_IDLE)
             with self._lock:
-                self._clients.add(local.client)
-        client: http.Client = local.client
-        origin, now = _origin(url), clock.boottime()
-        if origin in local.used and now - local.used[origin] > _IDLE:
-            client.close()  # its connections; it opens new ones
-            local.used.clear()
-        local.used[origin] = now
+                self._clients[loop] = client
         return client
 
     @staticmethod

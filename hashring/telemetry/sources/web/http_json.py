@@ -11,6 +11,7 @@ request is bounded that of ``fetch``, how a value is found in an answer that of 
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import threading
@@ -24,7 +25,7 @@ from hashring.telemetry.errors import BadResponse, Missing, Unusable
 from hashring.telemetry.model.resource import Resource
 from hashring.telemetry.model.sample import Measurement, Meter
 from hashring.telemetry.model.settings import Settings
-from hashring.telemetry.plugin import Discovery, Pollster
+from hashring.telemetry.plugin import AsyncPollster, Discovery
 from hashring.telemetry.sources.web import answers, json_values
 from hashring.telemetry.sources.web.attributes import Attribute
 from hashring.telemetry.sources.web.fetch import Fetcher, joined, same_origin
@@ -67,7 +68,7 @@ class HTTPDefinitions(Discovery):
         return self._resources
 
 
-class HTTPPollster(Pollster):
+class HTTPPollster(AsyncPollster):
     """Asks for one thing, and tells the meters of all definitions that ask for it.
 
     Args:
@@ -92,9 +93,7 @@ class HTTPPollster(Pollster):
         self._definitions = tuple(definitions)
         self._request = request = self._definitions[0].request
         self._headers = dict(request.headers)
-        self._fetcher = fetcher or Fetcher(
-            timeout=settings.poll_timeout, max_bytes=answers.MAX_ANSWER
-        )
+        self._fetcher = fetcher or _fetcher(settings)
         self._lock = threading.Lock()
         self.skipped: Counter[tuple[str, str]] = Counter()
         self.namespaces = request.namespaces
@@ -120,14 +119,15 @@ class HTTPPollster(Pollster):
             if definition.request.verify is False:
                 log.warning("%s: the server's certificate is not checked", definition.place)
                 http.silence_unchecked()
-        fetcher = Fetcher(timeout=settings.poll_timeout, max_bytes=answers.MAX_ANSWER)
+        fetcher = _fetcher(settings)
         return [cls(settings, found, fetcher) for found in groups.values()]
 
     def close(self) -> None:
         """Close the connections."""
         self._fetcher.close()
+        super().close()
 
-    def poll(self, resource: Resource) -> list[Measurement]:
+    async def measure(self, resource: Resource) -> list[Measurement]:
         """Ask once, and measure what the answer holds.
 
         Raises:
@@ -137,30 +137,41 @@ class HTTPPollster(Pollster):
         """
         deadline = self._fetcher.deadline(self._request.timeout)
         with answers.reading(resource.id, deadline) as reading:
-            pages = self._pages(self._request.url_for(resource), deadline, reading)
-            measured: list[Measurement] = []
-            problems: list[BadResponse] = []
-            for definition in self._definitions:
-                try:
-                    entries = [entry for page in pages for entry in _entries(page, definition)]
-                except (Missing, Unusable) as error:
-                    self._skip(definition, "no entries", str(error), resource)
-                    problems.append(BadResponse(f"{resource.id}: {definition.meter.name}: {error}"))
-                    continue
-                with reading.among_few():
-                    found = self._measured(definition, entries, resource, reading)
-                    measured.extend(reading.kept(found))
+            pages = await self._pages(self._request.url_for(resource), deadline, reading)
+            number = len(self._definitions)
+            return await reading.read(
+                lambda: self._told(pages, resource, reading),
+                # Each value is a sample of each definition at most; a text may be one without one.
+                samples=number * (reading.values + len(pages)),
+                of=number,
+            )
+
+    def _told(
+        self, pages: list[Any], resource: Resource, reading: answers.Reading
+    ) -> list[Measurement]:
+        measured: list[Measurement] = []
+        problems: list[BadResponse] = []
+        for definition in self._definitions:
+            try:
+                entries = [entry for page in pages for entry in _entries(page, definition)]
+            except (Missing, Unusable) as error:
+                self._skip(definition, "no entries", str(error), resource)
+                problems.append(BadResponse(f"{resource.id}: {definition.meter.name}: {error}"))
+                continue
+            with reading.among_few():
+                found = self._measured(definition, entries, resource, reading)
+                measured.extend(reading.kept(found))
         if len(problems) == len(self._definitions):
             raise problems[0]
         return measured
 
-    def _pages(self, url: str, deadline: float, reading: answers.Reading) -> list[Any]:
+    async def _pages(self, url: str, deadline: float, reading: answers.Reading) -> list[Any]:
         request, first, seen = self._request, url, {url}
         took = reading.took_json if "json" in request.handlers else reading.took
         pages: list[Any] = []
         while True:
             reading.begin()
-            fetched = self._fetcher.get(
+            fetched = await self._fetcher.get(
                 url,
                 deadline=deadline,
                 headers=self._headers,
@@ -168,8 +179,11 @@ class HTTPPollster(Pollster):
                 verify=request.verify,
                 took=took,
             )
-            with reading.undisturbed():
-                pages.append(_read(fetched.body, url, request.handlers))
+            pages.append(
+                await reading.read(
+                    functools.partial(_parsed, fetched.body, url, request.handlers, reading)
+                )
+            )
             if request.next_page is None:
                 return pages
             following = self._following(pages[-1], first, fetched.url, request.next_page)
@@ -289,6 +303,19 @@ _READERS: Mapping[str, Callable[[str], Any]] = {
     "json": json_values.parsed,
     "text": lambda text: [{"out": text}],
 }
+
+
+def _fetcher(settings: Settings) -> Fetcher:
+    return Fetcher(
+        timeout=settings.poll_timeout,
+        max_bytes=answers.MAX_ANSWER,
+        per_host=settings.max_per_host,
+    )
+
+
+def _parsed(body: bytes, url: str, handlers: Sequence[str], reading: answers.Reading) -> Any:
+    with reading.undisturbed():
+        return _read(body, url, handlers)
 
 
 def _read(body: bytes, url: str, handlers: Sequence[str]) -> Any:

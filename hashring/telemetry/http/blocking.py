@@ -1,71 +1,50 @@
-"""The one HTTP client: exchanges that end, for what is polled and for sinks alike.
+"""Client: exchanges for threads, each of which ends by its deadline; on urllib3.
 
 A socket's timeout bounds one silence, so a peer that sends a byte now and then never reaches it.
 Here connecting, the TLS handshake, sending, and every single read wait for what is left until one
-deadline, and no longer. Answers are inflated in small pieces. No redirect is followed here, no
-cookie is kept, ``.netrc`` is not read; a user and password are sent as basic authentication, in
-UTF-8. It is built on urllib3, and knows nothing of what is asked or sent.
+deadline, and no longer. What else holds for each request is said in ``rules``.
 """
 
 from __future__ import annotations
 
-import base64
 import contextlib
-import functools
 import http.client
 import io
-import ipaddress
 import logging
 import socket
 import threading
-import urllib.request
-import zlib
-from collections.abc import Iterable, Iterator, Mapping
-from importlib import metadata
-from pathlib import Path
+from collections.abc import Iterator, Mapping
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
-from hashring import clock
 from hashring.errors import MissingDependency
 from hashring.telemetry.errors import BadEncoding
+from hashring.telemetry.http.inflating import PIECE, Inflater
+from hashring.telemetry.http.rules import (
+    authorities,
+    left_until,
+    merged,
+    proxy_for,
+    usual_headers,
+    without_login,
+)
 
 try:
-    import certifi
     import urllib3
     from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
 except ImportError as error:  # pragma: no cover - the tests of the wheel run without urllib3
     raise MissingDependency("the telemetry agent", "urllib3", "telemetry") from error
 
-__all__ = [
-    "ENCODINGS",
-    "FAILURES",
-    "Answer",
-    "Client",
-    "basic_authentication",
-    "is_timeout",
-    "merged",
-    "reason_of",
-    "silence_unchecked",
-]
-
-ENCODINGS = "gzip, deflate"
-"""What an answer may be compressed with: said in ``Accept-Encoding``."""
+__all__ = ["FAILURES", "Answer", "Client", "silence_unchecked"]
 
 FAILURES = (urllib3.exceptions.HTTPError, OSError, UnicodeError, BadEncoding)
 """What an exchange may raise. Texts of the libraries' errors have whole URLs in them: say what
-:func:`reason_of` says instead."""
-
-_CHUNK = 64 * 1024
-"""Bytes that are read, or inflated to, at once."""
+:func:`hashring.telemetry.http.reason_of` says instead."""
 
 _RECORD = 16 * 1024
 """Bytes that are handed to TLS at once: the largest record it has. Each waits for what is left."""
 
 _BACKOFF = 0.1
 """Seconds before a second further try to connect; they double with each."""
-
-_DISTRIBUTION = "hashring-ha"
 
 _now = threading.local()
 
@@ -82,12 +61,7 @@ def _within(deadline: float) -> Iterator[None]:
 
 
 def _left(deadline: float | None) -> float | None:
-    if deadline is None:
-        return None
-    left = deadline - clock.boottime()
-    if left <= 0:
-        raise TimeoutError("the deadline of the exchange has passed")
-    return left
+    return None if deadline is None else left_until(deadline)
 
 
 class Answer:
@@ -113,57 +87,22 @@ class Answer:
     def chunks(self) -> Iterator[bytes]:
         """Iterate over the body, decompressed, at most 64 KiB at a time.
 
-        However much a body inflates to, no more than one chunk of it is in memory: who adds them up
-        can stop at any one. (The decoders of urllib3 inflate all of what has arrived at once.)
-
         Raises:
             BadEncoding: it is compressed by something else than :data:`ENCODINGS`, or damaged.
             urllib3.exceptions.HTTPError, OSError: it was cut off, or did not come in time.
         """
-        arrived = self._response.stream(_CHUNK, decode_content=False)
-        encoding = self.headers.get("content-encoding", "").strip().lower()
-        if encoding in ("", "identity"):
-            return iter(arrived)
-        if encoding in ("gzip", "x-gzip"):
-            return _inflated(arrived, 16 + zlib.MAX_WBITS)
-        if encoding == "deflate":
-            return _inflated(arrived, zlib.MAX_WBITS)
-        raise BadEncoding(f"it is compressed by {encoding!r:.40}; {ENCODINGS} are understood")
+        inflater = Inflater(self.headers.get("content-encoding", ""))
+        return self._inflated(inflater)
+
+    def _inflated(self, inflater: Inflater) -> Iterator[bytes]:
+        for data in self._response.stream(PIECE, decode_content=False):
+            yield from inflater.feed(data)
+        yield from inflater.finish()
 
     def close(self) -> None:
         """Let the connection go: to be used again, where the whole answer has been read."""
         self._response.close()
         self._response.release_conn()
-
-
-def _inflated(arrived: Iterable[bytes], bits: int) -> Iterator[bytes]:
-    inflate = zlib.decompressobj(bits)
-    is_first = True  # nothing has been inflated yet
-    for data in arrived:
-        while data or (inflate.eof and inflate.unused_data):
-            if inflate.eof:
-                # A gzip file may be several, one after the other; whatever else follows is noise.
-                data = inflate.unused_data or data
-                if not data.startswith(b"\x1f\x8b"):
-                    return
-                inflate = zlib.decompressobj(bits)
-            try:
-                found = inflate.decompress(data, _CHUNK)
-            except zlib.error as error:
-                if not is_first or bits != zlib.MAX_WBITS:
-                    raise BadEncoding(f"its compression is damaged: {error}") from None
-                bits = -zlib.MAX_WBITS  # some servers send deflate without its frame
-                inflate = zlib.decompressobj(bits)
-                continue
-            is_first = False
-            if found:
-                yield found
-            data = inflate.unconsumed_tail
-    while not (is_first or inflate.eof):
-        found = inflate.decompress(b"", _CHUNK)  # what did not fit into the last piece
-        if not found:
-            raise BadEncoding("its compression is cut off")
-        yield found
 
 
 class _Timed(io.RawIOBase):
@@ -328,11 +267,9 @@ class Client:
         Raises:
             one of FAILURES: no answer, or not in time.
         """
-        left = deadline - clock.boottime()
-        if left <= 0:
-            raise TimeoutError("the deadline of the exchange has passed")
-        url, login = _without_login(url)
-        sent = merged(_usual_headers(), headers, {} if login is None else {"Authorization": login})
+        left = left_until(deadline)
+        url, login = without_login(url)
+        sent = merged(usual_headers(), headers, {} if login is None else {"Authorization": login})
         with _within(deadline):
             answer = Answer(
                 self._manager(url, verify).urlopen(
@@ -360,7 +297,7 @@ class Client:
             manager.clear()
 
     def _manager(self, url: str, verify: bool | str) -> urllib3.PoolManager:
-        proxy = _proxy_for(url) if self._uses_proxies else None
+        proxy = proxy_for(url) if self._uses_proxies else None
         with self._lock:
             found = self._managers.get((verify, proxy))
             if found is None:
@@ -370,98 +307,18 @@ class Client:
     def _made(self, verify: bool | str, proxy: str | None) -> urllib3.PoolManager:
         how: dict[str, Any] = {"num_pools": 10, "maxsize": self._connections}
         how["cert_reqs"] = "CERT_REQUIRED" if verify else "CERT_NONE"
-        if verify:
-            place = certifi.where() if verify is True else verify
-            how["ca_cert_dir" if Path(place).is_dir() else "ca_certs"] = place
+        how |= authorities(verify)
         if self._certificate is not None:
             how |= {"cert_file": self._certificate, "key_file": self._key}
         manager: urllib3.PoolManager
         if proxy is None:
             manager = urllib3.PoolManager(**how)
         else:
-            proxy, login = _without_login(proxy)
+            proxy, login = without_login(proxy)
             named = {} if login is None else {"Proxy-Authorization": login}
             manager = urllib3.ProxyManager(proxy, proxy_headers=named, **how)
         manager.pool_classes_by_scheme = _POOLS
         return manager
-
-
-@functools.cache
-def _usual_headers() -> Mapping[str, str]:
-    return {
-        "User-Agent": f"hashring/{metadata.version(_DISTRIBUTION)}",
-        "Accept-Encoding": ENCODINGS,
-        "Accept": "*/*",
-    }
-
-
-def merged(*headers: Mapping[str, str | bytes]) -> dict[str, Any]:
-    """Return headers in which each name, however it is spelled, has the last one's value.
-
-    >>> merged({"Accept": "*/*", "X-A": "1"}, {"accept": "text/plain"})
-    {'accept': 'text/plain', 'X-A': '1'}
-    """
-    found: dict[str, tuple[str, str | bytes]] = {}
-    for each in headers:
-        found |= {name.lower(): (name, value) for name, value in each.items()}
-    return dict(found.values())
-
-
-def basic_authentication(user: str, password: str) -> str:
-    """Return the value of a header that proves who asks.
-
-    >>> basic_authentication("app", "s3cret")
-    'Basic YXBwOnMzY3JldA=='
-    """
-    return f"Basic {base64.b64encode(f'{user}:{password}'.encode()).decode()}"
-
-
-def _without_login(url: str) -> tuple[str, str | None]:
-    """Return a URL without user and password, and the header's value for them.
-
-    >>> _without_login("http://app:s3cr%20et@web1/a")
-    ('http://web1/a', 'Basic YXBwOnMzY3IgZXQ=')
-    """
-    parts = urlsplit(url)
-    login, at, place = parts.netloc.rpartition("@")
-    if not at:
-        return url, None
-    url = parts._replace(netloc=place).geturl()
-    if not login:
-        return url, None
-    user, _, password = login.partition(":")
-    header = basic_authentication(unquote(user), unquote(password))
-    return url, header
-
-
-def _proxy_for(url: str) -> str | None:
-    """Return the proxy that the environment names for a URL, if any."""
-    parts = urlsplit(url)
-    proxies = urllib.request.getproxies()
-    found = proxies.get(parts.scheme) or proxies.get("all")
-    host = parts.hostname or ""
-    if not found or urllib.request.proxy_bypass(host):
-        return None
-    if _is_in_networks(host, proxies.get("no", "")):
-        return None
-    return found if "://" in found else f"http://{found}"
-
-
-def _is_in_networks(host: str, exceptions: str) -> bool:
-    """Return whether a host is an address in one of the networks among names and networks.
-
-    >>> _is_in_networks("10.1.2.3", "localhost, 10.0.0.0/8"), _is_in_networks("web1", "10.0.0.0/8")
-    (True, False)
-    """
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    for one in exceptions.split(","):
-        with contextlib.suppress(ValueError):
-            if address in ipaddress.ip_network(one.strip(), strict=False):
-                return True
-    return False
 
 
 def silence_unchecked() -> None:
@@ -470,26 +327,3 @@ def silence_unchecked() -> None:
     For whoever turns that check off, and says so once.
     """
     urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
-
-
-def _innermost(error: BaseException) -> BaseException:
-    while (cause := error.__cause__ or error.__context__) is not None:
-        error = cause
-    return error
-
-
-def is_timeout(error: BaseException, deadline: float) -> bool:
-    """Return whether an exchange failed because it was not over by its deadline."""
-    inner = _innermost(error)
-    says_why = isinstance(inner, OSError) and bool(inner.strerror)
-    return isinstance(inner, TimeoutError) or (clock.boottime() >= deadline and not says_why)
-
-
-def reason_of(error: BaseException) -> str:
-    """Return what went wrong in words that hold no URL: those of the libraries show all of it."""
-    if isinstance(error, BadEncoding):
-        return str(error)
-    inner = _innermost(error)
-    if isinstance(inner, OSError) and inner.strerror:
-        return inner.strerror
-    return type(inner).__name__

@@ -10,7 +10,7 @@ from hashring.protocol.founding import Parameters, judge
 from hashring.protocol.handoff import Join, Leave, Publish, Wait
 from hashring.protocol.record import Member
 from hashring.ring.ring import HashRing
-from tests.test_handoff import FULL, NOTHING, SPEC, TTL, Store
+from tests.protocol.group import FULL, NOTHING, SPEC, TTL, Store
 
 OTHER = HashRing(slots=128, vnodes=16).spec
 OURS, THEIRS = Parameters(SPEC, TTL, "exclusive"), Parameters(SPEC, 3.0, "exclusive")

@@ -1,0 +1,374 @@
+"""Polls over HTTP: what a poll of a small JSON endpoint costs, and how many an agent makes in time.
+
+    python -m bench.polls                     # 10,000 endpoints of one host, every 10 s
+    python -m bench.polls --hosts 10000       # each at an address and connection of its own
+    python -m bench.polls --ceilometer 500    # the real Ceilometer, with so many dynamic pollsters
+    python -m bench.polls --clients           # what HTTP clients take for a request alone
+
+nginx is Debian's (``tests/servers/install.sh nginx-light``) and answers every path with the same
+small JSON. The agent is bound to one core, nginx to another one; samples go through the spool into
+a file, where they are counted by window and resource. Processor time is that of the whole process
+(``/proc/PID/stat``), from the end of its first whole window to the end of the last one. Ceilometer
+polls the same endpoints, a definition for each, and makes samples that it sends nowhere.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import collections
+import json
+import os
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+import urllib.request
+from pathlib import Path
+
+from bench.pipeline import Spent, agent_command
+from tests.servers import openstack
+from tests.servers.process import Server, program, wait_until
+
+ANSWER = {"load": {"1min": 0.5, "5min": 0.25}, "requests": 1723, "version": "2.1"}
+
+
+class Nginx(Server):
+    """Answers every path with a small JSON, at every address of the loopback."""
+
+    def __init__(self, core: int) -> None:
+        super().__init__()
+        self._program = program("nginx", "nginx-light")
+        self._core = core
+        (self.folder / "nginx.conf").write_text(
+            f"""
+            daemon off; worker_processes 1; pid {self.folder}/pid; error_log {self.folder}/error;
+            {"user root;" if os.getuid() == 0 else ""}
+            worker_rlimit_nofile 20000;
+            events {{ worker_connections 16384; }}
+            http {{
+              log_format short "$msec"; access_log {self.folder}/log short;
+              keepalive_requests 1000000; default_type application/json;
+              server {{
+                listen 0.0.0.0:{self.port} backlog=4096;
+                location / {{ return 200 '{json.dumps(ANSWER)}'; }}
+              }}
+            }}
+            """
+        )
+
+    def command(self) -> list[str]:
+        nginx = [self._program, "-p", str(self.folder), "-c", str(self.folder / "nginx.conf")]
+        return ["taskset", "-c", str(self._core), *nginx]
+
+    def ready(self) -> bool:
+        try:
+            urllib.request.urlopen(f"http://{self.address}/", timeout=1).close()
+        except OSError:
+            return False
+        return True
+
+    @property
+    def requests(self) -> int:
+        """How many it has answered."""
+        return (self.folder / "log").read_bytes().count(b"\n")
+
+
+def urls(options: argparse.Namespace, port: int) -> list[str]:
+    """Return the endpoints' URLs, over as many addresses as there are hosts."""
+    found = []
+    for number in range(options.endpoints):
+        host = number % options.hosts
+        address = f"127.{1 + host // 62500}.{host // 250 % 250}.{1 + host % 250}"
+        found.append(f"http://{address}:{port}/{number}")
+    return found
+
+
+def configure(folder: Path, options: argparse.Namespace, targets: list[str]) -> None:
+    (folder / "targets.json").write_text(json.dumps([{"targets": targets}]))
+    definitions = folder / "definitions"
+    definitions.mkdir()
+    definition = {
+        "name": "web.requests",
+        "sample_type": "cumulative",
+        "unit": "request",
+        "response_entries_key": ".",
+        "value_attribute": "requests",
+        "metadata_fields": ["version"],
+    }
+    (definitions / "web.yaml").write_text(json.dumps([definition]))
+    source = {
+        "name": "web",
+        "interval": options.interval,
+        "meters": ["web.*"],
+        "discovery": [f"http-targets://{folder}/targets.json"],
+    }
+    (folder / "polling.yaml").write_text(json.dumps({"sources": [source]}))
+    sink = {"name": "sink", "publishers": [f"file://{folder}/samples.jsonl"]}
+    pipeline = {"sources": [{"name": "all", "meters": ["*"], "sinks": ["sink"]}], "sinks": [sink]}
+    (folder / "pipeline.yaml").write_text(json.dumps(pipeline))
+    lines = f"""
+        [DEFAULT]
+        polling_namespaces = central
+        pipeline_cfg_file = {folder}/pipeline.yaml
+        [coordination]
+        backend_url = memory://bench
+        [polling]
+        cfg_file = {folder}/polling.yaml
+        pollsters_definitions_dirs = {definitions}
+        [hashring]
+        member = bench
+        state_dir = {folder}/state
+        spread = {options.spread}
+        """
+    (folder / "agent.conf").write_text("\n".join(line.strip() for line in lines.splitlines()))
+
+
+def polled(path: Path) -> dict[int, collections.Counter[str]]:
+    """Return how often each resource was sampled, by window."""
+    found: dict[int, collections.Counter[str]] = collections.defaultdict(collections.Counter)
+    with path.open("rb") as file:
+        for line in file:
+            sample = json.loads(line)
+            found[sample["window"]][sample["resource_id"]] += 1
+    return found
+
+
+def sleep_until(moment: float) -> None:
+    time.sleep(max(0.0, moment - time.time()))
+
+
+def agent(options: argparse.Namespace) -> None:
+    """Print what an agent spends on polls, and what it missed."""
+    with tempfile.TemporaryDirectory() as name, Nginx(options.cores[-1]) as nginx:
+        folder = Path(name)
+        configure(folder, options, urls(options, nginx.port))
+        out = folder / "samples.jsonl"
+        command = ["taskset", "-c", str(options.cores[0]), *agent_command(folder)]
+        process = subprocess.Popen(command)
+        try:
+            wait_until(out.exists, what="the first sample")
+            first = int(time.time() // options.interval) + 1  # the first whole window
+            sleep_until(first * options.interval)
+            before = Spent(process.pid)
+            end = first + options.windows
+            sleep_until(end * options.interval)
+            after = Spent(process.pid)
+            process.send_signal(signal.SIGTERM)
+            process.wait(60)
+        finally:
+            process.kill()
+            process.wait()
+        windows = polled(out)
+        counts = [windows[window] for window in range(first, end)]
+        missed = sum(options.endpoints - len(count) for count in counts)
+        repeated = sum(count.total() - len(count) for count in counts)
+        polls = sum(map(len, counts))
+        seconds = after.seconds - before.seconds
+        print(
+            f"{options.endpoints:,} endpoints at {options.hosts:,} addresses every "
+            f"{options.interval:g} s for {options.windows} windows; "
+            f"load {os.getloadavg()[0]:.1f}\n\n"
+            f"| | polls | missed | repeated | processor time | of a poll | peak memory |\n"
+            f"|---|---:|---:|---:|---:|---:|---:|\n"
+            f"| the agent | {polls:,} | {missed} | {repeated} | {seconds:.2f} s "
+            f"| {seconds / max(1, polls) * 1e6:.0f} µs | {after.peak:.0f} MiB |"
+        )
+
+
+_AUTHENTICATION = """
+class Nobody:
+    def __init__(self, *given):
+        pass
+
+    def __call__(self, request):
+        return request
+"""
+
+_PROGRAM = """
+import sys
+sys.path.insert(0, {folder!r})
+sys.argv[0] = "ceilometer-polling"
+from ceilometer.cmd.polling import main
+main()
+"""
+
+
+def configure_ceilometer(folder: Path, options: argparse.Namespace, port: int) -> None:
+    (folder / "nobody.py").write_text(_AUTHENTICATION)
+    (folder / "pollsters.d").mkdir()
+    definitions = [
+        {
+            "name": f"dynamic.bench.{number}",
+            "sample_type": "cumulative",
+            "unit": "request",
+            "url_path": url,
+            "value_attribute": "requests",
+            "response_entries_key": "",
+            "metadata_fields": ["version"],
+            "resource_id_attribute": "version",
+            "module": "nobody",
+            "authentication_object": "Nobody",
+            "authentication_parameters": "none",
+        }
+        for number, url in enumerate(urls(options, port)[: options.ceilometer])
+    ]
+    (folder / "pollsters.d" / "bench.yaml").write_text(json.dumps(definitions))
+    source = {"name": "bench", "interval": int(options.interval), "meters": ["dynamic.bench.*"]}
+    source["resources"] = ["nobody's credentials"]
+    (folder / "polling.yaml").write_text(json.dumps({"sources": [source]}))
+    (folder / "ceilometer.conf").write_text(
+        f"[DEFAULT]\nhost = here\n[polling]\ncfg_file = {folder}/polling.yaml\n"
+        f"pollsters_definitions_dirs = {folder}/pollsters.d\nenable_notifications = false\n"
+    )
+
+
+def ceilometer(options: argparse.Namespace) -> None:
+    """Print what the real Ceilometer spends on polls of the same endpoints."""
+    with tempfile.TemporaryDirectory() as name, Nginx(options.cores[-1]) as nginx:
+        folder = Path(name)
+        configure_ceilometer(folder, options, nginx.port)
+        command = ["taskset", "-c", str(options.cores[0]), str(openstack.python()), "-W", "ignore"]
+        command += ["-c", _PROGRAM.format(folder=str(folder))]
+        command += ["--config-file", str(folder / "ceilometer.conf")]
+        command += ["--polling-namespaces", "central"]
+        with (folder / "log").open("w") as log:
+            process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+        try:
+            idle = nginx.requests
+            wait_until(
+                lambda: nginx.requests - idle >= options.ceilometer, within=120, what="a round"
+            )
+            pids = [process.pid, *_children(process.pid)]
+            began, count = time.time(), nginx.requests
+            before = sum(Spent(pid).seconds for pid in pids)
+            sleep_until(began + options.windows * options.interval)
+            seconds = sum(Spent(pid).seconds for pid in pids) - before
+            polls = nginx.requests - count
+        except BaseException:
+            print((folder / "log").read_text()[-4000:])
+            raise
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        print(
+            f"| Ceilometer | {polls:,} | | | {seconds:.2f} s "
+            f"| {seconds / max(1, polls) * 1e6:.0f} µs | |"
+        )
+
+
+def _children(pid: int) -> list[int]:
+    return [
+        int(child)
+        for file in Path(f"/proc/{pid}/task").glob("*/children")
+        for child in file.read_text().split()
+    ]
+
+
+def clients(options: argparse.Namespace) -> None:
+    """Print what clients take for a request to one host over 64 connections, all else aside."""
+    with Nginx(options.cores[-1]) as nginx:
+        os.sched_setaffinity(0, {options.cores[0]})
+        base = f"http://{nginx.address}"
+        print("| client | of a request |\n|---|---:|")
+        for client, ask in (
+            ("aiohttp", _aiohttp),
+            ("httpx", _httpx),
+            ("urllib3, 16 threads", _urllib3),
+        ):
+            ask(base, 100)  # imports
+            began = time.process_time()
+            ask(base, options.requests)
+            spent = (time.process_time() - began) / options.requests
+            print(f"| {client} | {spent * 1e6:.0f} µs |")
+
+
+def _at_once(ask, base: str, number: int):
+    """Ask for so many paths, 64 at a time."""
+
+    async def worker(numbers):
+        for path in numbers:
+            await ask(f"{base}/{path}")
+
+    numbers = iter(range(number))
+    return asyncio.gather(*(worker(numbers) for _ in range(64)))
+
+
+def _aiohttp(base: str, number: int) -> None:
+    from hashring import clock
+    from hashring.telemetry.http.looped import LoopClient
+
+    async def all_of_them():
+        client = LoopClient(per_host=64, idle=2.0)
+
+        async def ask(url):
+            deadline = clock.boottime() + 30
+            async with client.exchange("GET", url, deadline=deadline, headers={}) as answer:
+                async for _ in answer.chunks():
+                    pass
+
+        await _at_once(ask, base, number)
+        await client.close()
+
+    asyncio.run(all_of_them())
+
+
+def _httpx(base: str, number: int) -> None:
+    import httpx
+
+    async def all_of_them():
+        limits = httpx.Limits(max_connections=64, max_keepalive_connections=64)
+        async with httpx.AsyncClient(limits=limits, timeout=30) as client:
+            await _at_once(client.get, base, number)
+
+    asyncio.run(all_of_them())
+
+
+def _urllib3(base: str, number: int) -> None:
+    from hashring import clock
+    from hashring.telemetry.http import Client
+
+    numbers = iter(range(number))
+
+    def ask():
+        client = Client()
+        for path in numbers:
+            deadline = clock.boottime() + 30
+            with client.exchange("GET", f"{base}/{path}", deadline=deadline, headers={}) as answer:
+                for _ in answer.chunks():
+                    pass
+        client.close()
+
+    threads = [threading.Thread(target=ask) for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def main() -> None:
+    cores = sorted(os.sched_getaffinity(0))
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--endpoints", type=int, default=10_000)
+    parser.add_argument("--hosts", type=int, default=1, help="addresses of the loopback")
+    parser.add_argument("--interval", type=float, default=10.0, help="seconds between two polls")
+    parser.add_argument("--windows", type=int, default=3)
+    parser.add_argument("--spread", type=float, default=0.8, help="of the window, 0 to 1")
+    parser.add_argument(
+        "--cores", type=int, nargs="+", default=cores, help="ours first, nginx's last"
+    )
+    parser.add_argument("--ceilometer", type=int, default=0, metavar="DEFINITIONS")
+    parser.add_argument("--clients", action="store_true")
+    parser.add_argument("--requests", type=int, default=3000, help="of each client")
+    options = parser.parse_args()
+    if options.clients:
+        clients(options)
+    elif options.ceilometer:
+        ceilometer(options)
+    else:
+        agent(options)
+
+
+if __name__ == "__main__":
+    main()
