@@ -113,7 +113,12 @@ def _asked(settings: Settings, alarms: list[Alarm]) -> Iterator[str]:
             "names none"
         )
         return
-    source = PrometheusSource(settings.prometheus_url, settings.threads, settings.prometheus_ca)
+    source = PrometheusSource(
+        settings.prometheus_url,
+        settings.threads,
+        settings.prometheus_ca,
+        settings.project_label,
+    )
     try:
         asking = Asking({"prometheus": source}, clock.wall() - settings.lag, settings.query_timeout)
         for name, leaf in asked:

@@ -148,6 +148,31 @@ def intake(log_level: str, log_format: str, **options: Any) -> int:
 
 
 @alarm.command()
+@click.option("--listen", metavar="HOST:PORT", help="Where.  [default: 127.0.0.1:8042]")
+@click.option(
+    "--auth-mode",
+    type=click.Choice(("keystone", "basic", "noauth")),
+    help="How it knows who asks.  [default: [api] auth_mode, keystone]",
+)
+@_with_database
+def api(
+    log_level: str, log_format: str, auth_mode: str | None, listen: str | None, **options: Any
+) -> int:
+    """Serve Aodh's API v2 on the alarms' database, for the aodh and openstack clients."""
+    from hashring.alarms.api import options as reading
+    from hashring.alarms.api.serving import run_api
+    from hashring.telemetry.agent.supervisor import configure_logging
+
+    configure_logging(log_level, form=log_format)
+    found, notes = reading.load(
+        options["config_files"], options["config_dirs"], auth_mode=auth_mode
+    )
+    for note in notes:
+        click.echo(note, err=True)
+    return run_api(_settings(listen=listen, **options), found)
+
+
+@alarm.command()
 @_with_database
 def listener(log_level: str, log_format: str, **options: Any) -> int:
     """Take events from a message queue, as aodh-listener does, for event alarms.

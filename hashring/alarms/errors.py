@@ -9,6 +9,7 @@ __all__ = [
     "ActionRefused",
     "BadAlarm",
     "BadEvents",
+    "BadQuery",
     "BadSamples",
     "DatabaseUnavailable",
     "DatabaseUnusable",
@@ -18,6 +19,20 @@ __all__ = [
 
 class BadAlarm(HashringError, ValueError):
     """An alarm, or a file of alarms, is wrong; the message names place, field and value."""
+
+
+class BadQuery(HashringError, ValueError):
+    """A query of the API cannot be answered.
+
+    Args:
+        field: of the query.
+        value: what it has.
+        why: what is wrong with it.
+    """
+
+    def __init__(self, field: str, value: object, why: str) -> None:
+        super().__init__(f"{field} = {value!r}: {why}")
+        self.field, self.value, self.why = field, value, why
 
 
 class BadEvents(HashringError, ValueError):

@@ -165,8 +165,7 @@ class PrometheusRule(_Threshold):
         comparison_operator: the value, so compared with the threshold, is outside.
         threshold: what is compared with.
         evaluation_periods: in so many windows in a row all series must be outside (or none).
-        scope_to_project: Aodh's, for databases that it has filled; the query is narrowed by it
-        there.
+        scope_to_project: Aodh's: the query is asked of the series of this project alone.
     """
 
     query: _Text

@@ -17,6 +17,7 @@ from oslo_config import cfg, types
 
 from hashring import driver
 from hashring.alarms.database.engine import default_url
+from hashring.alarms.prometheus_place import prometheus_place
 from hashring.alarms.settings import Settings
 from hashring.errors import BadURL, UnknownDriver
 from hashring.telemetry.config.backend_url import translate_backend_url
@@ -42,6 +43,7 @@ SECTIONS: Mapping[str, Sequence[cfg.Opt]] = {
             0.0,
             "Seconds by which the time that sources are asked about lies before a window's start.",
         ),
+        _opt("prometheus_project_label_name", str, "project", "The label that says whose it is."),
         _opt("rest_notifier_certificate_file", str, "", "Client certificate for https sinks."),
         _opt("rest_notifier_certificate_key", str, "", "Its key."),
         _opt("rest_notifier_ca_bundle_certificate_path", str, None, "Authorities of https sinks."),
@@ -156,6 +158,7 @@ _OPTION_OF: Mapping[str, tuple[str, str]] = {
     "client_certificate": ("DEFAULT", "rest_notifier_certificate_file"),
     "client_key": ("DEFAULT", "rest_notifier_certificate_key"),
     "prometheus_ca": ("alarm", "prometheus_ca_file"),
+    "project_label": ("DEFAULT", "prometheus_project_label_name"),
     "page": ("hashring", "listen"),
     "event_topic": ("listener", "event_alarm_topic"),
     "event_batch": ("listener", "batch_size"),
@@ -200,6 +203,8 @@ def load(
     for name, option in _OPTION_OF.items():
         found = _checked(name, option, given[name]) if name in given else read.value(*option)
         values[name] = found if found or name in _CAN_BE_EMPTY or found == 0 else None
+    if values["prometheus_url"] is None and (found := prometheus_place()) is not None:
+        values |= {"prometheus_url": found.url, "prometheus_ca": found.ca_file}
     values["has_credentials"] = bool(read.value("service_credentials", "auth_type"))
     folder = _folder(given.get("state_dir") or read.value("alarm", "state_dir"))
     values["database"] = str(

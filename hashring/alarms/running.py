@@ -73,7 +73,10 @@ def sources_of(settings: Settings, database: Database) -> dict[str, Source]:
     found: dict[str, Source] = {"hashring_threshold": SampleSource(Samples(database))}
     if settings.prometheus_url is not None:
         found["prometheus"] = PrometheusSource(
-            settings.prometheus_url, settings.threads, settings.prometheus_ca
+            settings.prometheus_url,
+            settings.threads,
+            settings.prometheus_ca,
+            settings.project_label,
         )
     if (access := _gnocchi(settings)) is not None:
         gnocchi = GnocchiSource(access, settings.threads)

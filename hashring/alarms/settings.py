@@ -26,6 +26,7 @@ class Settings:
         definitions: folders of files of alarms.
         prometheus_url: where PromQL queries are asked; ``None``: nowhere.
         prometheus_ca: a file of authorities for it.
+        project_label: the label of series that says whose they are, for rules of one project.
         gnocchi_url: where rules on Gnocchi are asked; ``None``: as Keystone's catalog says.
         has_credentials: the files say who we are to Keystone.
         query_timeout: seconds for the answer to one query.
@@ -61,6 +62,7 @@ class Settings:
     definitions: tuple[Path, ...] = ()
     prometheus_url: str | None = None
     prometheus_ca: str | None = None
+    project_label: str = "project"
     gnocchi_url: str | None = None
     has_credentials: bool = False
     query_timeout: float = 10.0

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import urllib.request
+
 import pytest
 
 from hashring.alarms import options
+from hashring.alarms.api import options as api_options
+from hashring.alarms.prometheus_place import prometheus_place
 from hashring.cli import main
 from hashring.telemetry.errors import BadOption
 from tests.alarms.fleet import vector
 from tests.servers.http import HTTPServer
+from tests.servers.process import free_port, wait_until
 
 GOOD = "- {name: a, type: prometheus, rule: {query: up, threshold: 1}, ok_actions: ['log://']}\n"
 
@@ -54,6 +61,46 @@ def test_a_wrong_option_is_told_with_its_line(conf, tmp_path, text, words):
         options.load([conf(text)], state_dir=str(tmp_path))
 
 
+def test_the_api_reads_aodhs_options_and_names_what_has_no_effect(conf):
+    found, notes = api_options.load(
+        [
+            conf(
+                "[api]\nauth_mode = basic\nproject_alarm_quota = 5\nadmins = a, b\n"
+                "paste_config = x\n[DEFAULT]\nrecord_history = no\n"
+                "[oslo_policy]\npolicy_file = p.yaml\n"
+            )
+        ]
+    )
+    assert (found.auth_mode, found.project_quota, found.admins) == ("basic", 5, {"a", "b"})
+    assert found.record_history is False
+    assert [note.partition("conf:")[2] for note in notes] == [
+        "9: [oslo_policy] policy_file has no effect here: Aodh's default policies count"
+    ]
+    with pytest.raises(BadOption, match=r"aodh.conf:2: \[api\] auth_mode .* but found 'odd'"):
+        api_options.load([conf("[api]\nauth_mode = odd\n")])
+
+
+@pytest.mark.parametrize(
+    ("environment", "wanted"),
+    [
+        ({}, None),
+        ({"HOST": "h", "PORT": "9090"}, ("http://h:9090", None)),
+        (
+            {"HOST": "::1", "PORT": "1", "CA_CERT": "/c.pem", "ROOT_PATH": "/a/"},
+            ("https://[::1]:1/a", "/c.pem"),
+        ),
+    ],
+)
+def test_prometheus_is_looked_for_where_aodh_does(environment, wanted):
+    named = {f"PROMETHEUS_{name}": value for name, value in environment.items()}
+    assert prometheus_place(named) == wanted
+
+
+def test_half_a_place_of_prometheus_is_refused():
+    with pytest.raises(BadOption, match="both are needed"):
+        prometheus_place({"PROMETHEUS_HOST": "h"})
+
+
 def test_check_says_what_would_be_evaluated_and_writes_nothing(tmp_path, capsys):
     (tmp_path / "d").mkdir()
     (tmp_path / "d" / "a.yaml").write_text(GOOD)
@@ -79,6 +126,30 @@ def test_check_tells_all_that_is_wrong_and_an_evaluator_does_not_start_with_it(t
     assert capsys.readouterr().out.count("WRONG") == 2
     assert main(["alarm", "evaluator", "--backend-url", "memory://", *arguments]) == 2
     assert f"{tmp_path / 'd' / 'a.yaml'}:1: alarm 'a': " in capsys.readouterr().err
+
+
+def test_the_api_is_served_until_it_is_told_to_end(tmp_path):
+    url = f"http://127.0.0.1:{free_port()}"
+    options = ["--state-dir", str(tmp_path), "--auth-mode", "noauth", "--listen", url[7:]]
+    command = [sys.executable, "-m", "hashring", "alarm", "api", *options]
+    with (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen(command, stderr=log, start_new_session=True)
+
+    def answers():
+        assert process.poll() is None, (tmp_path / "log").read_text()
+        try:
+            with urllib.request.urlopen(f"{url}/v2/alarms", timeout=20) as answer:
+                return answer.read() == b"[]"
+        except OSError:
+            return False
+
+    try:
+        wait_until(answers, what="an answer")
+        process.terminate()
+        assert process.wait(60) == 0, (tmp_path / "log").read_text()
+    finally:
+        process.kill()
+        process.wait()
 
 
 def test_migrate_makes_the_tables(tmp_path, capsys):

@@ -124,7 +124,7 @@ def test_a_refusal_is_no_reason_to_try_again_and_stands_in_the_history(database,
     assert len(sink.log) == 2
     with database.reading() as connection:
         details = list(connection.execute(sa.select(HISTORY.c.type, HISTORY.c.detail)))
-    [detail] = [detail for kind, detail in details if kind == "notification failed"]
+    [detail] = [detail for kind, detail in details if kind == "state transition"]
     assert "404" in detail
     assert "s3cret" not in detail
 

@@ -85,9 +85,18 @@ def test_what_is_no_prometheus_is_told(body):
     assert "s3cret" not in str(caught.value)
 
 
-def test_a_rule_that_is_scoped_to_a_project_is_never_asked_unscoped(ask, prometheus):
-    source = PrometheusSource(f"http://{prometheus.address}", 1)
-    rule = PrometheusRule(query="queue_length", threshold=1, scope_to_project="p")
-    with pytest.raises(SourceAway, match="scope_to_project"):
-        source.values(rule, time.time(), clock.boottime() + 60)
+def test_a_rule_that_is_scoped_to_a_project_is_asked_of_its_series_alone(prometheus):
+    source = PrometheusSource(f"http://{prometheus.address}", 1, project_label="queue")
+
+    def values(query):
+        rule = PrometheusRule(query=query, threshold=1, scope_to_project="a")
+        return source.values(rule, time.time(), clock.boottime() + 20)
+
+    assert values("queue_length") == [3.0]
+    assert values(
+        "sum by (job) (queue_length{job!=''}) + on (job) sum by (job) (queue_length)"
+    ) == [6.0]
+    assert values('queue_length{queue="b"}') == []
+    with pytest.raises(SourceAway, match="cannot be narrowed to a project"):
+        values("queue_length or info(queue_length)")
     source.close()

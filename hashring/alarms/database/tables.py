@@ -15,11 +15,13 @@ from sqlalchemy.dialects import mysql
 
 __all__ = [
     "ALARM",
+    "COUNTER",
     "EVENT",
     "HISTORY",
     "NOTE",
     "OURS",
     "OUTBOX",
+    "QUOTA",
     "SAMPLE",
     "SIDE",
     "THEIRS",
@@ -99,7 +101,7 @@ HISTORY = sa.Table(
     **_MYSQL,
 )
 
-_QUOTA = sa.Table(
+QUOTA = sa.Table(
     "quota",
     metadata,
     sa.Column("id", sa.String(36), primary_key=True),
@@ -111,7 +113,7 @@ _QUOTA = sa.Table(
     **_MYSQL,
 )
 
-_COUNTER = sa.Table(
+COUNTER = sa.Table(
     "alarm_counter",
     metadata,
     sa.Column("id", sa.String(36), primary_key=True),
@@ -198,5 +200,5 @@ NOTE = sa.Table(
     **_MYSQL,
 )
 
-THEIRS = (ALARM, HISTORY, _QUOTA, _COUNTER)
+THEIRS = (ALARM, HISTORY, QUOTA, COUNTER)
 OURS = (SIDE, OUTBOX, SAMPLE, EVENT, NOTE)

@@ -7,8 +7,9 @@ import math
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from hashring.alarms.errors import SourceAway
+from hashring.alarms.errors import BadQuery, SourceAway
 from hashring.alarms.model import PrometheusRule
+from hashring.alarms.sources.promql import narrowed
 from hashring.telemetry.http import FAILURES, Client, is_timeout, reason_of
 from hashring.url import masked, secrets_in, shown, without_secrets
 
@@ -31,12 +32,20 @@ class PrometheusSource:
         url: of the server; a user and password in it are sent as basic authentication.
         threads: connections that are kept.
         ca_file: of authorities; ``None``: the usual ones.
+        project_label: the label that says whose a series is.
     """
 
-    def __init__(self, url: str, threads: int, ca_file: str | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        threads: int,
+        ca_file: str | None = None,
+        project_label: str = "project",
+    ) -> None:
         self._url = f"{url.rstrip('/')}/api/v1/query"
         self.shown = masked(url)
         self._verify: bool | str = ca_file or True
+        self._project_label = project_label
         self._client = Client(connections=threads)
 
     def values(self, rule: PrometheusRule, at: float, deadline: float) -> list[float]:
@@ -50,13 +59,13 @@ class PrometheusSource:
         Raises:
             SourceAway: it did not answer, or refused the query.
         """
+        query = rule.query
         if rule.scope_to_project:
-            raise SourceAway(
-                "the rule is scoped to a project (scope_to_project), which is not done here: "
-                "write the project's label into the query",
-                answered=True,
-            )
-        status, text = self._asked(rule.query, at, deadline)
+            try:
+                query = narrowed(query, self._project_label, rule.scope_to_project)
+            except BadQuery as error:
+                raise SourceAway(str(error), answered=True) from None
+        status, text = self._asked(query, at, deadline)
         try:
             found = json.loads(text)
         except (ValueError, RecursionError):
