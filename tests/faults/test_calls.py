@@ -31,23 +31,25 @@ def story(tmp_path: Path) -> Story:
     return Story(tmp_path)
 
 
-def frozen_plan(folder: Path, monkeypatch: pytest.MonkeyPatch, source: str) -> list[str]:
-    """Have members with this driver live through a store that freezes; return what was wrong."""
+def frozen(folder: Path, monkeypatch: pytest.MonkeyPatch, source: str) -> History:
+    """Have members with this driver live through a store that freezes."""
     installed = folder / "installed"
-    installed.mkdir()
+    installed.mkdir(parents=True)
     install(installed, source)
     paths = [str(installed), *filter(None, [os.environ.get("PYTHONPATH")])]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
     url = f"authors-postgresql://postgres:{PASSWORD}@{{address}}/postgres?timeout=1"
     with ServerStore("postgresql", PostgreSQLServer(), url) as store:
-        history = run_plan(fault_plan([FROZEN]), store, folder / "logs", keys=100)
-    return check(history).violations
+        return run_plan(fault_plan([FROZEN]), store, folder / "logs", keys=100)
 
 
 def test_a_driver_that_keeps_its_time_limits_lives_through_a_store_that_freezes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert frozen_plan(tmp_path, monkeypatch, correct()) == []
+    def run(folder: Path) -> History:
+        return frozen(folder, monkeypatch, correct())
+
+    judged(run, tmp_path, lambda history, verdict: None)
 
 
 @pytest.mark.parametrize(
@@ -60,7 +62,7 @@ def test_a_driver_that_keeps_its_time_limits_lives_through_a_store_that_freezes(
 def test_a_driver_without_time_limits_is_caught_where_the_store_freezes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    violations = frozen_plan(tmp_path, monkeypatch, LIMITLESS[name].planted(correct()))
+    violations = check(frozen(tmp_path, monkeypatch, LIMITLESS[name].planted(correct()))).violations
     assert any("a call outlasted the lease: heartbeat() of" in text for text in violations)
 
 
