@@ -7,6 +7,7 @@ is away it goes back. One that comes again changes nothing, so any number of lis
 
 from __future__ import annotations
 
+import functools
 import logging
 import threading
 import warnings
@@ -26,24 +27,33 @@ from hashring.alarms.settings import Settings
 from hashring.errors import BadArgument, MissingDependency
 from hashring.url import masked_prose
 
-try:
-    with warnings.catch_warnings():
-        # They import eventlet, which says at once that it is deprecated. It is not used here.
-        warnings.simplefilter("ignore")
-        from oslo_service import backend
-
-        backend.init_backend(backend.BackendType.THREADING)
-
-        import oslo_messaging
-except ImportError as error:
-    raise MissingDependency("hashring alarm listener", "oslo.messaging", "messaging") from error
-
 __all__ = ["Endpoint", "Listener"]
 
 log = logging.getLogger(__name__)
 
 _PAUSE = 1.0
 """Seconds before messages are given back while the database is away: they come again at once."""
+
+
+@functools.cache
+def library() -> Any:
+    """Return oslo.messaging, once it is needed: it changes what a process does when it forks.
+
+    Raises:
+        MissingDependency: it is not installed.
+    """
+    try:
+        with warnings.catch_warnings():
+            # They import eventlet, which says at once that it is deprecated. It is not used here.
+            warnings.simplefilter("ignore")
+            from oslo_service import backend
+
+            backend.init_backend(backend.BackendType.THREADING)
+
+            import oslo_messaging
+    except ImportError as error:
+        raise MissingDependency("hashring alarm listener", "oslo.messaging", "messaging") from error
+    return oslo_messaging
 
 
 class Endpoint:
@@ -74,9 +84,9 @@ class Endpoint:
                 log.error("events stay in the queue: %s", error)  # noqa: TRY400
             self._complained = True
             self._ended.wait(_PAUSE)
-            return oslo_messaging.NotificationResult.REQUEUE
+            return library().NotificationResult.REQUEUE
         self._complained = False
-        return oslo_messaging.NotificationResult.HANDLED
+        return library().NotificationResult.HANDLED
 
     audit = debug = info = warn = error = critical = sample
 
@@ -106,11 +116,13 @@ class Listener:
 
     Raises:
         BadArgument: there is no such transport.
+        MissingDependency: oslo.messaging is not installed.
     """
 
     def __init__(
         self, settings: Settings, database: Database, transport_url: str | None = None
     ) -> None:
+        oslo_messaging = library()
         self._endpoint = Endpoint(database)
         try:
             self._transport = oslo_messaging.get_notification_transport(

@@ -33,6 +33,8 @@ from tests.servers.aodh import HEADERS, AodhAPI
 from tests.servers.http import HTTPServer
 from tests.servers.process import wait_until
 
+pytestmark = pytest.mark.long  # pip installs services first
+
 A_RULE = ["--query", "up", "--threshold", "1", "--comparison-operator", "lt"]
 OFFICE = "name=office;start=0 8 * * 1-5;duration=36000;timezone=Europe/Berlin"
 
@@ -198,7 +200,7 @@ def check_that_both_print_the_same(commands, found):
 
 
 def test_each_command_of_aodhs_client_prints_the_same_of_both_servers(theirs, ours, tmp_path):
-    found = answers(openstack.python(), COMMANDS, theirs, ours, tmp_path)
+    found = answers(openstack.python_with_services(), COMMANDS, theirs, ours, tmp_path)
     failed = check_that_both_print_the_same(COMMANDS, found)
     assert len(failed) == 11, failed
 
@@ -302,7 +304,6 @@ def test_an_evaluator_takes_over_from_aodhs_on_its_configuration(theirs, sink, t
     theirs.ask("DELETE", path)
 
 
-@pytest.mark.long
 def test_aodh_goes_on_with_tables_that_we_have_made(tmp_path):
     path = tmp_path / "alarms.db"
     database = Database(f"sqlite:///{path}")

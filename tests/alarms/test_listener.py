@@ -2,80 +2,60 @@
 
 from __future__ import annotations
 
-import logging
+import subprocess
+import sys
+import sysconfig
+import tomllib
+import venv
+from pathlib import Path
 
 import pytest
-import sqlalchemy as sa
-from oslo_config import cfg
 
 from hashring.alarms import options
-from hashring.alarms.database.events import Events
-from hashring.alarms.database.tables import EVENT
-from hashring.alarms.errors import DatabaseUnavailable
-from hashring.alarms.listener import Listener, oslo_messaging
+from hashring.alarms.listener import Listener, library
 from hashring.alarms.settings import Settings
-from hashring.errors import BadArgument
-from tests.alarms.test_events import event
-from tests.servers.process import wait_until
+from hashring.errors import MissingDependency
+from tests.conftest import BUILDS, TREE
 
-SETTINGS = Settings(database="", backend_url="", member="a")
-URL = "fake://"
-
-
-def kept(database):
-    with database.reading() as connection:
-        return set(connection.execute(sa.select(EVENT.c.message_id)).scalars())
+_CASES = Path(__file__).with_name("listener_cases.py")
 
 
 @pytest.fixture
-def publish():
-    """Publish events as Ceilometer's publisher ``notifier://?topic=alarm.all`` does."""
-    conf = cfg.ConfigOpts()
-    conf([])
-    transport = oslo_messaging.get_notification_transport(conf, url=URL)
-    notifier = oslo_messaging.Notifier(
-        transport, driver="messagingv2", publisher_id="ceilometer", topics=["alarm.all"]
+def environment(tmp_path):
+    """The Python of an environment that has oslo.messaging besides what this one has.
+
+    It brings eventlet, which would change every other test: tooz uses it where it is there.
+    """
+    venv.create(tmp_path / "venv", with_pip=False)
+    python = tmp_path / "venv" / "bin" / "python"
+    (ours,) = tmp_path.glob("venv/lib/python*/site-packages")
+    here = sysconfig.get_path("purelib")
+    (ours / "beside.pth").write_text(f"import site; site.addsitedir({here!r})\n")
+    extras = tomllib.loads((TREE / "pyproject.toml").read_text())["project"]
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", str(python)]
+    subprocess.run(
+        [*pip, "install", "--quiet", *extras["optional-dependencies"]["messaging"]],
+        check=True,
+        timeout=BUILDS,
     )
-    yield lambda *events: notifier.sample({}, event_type="event", payload=list(events))
-    transport.cleanup()
+    return python
 
 
-def test_events_of_the_queue_are_kept_once(database, publish):
-    with Listener(SETTINGS, database, URL):
-        publish(event(1), event(2))
-        publish(event(2))
-        publish(event(3))
-        wait_until(lambda: kept(database) == {"m-1", "m-2", "m-3"})
+@pytest.mark.long
+def test_events_are_taken_from_a_queue(environment):
+    command = [str(environment), "-m", "pytest", "--quiet", "-p", "no:cacheprovider", str(_CASES)]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, timeout=BUILDS, cwd=TREE
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "4 passed" in done.stdout
 
 
-def test_while_the_database_is_away_messages_stay_in_the_queue(database, publish, monkeypatch):
-    keep, tries = Events.keep, []
-
-    def away(self, events, now):
-        tries.append(len(events))
-        if len(tries) <= 2:
-            raise DatabaseUnavailable("away")
-        return keep(self, events, now)
-
-    monkeypatch.setattr(Events, "keep", away)
-    monkeypatch.setattr("hashring.alarms.listener._PAUSE", 0.05)
-    with Listener(SETTINGS, database, URL):
-        publish(event(1))
-        wait_until(lambda: kept(database) == {"m-1"})
-    assert len(tries) == 3
-
-
-def test_what_is_no_event_is_told_and_costs_no_other(database, publish, caplog):
-    with caplog.at_level(logging.WARNING), Listener(SETTINGS, database, URL):
-        publish({"event_type": "x"}, event(1))
-        wait_until(lambda: kept(database) == {"m-1"})
-    assert "an event is dropped: event 1: message_id must be" in caplog.text
-
-
-def test_a_transport_that_there_is_not_is_told_without_its_password(database):
-    with pytest.raises(BadArgument, match="transport_url") as raised:
-        Listener(SETTINGS, database, "strange://user:s3cret@host/")
-    assert "s3cret" not in str(raised.value)
+def test_without_its_library_a_listener_says_what_to_install(database, monkeypatch):
+    library.cache_clear()
+    monkeypatch.setitem(sys.modules, "oslo_service", None)
+    with pytest.raises(MissingDependency, match=r"hashring-ha\[messaging\]"):
+        Listener(Settings(database="", backend_url="", member="a"), database, "fake://")
 
 
 def test_topic_and_batches_are_those_of_aodh_conf(tmp_path):

@@ -43,7 +43,7 @@ class AodhAPI(Server):
 
     def command(self) -> list[str]:
         script = [str(_SCRIPT), "aodh.conf", str(self.port), str(self.as_made)]
-        return [str(openstack.python()), "-W", "ignore", *script]
+        return [str(openstack.python_with_services()), "-W", "ignore", *script]
 
     def ready(self) -> bool:
         with contextlib.suppress(OSError):
