@@ -44,7 +44,6 @@ BUILDS = 900
 LONGEST = (
     "tests/test_packaging.py",
     "tests/test_simulation.py",
-    "tests/telemetry/test_guide.py",
     "tests/drivers/zookeeper/test_ensemble.py",
     "tests/telemetry/test_exactly_once.py",
     "tests/telemetry/test_set_aside.py",

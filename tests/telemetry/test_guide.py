@@ -42,6 +42,7 @@ def with_patience(page):
     return page
 
 
+@pytest.mark.long  # its installations take 45 s of processor time
 @pytest.mark.timeout(1200, func_only=True)  # without the time in which the wheel is built
 def test_every_command_of_the_guide_works(tmp_path, wheel):
     page = with_patience(with_free_ports(GUIDE.read_text()))
