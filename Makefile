@@ -21,7 +21,7 @@ SOURCES := pyproject.toml setup.py $(CYTHON) $(filter-out $(GENERATED), \
 INSTALLED := $(VENV)/.installed
 TOOLS := $(VENV)/.tools
 
-.PHONY: setup run servers test test-long coverage coverage-protocol faults check other-pythons bench bench-full clean
+.PHONY: setup run servers test test-long coverage coverage-protocol faults check check-sources other-pythons bench bench-full clean
 .NOTPARALLEL:
 
 # Byte code is kept: each of pytest's workers lists the tests in half the processor time, and the
@@ -119,7 +119,11 @@ SECONDS ?= 600
 faults: $(TOOLS) servers
 	$(BIN)/python -m tests.faults --store $(STORE) --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
 
+# The tests on other Pythons mostly wait: what reads the sources goes on beside them.
 check: $(TOOLS)
+	$(MAKE) --no-print-directory --jobs=2 check-sources other-pythons
+
+check-sources: $(TOOLS)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-logo
@@ -127,7 +131,6 @@ check: $(TOOLS)
 	$(BIN)/python -m mypy.stubtest --concise --ignore-positional-only --ignore-disjoint-bases \
 		--ignore-unused-allowlist --allowlist tests/stubtest.allowlist $(subst /,.,$(STUBS:.pyi=))
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet docs docs/_build/html
-	$(MAKE) --no-print-directory other-pythons
 
 # The core's and some drivers' tests on every other Python that is here, nothing where none is.
 other-pythons: $(TOOLS)

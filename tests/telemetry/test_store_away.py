@@ -20,7 +20,11 @@ LOAD = {
 
 @pytest.mark.parametrize(
     ("server", "goes_away"),
-    [(RedisServer, "kill"), (RedisServer, "pause"), (ZooKeeperServer, "kill")],
+    [
+        (RedisServer, "kill"),
+        (RedisServer, "pause"),
+        pytest.param(ZooKeeperServer, "kill", marks=pytest.mark.long),
+    ],
 )
 def test_an_agent_whose_store_is_gone_says_little_and_ends_when_it_is_told_to(
     tmp_path: Path, server: type[RedisServer | ZooKeeperServer], goes_away: str

@@ -199,6 +199,7 @@ def test_a_leader_that_freezes_and_wakes_up_as_nobody_costs_nobody_a_lease(
     go_on(workers)
 
 
+@pytest.mark.long  # as the fault runs of an ensemble do
 def test_without_a_quorum_every_call_fails_in_time_and_leases_outlast_it(
     ensemble: Ensemble, connect: Opened
 ) -> None:
