@@ -22,7 +22,7 @@ have to await a tick of the server's clock."""
 
 
 @pytest.mark.parametrize("outages", [1, pytest.param(5, marks=pytest.mark.long)])
-@pytest.mark.parametrize("name", ["memcached", "redis"])
+@pytest.mark.parametrize("name", [pytest.param("memcached", marks=pytest.mark.long), "redis"])
 def test_an_outage_shorter_than_the_lease_leaves_costs_no_poll(
     tmp_path: Path, name: str, outages: int
 ) -> None:

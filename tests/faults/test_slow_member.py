@@ -21,7 +21,9 @@ def group() -> Iterator[Group]:
 
 
 @pytest.mark.faults
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind", [KINDS[0], *(pytest.param(kind, marks=pytest.mark.long) for kind in KINDS[1:])]
+)
 def test_a_join_and_a_leave_settle_all_whom_the_slow_member_does_not_concern(group, kind):
     # While it is held up, the others settle; if they did not, `measure` would wait in vain.
     seconds, waited = measure(group, kind)

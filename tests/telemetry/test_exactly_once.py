@@ -72,7 +72,7 @@ def asked(web):
 
 @pytest.fixture(
     params=[
-        pytest.param(name, marks=pytest.mark.long if name == "memcached" else ())
+        pytest.param(name, marks=() if name == "redis" else pytest.mark.long)
         for name in sorted(STORES)
     ]
 )
