@@ -21,7 +21,7 @@ SOURCES := pyproject.toml setup.py $(CYTHON) $(filter-out $(GENERATED), \
 INSTALLED := $(VENV)/.installed
 TOOLS := $(VENV)/.tools
 
-.PHONY: setup run servers test test-long coverage coverage-protocol faults check check-sources other-pythons bench bench-full clean
+.PHONY: setup run servers test test-long coverage coverage-protocol faults check check-sources other-pythons newest-python bench bench-full clean
 .NOTPARALLEL:
 
 # Byte code is kept: each of pytest's workers lists the tests in half the processor time, and the
@@ -119,9 +119,9 @@ SECONDS ?= 600
 faults: $(TOOLS) servers
 	$(BIN)/python -m tests.faults --store $(STORE) --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
 
-# The tests on other Pythons mostly wait: what reads the sources goes on beside them.
+# The tests on another Python mostly wait: what reads the sources goes on beside them.
 check: $(TOOLS)
-	$(MAKE) --no-print-directory --jobs=2 check-sources other-pythons
+	$(MAKE) --no-print-directory --jobs=2 check-sources newest-python
 
 check-sources: $(TOOLS)
 	$(BIN)/ruff check .
@@ -132,7 +132,12 @@ check-sources: $(TOOLS)
 		--ignore-unused-allowlist --allowlist tests/stubtest.allowlist $(subst /,.,$(STUBS:.pyi=))
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet docs docs/_build/html
 
-# The core's and some drivers' tests on every other Python that is here, nothing where none is.
+# The core's and some drivers' tests on every other Python that is here, nothing where none is; or on
+# the newest alone.
+newest-python: $(TOOLS)
+	tests/servers/install.sh redis-server
+	tests/other_pythons.sh $$($(BIN)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])') newest
+
 other-pythons: $(TOOLS)
 	tests/servers/install.sh redis-server
 	tests/other_pythons.sh $$($(BIN)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])')

@@ -1,7 +1,8 @@
 #!/bin/sh
 # Run the core's and some drivers' tests on the machine's other Pythons, with warnings as errors.
 #
-#   tests/other_pythons.sh [VERSION-OF-OURS]      from the tree's root; nothing where there is no other
+#   tests/other_pythons.sh [VERSION-OF-OURS] [newest]     from the tree's root; nothing where there is no
+#   other; "newest": on that one alone
 #
 # A minor version counts once, however many of it there are: pyenv's come first, then the PATH's. Each
 # gets an environment of its own, .venv-pyX.Y, that is kept. These tests mostly wait for leases to end,
@@ -10,7 +11,9 @@
 set -eu
 
 ours=${1:-}
+which=${2:-all}
 seen=" $ours "
+found=
 versions=
 work=$(mktemp -d)
 # Nobody's tests go on where somebody pressed Ctrl-C.
@@ -33,6 +36,14 @@ for python in "${PYENV_ROOT:-$HOME/.pyenv}"/versions/3.*/bin/python \
     case $version in 3.[0-9] | 3.10) continue ;; esac
     case $seen in *" $version "*) continue ;; esac
     seen="$seen$version "
+    found="$found $version=$python"
+done
+if [ "$which" = newest ]; then
+    found=$(printf '%s\n' $found | sort -V | tail -n 1)
+fi
+
+for each in $found; do
+    version=${each%%=*} python=${each#*=}
     folder=.venv-py$version
     if [ ! -e "$folder/.ready" ] || [ pyproject.toml -nt "$folder/.ready" ]; then
         "$python" -m venv --clear "$folder"
