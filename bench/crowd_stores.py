@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 from dataclasses import dataclass, fields
 
 import psutil
@@ -35,21 +36,23 @@ class Counts:
         return Counts(*(getattr(self, each.name) * factor for each in fields(self)))
 
 
-class Store:
+class Store(abc.ABC):
     """A server, its URLs, and its own counters."""
 
     server: Server
     inside: str
 
+    @abc.abstractmethod
     def ours(self) -> str:
-        raise NotImplementedError
+        """Return our URL."""
 
+    @abc.abstractmethod
     def theirs(self) -> str:
-        raise NotImplementedError
+        """Return tooz's URL."""
 
+    @abc.abstractmethod
     def count(self, ours: bool) -> dict[str, float]:
         """Return ``requests``, ``inside``, ``pushed``, and bytes ``received`` and ``sent``."""
-        raise NotImplementedError
 
     def processor(self) -> float:
         times = psutil.Process(self.server.pid).cpu_times()
