@@ -18,6 +18,7 @@ from redis.connection import Connection, SSLConnection, UnixDomainSocketConnecti
 from hashring.clock import boottime
 
 from .._net import DeadlineSocket, left
+from .._waker import Waker
 
 __all__ = [
     "Address",
@@ -70,6 +71,9 @@ class Link(Protocol):
 
     def wake(self) -> None:
         """End a wait of another thread on this connection."""
+
+    def arrives(self, seconds: float, waker: Waker) -> bool:
+        """Wait for bytes on the socket; return whether there are any. ``waker`` ends the wait."""
 
     def connect(self) -> None:
         """Connect; nothing where it is connected."""
@@ -130,6 +134,10 @@ class _Bounded:
             # Where it is not connected any more, nobody waits.
             with contextlib.suppress(OSError):
                 self._raw.shutdown(socket.SHUT_RDWR)
+
+    def arrives(self, seconds: float, waker: Waker) -> bool:
+        """Wait for bytes on the socket; return whether there are any. ``waker`` ends the wait."""
+        return waker.wait(self._raw.fileno(), seconds)
 
 
 # Made by call: to a type checker, redis-py's own classes have abstract parts.

@@ -95,6 +95,7 @@ class ZooKeeperDriver(Driver):
 
     promise = "a session as the lease; survives the loss of a minority; tells when it was restored"
     epochs = "ZooKeeper's zxid; falls only where its data are removed or an old copy is restored"
+    interrupts = True
     options = OPTIONS
 
     def __init__(self, url: DriverURL, *, ttl: float) -> None:
@@ -446,6 +447,10 @@ class ZooKeeperDriver(Driver):
             watching.lock.release()
         # Nothing is watched, because the last reading failed: no need to hurry.
         self._closed.wait(min(max(0.0, until - boottime()), self.settings["backoff_max"]))
+
+    def interrupt(self) -> None:
+        """See :meth:`hashring.driver.Driver.interrupt`."""
+        self._watching.waker.set()
 
     def groups(self) -> list[str]:
         """See :meth:`hashring.driver.Driver.groups`."""
