@@ -150,6 +150,30 @@ class MemcachedDriver(Driver):
         with self._lock:
             self._own[group, member] = (token, incarnation)
 
+    def seize(self, group: str, member: str, record: bytes) -> None:
+        """See :meth:`hashring.driver.Driver.seize`. Whose lease it was fails at its next swap."""
+        check_names(group, member)
+        check_record(record)
+        token, incarnation = self.token, incarnation_of(record)
+        key = member_key(group, member)
+
+        def act(connection: Connection) -> None:
+            uptime = self._time.uptime(connection)
+            value, number = connection.get([key]).get(key, (None, b""))
+            if value is None or self._unlisted(connection, {(group, member)}):
+                raise self.lease_lost((group, member))  # it was forgotten, or has left
+            old = self._groups.sight(group, member, value)
+            if old.dead or self._groups.ran_out(group, member, old, uptime):
+                raise self.lease_lost((group, member))  # the next reading strikes it off
+            until = self._until(uptime)
+            lease = Lease(token, incarnation, self.ttl, until, dead=False, record=record)
+            connection.swap(key, lease.encoded(), number, lease.keeps)
+            connection.count(version_key(group))
+
+        self._connections.run(f"seizing the lease of {member!r}", act)
+        with self._lock:
+            self._own[group, member] = (token, incarnation)
+
     def publish(self, group: str, member: str, record: bytes) -> int:
         """See :meth:`hashring.driver.Driver.publish`."""
         check_names(group, member)
