@@ -29,6 +29,7 @@ from hashring.driver import (
     DriverURL,
     Option,
     Reading,
+    Traffic,
     boolean,
     check_names,
     check_record,
@@ -86,6 +87,7 @@ class MemcachedDriver(Driver):
     def __init__(self, url: DriverURL, *, ttl: float) -> None:
         super().__init__(url, ttl=ttl)
         self.settings = within_the_lease(self)
+        self.traffic = Traffic()
         self._connections = Connections(self, self._checked_host())
         self._check_ttl()
         self._time = ServerTime()

@@ -42,6 +42,7 @@ from hashring.driver import (
     Driver,
     DriverURL,
     Reading,
+    Traffic,
     check_names,
     check_record,
     incarnation_of,
@@ -98,6 +99,7 @@ class ZooKeeperDriver(Driver):
     def __init__(self, url: DriverURL, *, ttl: float) -> None:
         super().__init__(url, ttl=ttl)
         self.settings = within_the_lease(self)
+        self.traffic = Traffic()
         self._root = root_of(url)
         self._credentials = Credentials(
             url.user, url.secret, self.settings["sasl"], self.settings["sasl_service"]
@@ -142,7 +144,7 @@ class ZooKeeperDriver(Driver):
 
         def session(on_event: Callable[[int, str], None] = lambda kind, path: None) -> Session:
             servers = Servers(hosts, self.settings["connect_timeout"], tls)
-            return Session(servers, self.ttl, self._credentials, on_event)
+            return Session(servers, self.ttl, self._credentials, on_event, self.traffic)
 
         self._new_session = session
         self._closed = threading.Event()

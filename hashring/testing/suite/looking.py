@@ -8,6 +8,7 @@ Part of :class:`hashring.testing.DriverSuite`. A driver that offers none of it p
 from __future__ import annotations
 
 import contextlib
+import secrets
 import threading
 from collections.abc import Callable
 
@@ -128,6 +129,21 @@ class LookingTests(SuiteBase):
             over.set()
             looking.join()
         assert missing == []
+
+    def test_bytes_that_are_told_are_at_least_those_of_the_records(
+        self, driver: Callable[..., Driver], group: str
+    ) -> None:
+        a, onlooker = driver(), driver()
+        told = a.traffic
+        if told is None or onlooker.traffic is None:
+            return
+        a.join(group, "a", record("1"))
+        long, sent = record("1", text=secrets.token_hex(20_000)), told.sent
+        a.publish(group, "a", long)
+        assert len(long) <= told.sent - sent <= 10 * len(long)
+        received = onlooker.traffic.received
+        assert dict(onlooker.read(group).records) == {"a": long}
+        assert len(long) <= onlooker.traffic.received - received <= 10 * len(long)
 
     def test_a_store_is_looked_at_by_a_driver_that_has_joined_nothing(
         self, driver: Callable[..., Driver], group: str
