@@ -35,6 +35,7 @@ from hashring.errors import (
     UnknownDriver,
 )
 from hashring.protocol.reading import MAX_RECORD, Changes, Reading
+from hashring.traffic import Traffic
 from hashring.url import (
     DriverURL,
     Option,
@@ -63,6 +64,7 @@ __all__ = [
     "DriverURL",
     "Option",
     "Reading",
+    "Traffic",
     "boolean",
     "check_names",
     "check_node_path",
@@ -135,8 +137,11 @@ class Driver(abc.ABC):
             make them fall. Empty: it returns none, and ``cycle.token.epoch`` is ``None``.
         interrupts: :meth:`interrupt` ends a :meth:`wait`.
         settings: the typed options by name.
+        traffic: counts the bytes that it sends and receives, for the metrics; ``None``: it does
+            not tell.
     """
 
+    traffic: Traffic | None = None
     options: ClassVar[tuple[Option, ...]] = ()
     promise: ClassVar[str] = ""
     epochs: ClassVar[str] = ""

@@ -32,6 +32,7 @@ from hashring.clock import boottime
 from hashring.driver import (
     DriverURL,
     Reading,
+    Traffic,
     check_names,
     check_record,
     incarnation_of,
@@ -86,6 +87,7 @@ class PostgreSQLDriver(LookingOn):
     def __init__(self, url: DriverURL, *, ttl: float) -> None:
         super().__init__(url, ttl=ttl)
         self.settings = within_the_lease(self)
+        self.traffic = Traffic()
         self._server = Server(self)
         self._server.on_heard = self._heard
         self._statements = self._server.statements

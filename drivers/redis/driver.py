@@ -37,6 +37,7 @@ from hashring.driver import (
     Driver,
     DriverURL,
     Reading,
+    Traffic,
     check_names,
     check_record,
     incarnation_of,
@@ -90,6 +91,7 @@ class RedisDriver(Driver):
     def __init__(self, url: DriverURL, *, ttl: float) -> None:
         super().__init__(url, ttl=ttl)
         self.settings = within_the_lease(self)
+        self.traffic = Traffic()
         self._place = Place(self)
         self._calls = Calls(self)
         self._waiting = Waiting(self, self._calls)

@@ -16,6 +16,7 @@ import redis
 from redis.connection import Connection, SSLConnection, UnixDomainSocketConnection
 
 from hashring.clock import boottime
+from hashring.driver import Traffic
 
 from .._net import DeadlineSocket, left
 from .._waker import Waker
@@ -112,11 +113,12 @@ class _Timed(DeadlineSocket):
 class _Bounded:
     """Mixed into redis-py's connections, whose timeout is otherwise the same for every call."""
 
+    traffic: Traffic | None = None
     _raw: Any = None
     _end = 0.0
 
     def _connect(self) -> Any:
-        self._raw = _Timed(super()._connect(), self._end)  # type: ignore[misc]
+        self._raw = _Timed(super()._connect(), self._end, self.traffic)  # type: ignore[misc]
         return self._raw
 
     def bound(self, seconds: float, to_connect: float) -> None:
@@ -146,20 +148,25 @@ _TLS: Any = type("_TLS", (_Bounded, SSLConnection), {})
 _Unix: Any = type("_Unix", (_Bounded, UnixDomainSocketConnection), {})
 
 
-def link(options: Mapping[str, Any], *, tls: bool) -> Callable[[Address], Link]:
+def link(
+    options: Mapping[str, Any], *, tls: bool, traffic: Traffic | None = None
+) -> Callable[[Address], Link]:
     """Return a factory of connections: to ``(host, port)``, or to ``(path, 0)``.
 
     Args:
         options: keyword arguments of redis-py's connections.
         tls: speak TLS to hosts.
+        traffic: counts what they send and receive.
     """
 
     def make(address: Address) -> Link:
         host, port = address
         if host.startswith("/"):
-            return cast(Link, _Unix(path=host, protocol=2, **options))
-        kind = _TLS if tls else _Plain
-        return cast(Link, kind(host=host, port=port, protocol=2, **options))
+            made = _Unix(path=host, protocol=2, **options)
+        else:
+            made = (_TLS if tls else _Plain)(host=host, port=port, protocol=2, **options)
+        made.traffic = traffic
+        return cast(Link, made)
 
     return make
 

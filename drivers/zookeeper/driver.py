@@ -42,6 +42,7 @@ from hashring.driver import (
     Driver,
     DriverURL,
     Reading,
+    Traffic,
     check_names,
     check_record,
     incarnation_of,
@@ -53,7 +54,6 @@ try:
         BadVersionError,
         NodeExistsError,
         NoNodeError,
-        UnimplementedError,
         ZookeeperError,
     )
     from kazoo.protocol.serialization import (
@@ -62,7 +62,6 @@ try:
         Delete,
         Exists,
         GetData,
-        SetData,
         Transaction,
     )
     from kazoo.security import CREATOR_ALL_ACL, OPEN_ACL_UNSAFE
@@ -71,9 +70,9 @@ except ImportError as error:
 
 from .._net import tell_limits, within_the_lease
 from .address import OPTIONS, PORT, node_of, root_of, tls_of
-from .answers import refuse
+from .answers import refuse, refuse_persistent, refuse_short
 from .lease import Lease
-from .requests import CreateContainer
+from .nodes import answer_of, made_group, overwriting, replacing, version_after
 from .servers import Credentials, Failed, Refused, Servers
 from .session import Session, SessionGone
 from .watching import Watching
@@ -83,7 +82,7 @@ __all__ = ["ZooKeeperDriver"]
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
-_PERSISTENT, _EPHEMERAL, _CONTAINER, _ANY_VERSION = 0, 1, 4, -1
+_EPHEMERAL, _ANY_VERSION = 1, -1
 
 
 class ZooKeeperDriver(Driver):
@@ -101,6 +100,7 @@ class ZooKeeperDriver(Driver):
     def __init__(self, url: DriverURL, *, ttl: float) -> None:
         super().__init__(url, ttl=ttl)
         self.settings = within_the_lease(self)
+        self.traffic = Traffic()
         self._root = root_of(url)
         self._credentials = Credentials(
             url.user, url.secret, self.settings["sasl"], self.settings["sasl_service"]
@@ -145,7 +145,7 @@ class ZooKeeperDriver(Driver):
 
         def session(on_event: Callable[[int, str], None] = lambda kind, path: None) -> Session:
             servers = Servers(hosts, self.settings["connect_timeout"], tls)
-            return Session(servers, self.ttl, self._credentials, on_event)
+            return Session(servers, self.ttl, self._credentials, on_event, self.traffic)
 
         self._new_session = session
         self._closed = threading.Event()
@@ -155,6 +155,7 @@ class ZooKeeperDriver(Driver):
         self._owner = session()
         self._leases: dict[tuple[str, str], Lease] = {}
         self._ended: set[int] = set()
+        self._formers: dict[str, int] = {}  # by path, the version of the node that ours replaced
         self._watching = Watching(self, self._root, self._acl, session, self._owner, self._refuse)
 
     def close(self) -> None:
@@ -204,7 +205,8 @@ class ZooKeeperDriver(Driver):
         while True:
             made = self._write(request, deadline)
             if isinstance(made, NoNodeError):
-                self._make_group(group, deadline)
+                parent = self._path(group)
+                made_group(lambda one: self._write(one, deadline), self._root, parent, self._acl)
             elif isinstance(made, NodeExistsError):
                 # It may be ours: from a call whose answer was lost, or to be renewed.
                 found = self._write(GetData(path, None), deadline)
@@ -213,7 +215,7 @@ class ZooKeeperDriver(Driver):
                 data, stat = found
                 if stat.ephemeralOwner == self._owner.id:
                     if incarnation_of(data) == incarnation:
-                        changed = self._write(SetData(path, record, stat.version), deadline)
+                        changed = self._overwrite(path, record, stat.version, deadline)
                         if isinstance(changed, ZookeeperError):
                             continue
                         self._leases[group, member] = Lease(
@@ -225,10 +227,7 @@ class ZooKeeperDriver(Driver):
                     ours = known is None or known.is_behind
                 else:
                     ours = stat.ephemeralOwner in self._ended
-                if stat.ephemeralOwner == 0:
-                    raise StoreUnusable(
-                        f"{self.url}: {path} is a persistent node that is nobody's lease: delete it"
-                    )
+                refuse_persistent(self, path, stat)
                 if not ours:
                     where = f"its lease is session {stat.ephemeralOwner:#x}"
                     raise self.member_exists(group, member, incarnation_of(data), where)
@@ -237,18 +236,33 @@ class ZooKeeperDriver(Driver):
                 self._leases[group, member] = Lease(self._owner.id, incarnation, 0, began)
                 return
 
-    def _make_group(self, group: str, deadline: float) -> None:
-        """Make a group's node, and the path that leads to it where somebody tidied it away."""
-        path = self._path(group)
-        made = self._write(CreateContainer(path, b"", self._acl, _CONTAINER), deadline)
-        if isinstance(made, UnimplementedError):  # ZooKeeper before 3.5
-            made = self._write(Create(path, b"", self._acl, _PERSISTENT), deadline)
-        if isinstance(made, NoNodeError):
-            parts = self._root.split("/")
-            for length in range(2, len(parts) + 1):
-                parent = "/".join(parts[:length])
-                if self._write(Exists(parent, None), deadline) is None:
-                    self._write(Create(parent, b"", self._acl, _PERSISTENT), deadline)
+    def seize(self, group: str, member: str, record: bytes) -> None:
+        """See :meth:`hashring.driver.Driver.seize`."""
+        check_names(group, member)
+        check_record(record)
+        path, names = self._path(group, member), (group, member)
+
+        def step(deadline: float) -> None:
+            try:
+                self._renew(deadline)
+            except SessionGone:
+                self._renew(deadline)  # begins another
+            while True:
+                began, found = boottime(), self._write(GetData(path, None), deadline)
+                if isinstance(found, NoNodeError):
+                    raise self.lease_lost(names)
+                data, stat = found
+                version = stat.version
+                if stat.ephemeralOwner != self._owner.id or data != record:  # else it is done
+                    refuse_persistent(self, path, stat)
+                    self._formers[path], version = version, version_after(version)
+                    request = replacing(path, record, self._acl, stat.version)
+                    if isinstance(self._write(request, deadline), ZookeeperError):
+                        continue  # it has changed, or gone, meanwhile
+                self._leases[names] = Lease(self._owner.id, incarnation_of(record), version, began)
+                return
+
+        self._try(f"seizing the lease of {member!r} of group {group!r}", self._writing, step)
 
     def publish(self, group: str, member: str, record: bytes) -> int:
         """See :meth:`hashring.driver.Driver.publish`."""
@@ -265,7 +279,7 @@ class ZooKeeperDriver(Driver):
                 except SessionGone:
                     raise self.lease_lost((group, member)) from None
             while True:
-                changed = self._write(SetData(path, record, lease.version), deadline)
+                changed = self._overwrite(path, record, lease.version, deadline)
                 if isinstance(changed, BadVersionError):
                     found = self._write(GetData(path, None), deadline)
                     if isinstance(found, NoNodeError) or not lease.stands(found[1], began, told):
@@ -374,14 +388,7 @@ class ZooKeeperDriver(Driver):
             self._ended.add(owner.id)
             owner.forget()
             raise
-        self._check_granted(owner.granted)
-
-    def _check_granted(self, granted: float) -> None:
-        if granted < self.ttl:
-            raise StoreUnusable(
-                f"{self.url} grants no session longer than {granted:g} s, which is less than the "
-                f"ttl of {self.ttl:g} s: lower ttl, or raise maxSessionTimeout on the servers"
-            )
+        refuse_short(self, owner.granted)
 
     def _lease(self, group: str, member: str, *incarnation: str | None) -> Lease:
         lease = self._leases.get((group, member))
@@ -392,16 +399,20 @@ class ZooKeeperDriver(Driver):
         return lease
 
     def _write(self, request: Any, deadline: float) -> Any:
-        (answer,) = self._owner.call(request, deadline=deadline)
+        (found,) = self._owner.call(request, deadline=deadline)
+        answer = answer_of(found)
         self._refuse(answer)
         return answer
+
+    def _overwrite(self, path: str, record: bytes, version: int, deadline: float) -> Any:
+        return self._write(overwriting(path, record, version, self._formers.get(path)), deadline)
 
     # -- what reads: on the session that watches
 
     def _look(self, deadline: float) -> None:
         """Find out at the start whether we may read at all, and how long a session lasts."""
         self._watching.look(deadline)
-        self._check_granted(self._watching.session.granted)
+        refuse_short(self, self._watching.session.granted)
 
     def read(self, group: str) -> Reading:
         """See :meth:`hashring.driver.Driver.read`."""

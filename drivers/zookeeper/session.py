@@ -17,6 +17,7 @@ from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 from hashring.clock import boottime
+from hashring.driver import Traffic
 from hashring.errors import MissingDependency
 
 from .._net import left
@@ -82,6 +83,7 @@ class Session:
         credentials: what to say after each connect.
         on_event: called with the type and the path of each watch event, in the order in which
             the server sent them among its answers.
+        traffic: counts what is sent and received: with TLS, what is in the encryption.
 
     Attributes:
         id: the session's number; 0 before there is one.
@@ -95,6 +97,7 @@ class Session:
         timeout: float,
         credentials: Credentials,
         on_event: Callable[[int, str], None] = lambda kind, path: None,
+        traffic: Traffic | None = None,
     ) -> None:
         self.id = 0
         self.granted = 0.0
@@ -104,6 +107,7 @@ class Session:
         self._timeout = math.ceil(timeout * 1000)
         self._credentials = credentials
         self._on_event = on_event
+        self._traffic = Traffic() if traffic is None else traffic
         self._password = b"\0" * 16
         self._socket: socket.socket | None = None
         self._buffer = b""
@@ -343,7 +347,9 @@ class Session:
         rest = memoryview(data)
         while rest:  # TLS has a timeout for each of its writes
             self._socket.settimeout(left(deadline))
-            rest = rest[self._socket.send(rest) :]
+            count = self._socket.send(rest)
+            self._traffic.sends(count)
+            rest = rest[count:]
         self._sent = boottime()
 
     def _fill(self, deadline: float) -> None:
@@ -352,6 +358,7 @@ class Session:
         chunk = self._socket.recv(1 << 18)
         if not chunk:
             raise Failed("the server closed the connection")
+        self._traffic.receives(len(chunk))
         self._buffer = self._buffer[self._offset :] + chunk
         self._offset = 0
         self._heard = boottime()
