@@ -2,6 +2,7 @@
 
     python -m bench.polls                     # 10,000 endpoints of one host, every 10 s
     python -m bench.polls --hosts 10000       # each at an address and connection of its own
+    python -m bench.polls --hosts 10000 --asyncio  # where uvloop is not installed
     python -m bench.polls --ceilometer 500    # the real Ceilometer, with so many dynamic pollsters
     python -m bench.polls --clients           # what HTTP clients take for a request alone
 
@@ -17,62 +18,29 @@ from __future__ import annotations
 import argparse
 import asyncio
 import collections
+import functools
 import json
 import os
 import signal
 import subprocess
+import sys
 import tempfile
 import threading
 import time
-import urllib.request
 from pathlib import Path
 
+from bench.nginx import Nginx
 from bench.pipeline import Spent, agent_command
 from tests.servers import openstack
-from tests.servers.process import Server, program, wait_until
+from tests.servers.process import wait_until
 
 ANSWER = {"load": {"1min": 0.5, "5min": 0.25}, "requests": 1723, "version": "2.1"}
 
 
-class Nginx(Server):
-    """Answers every path with a small JSON, at every address of the loopback."""
-
-    def __init__(self, core: int) -> None:
-        super().__init__()
-        self._program = program("nginx", "nginx-light")
-        self._core = core
-        (self.folder / "nginx.conf").write_text(
-            f"""
-            daemon off; worker_processes 1; pid {self.folder}/pid; error_log {self.folder}/error;
-            {"user root;" if os.getuid() == 0 else ""}
-            worker_rlimit_nofile 20000;
-            events {{ worker_connections 16384; }}
-            http {{
-              log_format short "$msec"; access_log {self.folder}/log short;
-              keepalive_requests 1000000; default_type application/json;
-              server {{
-                listen 0.0.0.0:{self.port} backlog=4096;
-                location / {{ return 200 '{json.dumps(ANSWER)}'; }}
-              }}
-            }}
-            """
-        )
-
-    def command(self) -> list[str]:
-        nginx = [self._program, "-p", str(self.folder), "-c", str(self.folder / "nginx.conf")]
-        return ["taskset", "-c", str(self._core), *nginx]
-
-    def ready(self) -> bool:
-        try:
-            urllib.request.urlopen(f"http://{self.address}/", timeout=1).close()
-        except OSError:
-            return False
-        return True
-
-    @property
-    def requests(self) -> int:
-        """How many it has answered."""
-        return (self.folder / "log").read_bytes().count(b"\n")
+def nginx_on(core: int) -> Nginx:
+    """What answers every path with a small JSON, at every address of the loopback."""
+    location = f"return 200 '{json.dumps(ANSWER)}';"
+    return Nginx(location, "application/json", host="0.0.0.0", core=core)
 
 
 def urls(options: argparse.Namespace, port: int) -> list[str]:
@@ -139,22 +107,62 @@ def sleep_until(moment: float) -> None:
     time.sleep(max(0.0, moment - time.time()))
 
 
+_NAMED = """
+import ctypes, sys, threading
+if {asyncio}:
+    sys.modules["uvloop"] = None  # as where it is not installed
+prctl, PR_SET_NAME = ctypes.CDLL(None).prctl, 15
+run = threading.Thread.run
+
+def named(thread):
+    prctl(PR_SET_NAME, thread.name.encode(), 0, 0, 0)
+    run(thread)
+
+threading.Thread.run = named
+from hashring.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+"""An agent whose threads have their names before the system too: it tells whose time is whose."""
+
+_PARTS = {
+    "polls-loop": "asks, and reads the answers",
+    "polls-loop-take": "makes samples, and puts them into the spool",
+    "deliver to file": "takes them out, and writes lines",
+    "poll-discovery:": "begins polls, each at its moment",
+}
+"""What the threads do, by the first 15 characters of their names."""
+
+
+class Threads:
+    """The processor time of a process's threads so far, by what they do."""
+
+    def __init__(self, pid: int) -> None:
+        self.seconds: collections.Counter[str] = collections.Counter()
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            name, fields = (task / "stat").read_text().split("(", 1)[1].rsplit(")", 1)
+            spent = int(fields.split()[11]) + int(fields.split()[12])
+            part = _PARTS.get(name, "all else: memberships, watches")
+            self.seconds[part] += spent / os.sysconf("SC_CLK_TCK")
+
+
 def agent(options: argparse.Namespace) -> None:
     """Print what an agent spends on polls, and what it missed."""
-    with tempfile.TemporaryDirectory() as name, Nginx(options.cores[-1]) as nginx:
+    with tempfile.TemporaryDirectory() as name, nginx_on(options.cores[-1]) as nginx:
         folder = Path(name)
         configure(folder, options, urls(options, nginx.port))
         out = folder / "samples.jsonl"
-        command = ["taskset", "-c", str(options.cores[0]), *agent_command(folder)]
+        command = ["taskset", "-c", str(options.cores[0]), sys.executable, "-c"]
+        command += [_NAMED.format(asyncio=options.asyncio), *agent_command(folder)[3:]]
         process = subprocess.Popen(command)
         try:
             wait_until(out.exists, what="the first sample")
             first = int(time.time() // options.interval) + 1  # the first whole window
             sleep_until(first * options.interval)
-            before = Spent(process.pid)
+            before, parts = Spent(process.pid), Threads(process.pid).seconds
             end = first + options.windows
             sleep_until(end * options.interval)
             after = Spent(process.pid)
+            parts = Threads(process.pid).seconds - parts
             process.send_signal(signal.SIGTERM)
             process.wait(60)
         finally:
@@ -173,8 +181,11 @@ def agent(options: argparse.Namespace) -> None:
             f"| | polls | missed | repeated | processor time | of a poll | peak memory |\n"
             f"|---|---:|---:|---:|---:|---:|---:|\n"
             f"| the agent | {polls:,} | {missed} | {repeated} | {seconds:.2f} s "
-            f"| {seconds / max(1, polls) * 1e6:.0f} µs | {after.peak:.0f} MiB |"
+            f"| {seconds / max(1, polls) * 1e6:.0f} µs | {after.peak:.0f} MiB |\n\n"
+            f"| part | of a poll |\n|---|---:|"
         )
+        for part, spent in parts.most_common():
+            print(f"| {part} | {spent / max(1, polls) * 1e6:.0f} µs |")
 
 
 _AUTHENTICATION = """
@@ -226,7 +237,7 @@ def configure_ceilometer(folder: Path, options: argparse.Namespace, port: int) -
 
 def ceilometer(options: argparse.Namespace) -> None:
     """Print what the real Ceilometer spends on polls of the same endpoints."""
-    with tempfile.TemporaryDirectory() as name, Nginx(options.cores[-1]) as nginx:
+    with tempfile.TemporaryDirectory() as name, nginx_on(options.cores[-1]) as nginx:
         folder = Path(name)
         configure_ceilometer(folder, options, nginx.port)
         command = ["taskset", "-c", str(options.cores[0]), str(openstack.python()), "-W", "ignore"]
@@ -236,16 +247,16 @@ def ceilometer(options: argparse.Namespace) -> None:
         with (folder / "log").open("w") as log:
             process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
         try:
-            idle = nginx.requests
+            idle = nginx.answered()
             wait_until(
-                lambda: nginx.requests - idle >= options.ceilometer, within=120, what="a round"
+                lambda: nginx.answered() - idle >= options.ceilometer, within=120, what="a round"
             )
             pids = [process.pid, *_children(process.pid)]
-            began, count = time.time(), nginx.requests
+            began, count = time.time(), nginx.answered()
             before = sum(Spent(pid).seconds for pid in pids)
             sleep_until(began + options.windows * options.interval)
             seconds = sum(Spent(pid).seconds for pid in pids) - before
-            polls = nginx.requests - count
+            polls = nginx.answered() - count
         except BaseException:
             print((folder / "log").read_text()[-4000:])
             raise
@@ -268,14 +279,16 @@ def _children(pid: int) -> list[int]:
 
 def clients(options: argparse.Namespace) -> None:
     """Print what clients take for a request to one host over 64 connections, all else aside."""
-    with Nginx(options.cores[-1]) as nginx:
+    with nginx_on(options.cores[-1]) as nginx:
         os.sched_setaffinity(0, {options.cores[0]})
         base = f"http://{nginx.address}"
         print("| client | of a request |\n|---|---:|")
         for client, ask in (
+            ("ours", _ours),
+            ("ours, on uvloop", functools.partial(_ours, new_loop=_uvloop)),
             ("aiohttp", _aiohttp),
-            ("httpx", _httpx),
             ("urllib3, 16 threads", _urllib3),
+            ("httpx", _httpx),
         ):
             ask(base, 100)  # imports
             began = time.process_time()
@@ -295,7 +308,13 @@ def _at_once(ask, base: str, number: int):
     return asyncio.gather(*(worker(numbers) for _ in range(64)))
 
 
-def _aiohttp(base: str, number: int) -> None:
+def _uvloop() -> asyncio.AbstractEventLoop:
+    import uvloop
+
+    return uvloop.new_event_loop()
+
+
+def _ours(base: str, number: int, new_loop=asyncio.new_event_loop) -> None:
     from hashring import clock
     from hashring.telemetry.http.looped import LoopClient
 
@@ -310,6 +329,23 @@ def _aiohttp(base: str, number: int) -> None:
 
         await _at_once(ask, base, number)
         await client.close()
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(all_of_them())
+
+
+def _aiohttp(base: str, number: int) -> None:
+    import aiohttp
+
+    async def all_of_them():
+        limits = aiohttp.TCPConnector(limit=64)
+        async with aiohttp.ClientSession(connector=limits) as session:
+
+            async def ask(url):
+                async with session.get(url) as answer:
+                    await answer.read()
+
+            await _at_once(ask, base, number)
 
     asyncio.run(all_of_them())
 
@@ -359,6 +395,7 @@ def main() -> None:
         "--cores", type=int, nargs="+", default=cores, help="ours first, nginx's last"
     )
     parser.add_argument("--ceilometer", type=int, default=0, metavar="DEFINITIONS")
+    parser.add_argument("--asyncio", action="store_true", help="without uvloop")
     parser.add_argument("--clients", action="store_true")
     parser.add_argument("--requests", type=int, default=3000, help="of each client")
     options = parser.parse_args()
