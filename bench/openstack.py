@@ -81,5 +81,7 @@ if __name__ == "__main__":
     backends = backends_of(arguments, given.backends, given.store, known)
     if given.stops and given.service != "gnocchi":
         arguments.error("--stops is for gnocchi")
+    if given.keep:
+        given.keep.mkdir(parents=True, exist_ok=True)
     openstack.add_stores()
     main(given, backends)
