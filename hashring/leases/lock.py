@@ -110,11 +110,13 @@ class Lock:
         *,
         timeout: float | None = None,
         is_alone: bool = False,
+        patience: float = 0.0,
     ) -> None:
         self.name = name
         self._leases = leases
         self._group = group
         self._timeout = timeout
+        self._patience = patience  # seconds for which a store that is away is asked again, at least
         self._is_alone = is_alone  # nothing else uses these leases
         self._changed = threading.Condition()
         self._lease: Lease | None = None
@@ -207,7 +209,9 @@ class Lock:
 
     def _take(self, until: float) -> tuple[Lease | None, str | None]:
         pauses = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
+        patient = clock.boottime() + self._patience
         while True:
+            limit = until
             try:
                 self._leases.appear(self._group)
                 return self._leases.take(self._group, _NAME + self.name), None
@@ -216,10 +220,10 @@ class Lock:
             except TooYoung as error:
                 why, pause = str(error), min(error.seconds + _FIRST_PAUSE, _LONGEST_PAUSE)
             except StoreUnavailable as error:
-                why, pause = str(error), next(pauses)
-                if clock.boottime() + pause >= until:
+                why, pause, limit = str(error), next(pauses), max(until, patient)
+                if clock.boottime() + pause >= limit:
                     raise
-            left = until - clock.boottime()
+            left = limit - clock.boottime()
             if left <= 0:
                 return None, why
             if self._leases.rest(min(pause, left)):
