@@ -53,7 +53,7 @@ _OPTION_OF: Mapping[str, tuple[str, str]] = {
         for name in (
             *("ttl", "spool_bytes", "threads", "poll_timeout", "spread", "on_crash", "member"),
             *("drain_timeout", "interval", "output", "allow_overlap", "status_file", "state_dir"),
-            *("listen", "max_in_flight", "max_per_host"),
+            *("listen", "max_in_flight", "max_per_host", "scrape_protocols"),
         )
     },
 }
@@ -140,6 +140,7 @@ def _plain(read: ConfigFiles, given: Mapping[str, Any]) -> dict[str, Any]:
     values["batch_size"] = max(1, values["batch_size"])
     values["status_file"] = _path(values["status_file"])
     values["listen"] = values["listen"] or None
+    values["scrape_protocols"] = tuple(values["scrape_protocols"])
     return values
 
 
