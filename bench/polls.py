@@ -5,11 +5,13 @@
     python -m bench.polls --hosts 10000 --asyncio  # where uvloop is not installed
     python -m bench.polls --ceilometer 500    # the real Ceilometer, with so many dynamic pollsters
     python -m bench.polls --clients           # what HTTP clients take for a request alone
+    python -m bench.polls --clients --hosts 1000   # and for a connection with each
 
 nginx is Debian's (``tests/servers/install.sh nginx-light``) and answers every path with the same
 small JSON. The agent is bound to one core, nginx to another one; samples go through the spool into
 a file, where they are counted by window and resource. Processor time is that of the whole process
-(``/proc/PID/stat``), from the end of its first whole window to the end of the last one. Ceilometer
+(``/proc/PID/stat``), from the end of its first whole window to the end of the last one, over the
+samples that came in that time, late ones too. Ceilometer
 polls the same endpoints, a definition for each, and makes samples that it sends nowhere.
 """
 
@@ -30,7 +32,7 @@ import time
 from pathlib import Path
 
 from bench.nginx import Nginx
-from bench.pipeline import Spent, agent_command
+from bench.pipeline import Arrived, Spent, agent_command
 from tests.servers import openstack
 from tests.servers.process import wait_until
 
@@ -158,11 +160,14 @@ def agent(options: argparse.Namespace) -> None:
             wait_until(out.exists, what="the first sample")
             first = int(time.time() // options.interval) + 1  # the first whole window
             sleep_until(first * options.interval)
+            arrived = Arrived(out)
+            made = arrived.look()
             before, parts = Spent(process.pid), Threads(process.pid).seconds
             end = first + options.windows
             sleep_until(end * options.interval)
             after = Spent(process.pid)
             parts = Threads(process.pid).seconds - parts
+            made = max(1, arrived.look() - made)
             process.send_signal(signal.SIGTERM)
             process.wait(60)
         finally:
@@ -181,11 +186,11 @@ def agent(options: argparse.Namespace) -> None:
             f"| | polls | missed | repeated | processor time | of a poll | peak memory |\n"
             f"|---|---:|---:|---:|---:|---:|---:|\n"
             f"| the agent | {polls:,} | {missed} | {repeated} | {seconds:.2f} s "
-            f"| {seconds / max(1, polls) * 1e6:.0f} µs | {after.peak:.0f} MiB |\n\n"
+            f"| {seconds / made * 1e6:.0f} µs | {after.peak:.0f} MiB |\n\n"
             f"| part | of a poll |\n|---|---:|"
         )
         for part, spent in parts.most_common():
-            print(f"| {part} | {spent / max(1, polls) * 1e6:.0f} µs |")
+            print(f"| {part} | {spent / made * 1e6:.0f} µs |")
 
 
 _AUTHENTICATION = """
@@ -263,10 +268,8 @@ def ceilometer(options: argparse.Namespace) -> None:
         finally:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-        print(
-            f"| Ceilometer | {polls:,} | | | {seconds:.2f} s "
-            f"| {seconds / max(1, polls) * 1e6:.0f} µs | |"
-        )
+        each = seconds / max(1, polls)
+        print(f"| Ceilometer | {polls:,} | | | {seconds:.2f} s | {each * 1e6:.0f} µs | |")
 
 
 def _children(pid: int) -> list[int]:
@@ -278,34 +281,35 @@ def _children(pid: int) -> list[int]:
 
 
 def clients(options: argparse.Namespace) -> None:
-    """Print what clients take for a request to one host over 64 connections, all else aside."""
+    """Print what clients take for a request, 64 at a time, all else aside."""
     with nginx_on(options.cores[-1]) as nginx:
         os.sched_setaffinity(0, {options.cores[0]})
-        base = f"http://{nginx.address}"
-        print("| client | of a request |\n|---|---:|")
+        options.endpoints = options.requests
+        targets = urls(options, nginx.port)
+        print(f"load {os.getloadavg()[0]:.1f}\n\n| client | of a request |\n|---|---:|")
         for client, ask in (
-            ("ours", _ours),
             ("ours, on uvloop", functools.partial(_ours, new_loop=_uvloop)),
+            ("ours, on asyncio's loop", _ours),
             ("aiohttp", _aiohttp),
             ("urllib3, 16 threads", _urllib3),
             ("httpx", _httpx),
         ):
-            ask(base, 100)  # imports
+            ask(targets[:50])  # imports
             began = time.process_time()
-            ask(base, options.requests)
-            spent = (time.process_time() - began) / options.requests
-            print(f"| {client} | {spent * 1e6:.0f} µs |")
+            ask(targets)
+            spent = (time.process_time() - began) / len(targets)
+            print(f"| {client} | {spent * 1e6:,.0f} µs |")
 
 
-def _at_once(ask, base: str, number: int):
-    """Ask for so many paths, 64 at a time."""
+async def _at_once(ask, targets: list[str]) -> None:
+    """Ask for all of these, 64 at a time."""
+    waiting = iter(targets)
 
-    async def worker(numbers):
-        for path in numbers:
-            await ask(f"{base}/{path}")
+    async def worker():
+        for url in waiting:
+            await ask(url)
 
-    numbers = iter(range(number))
-    return asyncio.gather(*(worker(numbers) for _ in range(64)))
+    await asyncio.gather(*(worker() for _ in range(64)))
 
 
 def _uvloop() -> asyncio.AbstractEventLoop:
@@ -314,7 +318,7 @@ def _uvloop() -> asyncio.AbstractEventLoop:
     return uvloop.new_event_loop()
 
 
-def _ours(base: str, number: int, new_loop=asyncio.new_event_loop) -> None:
+def _ours(targets: list[str], new_loop=asyncio.new_event_loop) -> None:
     from hashring import clock
     from hashring.telemetry.http.looped import LoopClient
 
@@ -324,17 +328,17 @@ def _ours(base: str, number: int, new_loop=asyncio.new_event_loop) -> None:
         async def ask(url):
             deadline = clock.boottime() + 30
             async with client.exchange("GET", url, deadline=deadline, headers={}) as answer:
-                async for _ in answer.chunks():
+                while await answer.read():
                     pass
 
-        await _at_once(ask, base, number)
+        await _at_once(ask, targets)
         await client.close()
 
     with asyncio.Runner(loop_factory=new_loop) as runner:
         runner.run(all_of_them())
 
 
-def _aiohttp(base: str, number: int) -> None:
+def _aiohttp(targets: list[str]) -> None:
     import aiohttp
 
     async def all_of_them():
@@ -345,33 +349,33 @@ def _aiohttp(base: str, number: int) -> None:
                 async with session.get(url) as answer:
                     await answer.read()
 
-            await _at_once(ask, base, number)
+            await _at_once(ask, targets)
 
     asyncio.run(all_of_them())
 
 
-def _httpx(base: str, number: int) -> None:
+def _httpx(targets: list[str]) -> None:
     import httpx
 
     async def all_of_them():
         limits = httpx.Limits(max_connections=64, max_keepalive_connections=64)
         async with httpx.AsyncClient(limits=limits, timeout=30) as client:
-            await _at_once(client.get, base, number)
+            await _at_once(client.get, targets)
 
     asyncio.run(all_of_them())
 
 
-def _urllib3(base: str, number: int) -> None:
+def _urllib3(targets: list[str]) -> None:
     from hashring import clock
     from hashring.telemetry.http import Client
 
-    numbers = iter(range(number))
+    waiting = iter(targets)
 
     def ask():
         client = Client()
-        for path in numbers:
+        for url in waiting:
             deadline = clock.boottime() + 30
-            with client.exchange("GET", f"{base}/{path}", deadline=deadline, headers={}) as answer:
+            with client.exchange("GET", url, deadline=deadline, headers={}) as answer:
                 for _ in answer.chunks():
                     pass
         client.close()
@@ -397,7 +401,7 @@ def main() -> None:
     parser.add_argument("--ceilometer", type=int, default=0, metavar="DEFINITIONS")
     parser.add_argument("--asyncio", action="store_true", help="without uvloop")
     parser.add_argument("--clients", action="store_true")
-    parser.add_argument("--requests", type=int, default=3000, help="of each client")
+    parser.add_argument("--requests", type=int, default=1000, help="of each client")
     options = parser.parse_args()
     if options.clients:
         clients(options)
