@@ -32,6 +32,7 @@ from hashring.compat.tooz_options import Options, characteristics, refuse_green_
 from hashring.compat.tooz_share import SharePartitioner
 from hashring.driver import load
 from hashring.leases.leases import Leases
+from hashring.leases.patience import Patience
 from hashring.partition.partition import join
 
 __all__ = ["Backend", "ToozLock"]
@@ -137,11 +138,14 @@ class Backend(coordination.CoordinationDriverCachedRunWatchers):
         session = self._on()
         leases = session.leases
         silent = clock.boottime() - max(session.began, leases.confirmed)
-        if silent > leases.ttl and not leases.beat(leases.ttl / 2):
-            raise coordination.ToozConnectionError(
-                f"{leases.driver.url}: no heartbeat was confirmed for {silent:.1f} s, and the "
-                f"lease is {leases.ttl:g} s"
-            )
+        patience = Patience(0.0, leases.ttl)
+        while silent > leases.ttl and not leases.beat(leases.ttl / 2):
+            if patience.is_over(0.0):
+                raise coordination.ToozConnectionError(
+                    f"{leases.driver.url}: no heartbeat was confirmed for {silent:.1f} s, and the "
+                    f"lease is {leases.ttl:g} s"
+                )
+            patience.begin()
         return leases.ttl / 2
 
     # ---- groups ----------------------------------------------------------------------------

@@ -14,7 +14,6 @@ from typing import Any, TypeVar
 import tooz
 from tooz import coordination, locking
 
-from hashring import clock
 from hashring.backoff import Backoff
 from hashring.compat.tooz_names import (
     decoded,
@@ -27,6 +26,7 @@ from hashring.compat.tooz_names import (
 from hashring.errors import NotOffered, StoreUnavailable
 from hashring.leases.leases import Lease, Leases, TooYoung
 from hashring.leases.lock import Lock
+from hashring.leases.patience import Patience
 from hashring.protocol.record import Member
 
 __all__ = ["LOCKS", "NAMES", "Groups", "Leaders", "ToozLock"]
@@ -55,14 +55,15 @@ def patiently(leases: Leases, call: Callable[[], T]) -> T:
     one. Whoever lists members has no such hurry, tooz's own backends wait for longer, and a service
     writes an error into its log for each call that fails.
     """
-    until = clock.boottime() + leases.ttl
+    patience = Patience(leases.ttl, leases.ttl)
     pauses = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
     while True:
+        patience.begin()
         try:
             return call()
         except StoreUnavailable:
             pause = next(pauses)
-            if clock.boottime() + pause >= until or leases.rest(pause):
+            if patience.is_over(pause) or leases.rest(pause):
                 raise
 
 

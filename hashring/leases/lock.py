@@ -17,6 +17,7 @@ from hashring.backoff import Backoff
 from hashring.driver import Driver, DriverURL, check_names
 from hashring.errors import MemberExists, NotAcquired, StoreUnavailable
 from hashring.leases.leases import Lease, Leases, TooYoung
+from hashring.leases.patience import Patience
 from hashring.partition.arguments import checked_number, loaded
 
 __all__ = ["GROUP", "Lock", "lock"]
@@ -209,9 +210,10 @@ class Lock:
 
     def _take(self, until: float) -> tuple[Lease | None, str | None]:
         pauses = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
-        patient = clock.boottime() + self._patience
+        patience = Patience(self._patience, self._leases.ttl)
         while True:
-            limit = until
+            must_end = True
+            patience.begin()
             try:
                 self._leases.appear(self._group)
                 return self._leases.take(self._group, _NAME + self.name), None
@@ -220,13 +222,14 @@ class Lock:
             except TooYoung as error:
                 why, pause = str(error), min(error.seconds + _FIRST_PAUSE, _LONGEST_PAUSE)
             except StoreUnavailable as error:
-                why, pause, limit = str(error), next(pauses), max(until, patient)
-                if clock.boottime() + pause >= limit:
+                why, pause = str(error), next(pauses)
+                must_end = patience.is_over(pause)
+                if must_end and clock.boottime() + pause >= until:
                     raise
-            left = limit - clock.boottime()
-            if left <= 0:
+            left = until - clock.boottime()
+            if left <= 0 and must_end:
                 return None, why
-            if self._leases.rest(min(pause, left)):
+            if self._leases.rest(min(pause, left) if must_end else pause):
                 return None, "it was closed meanwhile"
 
     def release(self) -> bool:

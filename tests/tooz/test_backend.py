@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import threading
 import uuid
@@ -295,32 +296,59 @@ def test_a_heartbeat_while_another_thread_stops_the_coordinator_is_no_error(
 
 def test_a_question_waits_for_a_store_that_does_not_answer_at_once(start, monkeypatch) -> None:
     with RedisServer() as server:
-        a = start("a", f"hashring+{server.url}?timeout=90&socket_timeout=0.3")
+        a = start("a", f"hashring+{server.url}?timeout=90&socket_timeout=1")
         a.create_group("group").get()
         a.join_group("group").get()
         leases, groups, lock = a._session.leases, a._session.groups, a.get_lock(b"volume")
-        questions: list[tuple[str, Callable[[], object]]] = [
-            ("read", lambda: a.get_members("group").get()),
-            ("groups", lambda: a.get_groups().get()),
-            ("read", lambda: a.get_leader("group").get()),
-            ("join", lambda: groups._join(groups._lease("tooz:group:other", "a", {}))),
-            ("take", lambda: lock.acquire(blocking=False)),
-        ]
-        for name, ask in questions:
-            call = getattr(leases, name)
+        failed = []
 
-            def until_it_fails(*given, call=call):
-                try:
-                    return call(*given)
-                except StoreUnavailable:
-                    server.resume()
-                    raise
+        def until_it_fails(name: str, call: Callable[..., object], *given: object) -> object:
+            try:
+                return call(*given)
+            except StoreUnavailable:
+                failed.append(name)
+                server.resume()
+                raise
 
-            monkeypatch.setattr(leases, name, until_it_fails)
+        for name in ("read", "groups", "join", "take"):
+            watched = functools.partial(until_it_fails, name, getattr(leases, name))
+            monkeypatch.setattr(leases, name, watched)
+        other = groups._lease("tooz:group:other", "a", {})
+        for ask in (
+            lambda: a.get_members("group").get(),
+            lambda: a.get_leader("group").get(),
+            lambda: groups._join(other),
+            lambda: lock.acquire(blocking=False),
+        ):
             server.pause()
             ask()
-            monkeypatch.setattr(leases, name, call)
+            server.resume()
+        monkeypatch.undo()
+        assert {"read", "join", "take"} <= set(failed)
         assert a.get_members("group").get() == {b"a"}
+
+
+def test_a_question_in_which_the_process_was_stopped_is_asked_again(
+    start, url: str, monkeypatch
+) -> None:
+    a = start("a", url.replace("timeout=20", "timeout=1"))
+    lock, leases = a.get_lock(b"volume"), a._session.leases
+    stopped = []
+
+    def stopped_once(name: str, call: Callable[..., object], *given: object) -> object:
+        if name not in stopped:
+            stopped.append(name)
+            threading.Event().wait(1.2)  # for longer than the lease
+            raise StoreUnavailable("the time of the call was over when the process went on")
+        return call(*given)
+
+    for name in ("read", "take"):
+        watched = functools.partial(stopped_once, name, getattr(leases, name))
+        monkeypatch.setattr(leases, name, watched)
+    assert a._session.groups.members(b"group") == {}
+    assert lock.acquire(blocking=False)
+    monkeypatch.undo()
+    assert stopped == ["read", "take"]
 
 
 def test_locks_have_a_lease_of_their_own_where_the_url_says_so(start, url: str) -> None:
