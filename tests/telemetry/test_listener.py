@@ -130,11 +130,12 @@ def test_workers_listen_on_ports_after_each_other(agents):
         until(answers, f"worker {number + 1} answers")
 
 
-def test_an_agent_is_drained_by_its_page_and_its_process_ends(agents, port, monkeypatch):
+def test_an_agent_is_drained_by_its_page_and_its_process_ends(agents, port, tmp_path):
     """The one that serves the page may be the one that it is asked to drain."""
-    monkeypatch.setenv("OS_HASHRING__TOKEN", "correct-horse-battery")
-    here = free_port()
-    agents.start("t", "--interval", "0.5", "--ttl", "30", "--listen", f"127.0.0.1:{here}")
+    here, token = free_port(), tmp_path / "token"
+    token.write_text("correct-horse-battery\n")
+    options = ("--listen", f"127.0.0.1:{here}", "--token-file", str(token))
+    agents.start("t", "--interval", "0.5", "--ttl", "30", *options)
     agents.settle("a", "t")
     connection = http.client.HTTPConnection("127.0.0.1", here, timeout=60)
     connection.request(
