@@ -111,6 +111,7 @@ def options(squares, *more):
     return ("--interval", str(INTERVAL), "--ttl", str(TTL), "--prometheus-url", url, *more)
 
 
+@pytest.mark.long
 def test_on_one_host_with_sqlite_alone(tmp_path, square_waves, sink):
     with evaluators(tmp_path, *options(square_waves)) as fleet:
         fleet.write(square_alarms(ALARMS, f"{sink.url}/in"))
