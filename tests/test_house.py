@@ -120,6 +120,9 @@ def test_what_is_compiled_imports_errors_and_its_plain_twin_and_nothing_else_of_
     assert {line.split()[1] for line in imports} == {
         "hashring.compat._toozring_reference",
         "hashring.errors",
+        "hashring.telemetry.errors",
+        "hashring.telemetry.sources.web._exposition",  # itself compiled
+        "hashring.telemetry.sources.web.exposition_messages",
     }
 
 
