@@ -99,8 +99,9 @@ def measure(options: argparse.Namespace) -> None:
         show(name, act, polls(options), options)
     rendering = min(timed(last.rendered) for _ in range(options.rounds))
     body = last.rendered()
+    series = sum(not line.startswith(b"#") for line in body.splitlines())
     print(
-        f"\nthe exporter renders {body.count(b'}'):,} series, {len(body) / 2**20:.0f} MiB, "
+        f"\nthe exporter renders {series:,} series, {len(body) / 2**20:.0f} MiB, "
         f"in {rendering:.2f} s; compressed, in {timed(lambda: gzip.compress(body, 1)):.2f} s more"
     )
 

@@ -208,6 +208,7 @@ def build(tmp_path):
     return make
 
 
+@pytest.mark.long
 def test_a_build_that_must_have_its_extensions_has_them(build):
     done, compiled = build(HASHRING_REQUIRE_EXTENSION="1")
 

@@ -343,6 +343,18 @@ _HASHRING_OPTS = [
         help="Where the agent serves its page (/ring), its metrics (/metrics), /livez and /readyz: "
         "HOST:PORT or unix:/PATH. Several workers take the ports after it, or paths with a number.",
     ),
+    cfg.StrOpt(
+        "token",
+        default="",
+        secret=True,
+        help="Whoever sends it may drain and evict members and freeze groups by the page. Empty, "
+        "and without token_file: nobody may change anything there.",
+    ),
+    cfg.StrOpt(
+        "token_file",
+        sample_default="<none>",
+        help="The file that has the token, instead; it is read anew each time.",
+    ),
 ]
 
 SECTIONS: Mapping[str, Sequence[cfg.Opt]] = {

@@ -64,6 +64,8 @@ class Settings:
         status_file: keep the agent's status here, as JSON; ``None``: nowhere.
         listen: ``HOST:PORT`` or ``unix:PATH``, where the agent serves its page and its metrics;
             ``None``: nowhere.
+        token: whoever sends it may change something by the page; empty: nobody may.
+        token_file: or the file that has it, which is read anew each time.
         patience: seconds to wait for the lease of an agent of the same member id to run out,
             before it is an error; for whoever restarts an agent that died.
         drain_timeout: seconds that an agent may take to end: for the polls in hand, the hand-over
@@ -112,6 +114,8 @@ class Settings:
     only: tuple[str, ...] | None = None
     status_file: Path | None = None
     listen: str | None = None
+    token: str = dataclasses.field(default="", repr=False)
+    token_file: Path | None = None
     patience: float = 0.0
     drain_timeout: float = 30.0
     config_files: tuple[Path, ...] = ()

@@ -13,7 +13,6 @@ from __future__ import annotations
 import abc
 import dataclasses
 import email.message
-import email.utils
 import logging
 import math
 import os
@@ -300,7 +299,9 @@ def judge(answer: Answer, where: str, secrets: Collection[str] = ()) -> None:
         message += "; check user, password and headers"
     elif status in (404, 405, 410):
         message += "; check the path"
-    raise OutputFailed(message, _retry_after(answer.headers.get("Retry-After")))
+    raise OutputFailed(
+        message, http.retry_after(answer.headers.get("Retry-After"), _RETRY_AFTER_MAX)
+    )
 
 
 def _text(answer: Answer) -> str:
@@ -310,19 +311,6 @@ def _text(answer: Answer) -> str:
         return answer.body.decode(message.get_content_charset("utf-8"), "replace")
     except LookupError:  # a charset that nobody knows
         return answer.body.decode("utf-8", "replace")
-
-
-def _retry_after(text: str | None) -> float | None:
-    if text is None:
-        return None
-    try:
-        asked = float(text)
-    except ValueError:
-        try:
-            asked = email.utils.parsedate_to_datetime(text).timestamp() - clock.wall()
-        except ValueError:
-            return None
-    return min(max(asked, 0.0), _RETRY_AFTER_MAX) if math.isfinite(asked) else None
 
 
 class WebPublisher(Publisher):
