@@ -151,15 +151,15 @@ def one_family(type_, series):
 
 
 MESSAGES = {
-    "empty families": b"\0" * 30_000_000,
-    "families without series": b"\x03\x0a\x01x" * 7_000_000 + b"\x01",
-    "series without end": one_family(GAUGE, b"\x22\x02\x12\0" * 7_000_000),
-    "labels": one_family(GAUGE, wire.message(4, b"\x0a\x04\x0a\0\x12\0" * 2_000_000)),
+    "empty families": b"\0" * 2_000_000,
+    "families without series": b"\x03\x0a\x01x" * 500_000 + b"\x01",
+    "series without end": one_family(GAUGE, b"\x22\x02\x12\0" * 1_000_000),
+    "labels": one_family(GAUGE, wire.message(4, b"\x0a\x04\x0a\0\x12\0" * 500_000)),
     "buckets": one_family(
-        HISTOGRAM, wire.message(4, wire.message(7, b"\x1a\x02\x08\1" * 7_000_000))
+        HISTOGRAM, wire.message(4, wire.message(7, b"\x1a\x02\x08\1" * 1_000_000))
     ),
     "buckets of a native histogram": one_family(
-        HISTOGRAM, wire.message(4, wire.message(7, b"\x68\2" * 10_000_000))
+        HISTOGRAM, wire.message(4, wire.message(7, b"\x68\2" * 1_000_000))
     ),
 }
 

@@ -5,10 +5,9 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy
 
+import hashring.telemetry.sources.web._exposition as _exposition
+import hashring.telemetry.sources.web.exposition_messages as plain
 from hashring.telemetry.errors import BadExposition
-from hashring.telemetry.sources.web import _exposition
-from hashring.telemetry.sources.web import exposition_messages as plain
-from hashring.telemetry.sources.web import native_histograms
 
 cdef enum:
     MAX_LABELS = 65536  # bytes
@@ -139,13 +138,14 @@ cdef class Scanner:
             raise BadExposition(f"{type_} is not a type of a metric")
         if not name_size and has_series:
             raise BadExposition("a metric has no name")
+        if not has_series:
+            return 0  # there may be millions
         self._type = <int> type_
         size = <uint32_t> name_size
         self._head = bytes((size & 255, size >> 8 & 255, size >> 16 & 255, size >> 24)) + (
             _copy(name, name_size)
         )
-        if has_series:  # of others there may be millions
-            self.said.append(bytes((type_,)) + self._head + _copy(unit, unit_size))
+        self.said.append(bytes((type_,)) + self._head + _copy(unit, unit_size))
         return 0
 
     cdef int _series(self, Place at, Place end) except -1:
@@ -234,7 +234,7 @@ cdef class Scanner:
             elif 6 <= field.number <= 14:
                 is_native = True
         if is_native and not bounds:
-            for bound, found in native_histograms.buckets(_copy(start, end - start)):
+            for bound, found in plain.native_histograms.buckets(_copy(start, end - start)):
                 self._add_object(BUCKET, bound, found)
         if not has_infinity:
             self._add_count(BUCKET, _INFINITY, count, count_float)
