@@ -8,11 +8,13 @@
     address     where a URL leads to, and the bytes of a request
     connection  one connection on an event loop: asks, and reads answers as they come
     looped      LoopClient: for one event loop: what polls use
+    late        looked for when an agent starts, imported when something is to be asked
     threads     a few daemon threads for what a loop must not wait for
 
 No redirect is followed here, no cookie is kept, ``.netrc`` is not read, nothing is sent twice; a
 user and password in a URL are sent as basic authentication, in UTF-8. Nothing here knows what is
-asked or sent. ``looped`` is imported by whoever uses it: publishers need no httptools.
+asked or sent. ``looped`` is imported through ``late``, by whoever asks: publishers need no
+httptools.
 """
 
 from hashring.telemetry.http.blocking import FAILURES, Answer, Client, silence_unchecked

@@ -43,7 +43,7 @@ _RETRY_AFTER_MAX = 300.0
 _SHOWN = 200
 """How many characters of a sink's answer a message shows."""
 
-_NOT_ABOUT_SAMPLES = frozenset({401, 402, 403, 404, 405, 407, 408, 410, 421, 425, 426, 429, 451})
+_NOT_ABOUT_SAMPLES = frozenset((*range(401, 409), 410, 411, 415, 421, 425, 426, 429, 451))
 """Answers of 4xx that say nothing of what was sent: of who sends, to where, how, or when."""
 
 _SCHEME_NAME = 9
@@ -394,17 +394,25 @@ class WebPublisher(Publisher):
         Raises:
             Refused: as of :meth:`_send`; OutputFailed likewise.
         """
+        answer = self._ask(body, headers)
+        judge(answer, self._where, self._secrets)
+        return answer
+
+    def _ask(self, body: bytes, headers: Mapping[str, str]) -> Answer:
+        """Send one request, and return what the sink said, whatever it was.
+
+        Raises:
+            OutputFailed: it said nothing, or not in time.
+        """
         deadline = clock.boottime() + self._timeout
         try:
-            answer = self._session.post(self._address, body, headers, deadline)
+            return self._session.post(self._address, body, headers, deadline)
         except http.FAILURES as error:
             if http.is_timeout(error, deadline):
                 reason = f"no whole answer within {self._timeout:g} s"
             else:
                 reason = without_secrets(http.reason_of(error), self._secrets)
             raise OutputFailed(f"cannot publish to {self._where}: {reason}") from None
-        judge(answer, self._where, self._secrets)
-        return answer
 
     def close(self) -> None:
         """Close the connections."""

@@ -9,14 +9,17 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urljoin, urlsplit
 
 from hashring import clock
 from hashring.telemetry import http
 from hashring.telemetry.errors import BadEncoding, FetchFailed
-from hashring.telemetry.http.looped import FAILURES, LoopClient
+from hashring.telemetry.http import late
 from hashring.url import masked
+
+if TYPE_CHECKING:
+    from hashring.telemetry.http.looped import LoopClient
 
 __all__ = ["FetchFailed", "Fetched", "Fetcher", "joined", "same_origin"]
 
@@ -54,6 +57,9 @@ class Fetcher:
         max_bytes: of an answer, decompressed.
         per_host: connections to one host and port at once.
 
+    Raises:
+        MissingDependency: httptools is not installed.
+
     Example:
         >>> import asyncio
         >>> fetcher = Fetcher(timeout=1.0)
@@ -71,6 +77,7 @@ class Fetcher:
     def __init__(
         self, *, timeout: float, max_bytes: int = _MAX_BYTES, per_host: int = _PER_HOST
     ) -> None:
+        late.require()
         self._timeout = timeout
         self._max_bytes = max_bytes
         self._per_host = per_host
@@ -83,6 +90,7 @@ class Fetcher:
         Args:
             timeout: seconds, where it is less than what any fetch may take.
         """
+        late.load()
         whole = self._timeout if timeout is None else min(timeout, self._timeout)
         return clock.boottime() + whole
 
@@ -112,6 +120,8 @@ class Fetcher:
         Raises:
             FetchFailed: no answer, not in time, too large, or a status other than 2xx.
         """
+        from hashring.telemetry.http.looped import FAILURES
+
         limit = self._max_bytes if max_bytes is None else max_bytes
         first = url
         for _ in range(_MAX_REDIRECTS + 1):
@@ -166,6 +176,8 @@ class Fetcher:
             return Fetched(body, answer.headers.get("content-type", ""), url)
 
     def _client(self) -> LoopClient:
+        from hashring.telemetry.http.looped import LoopClient
+
         loop = asyncio.get_running_loop()
         client = self._clients.get(loop)
         if client is None:
