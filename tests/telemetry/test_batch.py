@@ -76,6 +76,20 @@ def test_batches_have_the_lines_and_ids_of_their_samples(found):
             assert [id_ for each in batches for id_ in each.ids()] == [one.id for one in found]
 
 
+def test_what_is_equal_and_yet_written_otherwise_is_never_taken_for_the_same():
+    tokens = ((), ("v", "i", 7), ("v", "i", 7.0), (1,), (True,), ("v", [1]))
+    found = [
+        Sample(LOAD, 1.5, "web1", 600.25, window, interval, "a", token)
+        for window in (1, True)
+        for interval in (10, 10.0)
+        for token in tokens
+    ]
+
+    for one in (*found, *found):
+        (batch,) = batches_of([one])
+        assert batch.lines() == one.to_line()
+
+
 @pytest.mark.parametrize("twin", TWINS)
 @pytest.mark.parametrize("length", [0, 1, 20, 30, 31, 39, 40, 48, 100, 5000])
 def test_an_id_of_any_length_is_that_of_one_sample(monkeypatch, twin, length):

@@ -1,5 +1,6 @@
 """Batches as bytes: what an agent of the layout before has kept is read, and a damage is found."""
 
+import collections
 import contextlib
 import sqlite3
 import zlib
@@ -128,6 +129,28 @@ def test_the_checksum_of_columns_is_made_once(monkeypatch):
     payload.decoded(data, columns)
 
     assert max(sizes) < len(columns)
+
+
+def test_columns_of_a_small_poll_are_not_read_anew_right_after_they_were_put(monkeypatch):
+    (batch,) = batches_of(poll(1))
+    want = batch.samples()
+    data, _ = payload.encoded(batch)
+    del batch  # whoever put it holds it no more
+
+    monkeypatch.setattr(payload, "_series_of", None)  # to call it is an error
+
+    assert payload.decoded(data).samples() == want
+
+
+def test_no_more_columns_are_held_for_that_than_a_few_small_ones(monkeypatch):
+    monkeypatch.setattr(payload, "_recent", collections.deque(maxlen=10))
+
+    for window in range(20):
+        for batch in batches_of(poll(1, window=window) + poll(300, window=window + 100)):
+            payload.encoded(batch)
+
+    assert len(payload._recent) == 10
+    assert {len(series) for series in payload._recent} == {1}
 
 
 def _changed(data: bytes, place: int) -> bytes:

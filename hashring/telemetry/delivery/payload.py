@@ -18,6 +18,7 @@ what its number costs.
 from __future__ import annotations
 
 import array
+import collections
 import json
 import struct
 import sys
@@ -50,6 +51,12 @@ _FIELDS_BEFORE = (
 _series: weakref.WeakValueDictionary[bytes, Series] = weakref.WeakValueDictionary()
 _lock = threading.Lock()
 """Held where the dictionary changes: a series may be let go of in any thread."""
+
+_RECENT = 512
+"""Small series that are held for a while: a poll of one sample is mostly taken out of the spool
+right after it was put, and need not be read anew. They take some megabytes at most."""
+
+_recent: collections.deque[Series] = collections.deque(maxlen=_RECENT)
 
 
 def encoded(batch: Batch) -> tuple[bytes, bytes | None]:
@@ -104,6 +111,8 @@ def _noted(series: Series, columns: bytes, check: int) -> tuple[bytes, int]:
     with _lock:
         series.packed = packed
         _series[columns] = series
+    if len(columns) < _APART:
+        _recent.append(series)
     return packed
 
 

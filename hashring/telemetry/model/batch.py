@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import array
 import dataclasses
+import functools
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, overload
@@ -356,6 +357,13 @@ class Batch:
             series.resource_ids,
         )
 
+    def _signature(self) -> str:
+        given = self.window, self.interval, self.member, *self.token
+        try:
+            return _signed(*given)
+        except TypeError:  # a token has a list in it
+            return _signed.__wrapped__(*given)
+
     def lines(self) -> bytes:
         r"""Return the samples as lines of JSON in UTF-8, each with its ``\n``."""
         series = self.series
@@ -363,15 +371,24 @@ class Batch:
             *self._names(),
             [_front(meter) for meter in series.meters],
             self.volumes,
-            f',"timestamp":"{time_text(self.timestamp)}","window":{_to_json(self.window)},'
-            f'"interval":{_to_json(self.interval)},"member":{_text(self.member)},'
-            f'"token":{_to_json(list(self.token))}',
+            f',"timestamp":"{time_text(self.timestamp)}",{self._signature()}',
             (series.metadata, series.project_ids, series.user_ids),
             [f',"source":{_text(source)}}}\n' if source else "}\n" for source in self.sources],
         )
         return found
 
 
+# By the types too: 10 and 10.0, or 1 and True, are equal, and are written otherwise.
+@functools.lru_cache(maxsize=16, typed=True)
+def _signed(window: int, interval: float, member: str, *token: Any) -> str:
+    """Return what all polls of a cycle have in common, as it stands in a line."""
+    return (
+        f'"window":{_to_json(window)},"interval":{_to_json(interval)},'
+        f'"member":{_text(member)},"token":{_to_json(list(token))}'
+    )
+
+
+@functools.lru_cache(maxsize=4096)
 def _front(meter: Meter) -> str:
     """Return what stands in a line between id and volume, and behind it up to the resource."""
     return (
