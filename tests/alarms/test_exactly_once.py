@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections import defaultdict
 
 import pytest
-import sqlalchemy as sa
 
 from hashring.alarms.database import migrations
 from hashring.alarms.database.definitions import id_of
 from hashring.alarms.database.engine import Database, default_url
 from hashring.alarms.database.notifications import Notifications
-from hashring.alarms.database.tables import HISTORY
-from tests.alarms.fleet import Squares, evaluators, square_alarms, told
+from tests.alarms.fleet import Squares, changes_in, evaluators, square_alarms, told
 from tests.servers.http import HTTPServer
 from tests.servers.postgresql import PostgreSQLServer
 from tests.servers.process import free_port, wait_until
@@ -68,20 +65,6 @@ def check_what_was_told(sink, database):
         assert found[alarm_id] == wanted[: len(found[alarm_id])]
     pending = Notifications(database).waiting().pending
     assert len(bodies) + pending == sum(map(len, changes.values()))
-
-
-def changes_in(database):
-    """The states that each alarm entered, in order."""
-    found = defaultdict(list)
-    with database.reading() as connection:
-        rows = connection.execute(
-            sa.select(HISTORY.c.alarm_id, HISTORY.c.detail)
-            .where(HISTORY.c.type == "state transition")
-            .order_by(HISTORY.c.timestamp)
-        )
-        for alarm_id, detail in rows:
-            found[alarm_id].append(json.loads(detail)["state"])
-    return found
 
 
 def play(fleet, squares, sink, database_url):

@@ -23,7 +23,8 @@ from hashring.telemetry.publishers.last_values import LastValues
 from hashring.telemetry.publishers.otlp import OTLPPublisher
 from hashring.telemetry.publishers.otlp_message import Encoder
 from hashring.telemetry.publishers.prometheus import PrometheusPublisher
-from hashring.telemetry.publishers.remotewrite import _Encoder as RemoteWriteEncoder
+from hashring.telemetry.publishers.remotewrite_message import EncoderV1, EncoderV2
+from hashring.telemetry.publishers.series_labels import ALL, SeriesLabels
 from hashring.telemetry.publishers.udp import Datagrams
 from tests.properties import examples
 from tests.telemetry import otlp_oracle
@@ -83,7 +84,15 @@ def poll(count, window=7, series=None, timestamp=None):
     return Batch(series or found.series, found.volumes, at, window, 60.0, "a", token, ("web",))
 
 
-@pytest.mark.parametrize("make", [Encoder, lambda: RemoteWriteEncoder(("*",)), Datagrams])
+@pytest.mark.parametrize(
+    "make",
+    [
+        Encoder,
+        lambda: EncoderV1(SeriesLabels(ALL)),
+        lambda: EncoderV2(SeriesLabels(ALL)),
+        Datagrams,
+    ],
+)
 def test_what_was_measured_is_written_out_once_for_all_polls_and_their_parts(make, monkeypatch):
     first = poll(10)
     encoder = make()

@@ -1,7 +1,7 @@
 """The client for event loops, imported where something is to be asked and no sooner.
 
-aiohttp takes as long to import as half of an agent's other modules, and most agents ask nothing
-over HTTP. That it is there is looked at when an agent starts, all the same.
+It takes a while to import, with TLS and its libraries, and most agents ask nothing over HTTP. That
+they are there is looked at when an agent starts, all the same.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ def require() -> None:
     """Look that the client could be imported, without doing so.
 
     Raises:
-        MissingDependency: aiohttp is not installed.
+        MissingDependency: it needs a package that is not installed.
     """
-    if find_spec("aiohttp") is None:
-        raise MissingDependency("polls over HTTP", "aiohttp", "telemetry")
+    for package in ("httptools", "aiohappyeyeballs"):
+        if find_spec(package) is None:
+            raise MissingDependency("polls over HTTP", package, "telemetry")
 
 
 @functools.cache
@@ -29,6 +30,6 @@ def load() -> None:
     """Import the client. It is called before a poll's time begins to count, which it might use up.
 
     Raises:
-        MissingDependency: aiohttp is not installed.
+        MissingDependency: httptools is not installed.
     """
     from hashring.telemetry.http import looped  # noqa: F401 - imported for others

@@ -58,7 +58,7 @@ class Fetcher:
         per_host: connections to one host and port at once.
 
     Raises:
-        MissingDependency: aiohttp is not installed.
+        MissingDependency: httptools is not installed.
 
     Example:
         >>> import asyncio
@@ -168,14 +168,12 @@ class Fetcher:
                 return answer.location
             if not 200 <= answer.status < 300:
                 raise FetchFailed(f"{masked(url)}: status {answer.status} {answer.reason}".rstrip())
-            body = bytearray()
-            async for chunk in answer.chunks():
-                if len(body) + len(chunk) > limit:
-                    raise FetchFailed(f"{masked(url)}: the answer has more than {limit} bytes")
-                if took is not None:
-                    await took(chunk)
-                body += chunk
-            return Fetched(bytes(body), answer.headers.get("Content-Type", ""), url)
+            if answer.is_plain:
+                body = await _whole(answer.read, url, limit, took)
+            else:
+                chunks = answer.chunks()
+                body = await _whole(lambda: anext(chunks, b""), url, limit, took)
+            return Fetched(body, answer.headers.get("content-type", ""), url)
 
     def _client(self) -> LoopClient:
         from hashring.telemetry.http.looped import LoopClient
@@ -195,6 +193,29 @@ class Fetcher:
         if not isinstance(error, BadEncoding) and http.is_timeout(error, deadline):
             return "no whole answer in time"
         return http.reason_of(error)
+
+
+async def _whole(
+    read: Callable[[], Awaitable[bytes]],
+    url: str,
+    limit: int,
+    took: Callable[[bytes], Awaitable[None]] | None,
+) -> bytes:
+    """Return all that is read; most answers come in one piece.
+
+    Raises:
+        FetchFailed: it is more than the limit; and what ``took`` raises.
+    """
+    pieces: list[bytes] = []
+    size = 0
+    while piece := await read():
+        size += len(piece)
+        if size > limit:
+            raise FetchFailed(f"{masked(url)}: the answer has more than {limit} bytes")
+        if took is not None:
+            await took(piece)
+        pieces.append(piece)
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
 def joined(url: str, link: str) -> str:

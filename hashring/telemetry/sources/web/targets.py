@@ -81,7 +81,7 @@ def static_resource(text: str) -> Resource:
     Raises:
         BadTargets: it is not a text, empty, has blanks or control characters, or is a URL of these
             schemes without a host or with an illegal port.
-        MissingDependency: it would be asked over HTTP, and aiohttp is not installed.
+        MissingDependency: it would be asked over HTTP, and httptools is not installed.
 
     Example:
         >>> static_resource("https://web1.example/status")
