@@ -21,7 +21,7 @@ SOURCES := pyproject.toml setup.py $(CYTHON) $(filter-out $(GENERATED), \
 INSTALLED := $(VENV)/.installed
 TOOLS := $(VENV)/.tools
 
-.PHONY: setup run servers test test-long coverage coverage-protocol faults check check-sources other-pythons newest-python bench bench-full clean
+.PHONY: setup run servers test test-long coverage coverage-protocol coverage-ring faults check check-sources other-pythons newest-python bench bench-full clean
 .NOTPARALLEL:
 
 # Byte code is kept: each of pytest's workers lists the tests in half the processor time, and the
@@ -113,6 +113,16 @@ coverage-protocol: $(TOOLS)
 	$(BIN)/python -m coverage run -m hashring.testing.simulation --runs 32 --seed 5 --processes 1
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report --include='hashring/protocol/*' --fail-under=100
+
+# In the ring, whose plain engine is the same as the compiled one, likewise.
+RING_TESTS := hashring/ring tests/test_ring.py tests/test_ring_golden.py tests/test_ring_rare_cases.py \
+	tests/test_engine.py tests/test_engine_arrays.py tests/test_engine_properties.py
+coverage-ring: $(TOOLS)
+	rm -rf .coverage
+	mkdir .coverage
+	$(BIN)/python -m coverage run -m pytest --quiet -m 'not long' $(RING_TESTS)
+	$(BIN)/python -m coverage combine --quiet
+	$(BIN)/python -m coverage report --include='hashring/ring/*' --fail-under=100
 
 # Random faults, for ten minutes on the embedded store: make faults STORE=redis SECONDS=60 SEED=1
 STORE ?= sqlite
