@@ -41,7 +41,7 @@ if __name__ == "__main__":
     arguments.add_argument("backends", nargs="*", metavar="BACKEND", help=", ".join(BACKENDS))
     arguments.add_argument("--store", choices=sorted(SERVERS), help="tooz's driver of it, and ours")
     arguments.add_argument("--rounds", type=int, default=0, metavar="N")
-    given = arguments.parse_args()
+    given = arguments.parse_intermixed_args()
     backends = backends_of(arguments, given.backends, given.store)
     openstack.add_stores()
     main(backends, given.rounds)

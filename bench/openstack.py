@@ -76,7 +76,7 @@ if __name__ == "__main__":
     arguments.add_argument("--times", type=int, default=1, help="how often each")
     arguments.add_argument("--stops", type=int, default=0, help="of Gnocchi's workers")
     arguments.add_argument("--keep", type=Path, help="a folder in which logs and records stay")
-    given = arguments.parse_args()
+    given = arguments.parse_intermixed_args()
     known = ["none", *BACKENDS] if given.service == "aodh" else BACKENDS
     backends = backends_of(arguments, given.backends, given.store, known)
     if given.stops and given.service != "gnocchi":
