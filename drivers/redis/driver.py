@@ -85,6 +85,7 @@ class RedisDriver(Driver):
     epochs = (
         "a counter, and the server's time where it forgot; falls if that was set back by over ttl"
     )
+    interrupts = True
     options = OPTIONS
 
     def __init__(self, url: DriverURL, *, ttl: float) -> None:
@@ -256,6 +257,10 @@ class RedisDriver(Driver):
                 raise
         finally:
             state.waiting.release()
+
+    def interrupt(self) -> None:
+        """See :meth:`hashring.driver.Driver.interrupt`."""
+        self._waiting.waker.set()
 
     def leave(self, group: str, member: str) -> None:
         """See :meth:`hashring.driver.Driver.leave`."""

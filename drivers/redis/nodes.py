@@ -19,6 +19,7 @@ from hashring.clock import boottime
 from hashring.driver import Traffic
 
 from .._net import DeadlineSocket, left
+from .._waker import Waker
 
 __all__ = [
     "Address",
@@ -71,6 +72,9 @@ class Link(Protocol):
 
     def wake(self) -> None:
         """End a wait of another thread on this connection."""
+
+    def arrives(self, seconds: float, waker: Waker) -> bool:
+        """Wait for bytes on the socket; return whether there are any. ``waker`` ends the wait."""
 
     def connect(self) -> None:
         """Connect; nothing where it is connected."""
@@ -132,6 +136,10 @@ class _Bounded:
             # Where it is not connected any more, nobody waits.
             with contextlib.suppress(OSError):
                 self._raw.shutdown(socket.SHUT_RDWR)
+
+    def arrives(self, seconds: float, waker: Waker) -> bool:
+        """Wait for bytes on the socket; return whether there are any. ``waker`` ends the wait."""
+        return waker.wait(self._raw.fileno(), seconds)
 
 
 # Made by call: to a type checker, redis-py's own classes have abstract parts.

@@ -17,9 +17,9 @@ and nothing else, and the lease is the session that made the child. What must ho
 * *A reading is of now.* It begins with a transaction that changes nothing: what was committed
   before is applied by the server before it answers that. ``sync`` proves less (``watching.py``).
 * *A store that went back in time has forgotten.* ZooKeeper loses nothing that it confirmed, but
-  whoever runs it can rebuild it from nothing, or restore an older copy. Each reading says for how
-  long that has surely not happened (``history.py``), and a heartbeat fails where the
-  node of the lease is older than the last write of ours that was confirmed.
+  whoever runs it can rebuild it from nothing, or restore an older copy. Each reading says since
+  when that has not happened (``history.py``); a heartbeat fails on a node that is older than our
+  last confirmed write.
 
 Of a record it knows nothing but its incarnation.
 """
@@ -50,12 +50,7 @@ from hashring.driver import (
 from hashring.errors import BadURL, MissingDependency, StoreUnavailable, StoreUnusable
 
 try:
-    from kazoo.exceptions import (
-        BadVersionError,
-        NodeExistsError,
-        NoNodeError,
-        ZookeeperError,
-    )
+    from kazoo.exceptions import BadVersionError, NodeExistsError, NoNodeError, ZookeeperError
     from kazoo.protocol.serialization import (
         CheckVersion,
         Create,
@@ -94,6 +89,7 @@ class ZooKeeperDriver(Driver):
 
     promise = "a session as the lease; survives the loss of a minority; tells when it was restored"
     epochs = "ZooKeeper's zxid; falls only where its data are removed or an old copy is restored"
+    interrupts = True
     options = OPTIONS
 
     def __init__(self, url: DriverURL, *, ttl: float) -> None:
@@ -239,7 +235,7 @@ class ZooKeeperDriver(Driver):
         """See :meth:`hashring.driver.Driver.seize`."""
         check_names(group, member)
         check_record(record)
-        path, names = self._path(group, member), (group, member)
+        path = self._path(group, member)
 
         def step(deadline: float) -> None:
             try:
@@ -249,7 +245,7 @@ class ZooKeeperDriver(Driver):
             while True:
                 began, found = boottime(), self._write(GetData(path, None), deadline)
                 if isinstance(found, NoNodeError):
-                    raise self.lease_lost(names)
+                    raise self.lease_lost((group, member))
                 data, stat = found
                 version = stat.version
                 if stat.ephemeralOwner != self._owner.id or data != record:  # else it is done
@@ -258,7 +254,8 @@ class ZooKeeperDriver(Driver):
                     request = replacing(path, record, self._acl, stat.version)
                     if isinstance(self._write(request, deadline), ZookeeperError):
                         continue  # it has changed, or gone, meanwhile
-                self._leases[names] = Lease(self._owner.id, incarnation_of(record), version, began)
+                lease = Lease(self._owner.id, incarnation_of(record), version, began)
+                self._leases[group, member] = lease
                 return
 
         self._try(f"seizing the lease of {member!r} of group {group!r}", self._writing, step)
@@ -291,9 +288,8 @@ class ZooKeeperDriver(Driver):
                     lease.version, lease.sound = changed.version, began
                     return int(changed.mzxid)
 
-        return self._try(
-            f"publishing for member {member!r} of group {group!r}", self._writing, step
-        )
+        doing = f"publishing for member {member!r} of group {group!r}"
+        return self._try(doing, self._writing, step)
 
     def heartbeat(self) -> None:
         """See :meth:`hashring.driver.Driver.heartbeat`."""
@@ -457,6 +453,10 @@ class ZooKeeperDriver(Driver):
             watching.lock.release()
         # Nothing is watched, because the last reading failed: no need to hurry.
         self._closed.wait(min(max(0.0, until - boottime()), self.settings["backoff_max"]))
+
+    def interrupt(self) -> None:
+        """See :meth:`hashring.driver.Driver.interrupt`."""
+        self._watching.waker.set()
 
     def groups(self) -> list[str]:
         """See :meth:`hashring.driver.Driver.groups`."""

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import select
 import socket
 import ssl
 from collections.abc import Callable, Generator, Sequence
@@ -22,6 +21,7 @@ from hashring.driver import Traffic
 from hashring.errors import MissingDependency
 
 from .._net import left
+from .._waker import Waker
 from .servers import Credentials, Failed, Refused, Servers
 
 try:
@@ -265,8 +265,10 @@ class Session:
         except Exception as error:
             raise Failed("the server's answer is not ZooKeeper's") from error
 
-    def pump(self, timeout: float) -> bool:
+    def pump(self, timeout: float, waker: Waker) -> bool:
         """Wait at most ``timeout`` seconds for watch events and deliver what has come.
+
+        ``waker`` ends the wait.
 
         Sends a ping where the session needs one: a call of this method is a sign of life.
 
@@ -291,12 +293,8 @@ class Session:
             if self._heard < self._sent < boottime() - self.granted / 3:
                 raise Failed("the server has fallen silent")
             pending = isinstance(self._socket, ssl.SSLSocket) and self._socket.pending()
-            if not pending:
-                # select() knows no file descriptor above 1023.
-                poll = select.poll()
-                poll.register(self._socket, select.POLLIN)
-                if not poll.poll(math.ceil(1000 * max(0.0, min(timeout, ping_due)))):
-                    return False
+            if not (pending or waker.wait(self._socket.fileno(), min(timeout, ping_due))):
+                return False
             self._fill(boottime() + patience)
             return self._deliver()
         except OSError:

@@ -24,10 +24,10 @@ from hashring.alarms.outbox import Outbox
 from hashring.alarms.reporting import Reporting
 from hashring.alarms.settings import Settings
 from hashring.alarms.sources.asking import Source
-from hashring.alarms.sources.gnocchi import Access, GnocchiSource, Place
+from hashring.alarms.sources.gnocchi import GnocchiSource
+from hashring.alarms.sources.gnocchi_access import access_to_gnocchi
 from hashring.alarms.sources.prometheus import PrometheusSource
 from hashring.alarms.sources.samples import SampleSource
-from hashring.errors import BadArgument, MissingDependency
 from hashring.partition.cycle import Cycles
 from hashring.partition.partition import Partition, join
 from hashring.telemetry.agent.signals import Signals, hold_reloads
@@ -78,22 +78,10 @@ def sources_of(settings: Settings, database: Database) -> dict[str, Source]:
             settings.prometheus_ca,
             settings.project_label,
         )
-    if (access := _gnocchi(settings)) is not None:
+    if (access := access_to_gnocchi(settings)) is not None:
         gnocchi = GnocchiSource(access, settings.threads)
         found |= {name: gnocchi for name in RULES if name.startswith("gnocchi_")}
     return found
-
-
-def _gnocchi(settings: Settings) -> Access | None:
-    if settings.has_credentials:
-        try:
-            from hashring.alarms.sources.keystone import Keystone  # its client library is an extra
-
-            return Keystone(settings.config_files, settings.config_dirs, settings.gnocchi_url)
-        except (MissingDependency, BadArgument) as error:
-            # An aodh.conf has credentials whether or not there are such rules.
-            log.warning("rules on Gnocchi are not evaluated with Keystone's tokens: %s", error)
-    return None if settings.gnocchi_url is None else Place(settings.gnocchi_url)
 
 
 class _Files:

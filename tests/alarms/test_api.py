@@ -30,10 +30,10 @@ ALARM = {"name": "down", "type": "prometheus", "prometheus_rule": RULE}
 class API:
     """A client of an application on a database."""
 
-    def __init__(self, database, **settings):
+    def __init__(self, database, gnocchi=None, **settings):
         self.actions = Catalogue(Settings(database="", backend_url="", member="m"))
         found = APISettings(**{"auth_mode": "noauth"} | settings)
-        self._client = Client(Application(database, found, self.actions))
+        self._client = Client(Application(database, found, self.actions, gnocchi))
 
     def ask(self, method, path, body=None, who=MEMBER, **more):
         answer = self._client.open(path, method=method, json=body, headers=who, **more)
@@ -211,8 +211,8 @@ def test_the_query_of_a_tenant_is_narrowed_to_its_project_and_the_rule_does_not_
         ),
         ({"time_constraints": [{"name": "a", "start": "0 1 * * *", "duration": -1}]}, "duration"),
         (
-            {"type": "gnocchi_resources_threshold"},
-            "type. Value: 'gnocchi_resources_threshold'. No alarm of it can be made here.",
+            {"type": "loadbalancer_member_health"},
+            "type. Value: 'loadbalancer_member_health'. No alarm of it can be made here.",
         ),
     ],
 )

@@ -43,6 +43,8 @@ pytestmark = pytest.mark.usefixtures("bare_machine")
         ("hashring", "threads = 0", "threads = '0': "),
         ("hashring", "threads = 2.5", "threads = '2.5': "),
         ("hashring", "spool_bytes = 1", "spool_bytes = '1': "),
+        ("hashring", "scrape_protocols = Text", "scrape_protocols = 'Text': "),
+        ("hashring", "scrape_protocols =", "must name one of PrometheusProto, "),
         ("hashring", "on_crash = cry", "on_crash = 'cry': "),
         ("hashring", "member =", "must not be empty"),
         ("hashring", "tll = 5", "did you mean 'ttl'?"),

@@ -12,6 +12,7 @@ from werkzeug.datastructures import MultiDict
 from hashring import clock
 from hashring.alarms.api.answers import Refused, not_found
 from hashring.alarms.api.drafts import Draft, Limits, draft_of
+from hashring.alarms.api.gnocchi_rules import Remembered
 from hashring.alarms.api.identity import Identity
 from hashring.alarms.api.settings import APISettings
 from hashring.alarms.api.shapes import alarm_shape, change_shape, detail_of
@@ -119,9 +120,17 @@ class AlarmRoutes:
         if it is the state that the client has read: what an evaluator has found meanwhile stays.
         """
 
+        limits = self._limits
+        if limits.gnocchi is not None:
+            # It is asked before, not while the row is locked.
+            limits = limits._replace(gnocchi=Remembered(limits.gnocchi))
+            if (before := self._stored.alarm(alarm_id)) is not None:
+                self._check(identity, before, alarm_id, False)
+                draft_of(body, identity, limits, before)
+
         def decide(row: Row, is_of_file: bool) -> tuple[Row, Change | None]:
             self._check(identity, row, alarm_id, is_of_file)
-            draft = draft_of(body, identity, self._limits, row)
+            draft = draft_of(body, identity, limits, row)
             now = utc(clock.wall())
             columns = {**draft.columns, "timestamp": now, **_state(draft, row, now)}
             news = {

@@ -22,6 +22,7 @@ from hashring.alarms.api.alarm_routes import AlarmRoutes, parsed
 from hashring.alarms.api.answers import Refused, invalid
 from hashring.alarms.api.authentication import WSGI, authentication
 from hashring.alarms.api.drafts import Limits
+from hashring.alarms.api.gnocchi_rules import Rules
 from hashring.alarms.api.other_routes import OtherRoutes, versions
 from hashring.alarms.api.settings import APISettings
 from hashring.alarms.database.engine import Database
@@ -73,15 +74,22 @@ class Application:
         database: the alarms' database, its tables in order.
         settings: of the server.
         actions: the actions that are installed.
+        gnocchi: checks rules on Gnocchi; ``None``: none can be made.
 
     Raises:
         BadArgument: something that the authentication needs is wrong.
         MissingDependency: a package that it needs is not installed.
     """
 
-    def __init__(self, database: Database, settings: APISettings, actions: Catalogue) -> None:
+    def __init__(
+        self,
+        database: Database,
+        settings: APISettings,
+        actions: Catalogue,
+        gnocchi: Rules | None = None,
+    ) -> None:
         self._stored = Stored(database)
-        limits = Limits(settings.most_actions, actions.check)
+        limits = Limits(settings.most_actions, actions.check, gnocchi)
         self._alarms = AlarmRoutes(self._stored, settings, limits)
         self._others = OtherRoutes(self._stored, settings)
         self._authentication = authentication(settings)

@@ -25,6 +25,7 @@ from hashring.alarms.api.fields import (
     utc,
     whole,
 )
+from hashring.alarms.api.gnocchi_rules import Rules, on_gnocchi
 from hashring.alarms.api.identity import Identity
 from hashring.alarms.model import Problem, Severity, State, problem_of
 
@@ -78,10 +79,12 @@ class Limits(NamedTuple):
     Attributes:
         most_actions: URLs in each of the three lists; 0 or less: any number.
         check_action: checks the URL of an action; raises BadAlarm.
+        gnocchi: checks rules on Gnocchi; ``None``: no Gnocchi is known.
     """
 
     most_actions: int
     check_action: Callable[[str], None]
+    gnocchi: Rules | None = None
 
 
 class Draft(NamedTuple):
@@ -121,7 +124,11 @@ def draft_of(
     columns = {
         name: found[name] for name in ("name", "type", "enabled", "repeat_actions", "severity")
     }
-    columns["rule"] = _rule(value, kind, identity.scope(project))
+    rule = _rule(value, kind, identity.scope(project))
+    if kept is None or (kept["type"], kept["project_id"], kept["rule"]) != (kind, project, rule):
+        # One that stays as it is can be switched off while Gnocchi is away.
+        rule = on_gnocchi(kind, rule, identity.scope(project), limits.gnocchi)
+    columns["rule"] = rule
     columns["description"] = found["description"] or rules.described(kind, columns["rule"])
     columns["time_constraints"] = _constraints(found["time_constraints"])
     for name in ACTIONS:

@@ -34,6 +34,13 @@ SECTIONS: Mapping[str, Sequence[cfg.Opt]] = {
         _opt("password_file", str, None, "Users and passwords, as htpasswd -B writes them."),
         _opt("admins", types.List(), [], "Users of that file who are administrators."),
         _opt("threads", Count(min=1, max=256), 8, "Requests at once."),
+        _opt(
+            "gnocchi_external_project_owner",
+            str,
+            "service",
+            "The project that makes resources in Gnocchi for those of others, as Ceilometer's.",
+        ),
+        _opt("gnocchi_external_domain_name", str, "Default", "The domain of that project."),
     ),
 }
 """The options that count here, by section."""
@@ -74,6 +81,8 @@ def load(
         "most_actions": read.value("api", "alarm_max_actions"),
         "record_history": read.value("DEFAULT", "record_history"),
         "threads": read.value("api", "threads"),
+        "gnocchi_owner": read.value("api", "gnocchi_external_project_owner"),
+        "gnocchi_owner_domain": read.value("api", "gnocchi_external_domain_name"),
     }
     values |= {name: value for name, value in overrides.items() if value is not None}
     notes = [

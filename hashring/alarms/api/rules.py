@@ -1,6 +1,6 @@
 """Rules as the API has them, by the type of their alarm: Aodh's seven, and ours.
 
-Types that nothing here evaluates are known, so that alarms of an Aodh can be read, switched off and
+A type that nothing here evaluates is known, so that alarms of an Aodh can be read, switched off and
 removed; none can be made.
 """
 
@@ -69,7 +69,7 @@ _HEALTH: Mapping[str, Field] = dict.fromkeys(
 TYPES = (*_LEAVES, "event", "composite", "loadbalancer_member_health")
 """All types that the API knows."""
 
-EVALUATED = ("prometheus", "hashring_threshold", "composite", "event")
+EVALUATED = (*_LEAVES, "composite", "event")
 """The types that an alarm can be made of."""
 
 _LEFT_OUT = frozenset({"scope_to_project"})
@@ -134,7 +134,7 @@ def _expression(value: Any, scope: str | None, depth: int) -> dict[str, Any]:
     kind = value.get("type")
     if not kind:
         raise Refused("type must be set in every rule")
-    known = [name for name in _LEAVES if name in EVALUATED]
+    known = [*_LEAVES]
     if kind not in known:
         raise Refused(
             f"Unsupported sub-rule type :{kind!s:.100} in composite rule, should be one of: {known}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import logging
 import threading
@@ -15,9 +16,12 @@ from hashring.alarms import options as evaluators_options
 from hashring.alarms.actions.catalogue import Catalogue
 from hashring.alarms.api import options
 from hashring.alarms.api.application import Application
+from hashring.alarms.api.gnocchi_rules import GnocchiRules
 from hashring.alarms.api.settings import APISettings
 from hashring.alarms.running import opened
 from hashring.alarms.settings import Settings
+from hashring.alarms.sources.gnocchi import Gnocchi
+from hashring.alarms.sources.gnocchi_access import access_to_gnocchi
 from hashring.errors import BadArgument
 from hashring.telemetry.agent.signals import Signals
 from hashring.url import host_and_port
@@ -94,10 +98,13 @@ def run_api(settings: Settings, api: APISettings) -> int:
         api: of the server.
     """
     ended = threading.Event()
-    actions = Catalogue(settings)
-    try:
+    with contextlib.ExitStack() as stack:
+        actions = Catalogue(settings)
+        stack.callback(actions.close)
+        if (gnocchi := _gnocchi(settings, api)) is not None:
+            stack.callback(gnocchi.close)
         with opened(settings) as database:
-            application = Application(database, api, actions)
+            application = Application(database, api, actions, gnocchi)
             if api.auth_mode == "noauth" and not _is_of_this_host(settings.listen):
                 log.warning(
                     "whoever reaches %s can change every alarm: [api] auth_mode is noauth",
@@ -106,9 +113,20 @@ def run_api(settings: Settings, api: APISettings) -> int:
             with Serving(application, settings.listen, api.threads), Signals(ended.set):
                 log.info("Aodh's API is served at %s", settings.listen)
                 ended.wait()
-    finally:
-        actions.close()
     return 0
+
+
+def _gnocchi(settings: Settings, api: APISettings) -> GnocchiRules | None:
+    """Return who checks rules on Gnocchi; ``None``: nothing says where it is."""
+    access = access_to_gnocchi(settings)
+    if access is None:
+        return None
+    name, domain = api.gnocchi_owner, api.gnocchi_owner_domain
+    return GnocchiRules(
+        Gnocchi(access, api.threads),
+        lambda deadline: access.project_id(name, domain, deadline),
+        settings.query_timeout,
+    )
 
 
 def _is_of_this_host(listen: str) -> bool:
@@ -136,4 +154,4 @@ def wsgi(*config_files: str) -> Application:
     with opened(settings) as database:
         # As the block ends its connections are closed: a server that forks then must not share
         # them. It opens others.
-        return Application(database, api, Catalogue(settings))
+        return Application(database, api, Catalogue(settings), _gnocchi(settings, api))

@@ -24,6 +24,8 @@ class APISettings:
         most_actions: URLs in each of an alarm's three lists; 0 or less: any number.
         record_history: changes are written to the history.
         threads: requests at once.
+        gnocchi_owner: the project that makes resources in Gnocchi for those of others.
+        gnocchi_owner_domain: its domain.
     """
 
     auth_mode: str = "keystone"
@@ -35,3 +37,5 @@ class APISettings:
     most_actions: int = -1
     record_history: bool = True
     threads: int = 8
+    gnocchi_owner: str = "service"
+    gnocchi_owner_domain: str = "Default"

@@ -9,12 +9,8 @@ writes nothing.
 from __future__ import annotations
 
 import dataclasses
-import enum
-import itertools
-import json
-import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -23,6 +19,14 @@ from sqlalchemy import exc
 from hashring.alarms.database.engine import Database, microseconds
 from hashring.alarms.database.notifications import Intention
 from hashring.alarms.database.tables import ALARM, HISTORY, OUTBOX, SIDE
+from hashring.alarms.database.transitions import (
+    Definition,
+    Outcome,
+    history_of,
+    outgoing_of,
+    state_written,
+    utc,
+)
 from hashring.alarms.model import State
 
 __all__ = ["Definition", "Evaluations", "Outcome", "Standing", "Step", "utc"]
@@ -51,26 +55,6 @@ class Standing(NamedTuple):
     away: int
 
 
-class Definition(NamedTuple):
-    """An alarm's row, as its user defined it: fields as of the model, and whose it is."""
-
-    alarm_id: str
-    seen: datetime | None
-    fields: Mapping[str, Any]
-    project_id: str | None
-    user_id: str | None
-
-
-class Outcome(enum.Enum):
-    """What became of a step."""
-
-    DONE = enum.auto()
-    REPEATED = enum.auto()
-    """This window, or a later one, was evaluated before: nothing was written."""
-    CHANGED = enum.auto()
-    """Its user has changed or deleted it meanwhile: nothing was written."""
-
-
 @dataclasses.dataclass(frozen=True, slots=True)
 class Step:
     """What one window makes of one alarm.
@@ -94,15 +78,6 @@ class Step:
     reason: str = ""
     intentions: Sequence[Intention] = ()
     definition: Definition | None = None
-
-
-def utc(seconds: float) -> datetime:
-    """Return a wall-clock time as the tables of Aodh have it: UTC, without a zone.
-
-    >>> utc(0.0)
-    datetime.datetime(1970, 1, 1, 0, 0)
-    """
-    return datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None)
 
 
 class Evaluations:
@@ -247,11 +222,17 @@ class Evaluations:
     def _write_of(connection: sa.Connection, steps: Sequence[Step], now: float) -> None:
         """Write the history of steps, and whom to tell."""
         history = [
-            _history(step, step.definition, now)
+            history_of(step.definition, step.state, step.reason, now)
             for step in steps
-            if step.state != step.standing.state and step.definition is not None
+            if step.state is not None
+            and step.state != step.standing.state
+            and step.definition is not None
         ]
-        outgoing = [_outgoing(step, one, now) for step in steps for one in step.intentions]
+        outgoing = [
+            outgoing_of(step.standing.alarm_id, microseconds(step.window_start), one, now)
+            for step in steps
+            for one in step.intentions
+        ]
         if history:
             connection.execute(HISTORY.insert(), history)
         if outgoing:
@@ -287,75 +268,11 @@ _ADVANCE: sa.Update = (
 """Write the window of an alarm, if none as new has been written."""
 
 
-def _written(is_known: bool, enters: bool) -> sa.Update:
-    """Return what writes the columns of the state, if the alarm is the one that was evaluated.
-
-    Args:
-        is_known: it has a time of its last change.
-        enters: it enters a state; else its actions are repeated.
-    """
-    same_definition = (
-        ALARM.c.timestamp == sa.bindparam("seen") if is_known else ALARM.c.timestamp.is_(None)
-    )
-    entered: dict[str, Any] = {
-        "state": sa.bindparam("entered"),
-        "state_reason": sa.bindparam("why"),
-        "state_timestamp": sa.bindparam("now"),
-    }
-    found: sa.Update = (
-        ALARM.update()
-        .where(ALARM.c.alarm_id == sa.bindparam("of"), same_definition)
-        .where(sa.func.coalesce(ALARM.c.state, "") == sa.bindparam("before"))
-        .where(ALARM.c.enabled.is_(True))
-        .values(evaluate_timestamp=sa.bindparam("now"), **(entered if enters else {}))
-    )
-    return found
-
-
-_WRITTEN = {key: _written(*key) for key in itertools.product((True, False), repeat=2)}
-
-
 def _state(step: Step, now: float) -> tuple[sa.Update, dict[str, Any]]:
     before = step.standing
     assert step.state is not None
-    enters = step.state != before.state
-    values: dict[str, Any] = {"of": before.alarm_id, "before": before.state, "now": utc(now)}
-    if before.seen is not None:
-        values["seen"] = before.seen
-    if enters:
-        values |= {"entered": str(step.state), "why": step.reason}
-    return _WRITTEN[before.seen is not None, enters], values
-
-
-def _history(step: Step, definition: Definition, now: float) -> dict[str, Any]:
-    return {
-        "event_id": str(uuid.uuid4()),
-        "alarm_id": step.standing.alarm_id,
-        "on_behalf_of": definition.project_id,
-        "project_id": None,
-        "user_id": None,
-        "type": "state transition",
-        "detail": json.dumps({"state": str(step.state), "transition_reason": step.reason}),
-        "timestamp": utc(now),
-        "severity": definition.fields.get("severity"),
-    }
-
-
-def _outgoing(step: Step, intention: Intention, now: float) -> dict[str, Any]:
-    return {
-        "key": intention.key,
-        "alarm_id": step.standing.alarm_id,
-        "window_start": microseconds(step.window_start),
-        "sink": intention.sink,
-        "action": intention.action,
-        "body": dict(intention.body),
-        "created": microseconds(now),
-        "attempts": 0,
-        "next_try": 0,
-        "done": None,
-        "gave_up": False,
-        "last_error": None,
-    }
+    entered = step.state if step.state != before.state else None
+    return state_written(before.alarm_id, before.seen, before.state, entered, step.reason, now)
 
 
 def _chunks(found: Sequence[Any]) -> Iterator[Sequence[Any]]:

@@ -8,18 +8,23 @@ notify. Whoever comes second finds no note, and writes nothing.
 from __future__ import annotations
 
 import fnmatch
-import json
-import uuid
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy import exc
 
 from hashring.alarms.database.engine import Database, microseconds
-from hashring.alarms.database.evaluations import Definition, Evaluations, Outcome, utc
+from hashring.alarms.database.evaluations import Evaluations
 from hashring.alarms.database.notifications import Intention
 from hashring.alarms.database.tables import ALARM, EVENT, HISTORY, NOTE, OUTBOX
+from hashring.alarms.database.transitions import (
+    Definition,
+    Outcome,
+    history_of,
+    outgoing_of,
+    state_written,
+)
 from hashring.alarms.event import Event, events_of
 from hashring.alarms.model import State
 
@@ -203,33 +208,28 @@ class Events:
     def fire(self, fired: Fired, now: float) -> Outcome:
         """Commit what an event makes of an alarm: its note, state, history, whom to tell."""
         noted, definition = fired.noted, fired.definition
-        seen = definition.seen
-        same = ALARM.c.timestamp.is_(None) if seen is None else ALARM.c.timestamp == seen
-        values: dict[str, Any] = {"evaluate_timestamp": utc(now)}
-        if fired.before != State.ALARM:
-            values |= {
-                "state": str(State.ALARM),
-                "state_reason": fired.reason,
-                "state_timestamp": utc(now),
-            }
-        changed = (
-            ALARM.update()
-            .where(ALARM.c.alarm_id == noted.alarm_id, same, ALARM.c.enabled.is_(True))
-            .where(sa.func.coalesce(ALARM.c.state, "") == fired.before)
-            .values(**values)
+        changed = state_written(
+            noted.alarm_id,
+            definition.seen,
+            fired.before,
+            State.ALARM if fired.before != State.ALARM else None,
+            fired.reason,
+            now,
         )
         with self._database.writing() as connection:
             if not connection.execute(_note(noted)).rowcount:
                 return Outcome.REPEATED
-            if not connection.execute(changed).rowcount:
+            if not connection.execute(*changed).rowcount:
                 connection.rollback()
                 return Outcome.CHANGED
             if fired.records:
-                connection.execute(HISTORY.insert(), _history(fired, now))
-            if fired.intentions:
-                connection.execute(
-                    OUTBOX.insert(), [_outgoing(fired, one, now) for one in fired.intentions]
-                )
+                row = history_of(definition, State.ALARM, fired.reason, now)
+                connection.execute(HISTORY.insert(), row)
+            outgoing = [
+                outgoing_of(noted.alarm_id, noted.received, one, now) for one in fired.intentions
+            ]
+            if outgoing:
+                connection.execute(OUTBOX.insert(), outgoing)
         return Outcome.DONE
 
     def tidy(self, before: float) -> None:
@@ -247,35 +247,3 @@ def _note(noted: Noted) -> sa.Delete:
         NOTE.c.alarm_id == noted.alarm_id, NOTE.c.message_id == noted.event.message_id
     )
     return found
-
-
-def _history(fired: Fired, now: float) -> dict[str, Any]:
-    definition = fired.definition
-    return {
-        "event_id": str(uuid.uuid4()),
-        "alarm_id": definition.alarm_id,
-        "on_behalf_of": definition.project_id,
-        "project_id": None,
-        "user_id": None,
-        "type": "state transition",
-        "detail": json.dumps({"state": str(State.ALARM), "transition_reason": fired.reason}),
-        "timestamp": utc(now),
-        "severity": definition.fields.get("severity"),
-    }
-
-
-def _outgoing(fired: Fired, intention: Intention, now: float) -> dict[str, Any]:
-    return {
-        "key": intention.key,
-        "alarm_id": fired.noted.alarm_id,
-        "window_start": fired.noted.received,
-        "sink": intention.sink,
-        "action": intention.action,
-        "body": dict(intention.body),
-        "created": microseconds(now),
-        "attempts": 0,
-        "next_try": 0,
-        "done": None,
-        "gave_up": False,
-        "last_error": None,
-    }

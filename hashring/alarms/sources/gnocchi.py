@@ -11,16 +11,10 @@ from urllib.parse import quote, urlencode
 
 from hashring.alarms.errors import SourceAway
 from hashring.alarms.model import GnocchiMetricsRule, GnocchiResourceRule, GnocchiResourcesRule
-from hashring.telemetry.http import FAILURES, Client, is_timeout, reason_of
-from hashring.url import masked, secrets_in, without_secrets
+from hashring.alarms.sources.replies import Asker, Reply, said
+from hashring.url import masked
 
-__all__ = ["Access", "GnocchiSource", "Place"]
-
-_MOST = 16 * 1024 * 1024
-"""Bytes of an answer, at most."""
-
-_SAID = 300
-"""Characters of an error that a message shows."""
+__all__ = ["Access", "Gnocchi", "GnocchiSource", "Place"]
 
 _LOOK_BACK = 1
 """Granules more than the rule wants, for what arrives late; Aodh looks back as far."""
@@ -39,6 +33,9 @@ class Access(Protocol):
 
     def refused(self) -> bool:
         """Be told that they were refused; return whether another try may succeed."""
+
+    def project_id(self, name: str, domain: str, deadline: float) -> str | None:
+        """Return the id of a project; ``None``: no project is called so."""
 
 
 class Place:
@@ -59,9 +56,13 @@ class Place:
         """Return that no other try can succeed."""
         return False
 
+    def project_id(self, name: str, domain: str, deadline: float) -> str | None:
+        """Return that without a Keystone there are no projects."""
+        return None
 
-class GnocchiSource:
-    """Asks Gnocchi's API. May be used by several threads.
+
+class Gnocchi:
+    """Gnocchi's API. May be used by several threads.
 
     Args:
         access: where it is.
@@ -71,8 +72,59 @@ class GnocchiSource:
 
     def __init__(self, access: Access, threads: int, ca_file: str | None = None) -> None:
         self._access = access
-        self._verify: bool | str = ca_file or True
-        self._client = Client(connections=threads)
+        self._asker = Asker(threads, ca_file)
+
+    def ask(self, method: str, path: str, deadline: float, body: Any = None) -> Reply:
+        """Return what it answers; credentials that it refuses are fetched anew, once.
+
+        Args:
+            method: ``"GET"``, ``"POST"``.
+            path: with what is asked for.
+            deadline: on the clock of :func:`hashring.clock.boottime`.
+            body: JSON types; ``None``: nothing is sent.
+
+        Raises:
+            SourceAway: it did not answer.
+        """
+        reply = self._asked(method, path, deadline, body)
+        if reply.status == 401 and self._access.refused():
+            reply = self._asked(method, path, deadline, body)
+        return reply
+
+    def _asked(self, method: str, path: str, deadline: float, body: Any) -> Reply:
+        url = self._access.endpoint(deadline).rstrip("/") + path
+        headers = {"Accept": "application/json", **self._access.headers(deadline)}
+        sent = None
+        if body is not None:
+            sent = json.dumps(body).encode()
+            headers["Content-Type"] = "application/json"
+        shown = self.shown(deadline)
+        return self._asker.ask(method, url, deadline, shown=shown, headers=headers, body=sent)
+
+    def shown(self, deadline: float) -> str:
+        """Return its URL without secrets."""
+        return masked(self._access.endpoint(deadline))
+
+    def said(self, reply: Reply, deadline: float) -> str:
+        """Return what an answer says of an error, without secrets."""
+        return said(reply.text, self._access.endpoint(deadline))
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._asker.close()
+
+
+class GnocchiSource:
+    """Asks Gnocchi for measures. May be used by several threads.
+
+    Args:
+        access: where it is.
+        threads: connections that are kept.
+        ca_file: of authorities; ``None``: the usual ones.
+    """
+
+    def __init__(self, access: Access, threads: int, ca_file: str | None = None) -> None:
+        self._gnocchi = Gnocchi(access, threads, ca_file)
 
     def values(self, rule: _Rule, at: float, deadline: float) -> list[float]:
         """Return the aggregates of the newest granules, oldest first: at most as many as wanted.
@@ -91,65 +143,38 @@ class GnocchiSource:
         start = end - (rule.evaluation_periods + _LOOK_BACK) * rule.granularity
         method, path, query, body = _question(rule)
         query |= {"start": _time(start), "stop": _time(end), "granularity": f"{rule.granularity:g}"}
-        status, text = self._asked(method, f"{path}?{urlencode(query)}", body, deadline)
-        if status == 401 and self._access.refused():
-            status, text = self._asked(method, f"{path}?{urlencode(query)}", body, deadline)
-        if status == 404:
+        reply = self._gnocchi.ask(method, f"{path}?{urlencode(query)}", deadline, body)
+        if reply.status == 404:
             return []  # the metric, the resource or the aggregate is not there
-        if status != 200:
+        if reply.status != 200:
             raise SourceAway(
-                f"{self._shown(deadline)}: answered {status}: {self._said(text, deadline)}",
-                answered=400 <= status < 500,
+                f"{self._gnocchi.shown(deadline)}: answered {reply.status}: "
+                f"{self._gnocchi.said(reply, deadline)}",
+                answered=400 <= reply.status < 500,
             )
-        return self._read(text, rule, deadline)[-rule.evaluation_periods :]
-
-    def _asked(self, method: str, path: str, body: Any, deadline: float) -> tuple[int, bytes]:
-        url = self._access.endpoint(deadline).rstrip("/") + path
-        headers = {"Accept": "application/json", **self._access.headers(deadline)}
-        sent = None
-        if body is not None:
-            sent = json.dumps(body).encode()
-            headers["Content-Type"] = "application/json"
-        text = bytearray()
-        try:
-            with self._client.exchange(
-                method, url, deadline=deadline, headers=headers, body=sent, verify=self._verify
-            ) as answer:
-                for chunk in answer.chunks():
-                    text += chunk
-                    if len(text) > _MOST:
-                        raise SourceAway(
-                            f"{masked(url)}: its answer has more than {_MOST} bytes", answered=True
-                        )
-                return answer.status, bytes(text)
-        except FAILURES as error:
-            why = "no answer in time" if is_timeout(error, deadline) else reason_of(error)
-            raise SourceAway(f"{self._shown(deadline)}: {why}") from None
-
-    def _read(self, text: bytes, rule: _Rule, deadline: float) -> list[float]:
-        try:
-            found = json.loads(text)
-            if isinstance(found, dict):
-                found = found["measures"]["aggregated"]
-            points = [(str(when), float(length), value) for when, length, value in found]
-        except (ValueError, TypeError, KeyError, RecursionError):
-            raise SourceAway(f"{self._shown(deadline)}: its answer is damaged") from None
-        return [
-            float(value)
-            for _, length, value in sorted(points, key=lambda point: point[0])
-            if length == rule.granularity and isinstance(value, int | float)
-        ]
-
-    def _shown(self, deadline: float) -> str:
-        return masked(self._access.endpoint(deadline))
-
-    def _said(self, text: bytes, deadline: float) -> str:
-        said = " ".join(text.decode("utf-8", "replace").split())
-        return without_secrets(said, secrets_in(self._access.endpoint(deadline)))[:_SAID]
+        values = _values(reply.value(), rule.granularity)
+        if values is None:
+            raise SourceAway(f"{self._gnocchi.shown(deadline)}: its answer is damaged")
+        return values[-rule.evaluation_periods :]
 
     def close(self) -> None:
         """Close the connections."""
-        self._client.close()
+        self._gnocchi.close()
+
+
+def _values(found: Any, granularity: float) -> list[float] | None:
+    """Return the values of an answer, oldest first; ``None``: it is not as Gnocchi answers."""
+    try:
+        if isinstance(found, dict):
+            found = found["measures"]["aggregated"]
+        points = [(str(when), float(length), value) for when, length, value in found]
+    except (ValueError, TypeError, KeyError):
+        return None
+    return [
+        float(value)
+        for _, length, value in sorted(points, key=lambda point: point[0])
+        if length == granularity and isinstance(value, int | float)
+    ]
 
 
 def _question(rule: _Rule) -> tuple[str, str, dict[str, str], Any]:

@@ -87,6 +87,37 @@ class Keystone:
         self._session.invalidate()
         return True
 
+    def project_id(self, name: str, domain: str, deadline: float) -> str | None:
+        """Return the id of a project; ``None``: Keystone knows of none that is called so.
+
+        Args:
+            name: of the project.
+            domain: its domain's name.
+            deadline: on the clock of :func:`hashring.clock.boottime`.
+
+        Raises:
+            SourceAway: Keystone does not answer, or refuses.
+        """
+        domain_id = self._id_of("domains", {"name": domain}, deadline)
+        if domain_id is None:
+            return None
+        return self._id_of("projects", {"name": name, "domain_id": domain_id}, deadline)
+
+    def _id_of(self, what: str, wanted: Mapping[str, str], deadline: float) -> str | None:
+        where = {"service_type": "identity", "version": (3, 0), **self._where}
+
+        def ask() -> Any:
+            try:
+                return self._session.get(f"/{what}", params=wanted, endpoint_filter=where).json()
+            except exceptions.NotFound:
+                return None
+
+        try:
+            found = (self._asked(ask, deadline) or {}).get(what) or []
+            return str(found[0]["id"]) if found else None
+        except (ValueError, TypeError, KeyError, AttributeError, IndexError):
+            raise SourceAway(f"Keystone: its answer about {what} is damaged") from None
+
     def _asked(self, ask: Any, deadline: float) -> Any:
         with self._lock:  # those who wait then find the token
             self._session.timeout = max(0.1, deadline - clock.boottime())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -10,19 +9,13 @@ from urllib.parse import quote, urlencode
 from hashring.alarms.errors import BadQuery, SourceAway
 from hashring.alarms.model import PrometheusRule
 from hashring.alarms.sources.promql import narrowed
-from hashring.telemetry.http import FAILURES, Client, is_timeout, reason_of
-from hashring.url import masked, secrets_in, shown, without_secrets
+from hashring.alarms.sources.replies import Asker, Reply, said
+from hashring.url import masked, shown
 
 __all__ = ["PrometheusSource"]
 
-_MOST = 16 * 1024 * 1024
-"""Bytes of an answer, at most."""
-
 _LONG = 1_500
 """Bytes of a query from which on it is posted: servers bound the length of a URL."""
-
-_SAID = 300
-"""Characters of an error that a message shows."""
 
 
 class PrometheusSource:
@@ -44,9 +37,8 @@ class PrometheusSource:
     ) -> None:
         self._url = f"{url.rstrip('/')}/api/v1/query"
         self.shown = masked(url)
-        self._verify: bool | str = ca_file or True
         self._project_label = project_label
-        self._client = Client(connections=threads)
+        self._asker = Asker(threads, ca_file)
 
     def values(self, rule: PrometheusRule, at: float, deadline: float) -> list[float]:
         """Return the values of the series of a rule's query, in the order of their labels.
@@ -65,39 +57,27 @@ class PrometheusSource:
                 query = narrowed(query, self._project_label, rule.scope_to_project)
             except BadQuery as error:
                 raise SourceAway(str(error), answered=True) from None
-        status, text = self._asked(query, at, deadline)
-        try:
-            found = json.loads(text)
-        except (ValueError, RecursionError):
-            found = None
+        reply = self._asked(query, at, deadline)
+        found = reply.value()
         if not isinstance(found, dict) or found.get("status") not in ("success", "error"):
-            raise SourceAway(f"{self.shown}: answered {status}, and not as Prometheus does")
+            raise SourceAway(f"{self.shown}: answered {reply.status}, and not as Prometheus does")
         if found["status"] == "error":
-            said = without_secrets(str(found.get("error")), secrets_in(self._url))[:_SAID]
-            raise SourceAway(f"{self.shown}: refuses the query: {said}", answered=True)
+            why = said(str(found.get("error")), self._url)
+            raise SourceAway(f"{self.shown}: refuses the query: {why}", answered=True)
         return self._read(found.get("data"))
 
-    def _asked(self, query: str, at: float, deadline: float) -> tuple[int, bytes]:
+    def _asked(self, query: str, at: float, deadline: float) -> Reply:
         form = urlencode({"query": query, "time": f"{at:.3f}"}, quote_via=quote)
-        method, url, body, headers = "GET", f"{self._url}?{form}", None, {}
-        if len(form) > _LONG:
-            method, url, body = "POST", self._url, form.encode()
-            headers = {"Content-Type": "application/x-www-form-urlencoded"}
-        text = bytearray()
-        try:
-            with self._client.exchange(
-                method, url, deadline=deadline, headers=headers, body=body, verify=self._verify
-            ) as answer:
-                for chunk in answer.chunks():
-                    text += chunk
-                    if len(text) > _MOST:
-                        raise SourceAway(
-                            f"{self.shown}: its answer has more than {_MOST} bytes", answered=True
-                        )
-                return answer.status, bytes(text)
-        except FAILURES as error:
-            why = "no answer in time" if is_timeout(error, deadline) else reason_of(error)
-            raise SourceAway(f"{self.shown}: {why}") from None
+        if len(form) <= _LONG:
+            return self._asker.ask("GET", f"{self._url}?{form}", deadline, shown=self.shown)
+        return self._asker.ask(
+            "POST",
+            self._url,
+            deadline,
+            shown=self.shown,
+            headers={"Content-Type": "application/x-www-form-urlencoded"},
+            body=form.encode(),
+        )
 
     def _read(self, data: Any) -> list[float]:
         try:
@@ -117,7 +97,7 @@ class PrometheusSource:
 
     def close(self) -> None:
         """Close the connections."""
-        self._client.close()
+        self._asker.close()
 
 
 def _number(pair: Any) -> float:

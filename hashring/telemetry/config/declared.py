@@ -13,6 +13,7 @@ from typing import Any
 from oslo_config import cfg, types
 
 from hashring.telemetry.model.listen import ListenAddress
+from hashring.telemetry.model.settings import SCRAPE_PROTOCOLS, Settings
 
 __all__ = [
     "LIBVIRT_URIS",
@@ -87,6 +88,22 @@ class Text(types.String):
         if not text:
             raise ValueError("must not be empty")
         return text
+
+
+class Protocols(types.List):
+    """Formats of Prometheus's targets, each once, and at least one."""
+
+    def __init__(self) -> None:
+        super().__init__(types.String(choices=list(SCRAPE_PROTOCOLS)), type_name="list of formats")
+
+    def __call__(self, value: Any) -> list[str]:
+        """Return the formats' names; a ValueError says what is wrong."""
+        found: list[str] = super().__call__(value)
+        if not found:
+            raise ValueError(f"must name one of {', '.join(SCRAPE_PROTOCOLS)}, or several")
+        if len(set(found)) < len(found):
+            raise ValueError("must not name a format twice")
+        return found
 
 
 class Listen(types.String):
@@ -264,6 +281,13 @@ _HASHRING_OPTS = [
         type=Count(min=1, max=20_000),
         default=64,
         help="Over how many connections polls ask one host and port at once.",
+    ),
+    cfg.Opt(
+        "scrape_protocols",
+        type=Protocols(),
+        default=",".join(Settings.scrape_protocols),
+        help="The formats in which Prometheus's targets are asked for their metrics, the first one "
+        "before the others.",
     ),
     cfg.Opt(
         "poll_timeout",

@@ -54,7 +54,8 @@ _OPTION_OF: Mapping[str, tuple[str, str]] = {
         for name in (
             *("ttl", "spool_bytes", "threads", "poll_timeout", "spread", "on_crash", "member"),
             *("drain_timeout", "interval", "output", "allow_overlap", "status_file", "state_dir"),
-            *("listen", "max_in_flight", "max_per_host", "token", "token_file"),
+            *("listen", "max_in_flight", "max_per_host", "scrape_protocols"),
+            *("token", "token_file"),
         )
     },
 }
@@ -143,6 +144,7 @@ def _plain(read: ConfigFiles, given: Mapping[str, Any]) -> dict[str, Any]:
     values["listen"] = values["listen"] or None
     values["token_file"] = _path(values["token_file"])
     check_token(read, values["token"], values["token_file"])
+    values["scrape_protocols"] = tuple(values["scrape_protocols"])
     return values
 
 

@@ -10,7 +10,15 @@ import dataclasses
 from pathlib import Path
 from typing import Literal
 
-__all__ = ["Settings"]
+__all__ = ["SCRAPE_PROTOCOLS", "Settings"]
+
+SCRAPE_PROTOCOLS = (
+    "PrometheusProto",
+    "OpenMetricsText1.0.0",
+    "OpenMetricsText0.0.1",
+    "PrometheusText0.0.4",
+)
+"""The formats in which a target of Prometheus may be asked for its metrics, in its own order."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -46,6 +54,8 @@ class Settings:
         threads: the polls that run at once, for each source, of pollsters that need a thread.
         max_in_flight: the polls that run at once on the event loop, over HTTP say.
         max_per_host: the connections over which polls ask one host and port at once.
+        scrape_protocols: the formats in which Prometheus's targets are asked for their metrics, by
+            Prometheus's names, the first one before the others.
         poll_timeout: seconds after which a poll is given up.
         spread: the part of the window, 0 to 1, over which polls are spread.
         on_crash: ``"repeat"`` or ``"skip"`` the window in which a dead agent's share is taken over.
@@ -92,6 +102,11 @@ class Settings:
     threads: int = 16
     max_in_flight: int = 1000
     max_per_host: int = 64
+    scrape_protocols: tuple[str, ...] = (
+        "PrometheusProto",
+        "PrometheusText0.0.4",
+        "OpenMetricsText1.0.0",
+    )
     poll_timeout: float = 30.0
     spread: float = 0.0
     on_crash: Literal["repeat", "skip"] = "repeat"
