@@ -121,8 +121,8 @@ class Posts:
                 return
             self._complain_at, count, self._refused = now + _COMPLAIN, self._refused, 0
         log.warning(
-            "the page has refused %d requests without the right token, the last from %s",
-            count,
+            "the page has refused %s without the right token, the last from %s",
+            "a request" if count == 1 else f"{count} requests",
             client or "a socket",
         )
 
