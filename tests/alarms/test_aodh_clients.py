@@ -223,7 +223,15 @@ def alarms(server):
     return server("GET", everything)
 
 
-def test_both_servers_and_an_evaluator_share_the_database_that_aodh_made(theirs):
+@pytest.fixture
+def on_either(empty):
+    """Aodh's server on tables that it has made in each kind of database."""
+    with AodhAPI(empty) as server:
+        yield server
+
+
+def test_both_servers_and_an_evaluator_share_the_database_that_aodh_made(on_either):
+    theirs = on_either
     rule = {"query": "up", "comparison_operator": "lt", "threshold": 1.0}
     alarm = {"name": "shared", "type": "prometheus", "prometheus_rule": rule}
     made = theirs.ask("POST", "/v2/alarms", alarm)
@@ -306,13 +314,12 @@ def test_an_evaluator_takes_over_from_aodhs_on_its_configuration(theirs, sink, t
     theirs.ask("DELETE", path)
 
 
-def test_aodh_goes_on_with_tables_that_we_have_made(tmp_path):
-    url = f"sqlite:///{tmp_path}/alarms.db"
-    database = Database(url)
+def test_aodh_goes_on_with_tables_that_we_have_made(empty):
+    database = Database(empty)
     migrations.migrate(database)
     api = API(database)
     made = api.made(who=HEADERS)
-    with AodhAPI(url) as server:  # after its dbsync
+    with AodhAPI(empty) as server:  # after its dbsync
         assert alarms(server.ask) == [made]
         server.ask("PUT", f"/v2/alarms/{made['alarm_id']}/state", "ok")
     assert api.ask("GET", f"/v2/alarms/{made['alarm_id']}/state", who=HEADERS) == (200, "ok")
