@@ -87,9 +87,10 @@ test: $(TOOLS) servers
 	$(BIN)/python -m pytest --numprocesses=6 --dist=loadscope --no-loadscope-reorder -m 'not faults and not long'
 	$(BIN)/python -m pytest --numprocesses=2 --dist=worksteal -m 'faults and not long'
 
-# More of what `make test` has in a short form.
+# More of what `make test` has in a short form; and each property with seven times the examples.
 test-long: $(TOOLS) servers $(OPENSTACK)
 	$(BIN)/python -m pytest --numprocesses=4 -m long
+	$(BIN)/python -m pytest --numprocesses=2 --hypothesis-profile=deep -m 'hypothesis and not long'
 
 # Which lines and branches the suite runs, also in the processes that tests start. What is compiled
 # from Cython is not counted. make coverage TESTS=tests/test_ring.py takes less time than all.

@@ -2,7 +2,8 @@
 
 ``optional=True``: a machine without a C compiler still installs, and runs on the plain-Python twin
 of each: ``hashring.ring.reference``, ``hashring.compat._toozring_reference``,
-``hashring.telemetry.model.lines`` and ``hashring.telemetry.sources.web.exposition_lines``.
+``hashring.telemetry.model.lines``, and of ``hashring.telemetry.sources.web`` ``exposition_lines``
+and ``exposition_messages``.
 ``HASHRING_NO_EXTENSION=1`` leaves the extensions out on purpose. ``HASHRING_REQUIRE_EXTENSION=1``
 makes a build fail that would lack one, so that no slow wheel is published by mistake.
 ``CFLAGS=-O0`` compiles them without optimization: for tests, which should not wait for it.
@@ -24,6 +25,8 @@ unoptimized = "-O0" in os.environ.get("CFLAGS", "").split()
 optimized = [] if unoptimized or os.name == "nt" else ["-O3"]
 
 _HEADERS = ["hashring/telemetry/model/_sha1.h", "hashring/telemetry/model/_escape.h"]
+
+_MESSAGES = sorted(map(str, Path("hashring/telemetry/sources/web").glob("_message_*.pxi")))
 
 extensions: list[Extension] = []
 if not excluded:
@@ -57,6 +60,7 @@ if not excluded:
         for name, depends in (
             ("hashring.telemetry.model._lines", _HEADERS),
             ("hashring.telemetry.sources.web._exposition", []),
+            ("hashring.telemetry.sources.web._messages", _MESSAGES),
         )
     ]
 

@@ -96,7 +96,7 @@ def settle(partitions: dict[str, hashring.Partition], size: int) -> tuple[list[f
             if sizes[view] == size:
                 times.append(boottime())
                 del waiting[name]
-        time.sleep(0.02)
+        time.sleep(0.05)
     trouble = ", ".join(
         f"{name}: {partition.state}, {len(partition.members)} members"
         for name, partition in list(waiting.items())[:5]

@@ -20,6 +20,7 @@ import prometheus_client
 import hashring
 import hashring.metrics
 import hashring.page
+from hashring.driver import Traffic
 from hashring.page.history import glance
 from hashring.page.status import to_json
 from hashring.page.watcher import Watcher
@@ -64,6 +65,16 @@ def counting_cost(times):
         start = time.perf_counter()
         counts.took("group", "source", time.perf_counter() - start)
         counts.add("group", "source", "ok")
+    return (time.process_time() - began) / times
+
+
+def bytes_cost(times):
+    """Return the processor seconds that counting the bytes of one request and its answer takes."""
+    traffic = Traffic()
+    began = time.process_time()
+    for _ in range(times):
+        traffic.sends(200)
+        traffic.receives(1000)
     return (time.process_time() - began) / times
 
 
@@ -123,6 +134,7 @@ def main():
     print(f"| metrics on | {1e6 * on / asked.polls:.1f} µs |")
     print(f"| counting alone | {1e6 * alone:.2f} µs |")
     print(f"| counting, of a poll that takes 1 ms | {100 * alone / 1e-3:.2f} % |")
+    print(f"| counting the bytes of a request to the store | {1e6 * bytes_cost(100_000):.2f} µs |")
     print()
     print(f"| to look at a group of {asked.members} members | processor time |")
     print("|---|---:|")

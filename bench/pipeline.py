@@ -27,86 +27,14 @@ import time
 import urllib.request
 from pathlib import Path
 
-from tests.servers.process import Server, program, wait_until
+from bench.nginx import Nginx
+from tests.servers.process import wait_until
 from tests.servers.prometheus import PrometheusServer
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 _FIRST = 240.0
 """Seconds for the first window: there all series are new."""
-
-
-class Nginx(Server):
-    """Serves a folder."""
-
-    def __init__(self, files: Path) -> None:
-        super().__init__()
-        self._program = program("nginx", "nginx-light")
-        (self.folder / "nginx.conf").write_text(
-            f"""
-            daemon off; worker_processes 1; pid {self.folder}/pid; error_log {self.folder}/error;
-            {"user root;" if os.getuid() == 0 else ""}
-            events {{ worker_connections 4096; }}
-            http {{
-              log_format who '$http_user_agent $status'; access_log {self.folder}/asked who;
-              keepalive_requests 1000000; default_type "text/plain; version=0.0.4";
-              server {{ listen {self.address}; location / {{ root {files}; }} }}
-            }}
-            """
-        )
-
-    def answered(self, who: str) -> int:
-        """How many requests of whose it has answered."""
-        lines = (self.folder / "asked").read_text().splitlines()
-        return sum(1 for line in lines if line.startswith(who) and line.endswith(" 200"))
-
-    def command(self) -> list[str]:
-        return [self._program, "-p", str(self.folder), "-c", str(self.folder / "nginx.conf")]
-
-    def ready(self) -> bool:
-        try:
-            urllib.request.urlopen(f"http://{self.address}/0", timeout=1).close()
-        except OSError:
-            return False
-        return True
-
-
-class Prometheus(Server):
-    """Scrapes the targets, and stores what they expose."""
-
-    def __init__(self, targets: int, of: str, interval: float) -> None:
-        super().__init__()
-        self._program = program("prometheus", "prometheus")
-        jobs = [
-            {
-                "job_name": str(number),
-                "metrics_path": f"/{number}",
-                "static_configs": [{"targets": [of]}],
-            }
-            for number in range(targets)
-        ]
-        (self.folder / "prometheus.yml").write_text(
-            json.dumps({"global": {"scrape_interval": f"{interval:g}s"}, "scrape_configs": jobs})
-        )
-
-    def command(self) -> list[str]:
-        return [
-            self._program,
-            f"--config.file={self.folder / 'prometheus.yml'}",
-            f"--storage.tsdb.path={self.folder / 'data'}",
-            f"--web.listen-address={self.address}",
-        ]
-
-    def ready(self) -> bool:
-        try:
-            urllib.request.urlopen(f"http://{self.address}/-/ready", timeout=1).close()
-        except OSError:
-            return False
-        return True
-
-    def stored(self) -> int:
-        """How many samples it has taken in."""
-        return stored(self.address)
 
 
 def stored(address: str) -> int:
@@ -246,13 +174,18 @@ def measure(options: argparse.Namespace) -> None:
         for number in range(options.targets):
             (files / str(number)).write_text(exposition(options.samples))
         with contextlib.ExitStack() as stack:
-            nginx = stack.enter_context(Nginx(files))
+            nginx = stack.enter_context(Nginx(f"root {files};", "text/plain; version=0.0.4"))
             arrived: Arrived | Written = Arrived(folder / "samples.jsonl")
             if options.to == "remotewrite":
                 receiver = stack.enter_context(PrometheusServer.receiving())
                 arrived = Written(receiver, -(-options.samples // 100))
             write_configuration(folder, options, nginx.address, arrived.url)
-            peer = stack.enter_context(Prometheus(options.targets, nginx.address, options.interval))
+            targets = {
+                str(number): f"{nginx.address}/{number}" for number in range(options.targets)
+            }
+            peer = stack.enter_context(
+                PrometheusServer.scraping(targets, every=f"{options.interval:g}s")
+            )
             agent = subprocess.Popen(agent_command(folder))
             try:
                 run(options, a_window, agent, peer, arrived)
@@ -268,11 +201,17 @@ def measure(options: argparse.Namespace) -> None:
 
 
 def run(
-    options, a_window: int, agent: subprocess.Popen, peer: Prometheus, arrived: Arrived | Written
+    options,
+    a_window: int,
+    agent: subprocess.Popen,
+    peer: PrometheusServer,
+    arrived: Arrived | Written,
 ) -> None:
     wait_until(lambda: arrived.look() >= a_window, within=_FIRST, what="the agent's first window")
-    wait_until(lambda: peer.stored() >= a_window, within=_FIRST, what="Prometheus's first window")
-    count, before = arrived.look(), peer.stored()
+    wait_until(
+        lambda: stored(peer.address) >= a_window, within=_FIRST, what="Prometheus's first window"
+    )
+    count, before = arrived.look(), stored(peer.address)
     ours, theirs, began = Spent(agent.pid), Spent(peer.pid), time.time()
     lag = 0
     for window in range(1, options.windows + 1):
@@ -280,7 +219,7 @@ def run(
         time.sleep(max(0.0, end - time.time()))
         lag = max(lag, window * a_window - (arrived.look() - count))
     ours_after, theirs_after = Spent(agent.pid), Spent(peer.pid)
-    taken, scraped = arrived.look() - count, peer.stored() - before
+    taken, scraped = arrived.look() - count, stored(peer.address) - before
     begin_drain = time.time()
     agent.send_signal(signal.SIGTERM)
     agent.wait(60)

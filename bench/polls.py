@@ -2,13 +2,16 @@
 
     python -m bench.polls                     # 10,000 endpoints of one host, every 10 s
     python -m bench.polls --hosts 10000       # each at an address and connection of its own
+    python -m bench.polls --hosts 10000 --asyncio  # where uvloop is not installed
     python -m bench.polls --ceilometer 500    # the real Ceilometer, with so many dynamic pollsters
     python -m bench.polls --clients           # what HTTP clients take for a request alone
+    python -m bench.polls --clients --hosts 1000   # and for a connection with each
 
 nginx is Debian's (``tests/servers/install.sh nginx-light``) and answers every path with the same
 small JSON. The agent is bound to one core, nginx to another one; samples go through the spool into
 a file, where they are counted by window and resource. Processor time is that of the whole process
-(``/proc/PID/stat``), from the end of its first whole window to the end of the last one. Ceilometer
+(``/proc/PID/stat``), from the end of its first whole window to the end of the last one, over the
+samples that came in that time, late ones too. Ceilometer
 polls the same endpoints, a definition for each, and makes samples that it sends nowhere.
 """
 
@@ -17,62 +20,29 @@ from __future__ import annotations
 import argparse
 import asyncio
 import collections
+import functools
 import json
 import os
 import signal
 import subprocess
+import sys
 import tempfile
 import threading
 import time
-import urllib.request
 from pathlib import Path
 
-from bench.pipeline import Spent, agent_command
+from bench.nginx import Nginx
+from bench.pipeline import Arrived, Spent, agent_command
 from tests.servers import openstack
-from tests.servers.process import Server, program, wait_until
+from tests.servers.process import wait_until
 
 ANSWER = {"load": {"1min": 0.5, "5min": 0.25}, "requests": 1723, "version": "2.1"}
 
 
-class Nginx(Server):
-    """Answers every path with a small JSON, at every address of the loopback."""
-
-    def __init__(self, core: int) -> None:
-        super().__init__()
-        self._program = program("nginx", "nginx-light")
-        self._core = core
-        (self.folder / "nginx.conf").write_text(
-            f"""
-            daemon off; worker_processes 1; pid {self.folder}/pid; error_log {self.folder}/error;
-            {"user root;" if os.getuid() == 0 else ""}
-            worker_rlimit_nofile 20000;
-            events {{ worker_connections 16384; }}
-            http {{
-              log_format short "$msec"; access_log {self.folder}/log short;
-              keepalive_requests 1000000; default_type application/json;
-              server {{
-                listen 0.0.0.0:{self.port} backlog=4096;
-                location / {{ return 200 '{json.dumps(ANSWER)}'; }}
-              }}
-            }}
-            """
-        )
-
-    def command(self) -> list[str]:
-        nginx = [self._program, "-p", str(self.folder), "-c", str(self.folder / "nginx.conf")]
-        return ["taskset", "-c", str(self._core), *nginx]
-
-    def ready(self) -> bool:
-        try:
-            urllib.request.urlopen(f"http://{self.address}/", timeout=1).close()
-        except OSError:
-            return False
-        return True
-
-    @property
-    def requests(self) -> int:
-        """How many it has answered."""
-        return (self.folder / "log").read_bytes().count(b"\n")
+def nginx_on(core: int) -> Nginx:
+    """What answers every path with a small JSON, at every address of the loopback."""
+    location = f"return 200 '{json.dumps(ANSWER)}';"
+    return Nginx(location, "application/json", host="0.0.0.0", core=core)
 
 
 def urls(options: argparse.Namespace, port: int) -> list[str]:
@@ -139,22 +109,65 @@ def sleep_until(moment: float) -> None:
     time.sleep(max(0.0, moment - time.time()))
 
 
+_NAMED = """
+import ctypes, sys, threading
+if {asyncio}:
+    sys.modules["uvloop"] = None  # as where it is not installed
+prctl, PR_SET_NAME = ctypes.CDLL(None).prctl, 15
+run = threading.Thread.run
+
+def named(thread):
+    prctl(PR_SET_NAME, thread.name.encode(), 0, 0, 0)
+    run(thread)
+
+threading.Thread.run = named
+from hashring.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+"""An agent whose threads have their names before the system too: it tells whose time is whose."""
+
+_PARTS = {
+    "polls-loop": "asks, and reads the answers",
+    "polls-loop-take": "makes samples, and puts them into the spool",
+    "deliver to file": "takes them out, and writes lines",
+    "poll-discovery:": "begins polls, each at its moment",
+}
+"""What the threads do, by the first 15 characters of their names."""
+
+
+class Threads:
+    """The processor time of a process's threads so far, by what they do."""
+
+    def __init__(self, pid: int) -> None:
+        self.seconds: collections.Counter[str] = collections.Counter()
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            name, fields = (task / "stat").read_text().split("(", 1)[1].rsplit(")", 1)
+            spent = int(fields.split()[11]) + int(fields.split()[12])
+            part = _PARTS.get(name, "all else: memberships, watches")
+            self.seconds[part] += spent / os.sysconf("SC_CLK_TCK")
+
+
 def agent(options: argparse.Namespace) -> None:
     """Print what an agent spends on polls, and what it missed."""
-    with tempfile.TemporaryDirectory() as name, Nginx(options.cores[-1]) as nginx:
+    with tempfile.TemporaryDirectory() as name, nginx_on(options.cores[-1]) as nginx:
         folder = Path(name)
         configure(folder, options, urls(options, nginx.port))
         out = folder / "samples.jsonl"
-        command = ["taskset", "-c", str(options.cores[0]), *agent_command(folder)]
+        command = ["taskset", "-c", str(options.cores[0]), sys.executable, "-c"]
+        command += [_NAMED.format(asyncio=options.asyncio), *agent_command(folder)[3:]]
         process = subprocess.Popen(command)
         try:
             wait_until(out.exists, what="the first sample")
             first = int(time.time() // options.interval) + 1  # the first whole window
             sleep_until(first * options.interval)
-            before = Spent(process.pid)
+            arrived = Arrived(out)
+            made = arrived.look()
+            before, parts = Spent(process.pid), Threads(process.pid).seconds
             end = first + options.windows
             sleep_until(end * options.interval)
             after = Spent(process.pid)
+            parts = Threads(process.pid).seconds - parts
+            made = max(1, arrived.look() - made)
             process.send_signal(signal.SIGTERM)
             process.wait(60)
         finally:
@@ -173,8 +186,11 @@ def agent(options: argparse.Namespace) -> None:
             f"| | polls | missed | repeated | processor time | of a poll | peak memory |\n"
             f"|---|---:|---:|---:|---:|---:|---:|\n"
             f"| the agent | {polls:,} | {missed} | {repeated} | {seconds:.2f} s "
-            f"| {seconds / max(1, polls) * 1e6:.0f} µs | {after.peak:.0f} MiB |"
+            f"| {seconds / made * 1e6:.0f} µs | {after.peak:.0f} MiB |\n\n"
+            f"| part | of a poll |\n|---|---:|"
         )
+        for part, spent in parts.most_common():
+            print(f"| {part} | {spent / made * 1e6:.0f} µs |")
 
 
 _AUTHENTICATION = """
@@ -226,7 +242,7 @@ def configure_ceilometer(folder: Path, options: argparse.Namespace, port: int) -
 
 def ceilometer(options: argparse.Namespace) -> None:
     """Print what the real Ceilometer spends on polls of the same endpoints."""
-    with tempfile.TemporaryDirectory() as name, Nginx(options.cores[-1]) as nginx:
+    with tempfile.TemporaryDirectory() as name, nginx_on(options.cores[-1]) as nginx:
         folder = Path(name)
         configure_ceilometer(folder, options, nginx.port)
         command = ["taskset", "-c", str(options.cores[0]), str(openstack.python()), "-W", "ignore"]
@@ -236,26 +252,24 @@ def ceilometer(options: argparse.Namespace) -> None:
         with (folder / "log").open("w") as log:
             process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
         try:
-            idle = nginx.requests
+            idle = nginx.answered()
             wait_until(
-                lambda: nginx.requests - idle >= options.ceilometer, within=120, what="a round"
+                lambda: nginx.answered() - idle >= options.ceilometer, within=120, what="a round"
             )
             pids = [process.pid, *_children(process.pid)]
-            began, count = time.time(), nginx.requests
+            began, count = time.time(), nginx.answered()
             before = sum(Spent(pid).seconds for pid in pids)
             sleep_until(began + options.windows * options.interval)
             seconds = sum(Spent(pid).seconds for pid in pids) - before
-            polls = nginx.requests - count
+            polls = nginx.answered() - count
         except BaseException:
             print((folder / "log").read_text()[-4000:])
             raise
         finally:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-        print(
-            f"| Ceilometer | {polls:,} | | | {seconds:.2f} s "
-            f"| {seconds / max(1, polls) * 1e6:.0f} µs | |"
-        )
+        each = seconds / max(1, polls)
+        print(f"| Ceilometer | {polls:,} | | | {seconds:.2f} s | {each * 1e6:.0f} µs | |")
 
 
 def _children(pid: int) -> list[int]:
@@ -267,35 +281,44 @@ def _children(pid: int) -> list[int]:
 
 
 def clients(options: argparse.Namespace) -> None:
-    """Print what clients take for a request to one host over 64 connections, all else aside."""
-    with Nginx(options.cores[-1]) as nginx:
+    """Print what clients take for a request, 64 at a time, all else aside."""
+    with nginx_on(options.cores[-1]) as nginx:
         os.sched_setaffinity(0, {options.cores[0]})
-        base = f"http://{nginx.address}"
-        print("| client | of a request |\n|---|---:|")
+        options.endpoints = options.requests
+        targets = urls(options, nginx.port)
+        print(f"load {os.getloadavg()[0]:.1f}\n\n| client | of a request |\n|---|---:|")
         for client, ask in (
+            ("ours, on uvloop", functools.partial(_ours, new_loop=_uvloop)),
+            ("ours, on asyncio's loop", _ours),
             ("aiohttp", _aiohttp),
-            ("httpx", _httpx),
             ("urllib3, 16 threads", _urllib3),
+            ("httpx", _httpx),
         ):
-            ask(base, 100)  # imports
+            ask(targets[:50])  # imports
             began = time.process_time()
-            ask(base, options.requests)
-            spent = (time.process_time() - began) / options.requests
-            print(f"| {client} | {spent * 1e6:.0f} µs |")
+            ask(targets)
+            spent = (time.process_time() - began) / len(targets)
+            print(f"| {client} | {spent * 1e6:,.0f} µs |")
 
 
-def _at_once(ask, base: str, number: int):
-    """Ask for so many paths, 64 at a time."""
+async def _at_once(ask, targets: list[str]) -> None:
+    """Ask for all of these, 64 at a time."""
+    waiting = iter(targets)
 
-    async def worker(numbers):
-        for path in numbers:
-            await ask(f"{base}/{path}")
+    async def worker():
+        for url in waiting:
+            await ask(url)
 
-    numbers = iter(range(number))
-    return asyncio.gather(*(worker(numbers) for _ in range(64)))
+    await asyncio.gather(*(worker() for _ in range(64)))
 
 
-def _aiohttp(base: str, number: int) -> None:
+def _uvloop() -> asyncio.AbstractEventLoop:
+    import uvloop
+
+    return uvloop.new_event_loop()
+
+
+def _ours(targets: list[str], new_loop=asyncio.new_event_loop) -> None:
     from hashring import clock
     from hashring.telemetry.http.looped import LoopClient
 
@@ -305,37 +328,54 @@ def _aiohttp(base: str, number: int) -> None:
         async def ask(url):
             deadline = clock.boottime() + 30
             async with client.exchange("GET", url, deadline=deadline, headers={}) as answer:
-                async for _ in answer.chunks():
+                while await answer.read():
                     pass
 
-        await _at_once(ask, base, number)
+        await _at_once(ask, targets)
         await client.close()
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(all_of_them())
+
+
+def _aiohttp(targets: list[str]) -> None:
+    import aiohttp
+
+    async def all_of_them():
+        limits = aiohttp.TCPConnector(limit=64)
+        async with aiohttp.ClientSession(connector=limits) as session:
+
+            async def ask(url):
+                async with session.get(url) as answer:
+                    await answer.read()
+
+            await _at_once(ask, targets)
 
     asyncio.run(all_of_them())
 
 
-def _httpx(base: str, number: int) -> None:
+def _httpx(targets: list[str]) -> None:
     import httpx
 
     async def all_of_them():
         limits = httpx.Limits(max_connections=64, max_keepalive_connections=64)
         async with httpx.AsyncClient(limits=limits, timeout=30) as client:
-            await _at_once(client.get, base, number)
+            await _at_once(client.get, targets)
 
     asyncio.run(all_of_them())
 
 
-def _urllib3(base: str, number: int) -> None:
+def _urllib3(targets: list[str]) -> None:
     from hashring import clock
     from hashring.telemetry.http import Client
 
-    numbers = iter(range(number))
+    waiting = iter(targets)
 
     def ask():
         client = Client()
-        for path in numbers:
+        for url in waiting:
             deadline = clock.boottime() + 30
-            with client.exchange("GET", f"{base}/{path}", deadline=deadline, headers={}) as answer:
+            with client.exchange("GET", url, deadline=deadline, headers={}) as answer:
                 for _ in answer.chunks():
                     pass
         client.close()
@@ -359,8 +399,9 @@ def main() -> None:
         "--cores", type=int, nargs="+", default=cores, help="ours first, nginx's last"
     )
     parser.add_argument("--ceilometer", type=int, default=0, metavar="DEFINITIONS")
+    parser.add_argument("--asyncio", action="store_true", help="without uvloop")
     parser.add_argument("--clients", action="store_true")
-    parser.add_argument("--requests", type=int, default=3000, help="of each client")
+    parser.add_argument("--requests", type=int, default=1000, help="of each client")
     options = parser.parse_args()
     if options.clients:
         clients(options)

@@ -25,8 +25,8 @@ from hashring.telemetry.model.batch import Batch, Series
 from hashring.telemetry.model.resource import Resource
 from hashring.telemetry.publishers.last_values import LastValues
 from hashring.telemetry.publishers.otlp_message import Encoder
-from hashring.telemetry.publishers.remotewrite import _ALL
-from hashring.telemetry.publishers.remotewrite import _Encoder as RemoteWriteEncoder
+from hashring.telemetry.publishers.remotewrite_message import EncoderV1, EncoderV2
+from hashring.telemetry.publishers.series_labels import ALL, SeriesLabels
 from hashring.telemetry.publishers.udp import Datagrams
 from hashring.telemetry.sources.web.exposition import _meter
 from hashring.telemetry.sources.web.exposition_series import ExpositionReader
@@ -75,7 +75,8 @@ def measure(options: argparse.Namespace) -> None:
         f"load {os.getloadavg()[0]:.1f}\n"
     )
     print("| a sample | at the first poll | from then on |\n|---|---:|---:|")
-    otlp, written, datagrams = Encoder(), RemoteWriteEncoder(_ALL), Datagrams()
+    otlp, datagrams = Encoder(), Datagrams()
+    first, second = EncoderV1(SeriesLabels(ALL)), EncoderV2(SeriesLabels(ALL))
     last = LastValues(None, ("cpu", "mode", "instance", "job"), 10**7)
     for name, act in (
         ("lines of JSON", lambda found: [batch.lines() for batch in found]),
@@ -85,10 +86,12 @@ def measure(options: argparse.Namespace) -> None:
             lambda found: [gzip.compress(otlp.encoded([batch]), 1) for batch in found],
         ),
         (
-            "remote write, with snappy",
-            lambda found: [
-                cramjam.snappy.compress_raw(written.encoded([batch])) for batch in found
-            ],
+            "remote write 1.0, with snappy",
+            lambda found: [cramjam.snappy.compress_raw(first.encoded([batch])) for batch in found],
+        ),
+        (
+            "remote write 2.0, with snappy",
+            lambda found: [cramjam.snappy.compress_raw(second.encoded([batch])) for batch in found],
         ),
         ("datagrams", lambda found: [list(datagrams.of(batch)) for batch in found]),
         ("kept for a scraper", lambda found: [last.add(batch) for batch in found]),
@@ -96,8 +99,9 @@ def measure(options: argparse.Namespace) -> None:
         show(name, act, polls(options), options)
     rendering = min(timed(last.rendered) for _ in range(options.rounds))
     body = last.rendered()
+    series = sum(not line.startswith(b"#") for line in body.splitlines())
     print(
-        f"\nthe exporter renders {body.count(b'}'):,} series, {len(body) / 2**20:.0f} MiB, "
+        f"\nthe exporter renders {series:,} series, {len(body) / 2**20:.0f} MiB, "
         f"in {rendering:.2f} s; compressed, in {timed(lambda: gzip.compress(body, 1)):.2f} s more"
     )
 

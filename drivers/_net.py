@@ -20,7 +20,7 @@ from types import MappingProxyType
 from typing import Any
 
 from hashring.clock import boottime
-from hashring.driver import Driver
+from hashring.driver import Driver, Traffic
 from hashring.errors import StoreUnusable
 
 __all__ = [
@@ -235,10 +235,12 @@ class DeadlineSocket:
     Args:
         raw: the socket; what is not here is asked of it.
         deadline: in seconds on the boot-time clock; it may be changed.
+        traffic: counts what is sent and received: with TLS, what is in the encryption.
     """
 
-    def __init__(self, raw: Any, deadline: float) -> None:
+    def __init__(self, raw: Any, deadline: float, traffic: Traffic | None = None) -> None:
         self.raw = raw
+        self.traffic = Traffic() if traffic is None else traffic
         self.deadline = deadline
         self.patience = math.inf
         """Seconds to wait for the next bytes."""
@@ -253,19 +255,25 @@ class DeadlineSocket:
     def recv(self, *arguments: Any) -> Any:
         """See :meth:`socket.socket.recv`."""
         self.limit()
-        return self.raw.recv(*arguments)
+        found = self.raw.recv(*arguments)
+        self.traffic.receives(len(found))
+        return found
 
     def recv_into(self, *arguments: Any) -> Any:
         """See :meth:`socket.socket.recv_into`."""
         self.limit()
-        return self.raw.recv_into(*arguments)
+        count = self.raw.recv_into(*arguments)
+        self.traffic.receives(count)
+        return count
 
     def sendall(self, data: bytes) -> None:
         """See :meth:`socket.socket.sendall`."""
         rest = memoryview(data)
         while rest:  # TLS has a timeout for each of its writes
             self.raw.settimeout(left(self.deadline))
-            rest = rest[self.raw.send(rest) :]
+            count = self.raw.send(rest)
+            self.traffic.sends(count)
+            rest = rest[count:]
 
 
 def tls_context(driver: Driver, *, password: str | None = None) -> ssl.SSLContext:

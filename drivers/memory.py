@@ -112,6 +112,7 @@ class MemoryDriver(Driver):
 
     promise = "threads of one process; never forgets while the process lives"
     epochs = "a count of the group's changes, from 1 on in each process"
+    interrupts = True
 
     def __init__(self, url: DriverURL, *, ttl: float) -> None:
         super().__init__(url, ttl=ttl)
@@ -124,6 +125,7 @@ class MemoryDriver(Driver):
         self._store: _Store | None = None
         self._own: dict[tuple[str, str], str | None] = {}
         self._seen: dict[str, int] = {}
+        self._interrupted = False
 
     def open(self) -> None:
         """Attach to the store of this name in this process."""
@@ -215,10 +217,21 @@ class MemoryDriver(Driver):
             while self._store is store:
                 state = store.group(group)
                 now = boottime()
+                if self._interrupted:
+                    self._interrupted = False
+                    return
                 if state.version != self._seen.get(group) or now >= deadline:
                     return
                 ends = min((lease.expires for lease in state.leases.values()), default=deadline)
                 store.changed.wait(max(0.0, min(ends, deadline) - now))
+
+    def interrupt(self) -> None:
+        """See :meth:`hashring.driver.Driver.interrupt`."""
+        store = self._store
+        if store is not None and store.pid == os.getpid():
+            with store.changed:
+                self._interrupted = True
+                store.changed.notify_all()
 
     def leave(self, group: str, member: str) -> None:
         """See :meth:`hashring.driver.Driver.leave`."""

@@ -35,6 +35,7 @@ from hashring.errors import (
     UnknownDriver,
 )
 from hashring.protocol.reading import MAX_RECORD, Changes, Reading
+from hashring.traffic import Traffic
 from hashring.url import (
     DriverURL,
     Option,
@@ -63,6 +64,7 @@ __all__ = [
     "DriverURL",
     "Option",
     "Reading",
+    "Traffic",
     "boolean",
     "check_names",
     "check_node_path",
@@ -133,12 +135,17 @@ class Driver(abc.ABC):
         promise: one line for ``hashring drivers``: what the store keeps, and what it can forget.
         epochs: one line: where the numbers that :meth:`publish` returns come from, and what could
             make them fall. Empty: it returns none, and ``cycle.token.epoch`` is ``None``.
+        interrupts: :meth:`interrupt` ends a :meth:`wait`.
         settings: the typed options by name.
+        traffic: counts the bytes that it sends and receives, for the metrics; ``None``: it does
+            not tell.
     """
 
+    traffic: Traffic | None = None
     options: ClassVar[tuple[Option, ...]] = ()
     promise: ClassVar[str] = ""
     epochs: ClassVar[str] = ""
+    interrupts: ClassVar[bool] = False
 
     def __init_subclass__(cls, **arguments: Any) -> None:
         super().__init_subclass__(**arguments)
@@ -326,6 +333,16 @@ class Driver(abc.ABC):
 
         A reading is a :meth:`read` or a :meth:`read_since`. A plain sleep of ``timeout`` seconds is
         allowed.
+        """
+
+    def interrupt(self) -> None:  # noqa: B027 - optional: most stores cannot
+        """Let a :meth:`wait` in another thread, or else the next one, return at once.
+
+        Optional: this one does nothing, and :attr:`interrupts` says so. A member then waits for a
+        twentieth of a second at a time, so that it soon notices what its own program asks of it.
+        Where waits can be ended it sleeps until something happens, which costs a third of the
+        processor time. Never waits, may come from any thread at any time, also before
+        :meth:`open` and after :meth:`close`, and raises nothing.
         """
 
     @abc.abstractmethod

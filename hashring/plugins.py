@@ -40,6 +40,9 @@ PUBLISHERS = "hashring.publishers"
 _BY_SCHEME = frozenset({DRIVERS})
 """Groups whose names are schemes of URLs, which have no case."""
 
+_OURS = "hashring."
+"""What the names of our groups begin with."""
+
 _UNSETTLED = 10.0
 """Seconds for which a folder that has changed is read at every call: an installer makes the folder
 of a distribution first, which changes this one, and fills it then, which does not."""
@@ -167,23 +170,25 @@ class _Known(NamedTuple):
     points: dict[str, metadata.EntryPoints]  # by group
 
 
-_known = _Known([], {})
+_known: _Known | None = None
 """What is installed, on which path."""
 
 
 def _installed(group: str) -> metadata.EntryPoints:
-    # A reading opens a file of every distribution, some 20 ms where there are a hundred, and a join
-    # asks twice. So it is kept for as long as no folder of the path changes.
+    # A reading opens a file of every distribution, some 20 ms where there are a hundred. A join
+    # asks twice, an agent for three groups. So one reading serves all of them, and is kept for as
+    # long as no folder of the path changes.
     global _known
     path = _path()
-    known = _known if _known.path == path else _Known(path, {})
-    if group in known.points:
-        return known.points[group]
-    found = metadata.entry_points(group=group)
-    newest = max((changed for _, _, changed in path), default=0)
-    if time.time() - newest / 1e9 > _UNSETTLED:
-        _known = _Known(path, known.points | {group: found})
-    return found
+    known = _known
+    if known is None or known.path != path:
+        read = metadata.entry_points()
+        ours = [found for found in read.groups if found.startswith(_OURS)]
+        known = _Known(path, {found: read.select(group=found) for found in ours})
+        newest = max((changed for _, _, changed in path), default=0)
+        is_settled = time.time() - newest / 1e9 > _UNSETTLED
+        _known = known if is_settled else None
+    return known.points.get(group, metadata.EntryPoints())
 
 
 def _path() -> _Path:

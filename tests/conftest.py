@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import importlib
 import importlib.util
 import os
@@ -11,12 +12,13 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import hypothesis
 import pytest
+from _pytest.doctest import DoctestModule
 from filelock import FileLock
 
 import hashring.ring.ring
@@ -24,10 +26,15 @@ import hashring.ring.ring
 # Programs of their own, with tools of their own: run by the scripts beside them.
 collect_ignore = ["fuzz", "servers/openstack_names.py", "tooz/in_services"]
 
-# A busy machine is no failure: neither of an example, nor of what makes examples.
-hypothesis.settings.register_profile(
-    "suite", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
-)
+# A busy machine is no failure: neither of an example, nor of what makes examples. `make test-long`
+# plays the second profile: see tests/properties.py.
+for _profile, _examples in (("suite", 40), ("deep", 300)):
+    hypothesis.settings.register_profile(
+        _profile,
+        deadline=None,
+        max_examples=_examples,
+        suppress_health_check=[hypothesis.HealthCheck.too_slow],
+    )
 hypothesis.settings.load_profile("suite")
 
 # A shell starts what runs in its background with Ctrl-C ignored, which a test's processes inherit.
@@ -56,6 +63,16 @@ LONGEST = (
 )
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_collect_file() -> Generator[None, list[pytest.Collector], list[pytest.Collector]]:
+    """Look for examples in the docstrings of what is tested, not in those of the tests.
+
+    There are none, and pytest would go through each file of tests a second time.
+    """
+    found = yield
+    return [each for each in found if not isinstance(each, DoctestModule)]
+
+
 @pytest.hookimpl(tryfirst=True)  # before the marks are selected by
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Give time to builds, and shorten suites. Start the long files first, among workers.
@@ -76,6 +93,24 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         items.sort(
             key=lambda item: (first.get(item.location[0], len(first)), -by_file[item.location[0]])
         )
+
+
+def pytest_collection(session: pytest.Session) -> None:
+    """Collect no garbage while tests are listed: hardly any comes up."""
+    hands_out = session.config.getoption("numprocesses", None)  # and lists none itself
+    if not hands_out:
+        gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """Take what stands for the whole run out of the garbage collector's rounds.
+
+    That is hundreds of thousands of objects: all tests, all modules. A test that collects garbage
+    to see what a finaliser does would look at each of them, a tenth of a second a time.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.enable()
 
 
 def run(*command: str | Path, cwd: Path, **variables: str) -> subprocess.CompletedProcess[str]:

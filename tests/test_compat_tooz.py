@@ -27,6 +27,7 @@ from tooz import coordination
 from hashring.compat import _tooz_circle
 from hashring.compat import tooz as compat
 from hashring.errors import BadKey, BadRing, EmptyRing, HashringError, UnknownMember
+from tests.properties import examples
 
 
 @pytest.fixture(params=["compiled", "plain"], autouse=True)
@@ -136,9 +137,7 @@ class ChangingRings(RuleBasedStateMachine):
 
 
 def test_rings_stay_alike_through_any_sequence_of_changes():
-    run_state_machine_as_test(
-        ChangingRings, settings=settings(max_examples=50, stateful_step_count=12, deadline=None)
-    )
+    run_state_machine_as_test(ChangingRings, settings=examples(50, stateful_step_count=12))
 
 
 @pytest.mark.parametrize("members", [1, 2, 3, 17, 100, 300])

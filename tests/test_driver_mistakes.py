@@ -39,12 +39,20 @@ SHORT = {
 }
 """What `make test` plants; the others are for `make test-long`."""
 
+FINDERS = "that_find_what_is_planted"
+"""The tests that must find the mistakes of the short form. `make test` runs a correct driver
+through these, and our own drivers through all."""
+
 PARTS = {
+    FINDERS: " or ".join(sorted({each.test for each in MISTAKES if each.name in SHORT})),
     "of_a_server_that_goes_away": "test_server_",
     "of_leases": "lease and not test_server_",
     "of_all_else": "not lease and not test_server_",
 }
 """The suite in parts, so that those run beside each other as well."""
+
+OF_ITS_OWN = {FINDERS, "of_a_server_that_goes_away"}
+"""Those that stop the server, which then can be nobody else's."""
 
 
 def run_suite(folder: Path, select: str, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -72,9 +80,10 @@ def run_suite(folder: Path, select: str, **variables: str) -> subprocess.Complet
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory, request):
     """Every run that was asked for, all begun at once."""
-    calls = [getattr(item, "callspec", None) for item in request.session.items]
-    params = {call.params.get("mistake") for call in calls if call}
-    asked = {mistake for mistake in params if isinstance(mistake, Mistake)}
+    ours = [item for item in request.session.items if item.path == request.path]
+    calls = [item.callspec.params for item in ours if hasattr(item, "callspec")]
+    asked = {params["mistake"] for params in calls if "mistake" in params}
+    parts = {params["part"] for params in calls if "part" in params}
 
     def begin(source: str, select: str, *, own: bool, tries: int = 1, **variables: str):
         folder = tmp_path_factory.mktemp("author")
@@ -92,8 +101,8 @@ def runs(tmp_path_factory, request):
 
     begun: dict[str, Future[subprocess.CompletedProcess[str]]] = {}
     with PostgreSQLServer() as server, ThreadPoolExecutor(AT_ONCE) as pool:
-        for part, select in PARTS.items():
-            begun[part] = begin(correct(), select, own=select == "test_server_", PATIENCE="60")
+        for part in sorted(parts):
+            begun[part] = begin(correct(), PARTS[part], own=part in OF_ITS_OWN, PATIENCE="60")
         for mistake in sorted(asked, key=lambda each: not each.needs_a_server):
             begun[mistake.name] = begin(
                 mistake.planted(correct()),
@@ -108,7 +117,10 @@ def runs(tmp_path_factory, request):
             each.cancel()
 
 
-@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize(
+    "part",
+    [pytest.param(part, marks=() if part == FINDERS else pytest.mark.long) for part in PARTS],
+)
 def test_a_correct_driver_passes_the_suite(runs, part):
     done = runs[part].result()
     assert done.returncode == 0, done.stdout + done.stderr

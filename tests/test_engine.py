@@ -205,7 +205,8 @@ def test_keys_do_not_follow_the_list_they_came_from(twin, ring):
 def test_keys_serve_any_ring(twin):
     keys = twin.Keys(KEYS)
 
-    for slots in (1, 2, 64, 65536, 1 << 20):
+    largest = 1 << (20 if twin.name == "compiled" else 17)  # seconds in plain Python
+    for slots in (1, 2, 64, 65536, largest):
         ring = twin.HashRing(["a", "b"], slots=slots, vnodes=2)
         assert ring.assign(keys) == ring.assign(KEYS)
 

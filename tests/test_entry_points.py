@@ -15,7 +15,7 @@ from hashring import plugins
 def install(tmp_path, monkeypatch):
     """Installs a driver of this name, in a folder that is the whole path and is a minute old."""
     monkeypatch.setattr("sys.path", [str(tmp_path)])
-    monkeypatch.setattr(plugins, "_known", plugins._Known([], {}))
+    monkeypatch.setattr(plugins, "_known", None)
 
     def installed(name):
         folder = tmp_path / f"{name}-1.0.dist-info"
@@ -34,23 +34,23 @@ def changed_at(folder, moment):
 
 @pytest.fixture
 def readings(monkeypatch):
-    """The groups for which all that is installed was read."""
+    """How all that is installed was read, each time."""
     real, made = metadata.entry_points, []
 
-    def entry_points(*, group):
-        made.append(group)
-        return real(group=group)
+    def entry_points(**which):
+        made.append(which)
+        return real(**which)
 
     monkeypatch.setattr(metadata, "entry_points", entry_points)
     return made
 
 
-def test_what_is_installed_is_read_once_where_nothing_changes(install, readings):
+def test_what_is_installed_is_read_once_for_all_groups_where_nothing_changes(install, readings):
     for _ in range(5):
         assert plugins.names(plugins.DRIVERS) == ["early"]
         assert plugins.names(plugins.PUBLISHERS) == []
 
-    assert readings == [plugins.DRIVERS, plugins.PUBLISHERS]
+    assert readings == [{}]
 
 
 def test_what_is_installed_while_a_program_runs_is_found(install):

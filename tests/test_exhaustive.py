@@ -21,10 +21,10 @@ def limits(**found):
 @pytest.mark.parametrize(
     ("settled", "allowed"),
     [
-        (0, limits(drains=1)),
+        pytest.param(0, limits(drains=1), marks=pytest.mark.long),
         pytest.param(1, limits(pins=1, drains=1), marks=pytest.mark.long),
         (1, limits(losses=1)),
-        (2, limits(crashes=1, ticks=3)),
+        pytest.param(2, limits(crashes=1, ticks=3), marks=pytest.mark.long),
         (2, limits(forgets=1, ticks=1)),
         (2, limits(parks=1, starts=1)),
         (2, limits(parks=1, ticks=2)),

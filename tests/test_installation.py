@@ -208,11 +208,12 @@ def build(tmp_path):
     return make
 
 
+@pytest.mark.long
 def test_a_build_that_must_have_its_extensions_has_them(build):
     done, compiled = build(HASHRING_REQUIRE_EXTENSION="1")
 
     assert done.returncode == 0, done.stderr
-    assert compiled == {"_engine", "_toozring", "_lines", "_exposition"}
+    assert compiled == {"_engine", "_toozring", "_lines", "_exposition", "_messages"}
 
 
 def test_a_build_that_must_have_its_extensions_fails_without_a_compiler(build, tmp_path):

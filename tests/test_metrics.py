@@ -17,6 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 import hashring
 import hashring.metrics
 from hashring.alarms.metrics import ALARM_METRICS
+from hashring.driver import Traffic
 from hashring.drivers.memory import MemoryDriver
 from hashring.errors import StoreUnavailable
 from hashring.metrics import METRICS
@@ -150,6 +151,37 @@ def test_calls_on_the_store_are_timed_and_failures_counted(url, registry, shown)
         partition.leave()
 
 
+class Wired(MemoryDriver):
+    """The memory store as one behind a network: each call is 100 bytes, each answer 1,000."""
+
+    def __init__(self, url, *, ttl):
+        super().__init__(url, ttl=ttl)
+        self.traffic = Traffic()
+
+    def publish(self, group, member, record):
+        self.traffic.sends(100)
+        self.traffic.receives(1000)
+        return super().publish(group, member, record)
+
+
+def test_bytes_to_and_from_the_store_are_shown_where_the_driver_counts_them(url, registry, shown):
+    driver = Wired(hashring.driver.DriverURL.parse(url), ttl=TTL)
+    with hashring.join(driver, "wired") as wired, hashring.join(url, "plain", ttl=TTL) as plain:
+        hashring.metrics.register(wired, registry)
+        hashring.metrics.register(plain, registry)
+        assert wired.wait_settled(60)
+        wait_until(lambda: shown()["hashring_store_sent_bytes_total", "wired"] >= 100)
+
+        found = shown()
+
+        sent = found["hashring_store_sent_bytes_total", "wired"]
+        assert found["hashring_store_received_bytes_total", "wired"] >= 10 * sent - 1000
+        assert ("hashring_store_sent_bytes_total", "plain") not in found
+        assert plain.store_traffic is None
+        wired.leave()
+        plain.leave()
+
+
 def test_a_member_that_vanishes_is_lost_and_one_that_drains_is_not(url, registry, shown):
     driver = Cut(hashring.driver.DriverURL.parse(url), ttl=LEASE)
     with hashring.join(url, "pollers", "a", ttl=LEASE) as a:
@@ -252,6 +284,8 @@ def test_opentelemetry_shows_the_same(url, registry, shown):
         expected |= {metric.name + ending for ending in endings}
     expected.remove("hashring_store_memory_age_seconds")  # it is infinite here
     expected.remove("hashring_waiting_for")  # nobody is waited for
+    # Nothing is sent anywhere.
+    expected -= {"hashring_store_sent_bytes", "hashring_store_received_bytes"}
     assert found.keys() == expected
     (held,) = found["hashring_slots_held"]
     assert (held.value, dict(held.attributes)) == (65536, {"group": "pollers"})

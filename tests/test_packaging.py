@@ -131,6 +131,7 @@ def test_the_core_alone_imports_and_says_what_the_command_needs(installed):
     assert "pip install 'hashring-ha[telemetry]'" in without.stderr
 
 
+@pytest.mark.long
 def test_with_click_the_command_lists_drivers_and_with_its_extra_it_has_agents(
     wheel, new_environment
 ):

@@ -54,6 +54,7 @@ def test_members_share_keys_through_an_installed_plugin(environment, tmp_path):
     assert environment.run("-c", PROGRAM, tmp_path) == "shared by a plugin\n"
 
 
+@pytest.mark.long
 def test_the_plugin_passes_the_conformance_suite(environment):
     shutil.copytree(PLUGIN / "tests", environment.work / "tests")
     printed = environment.run("-m", "pytest", "-q", "-W", "error", "tests")

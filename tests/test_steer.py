@@ -234,6 +234,15 @@ def test_a_dead_members_lease_is_ended_once_it_surely_holds_nothing(url, operato
     left.close()
 
 
+def test_a_member_that_heartbeats_far_more_often_than_it_must_is_seen_to_do_so(join, operator):
+    """An agent heartbeats each second, whatever its lease: each time it grows by that alone."""
+    join("a", heartbeat=TTL / 60)
+
+    outcome = operator.evict("group", "a")
+
+    assert (outcome.done, outcome.reason.split(":")[0]) == (False, "it heartbeats")
+
+
 def test_by_force_a_member_in_a_cycle_that_never_ends_holds_nothing_any_more(
     join, observer, operator
 ):

@@ -55,6 +55,21 @@ def test_a_settled_member_of_a_large_group_reads_acks_ever_more_rarely(members, 
     assert [plan.gather for plan in plans] == pytest.approx(gathers)
 
 
+@pytest.mark.parametrize(
+    ("members", "took", "gather"),
+    [
+        (200, 0.01, 0.2),  # nothing is scarce
+        (200, 0.3, 0.6),  # the processor or the store is: each reads more rarely
+        (200, 5.0, 1.0),  # never more than a part of the ttl
+        (16, 5.0, 0.0),  # a small group does not make itself slow
+    ],
+)
+def test_a_large_group_leaves_a_busy_machine_time(members, took, gather):
+    plan = plan_wait(local=False, most=None, ttl=10.0, members=members, changing=True, took=took)
+
+    assert plan.gather == pytest.approx(gather)
+
+
 @given(
     st.booleans(),
     st.none() | st.floats(-10, 1000),

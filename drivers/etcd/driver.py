@@ -33,6 +33,7 @@ from hashring.driver import (
     Driver,
     DriverURL,
     Reading,
+    Traffic,
     check_names,
     check_record,
     incarnation_of,
@@ -70,6 +71,7 @@ class EtcdDriver(Driver):
     def __init__(self, url: DriverURL, *, ttl: float) -> None:
         super().__init__(url, ttl=ttl)
         self.settings = within_the_lease(self)
+        self.traffic = Traffic()
         self._keys = Keys(root_of(self.url))
         self._gateway = Gateway(self)
         self._begin()

@@ -23,7 +23,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
 from hashring.clock import boottime
-from hashring.driver import Driver
+from hashring.driver import Driver, Traffic
 from hashring.errors import StoreUnusable
 
 from .._net import DeadlineSocket, addresses, connected, left
@@ -100,15 +100,20 @@ class Connection:
         endpoint: host and port.
         tls: ``None`` for plain text.
         deadline: of the connection's making, in seconds on the boot-time clock.
+        traffic: counts what is sent and received.
     """
 
     def __init__(
-        self, endpoint: tuple[str, int], tls: ssl.SSLContext | None, deadline: float
+        self,
+        endpoint: tuple[str, int],
+        tls: ssl.SSLContext | None,
+        deadline: float,
+        traffic: Traffic | None = None,
     ) -> None:
         host, port = endpoint
         raw = connected(addresses(endpoint, deadline), deadline, tls=tls, name=host)
         self.endpoint = endpoint
-        self.socket = _Socket(raw, deadline)
+        self.socket = _Socket(raw, deadline, traffic)
         self.checked = False
         """Whether the server behind it was looked at."""
         self._http = http.client.HTTPConnection(host, port)
@@ -325,7 +330,7 @@ class Gateway:
         """Connect to the endpoint that answered last, or to the one after that failed."""
         deadline = min(deadline, boottime() + self._driver.settings["connect_timeout"])
         endpoint = self._endpoints[self._first % len(self._endpoints)]
-        return Connection(endpoint, self._tls, deadline)
+        return Connection(endpoint, self._tls, deadline, self._driver.traffic)
 
     def headers(self, connection: Connection, deadline: float) -> dict[str, str]:
         """Return what each request says beside its body; log in first, where that is wanted."""

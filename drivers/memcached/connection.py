@@ -263,7 +263,7 @@ class Connections:
             found = addresses(self._host, until)
             made = connected(found, until, tls=self._context, name=self._host[0])
         client = pymemcache.Client(self._host, default_noreply=False)
-        client.sock = DeadlineSocket(made, until)
+        client.sock = DeadlineSocket(made, until, self._driver.traffic)
         return client
 
     def _new_context(self) -> ssl.SSLContext | None:

@@ -29,6 +29,7 @@ from hashring.driver import (
     DriverURL,
     Option,
     Reading,
+    Traffic,
     boolean,
     check_names,
     check_record,
@@ -86,6 +87,7 @@ class MemcachedDriver(Driver):
     def __init__(self, url: DriverURL, *, ttl: float) -> None:
         super().__init__(url, ttl=ttl)
         self.settings = within_the_lease(self)
+        self.traffic = Traffic()
         self._connections = Connections(self, self._checked_host())
         self._check_ttl()
         self._time = ServerTime()
@@ -147,6 +149,30 @@ class MemcachedDriver(Driver):
             connection.number(number_key(group))
 
         self._connections.run(f"join of {member!r}", act)
+        with self._lock:
+            self._own[group, member] = (token, incarnation)
+
+    def seize(self, group: str, member: str, record: bytes) -> None:
+        """See :meth:`hashring.driver.Driver.seize`. Whose lease it was fails at its next swap."""
+        check_names(group, member)
+        check_record(record)
+        token, incarnation = self.token, incarnation_of(record)
+        key = member_key(group, member)
+
+        def act(connection: Connection) -> None:
+            uptime = self._time.uptime(connection)
+            value, number = connection.get([key]).get(key, (None, b""))
+            if value is None or self._unlisted(connection, {(group, member)}):
+                raise self.lease_lost((group, member))  # it was forgotten, or has left
+            old = self._groups.sight(group, member, value)
+            if old.dead or self._groups.ran_out(group, member, old, uptime):
+                raise self.lease_lost((group, member))  # the next reading strikes it off
+            until = self._until(uptime)
+            lease = Lease(token, incarnation, self.ttl, until, dead=False, record=record)
+            connection.swap(key, lease.encoded(), number, lease.keeps)
+            connection.count(version_key(group))
+
+        self._connections.run(f"seizing the lease of {member!r}", act)
         with self._lock:
             self._own[group, member] = (token, incarnation)
 

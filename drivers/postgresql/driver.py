@@ -22,6 +22,7 @@ This module knows no ring, no view and nothing of the hand-off.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import math
 import threading
@@ -31,6 +32,7 @@ from hashring.clock import boottime
 from hashring.driver import (
     DriverURL,
     Reading,
+    Traffic,
     check_names,
     check_record,
     incarnation_of,
@@ -79,11 +81,13 @@ class PostgreSQLDriver(LookingOn):
 
     promise = "processes of many hosts; tells when it forgot: in a failover, a restore, a restart"
     epochs = "timeline and transaction; falls only where an old copy or a dump is put in its place"
+    interrupts = True
     options = OPTIONS
 
     def __init__(self, url: DriverURL, *, ttl: float) -> None:
         super().__init__(url, ttl=ttl)
         self.settings = within_the_lease(self)
+        self.traffic = Traffic()
         self._server = Server(self)
         self._server.on_heard = self._heard
         self._statements = self._server.statements
@@ -92,7 +96,8 @@ class PostgreSQLDriver(LookingOn):
         self._own: dict[tuple[str, str], Own] = {}
         self._groups: dict[str, Group] = {}
         self._by_channel: dict[str, Group] = {}
-        self._sequence = 0
+        self._numbers = itertools.count(1)  # of its writes
+        self._interrupted = False
         self._clock = ("", ServerClock(self.ttl))
 
     # -- life
@@ -134,7 +139,7 @@ class PostgreSQLDriver(LookingOn):
 
     def _join(self, group: str, member: str, record: bytes, deadline: float) -> None:
         state, token, incarnation = self._group(group), self.token, _spelled(record)
-        sequence = self._next()
+        sequence = next(self._numbers)
 
         def ask(facts: Facts) -> _Statements:
             values = (
@@ -163,7 +168,7 @@ class PostgreSQLDriver(LookingOn):
         deadline = boottime() + self.settings["timeout"]
         state, token, incarnation = self._group(group), self.token, _spelled(record)
         with self._writes(deadline):
-            sequence = self._next()
+            sequence = next(self._numbers)
 
             def ask(facts: Facts) -> _Statements:
                 values = (
@@ -276,7 +281,7 @@ class PostgreSQLDriver(LookingOn):
     def _publish(
         self, group: str, member: str, incarnation: bytes | None, record: bytes, deadline: float
     ) -> int:
-        state, sequence = self._group(group), self._next()
+        state, sequence = self._group(group), next(self._numbers)
         values = (
             state.key, digest(member), self.token, incarnation, sequence, record, state.channel
         )  # fmt: skip
@@ -336,6 +341,9 @@ class PostgreSQLDriver(LookingOn):
         if self._server.listens(state.channel):
             next_look += poll
         while self._server.is_open and (now := boottime()) < end:
+            if self._interrupted:
+                self._interrupted = False
+                return
             if state.heard - {state.version}:
                 return
             if now >= min(next_look, state.ends):
@@ -349,6 +357,11 @@ class PostgreSQLDriver(LookingOn):
                     return
                 next_look = boottime() + poll
             self._server.pause(min(next_look, state.ends, end))
+
+    def interrupt(self) -> None:
+        """See :meth:`hashring.driver.Driver.interrupt`."""
+        self._interrupted = True
+        self._server.wake()
 
     def _look(self, state: Group, end: float) -> bool:
         """Return whether the group changed; listen for its changes first."""
@@ -371,11 +384,6 @@ class PostgreSQLDriver(LookingOn):
                 state = Group(self._statements.table, group)
                 self._groups[group] = self._by_channel[state.channel] = state
             return self._groups[group]
-
-    def _next(self) -> int:
-        with self._guard:
-            self._sequence += 1
-            return self._sequence
 
     def _heard(self, channel: str, payload: str) -> None:
         state = self._by_channel.get(channel)

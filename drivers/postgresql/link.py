@@ -16,6 +16,8 @@ from typing import Any
 import psycopg
 from psycopg import conninfo, pq
 
+from hashring.driver import Traffic
+
 from .._net import addresses, left
 
 __all__ = ["Link", "LinkFailed", "ServerRefused", "Value", "attempts"]
@@ -117,13 +119,18 @@ class Link:
     Args:
         parameters: libpq's, by name; one host.
         deadline: in seconds on the boot-time clock.
+        traffic: counts what is said and heard. libpq counts no bytes: what is counted are the
+            statements, their parameters, the cells of the answers and the notifications.
 
     Raises:
         LinkFailed: it is not made in time, or is refused; the message is libpq's.
     """
 
-    def __init__(self, parameters: Mapping[str, str], deadline: float) -> None:
+    def __init__(
+        self, parameters: Mapping[str, str], deadline: float, traffic: Traffic | None = None
+    ) -> None:
         self._process = os.getpid()
+        self._traffic = Traffic() if traffic is None else traffic
         self._connection = pq.PGconn.connect_start(
             conninfo.make_conninfo(**dict(parameters)).encode()
         )
@@ -187,10 +194,13 @@ class Link:
         """
         connection = self._connection
         try:
+            said = 0
             for text, values in statements:
+                encoded = [_encoded(value) for value in values]
+                said += len(text) + sum(map(len, filter(None, encoded)))
                 connection.send_query_params(
                     text.encode(),
-                    [_encoded(value) for value in values] or None,
+                    encoded or None,
                     param_formats=[
                         pq.Format.BINARY if isinstance(value, bytes) else pq.Format.TEXT
                         for value in values
@@ -199,6 +209,7 @@ class Link:
                     result_format=pq.Format.BINARY,
                 )
             connection.pipeline_sync()
+            self._traffic.sends(said)
             return self._answers(deadline)
         except psycopg.Error as error:
             raise LinkFailed(" ".join(str(error).split())) from error
@@ -221,7 +232,9 @@ class Link:
                         raise refused
                     return answers
                 if result.status in _DONE:
-                    answers.append(_rows(result))
+                    rows, size = _rows(result)
+                    self._traffic.receives(size)
+                    answers.append(rows)
                 elif refused is None and result.status == pq.ExecStatus.FATAL_ERROR:
                     code = result.error_field(pq.DiagnosticField.SQLSTATE)
                     if code is None or connection.status == pq.ConnStatus.BAD:
@@ -234,6 +247,7 @@ class Link:
     def _note(self) -> None:
         while (notice := self._connection.notifies()) is not None:
             self.heard.append((notice.relname.decode(), notice.extra.decode()))
+            self._traffic.receives(len(notice.relname) + len(notice.extra))
 
     def listen(self) -> None:
         """Take in what has come by itself, without waiting.
@@ -253,15 +267,17 @@ class Link:
             self._connection.finish()
 
 
-def _rows(result: Any) -> list[tuple[Any, ...]]:
+def _rows(result: Any) -> tuple[list[tuple[Any, ...]], int]:
+    """Return the rows of an answer, and the bytes of their cells."""
     readers = [_READERS[result.ftype(column)] for column in range(result.nfields)]
-    rows = []
+    rows, size = [], 0
     for row in range(result.ntuples):
-        cells = (result.get_value(row, column) for column in range(len(readers)))
+        cells = [result.get_value(row, column) for column in range(len(readers))]
+        size += sum(len(cell) for cell in cells if cell is not None)
         rows.append(
             tuple(
                 None if cell is None else reader(bytes(cell))
                 for reader, cell in zip(readers, cells, strict=True)
             )
         )
-    return rows
+    return rows, size

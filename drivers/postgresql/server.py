@@ -348,7 +348,7 @@ class Server:
         for index, parameters in enumerate(tries):
             until = boottime() + left(end) / (len(tries) - index)
             try:
-                link = Link(parameters, until)
+                link = Link(parameters, until, self._driver.traffic)
             except (LinkFailed, TimeoutError, psycopg.Error) as error:
                 failed.append(str(error))
                 continue

@@ -85,6 +85,7 @@ class Place:
     def __init__(self, driver: Driver) -> None:
         self.url = driver.url
         self.settings = driver.settings
+        self._traffic = driver.traffic
         self._connections, self._tls = self._connection_options()
         self._hosts = self._checked_hosts()
 
@@ -169,7 +170,7 @@ class Place:
     def _new_route(self) -> Route:
         settings, connections = self.settings, self._connections
         within = settings["connect_timeout"]
-        make = link(connections, tls=self._tls)
+        make = link(connections, tls=self._tls, traffic=self._traffic)
         if settings["sentinel"] is not None:
             login = {
                 "db": 0,
@@ -178,7 +179,7 @@ class Place:
             }
             tls = self._tls if settings["sentinel_ssl"] is None else settings["sentinel_ssl"]
             files = {name: value for name, value in self._tls_options().items() if tls}
-            make_sentinel = link(login | files, tls=tls)
+            make_sentinel = link(login | files, tls=tls, traffic=self._traffic)
             return SentinelRoute(settings["sentinel"], self._hosts, make_sentinel, make, within)
         if self.url.scheme.endswith("+cluster"):
             return ClusterRoute(self._hosts, make, within)

@@ -37,6 +37,7 @@ from hashring.driver import (
     Driver,
     DriverURL,
     Reading,
+    Traffic,
     check_names,
     check_record,
     incarnation_of,
@@ -84,11 +85,13 @@ class RedisDriver(Driver):
     epochs = (
         "a counter, and the server's time where it forgot; falls if that was set back by over ttl"
     )
+    interrupts = True
     options = OPTIONS
 
     def __init__(self, url: DriverURL, *, ttl: float) -> None:
         super().__init__(url, ttl=ttl)
         self.settings = within_the_lease(self)
+        self.traffic = Traffic()
         self._place = Place(self)
         self._calls = Calls(self)
         self._waiting = Waiting(self, self._calls)
@@ -254,6 +257,10 @@ class RedisDriver(Driver):
                 raise
         finally:
             state.waiting.release()
+
+    def interrupt(self) -> None:
+        """See :meth:`hashring.driver.Driver.interrupt`."""
+        self._waiting.waker.set()
 
     def leave(self, group: str, member: str) -> None:
         """See :meth:`hashring.driver.Driver.leave`."""

@@ -16,8 +16,10 @@ import redis
 from redis.connection import Connection, SSLConnection, UnixDomainSocketConnection
 
 from hashring.clock import boottime
+from hashring.driver import Traffic
 
 from .._net import DeadlineSocket, left
+from .._waker import Waker
 
 __all__ = [
     "Address",
@@ -71,6 +73,9 @@ class Link(Protocol):
     def wake(self) -> None:
         """End a wait of another thread on this connection."""
 
+    def arrives(self, seconds: float, waker: Waker) -> bool:
+        """Wait for bytes on the socket; return whether there are any. ``waker`` ends the wait."""
+
     def connect(self) -> None:
         """Connect; nothing where it is connected."""
 
@@ -108,11 +113,12 @@ class _Timed(DeadlineSocket):
 class _Bounded:
     """Mixed into redis-py's connections, whose timeout is otherwise the same for every call."""
 
+    traffic: Traffic | None = None
     _raw: Any = None
     _end = 0.0
 
     def _connect(self) -> Any:
-        self._raw = _Timed(super()._connect(), self._end)  # type: ignore[misc]
+        self._raw = _Timed(super()._connect(), self._end, self.traffic)  # type: ignore[misc]
         return self._raw
 
     def bound(self, seconds: float, to_connect: float) -> None:
@@ -131,6 +137,10 @@ class _Bounded:
             with contextlib.suppress(OSError):
                 self._raw.shutdown(socket.SHUT_RDWR)
 
+    def arrives(self, seconds: float, waker: Waker) -> bool:
+        """Wait for bytes on the socket; return whether there are any. ``waker`` ends the wait."""
+        return waker.wait(self._raw.fileno(), seconds)
+
 
 # Made by call: to a type checker, redis-py's own classes have abstract parts.
 _Plain: Any = type("_Plain", (_Bounded, Connection), {})
@@ -138,20 +148,25 @@ _TLS: Any = type("_TLS", (_Bounded, SSLConnection), {})
 _Unix: Any = type("_Unix", (_Bounded, UnixDomainSocketConnection), {})
 
 
-def link(options: Mapping[str, Any], *, tls: bool) -> Callable[[Address], Link]:
+def link(
+    options: Mapping[str, Any], *, tls: bool, traffic: Traffic | None = None
+) -> Callable[[Address], Link]:
     """Return a factory of connections: to ``(host, port)``, or to ``(path, 0)``.
 
     Args:
         options: keyword arguments of redis-py's connections.
         tls: speak TLS to hosts.
+        traffic: counts what they send and receive.
     """
 
     def make(address: Address) -> Link:
         host, port = address
         if host.startswith("/"):
-            return cast(Link, _Unix(path=host, protocol=2, **options))
-        kind = _TLS if tls else _Plain
-        return cast(Link, kind(host=host, port=port, protocol=2, **options))
+            made = _Unix(path=host, protocol=2, **options)
+        else:
+            made = (_TLS if tls else _Plain)(host=host, port=port, protocol=2, **options)
+        made.traffic = traffic
+        return cast(Link, made)
 
     return make
 

@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import quote
 
 from .._server_clock import ServerClock
+from .._waker import Waker
 from .nodes import Deadline, Link, Node
 from .script import PARTS
 
@@ -145,11 +146,19 @@ class Subscription:
             self._link.disconnect()
             raise
 
-    def heard(self, seconds: float) -> int | None:
-        """Return the version in the next message, or ``None`` where none comes in time."""
+    def heard(self, seconds: float, waker: Waker | None = None) -> int | None:
+        """Return the version in the next message, or ``None`` where none comes in time.
+
+        Args:
+            seconds: for how long to wait for it.
+            waker: ends the wait.
+        """
         self._link.bound(seconds + 1.0, 1.0)
-        if not self._link.can_read(seconds):
-            return None
+        if not self._link.can_read():
+            if waker is None or not self._link.arrives(seconds, waker):
+                return None
+            if not self._link.can_read():  # a part of a TLS record
+                return None
         self._link.bound(1.0, 1.0)  # the rest of a message that has begun to arrive
         self.last = int(self._link.read_response()[2])
         return self.last

@@ -11,6 +11,7 @@ import redis
 from hashring.clock import boottime
 from hashring.driver import Driver
 
+from .._waker import Waker
 from .calls import Calls
 from .nodes import Deadline
 from .state import NOWHERE, Group, Subscription
@@ -33,9 +34,12 @@ class Waiting:
     def __init__(self, driver: Driver, calls: Calls) -> None:
         self._driver = driver
         self._calls = calls
+        self.waker = Waker()
 
     def until_changed(self, group: str, state: Group, deadline: float) -> None:
         """Return when the group has changed since it was read, on the deadline, or when closed.
+
+        Also where the :attr:`waker` was set meanwhile.
 
         Args:
             group: its id.
@@ -53,7 +57,7 @@ class Waiting:
         listening = state.subscription is not None
         while self._calls.route is not None:
             now = boottime()
-            if now >= deadline or state.place is NOWHERE:
+            if self.waker.taken() or now >= deadline or state.place is NOWHERE:
                 return
             if now >= held:
                 state.held = 0.0
@@ -111,7 +115,7 @@ class Waiting:
             state.ends = 0.0
             return False
         try:
-            version = state.subscription.heard(max(0.0, seconds))
+            version = state.subscription.heard(max(0.0, seconds), self.waker)
         except (redis.RedisError, OSError, ValueError):
             self.unsubscribe(state)
             return False

@@ -79,6 +79,7 @@ class SQLiteDriver(Driver):
 
     promise = "processes of one host, on one file; never forgets; leases end with a reboot"
     epochs = "the file's counter, and the time where a file begins anew; falls if that was set back"
+    interrupts = True
 
     def __init__(self, url: DriverURL, *, ttl: float) -> None:
         super().__init__(url, ttl=ttl)
@@ -241,6 +242,12 @@ class SQLiteDriver(Driver):
             if not file.sleep(min(delay, left)):
                 return
             delay = min(delay * 1.05, _POLL_SLOW)
+
+    def interrupt(self) -> None:
+        """See :meth:`hashring.driver.Driver.interrupt`."""
+        file = self._file
+        if file is not None and self._process == os.getpid():
+            file.wake()
 
     def leave(self, group: str, member: str) -> None:
         """See :meth:`hashring.driver.Driver.leave`."""

@@ -162,7 +162,11 @@ class File:
             os.utime(self.path)
 
     def sleep(self, seconds: float) -> bool:
-        """Sleep until a change, a close, or the end; return False once the file is closed."""
+        """Sleep until a change, a :meth:`wake`, a close, or the end.
+
+        Returns:
+            False where it was woken, and once the file is closed.
+        """
         with self._sleeping:
             if self._closed:
                 return False
@@ -170,11 +174,21 @@ class File:
             poll.register(self._waker[0], select.POLLIN)
             if self._notices is not None:
                 poll.register(self._notices, select.POLLIN)
-            poll.poll(math.ceil(seconds * 1000))
+            ready = poll.poll(math.ceil(seconds * 1000))
             if self._notices is not None:
                 with contextlib.suppress(BlockingIOError):
                     os.read(self._notices, 65536)
-            return not self._closed
+            if self._closed:
+                return False
+            with contextlib.suppress(BlockingIOError):
+                os.read(self._waker[0], 4096)
+            return all(number != self._waker[0] for number, _ in ready)
+
+    def wake(self) -> None:
+        """Let the :meth:`sleep` that goes on, or else the next one, return at once."""
+        with self._lock, contextlib.suppress(BlockingIOError):
+            if not self._closed:
+                os.write(self._waker[1], b"x")
 
     def close(self) -> None:
         """Close what is idle now, and what is lent once it comes back."""

@@ -18,7 +18,7 @@ from kazoo.exceptions import (
 from hashring.driver import Driver
 from hashring.errors import StoreUnusable
 
-__all__ = ["refuse"]
+__all__ = ["refuse", "refuse_persistent", "refuse_short"]
 
 
 def refuse(driver: Driver, root: str, answer: Any) -> None:
@@ -46,3 +46,37 @@ def refuse(driver: Driver, root: str, answer: Any) -> None:
     expected = NoNodeError | NodeExistsError | BadVersionError | UnimplementedError
     if isinstance(answer, ZookeeperError) and not isinstance(answer, expected):
         raise StoreUnusable(f"{driver.url}: the server refused: {type(answer).__name__} {answer}")
+
+
+def refuse_persistent(driver: Driver, path: str, stat: Any) -> None:
+    """Raise where a node in a member's place is of no session.
+
+    Args:
+        driver: for its URL.
+        path: of the node.
+        stat: of the node.
+
+    Raises:
+        StoreUnusable: it would stand for ever.
+    """
+    if stat.ephemeralOwner == 0:
+        raise StoreUnusable(
+            f"{driver.url}: {path} is a persistent node that is nobody's lease: delete it"
+        )
+
+
+def refuse_short(driver: Driver, granted: float) -> None:
+    """Raise where a session is shorter than the lease.
+
+    Args:
+        driver: for its URL and its ttl.
+        granted: the session's timeout in seconds, as the servers made it.
+
+    Raises:
+        StoreUnusable: the servers grant no longer one.
+    """
+    if granted < driver.ttl:
+        raise StoreUnusable(
+            f"{driver.url} grants no session longer than {granted:g} s, which is less than the "
+            f"ttl of {driver.ttl:g} s: lower ttl, or raise maxSessionTimeout on the servers"
+        )

@@ -17,9 +17,9 @@ and nothing else, and the lease is the session that made the child. What must ho
 * *A reading is of now.* It begins with a transaction that changes nothing: what was committed
   before is applied by the server before it answers that. ``sync`` proves less (``watching.py``).
 * *A store that went back in time has forgotten.* ZooKeeper loses nothing that it confirmed, but
-  whoever runs it can rebuild it from nothing, or restore an older copy. Each reading says for how
-  long that has surely not happened (``history.py``), and a heartbeat fails where the
-  node of the lease is older than the last write of ours that was confirmed.
+  whoever runs it can rebuild it from nothing, or restore an older copy. Each reading says since
+  when that has not happened (``history.py``); a heartbeat fails on a node that is older than our
+  last confirmed write.
 
 Of a record it knows nothing but its incarnation.
 """
@@ -42,6 +42,7 @@ from hashring.driver import (
     Driver,
     DriverURL,
     Reading,
+    Traffic,
     check_names,
     check_record,
     incarnation_of,
@@ -49,20 +50,13 @@ from hashring.driver import (
 from hashring.errors import BadURL, MissingDependency, StoreUnavailable, StoreUnusable
 
 try:
-    from kazoo.exceptions import (
-        BadVersionError,
-        NodeExistsError,
-        NoNodeError,
-        UnimplementedError,
-        ZookeeperError,
-    )
+    from kazoo.exceptions import BadVersionError, NodeExistsError, NoNodeError, ZookeeperError
     from kazoo.protocol.serialization import (
         CheckVersion,
         Create,
         Delete,
         Exists,
         GetData,
-        SetData,
         Transaction,
     )
     from kazoo.security import CREATOR_ALL_ACL, OPEN_ACL_UNSAFE
@@ -71,9 +65,9 @@ except ImportError as error:
 
 from .._net import tell_limits, within_the_lease
 from .address import OPTIONS, PORT, node_of, root_of, tls_of
-from .answers import refuse
+from .answers import refuse, refuse_persistent, refuse_short
 from .lease import Lease
-from .requests import CreateContainer
+from .nodes import answer_of, made_group, overwriting, replacing, version_after
 from .servers import Credentials, Failed, Refused, Servers
 from .session import Session, SessionGone
 from .watching import Watching
@@ -83,7 +77,7 @@ __all__ = ["ZooKeeperDriver"]
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
-_PERSISTENT, _EPHEMERAL, _CONTAINER, _ANY_VERSION = 0, 1, 4, -1
+_EPHEMERAL, _ANY_VERSION = 1, -1
 
 
 class ZooKeeperDriver(Driver):
@@ -95,11 +89,13 @@ class ZooKeeperDriver(Driver):
 
     promise = "a session as the lease; survives the loss of a minority; tells when it was restored"
     epochs = "ZooKeeper's zxid; falls only where its data are removed or an old copy is restored"
+    interrupts = True
     options = OPTIONS
 
     def __init__(self, url: DriverURL, *, ttl: float) -> None:
         super().__init__(url, ttl=ttl)
         self.settings = within_the_lease(self)
+        self.traffic = Traffic()
         self._root = root_of(url)
         self._credentials = Credentials(
             url.user, url.secret, self.settings["sasl"], self.settings["sasl_service"]
@@ -144,7 +140,7 @@ class ZooKeeperDriver(Driver):
 
         def session(on_event: Callable[[int, str], None] = lambda kind, path: None) -> Session:
             servers = Servers(hosts, self.settings["connect_timeout"], tls)
-            return Session(servers, self.ttl, self._credentials, on_event)
+            return Session(servers, self.ttl, self._credentials, on_event, self.traffic)
 
         self._new_session = session
         self._closed = threading.Event()
@@ -154,6 +150,7 @@ class ZooKeeperDriver(Driver):
         self._owner = session()
         self._leases: dict[tuple[str, str], Lease] = {}
         self._ended: set[int] = set()
+        self._formers: dict[str, int] = {}  # by path, the version of the node that ours replaced
         self._watching = Watching(self, self._root, self._acl, session, self._owner, self._refuse)
 
     def close(self) -> None:
@@ -203,7 +200,8 @@ class ZooKeeperDriver(Driver):
         while True:
             made = self._write(request, deadline)
             if isinstance(made, NoNodeError):
-                self._make_group(group, deadline)
+                parent = self._path(group)
+                made_group(lambda one: self._write(one, deadline), self._root, parent, self._acl)
             elif isinstance(made, NodeExistsError):
                 # It may be ours: from a call whose answer was lost, or to be renewed.
                 found = self._write(GetData(path, None), deadline)
@@ -212,7 +210,7 @@ class ZooKeeperDriver(Driver):
                 data, stat = found
                 if stat.ephemeralOwner == self._owner.id:
                     if incarnation_of(data) == incarnation:
-                        changed = self._write(SetData(path, record, stat.version), deadline)
+                        changed = self._overwrite(path, record, stat.version, deadline)
                         if isinstance(changed, ZookeeperError):
                             continue
                         self._leases[group, member] = Lease(
@@ -224,10 +222,7 @@ class ZooKeeperDriver(Driver):
                     ours = known is None or known.is_behind
                 else:
                     ours = stat.ephemeralOwner in self._ended
-                if stat.ephemeralOwner == 0:
-                    raise StoreUnusable(
-                        f"{self.url}: {path} is a persistent node that is nobody's lease: delete it"
-                    )
+                refuse_persistent(self, path, stat)
                 if not ours:
                     where = f"its lease is session {stat.ephemeralOwner:#x}"
                     raise self.member_exists(group, member, incarnation_of(data), where)
@@ -236,18 +231,34 @@ class ZooKeeperDriver(Driver):
                 self._leases[group, member] = Lease(self._owner.id, incarnation, 0, began)
                 return
 
-    def _make_group(self, group: str, deadline: float) -> None:
-        """Make a group's node, and the path that leads to it where somebody tidied it away."""
-        path = self._path(group)
-        made = self._write(CreateContainer(path, b"", self._acl, _CONTAINER), deadline)
-        if isinstance(made, UnimplementedError):  # ZooKeeper before 3.5
-            made = self._write(Create(path, b"", self._acl, _PERSISTENT), deadline)
-        if isinstance(made, NoNodeError):
-            parts = self._root.split("/")
-            for length in range(2, len(parts) + 1):
-                parent = "/".join(parts[:length])
-                if self._write(Exists(parent, None), deadline) is None:
-                    self._write(Create(parent, b"", self._acl, _PERSISTENT), deadline)
+    def seize(self, group: str, member: str, record: bytes) -> None:
+        """See :meth:`hashring.driver.Driver.seize`."""
+        check_names(group, member)
+        check_record(record)
+        path = self._path(group, member)
+
+        def step(deadline: float) -> None:
+            try:
+                self._renew(deadline)
+            except SessionGone:
+                self._renew(deadline)  # begins another
+            while True:
+                began, found = boottime(), self._write(GetData(path, None), deadline)
+                if isinstance(found, NoNodeError):
+                    raise self.lease_lost((group, member))
+                data, stat = found
+                version = stat.version
+                if stat.ephemeralOwner != self._owner.id or data != record:  # else it is done
+                    refuse_persistent(self, path, stat)
+                    self._formers[path], version = version, version_after(version)
+                    request = replacing(path, record, self._acl, stat.version)
+                    if isinstance(self._write(request, deadline), ZookeeperError):
+                        continue  # it has changed, or gone, meanwhile
+                lease = Lease(self._owner.id, incarnation_of(record), version, began)
+                self._leases[group, member] = lease
+                return
+
+        self._try(f"seizing the lease of {member!r} of group {group!r}", self._writing, step)
 
     def publish(self, group: str, member: str, record: bytes) -> int:
         """See :meth:`hashring.driver.Driver.publish`."""
@@ -264,7 +275,7 @@ class ZooKeeperDriver(Driver):
                 except SessionGone:
                     raise self.lease_lost((group, member)) from None
             while True:
-                changed = self._write(SetData(path, record, lease.version), deadline)
+                changed = self._overwrite(path, record, lease.version, deadline)
                 if isinstance(changed, BadVersionError):
                     found = self._write(GetData(path, None), deadline)
                     if isinstance(found, NoNodeError) or not lease.stands(found[1], began, told):
@@ -277,9 +288,8 @@ class ZooKeeperDriver(Driver):
                     lease.version, lease.sound = changed.version, began
                     return int(changed.mzxid)
 
-        return self._try(
-            f"publishing for member {member!r} of group {group!r}", self._writing, step
-        )
+        doing = f"publishing for member {member!r} of group {group!r}"
+        return self._try(doing, self._writing, step)
 
     def heartbeat(self) -> None:
         """See :meth:`hashring.driver.Driver.heartbeat`."""
@@ -373,14 +383,7 @@ class ZooKeeperDriver(Driver):
             self._ended.add(owner.id)
             owner.forget()
             raise
-        self._check_granted(owner.granted)
-
-    def _check_granted(self, granted: float) -> None:
-        if granted < self.ttl:
-            raise StoreUnusable(
-                f"{self.url} grants no session longer than {granted:g} s, which is less than the "
-                f"ttl of {self.ttl:g} s: lower ttl, or raise maxSessionTimeout on the servers"
-            )
+        refuse_short(self, owner.granted)
 
     def _lease(self, group: str, member: str, *incarnation: str | None) -> Lease:
         lease = self._leases.get((group, member))
@@ -391,16 +394,20 @@ class ZooKeeperDriver(Driver):
         return lease
 
     def _write(self, request: Any, deadline: float) -> Any:
-        (answer,) = self._owner.call(request, deadline=deadline)
+        (found,) = self._owner.call(request, deadline=deadline)
+        answer = answer_of(found)
         self._refuse(answer)
         return answer
+
+    def _overwrite(self, path: str, record: bytes, version: int, deadline: float) -> Any:
+        return self._write(overwriting(path, record, version, self._formers.get(path)), deadline)
 
     # -- what reads: on the session that watches
 
     def _look(self, deadline: float) -> None:
         """Find out at the start whether we may read at all, and how long a session lasts."""
         self._watching.look(deadline)
-        self._check_granted(self._watching.session.granted)
+        refuse_short(self, self._watching.session.granted)
 
     def read(self, group: str) -> Reading:
         """See :meth:`hashring.driver.Driver.read`."""
@@ -446,6 +453,10 @@ class ZooKeeperDriver(Driver):
             watching.lock.release()
         # Nothing is watched, because the last reading failed: no need to hurry.
         self._closed.wait(min(max(0.0, until - boottime()), self.settings["backoff_max"]))
+
+    def interrupt(self) -> None:
+        """See :meth:`hashring.driver.Driver.interrupt`."""
+        self._watching.waker.set()
 
     def groups(self) -> list[str]:
         """See :meth:`hashring.driver.Driver.groups`."""

@@ -11,16 +11,17 @@ from __future__ import annotations
 
 import contextlib
 import math
-import select
 import socket
 import ssl
 from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 from hashring.clock import boottime
+from hashring.driver import Traffic
 from hashring.errors import MissingDependency
 
 from .._net import left
+from .._waker import Waker
 from .servers import Credentials, Failed, Refused, Servers
 
 try:
@@ -82,6 +83,7 @@ class Session:
         credentials: what to say after each connect.
         on_event: called with the type and the path of each watch event, in the order in which
             the server sent them among its answers.
+        traffic: counts what is sent and received: with TLS, what is in the encryption.
 
     Attributes:
         id: the session's number; 0 before there is one.
@@ -95,6 +97,7 @@ class Session:
         timeout: float,
         credentials: Credentials,
         on_event: Callable[[int, str], None] = lambda kind, path: None,
+        traffic: Traffic | None = None,
     ) -> None:
         self.id = 0
         self.granted = 0.0
@@ -104,6 +107,7 @@ class Session:
         self._timeout = math.ceil(timeout * 1000)
         self._credentials = credentials
         self._on_event = on_event
+        self._traffic = Traffic() if traffic is None else traffic
         self._password = b"\0" * 16
         self._socket: socket.socket | None = None
         self._buffer = b""
@@ -261,8 +265,10 @@ class Session:
         except Exception as error:
             raise Failed("the server's answer is not ZooKeeper's") from error
 
-    def pump(self, timeout: float) -> bool:
+    def pump(self, timeout: float, waker: Waker) -> bool:
         """Wait at most ``timeout`` seconds for watch events and deliver what has come.
+
+        ``waker`` ends the wait.
 
         Sends a ping where the session needs one: a call of this method is a sign of life.
 
@@ -287,12 +293,8 @@ class Session:
             if self._heard < self._sent < boottime() - self.granted / 3:
                 raise Failed("the server has fallen silent")
             pending = isinstance(self._socket, ssl.SSLSocket) and self._socket.pending()
-            if not pending:
-                # select() knows no file descriptor above 1023.
-                poll = select.poll()
-                poll.register(self._socket, select.POLLIN)
-                if not poll.poll(math.ceil(1000 * max(0.0, min(timeout, ping_due)))):
-                    return False
+            if not (pending or waker.wait(self._socket.fileno(), min(timeout, ping_due))):
+                return False
             self._fill(boottime() + patience)
             return self._deliver()
         except OSError:
@@ -345,7 +347,9 @@ class Session:
         rest = memoryview(data)
         while rest:  # TLS has a timeout for each of its writes
             self._socket.settimeout(left(deadline))
-            rest = rest[self._socket.send(rest) :]
+            count = self._socket.send(rest)
+            self._traffic.sends(count)
+            rest = rest[count:]
         self._sent = boottime()
 
     def _fill(self, deadline: float) -> None:
@@ -354,6 +358,7 @@ class Session:
         chunk = self._socket.recv(1 << 18)
         if not chunk:
             raise Failed("the server closed the connection")
+        self._traffic.receives(len(chunk))
         self._buffer = self._buffer[self._offset :] + chunk
         self._offset = 0
         self._heard = boottime()

@@ -39,6 +39,7 @@ from hashring.clock import boottime
 from hashring.driver import Changes, Driver
 
 from .._journal import Journal
+from .._waker import Waker
 from .address import name_of
 from .history import History
 from .requests import AddWatch, MultiRead
@@ -110,6 +111,7 @@ class Watching:
 
     Attributes:
         lock: of the thread that reads or waits.
+        waker: ends a wait, from another thread.
         session: that reads and watches.
         groups: what was seen, by the path of the group.
         rewinds: tells where the store went back in time.
@@ -130,6 +132,7 @@ class Watching:
         self._owner = owner
         self._refuse = refuse
         self.lock = threading.Lock()
+        self.waker = Waker()
         self.session = new_session(self._on_event)
         self.groups: dict[str, Group] = {}
         self.rewinds = Rewinds(driver)
@@ -224,11 +227,13 @@ class Watching:
     def wait(self, path: str, until: float, closed: threading.Event) -> float:
         """Wait until a group has changed, ``until``, or closed; return when to end at the latest.
 
+        Also until the :attr:`waker` is set.
+
         Raises:
             OSError: the connection broke.
         """
         gathering = False
-        while not closed.is_set():
+        while not (closed.is_set() or self.waker.taken()):
             seen = self.groups.get(path)
             if seen is None:
                 break
@@ -241,7 +246,7 @@ class Watching:
             left = until - boottime()
             if left <= 0:
                 break
-            self.session.pump(left)
+            self.session.pump(left, self.waker)
         return until
 
     def _watch(self, deadline: float) -> None:

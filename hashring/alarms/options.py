@@ -24,6 +24,7 @@ from hashring.telemetry.config.backend_url import translate_backend_url
 from hashring.telemetry.config.declared import Count, Seconds
 from hashring.telemetry.config.defaults import default_member, user_state_folder
 from hashring.telemetry.config.files import ConfigFiles
+from hashring.telemetry.config.options import check_token
 from hashring.telemetry.errors import BadOption
 from hashring.telemetry.model.listen import ListenAddress
 from hashring.telemetry.model.suggestions import meant
@@ -90,6 +91,8 @@ SECTIONS: Mapping[str, Sequence[cfg.Opt]] = {
             None,
             "HOST:PORT or unix:/PATH where an evaluator serves its page and its metrics.",
         ),
+        _opt("token", str, "", "Whoever sends it may steer the group by the page.", secret=True),
+        _opt("token_file", str, None, "The file that has the token, read anew each time."),
     ),
     "alarm": (
         _opt("state_dir", str, None, "Folder of the database and the group's store of one host."),
@@ -160,6 +163,8 @@ _OPTION_OF: Mapping[str, tuple[str, str]] = {
     "prometheus_ca": ("alarm", "prometheus_ca_file"),
     "project_label": ("DEFAULT", "prometheus_project_label_name"),
     "page": ("hashring", "listen"),
+    "token": ("hashring", "token"),
+    "token_file": ("hashring", "token_file"),
     "event_topic": ("listener", "event_alarm_topic"),
     "event_batch": ("listener", "batch_size"),
     "event_batch_timeout": ("listener", "batch_timeout"),
@@ -177,7 +182,7 @@ _OPTION_OF: Mapping[str, tuple[str, str]] = {
 _FLAGS: Mapping[str, str] = {"threads": "workers", "page": "listen"}
 """The command line's name of a setting, where it is another one."""
 
-_CAN_BE_EMPTY = frozenset({"signing_key", "listen"})
+_CAN_BE_EMPTY = frozenset({"signing_key", "listen", "token"})
 
 
 def load(
@@ -216,6 +221,8 @@ def load(
     values["status_file"] = None if status is None else Path(status)
     values["definitions"] = _definitions(read, given)
     _check_page(values["page"], "--listen" if "page" in given else read.place("hashring", "listen"))
+    values["token_file"] = None if values["token_file"] is None else Path(values["token_file"])
+    check_token(read, values["token"], values["token_file"])
     values |= _store(read, given, values, folder)
     return Settings(**values)
 

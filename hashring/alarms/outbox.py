@@ -2,16 +2,19 @@
 
 A notification is sent while its alarm's slot is pinned: whoever takes the alarm over waits for the
 request in flight, so a planned change sends nothing twice. After a crash it is sent again with the
-same key. One thread looks for work, a bounded number send; a sink that does not answer has few of
-them, and is left alone for pauses that grow.
+same key. One thread looks for work, a bounded number send, each a few of one sink: these share a
+look whether they still wait, and a note that they were accepted. A sink that does not answer has
+few of the threads, and is left alone for pauses that grow.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 import threading
-from collections import deque
+from collections import Counter, deque
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Self
 
@@ -24,6 +27,7 @@ from hashring.alarms.plugin import Notification
 from hashring.alarms.settings import Settings
 from hashring.backoff import grown, jittered
 from hashring.errors import HashringError
+from hashring.partition.cycle import Cycle
 from hashring.partition.partition import Partition
 from hashring.url import masked
 
@@ -40,6 +44,13 @@ _SOON = 0.05
 _PART = 4.0
 """A look begins at the earliest so many times its own length after the last one: the database, and
 those who send, need their time."""
+
+_TOGETHER = 8
+"""Notifications of one sink that a thread sends one after the other, at most."""
+
+_BRIEF = 0.1
+"""Seconds after which it begins no further one of them: a hand-over waits for all of them, and
+after a crash those are sent again that were accepted and not noted yet."""
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
 """Seconds before a further try."""
@@ -80,7 +91,9 @@ class Outbox:
         self._settings = settings
         self._of_one_sink = max(1, settings.threads // 4)
         self._lock = threading.Lock()
-        self._in_hand: dict[str, str] = {}  # the sink of each notification that is being sent
+        self._in_hand: set[str] = set()  # keys of those that are being sent
+        self._sending: Counter[str] = Counter()  # by sink, how many threads send to it
+        self._untried: list[Outgoing] = []  # given back by those who send
         self._sinks: dict[str, _Sink] = {}
         self._wake = threading.Event()
         self._written = threading.Event()  # there may be more than was found
@@ -136,21 +149,29 @@ class Outbox:
     def _look(self) -> None:
         """Send what may be sent, and look into the database for more, if it is time to."""
         now = clock.boottime()
+        self._take_back()
         if now >= self._look_at or (self._written.is_set() and now >= self._rest_until):
             self._written.clear()
             self._find(now)
             self._look_at = now + _LOOK
             self._rest_until = now + _PART * (clock.boottime() - now)
         for sink, heads in list(self._heads.items()):
-            while heads and not self._stopping and self._begin(sink, heads[0], now):
-                heads.popleft()
+            while heads and not self._stopping and self._begin(sink, heads, now):
+                pass
             if not heads:
                 del self._heads[sink]
+
+    def _take_back(self) -> None:
+        """Put what threads had no time for before what waits."""
+        with self._lock:
+            untried, self._untried = self._untried, []
+        for outgoing in reversed(untried):
+            self._heads.setdefault(outgoing.sink, deque()).appendleft(outgoing)
 
     def _find(self, now: float) -> None:
         """Look for notifications to sinks that could take one, and for which none is known."""
         with self._lock:
-            busy = {sink for sink in self._in_hand.values() if not self._has_room(sink)}
+            busy = {sink for sink in self._sending if not self._room(sink)}
             resting = {name for name, sink in self._sinks.items() if sink.not_before > now}
         for sink in resting:
             self._heads.pop(sink, None)
@@ -163,25 +184,36 @@ class Outbox:
         if len(found) >= MOST:
             self.wake()
 
-    def _has_room(self, sink: str) -> bool:
-        """Return whether a sink may get one more at once."""
+    def _room(self, sink: str) -> int:
+        """Return how many more threads may send to a sink."""
         known = self._sinks.get(sink)
         # Of a sink that did not answer, one notification tries whether it does again.
         most = 1 if known is not None and known.failures else self._of_one_sink
-        return sum(of == sink for of in self._in_hand.values()) < most
+        return max(0, most - self._sending[sink])
 
-    def _begin(self, sink: str, outgoing: Outgoing, now: float) -> bool:
-        """Send a notification, unless its sink has as many as it may have, or rests."""
+    def _begin(self, sink: str, heads: deque[Outgoing], now: float) -> bool:
+        """Have a thread send some of a sink's notifications, unless it has enough of them, or
+        rests.
+        """
         with self._lock:
             known = self._sinks.get(sink)
             if known is not None and known.not_before > now:
                 return False
-            if outgoing.key in self._in_hand:
-                return True  # it was found again while it is being sent
-            if not self._has_room(sink):
+            room = self._room(sink)
+            if not room:
                 return False
-            self._in_hand[outgoing.key] = sink
-        self._senders.submit(self._send, outgoing)
+            # Where there are few, each of its threads gets as many.
+            share = min(_TOGETHER, math.ceil(len(heads) / room))
+            # Some may be there twice, or have been found again while they are being sent.
+            batch: dict[str, Outgoing] = {}
+            for outgoing in (heads.popleft() for _ in range(share)):
+                if outgoing.key not in self._in_hand:
+                    batch[outgoing.key] = outgoing
+            if not batch:
+                return True
+            self._in_hand.update(batch)
+            self._sending[sink] += 1
+        self._senders.submit(self._send, sink, [*batch.values()])
         return True
 
     def _complain(self, error: HashringError) -> None:
@@ -191,32 +223,57 @@ class Outbox:
 
     # ---- the threads that send
 
-    def _send(self, outgoing: Outgoing) -> None:
+    def _send(self, sink: str, batch: list[Outgoing]) -> None:
+        untried: list[Outgoing] = []
         try:
             with self._partition.cycle() as cycle:
-                # What was read before the slot was pinned may have been sent meanwhile.
-                if (
-                    not self._stopping
-                    and cycle.owns(outgoing.alarm_id)
-                    and self._waiting.is_pending(outgoing.key)
-                ):
-                    self._try(outgoing)
+                untried = self._sent(cycle, batch)
         except DatabaseUnavailable as error:
             self._complain(error)
         except HashringError as error:
-            log.warning("a notification waits: %s", error)
+            log.warning("notifications wait: %s", error)
         except Exception:
-            log.exception("a notification of %s could not be handled", outgoing.alarm_id)
+            log.exception("notifications for %s could not be handled", sink)
         finally:
             with self._lock:
-                self._in_hand.pop(outgoing.key, None)
-            # The next one of this alarm may be sent now; where others wait for the sink, they come
-            # first, and no look into the database is needed for them.
-            if not self._heads.get(outgoing.sink):
+                self._in_hand.difference_update(one.key for one in batch)
+                self._sending[sink] -= 1
+                if not self._sending[sink]:
+                    del self._sending[sink]
+                self._untried += untried
+            # The next ones of these alarms may be sent now; where others wait for the sink, they
+            # come first, and no look into the database is needed for them.
+            if not untried and not self._heads.get(sink):
                 self._written.set()
             self._wake.set()
 
-    def _try(self, outgoing: Outgoing) -> None:
+    def _sent(self, cycle: Cycle, batch: Sequence[Outgoing]) -> list[Outgoing]:
+        """Send one after the other, and note which were accepted; return those left untried."""
+        mine = [one for one in batch if cycle.owns(one.alarm_id)]
+        if not mine or self._stopping:
+            return []
+        # What was read before the slots were pinned may have been sent meanwhile.
+        pending = self._waiting.pending([one.key for one in mine], clock.wall())
+        waits = deque(one for one in mine if one.key in pending)
+        until = clock.boottime() + _BRIEF
+        accepted: list[str] = []
+        try:
+            while waits and not self._stopping and cycle.owns(waits[0].alarm_id):
+                if not self._try(waits.popleft(), accepted):
+                    return []  # the sink rests
+                if clock.boottime() >= until:
+                    break
+        finally:
+            if accepted:
+                # The sink has them. Were this not noted, the same would be sent again.
+                self._database.insistent(
+                    lambda: self._waiting.delivered(accepted, clock.wall()),
+                    clock.boottime() + self._settings.ttl / 2,
+                )
+        return list(waits)
+
+    def _try(self, outgoing: Outgoing, accepted: list[str]) -> bool:
+        """Send one; return whether the sink may be sent another one now."""
         body = outgoing.body
         notification = Notification(
             *(outgoing.key, outgoing.action, body["sent"], outgoing.window_start / 1e6),
@@ -230,19 +287,18 @@ class Outbox:
             self._give_up(outgoing, str(error))
         except ActionFailed as error:
             self._failed(outgoing, error)
+            return error.answered
         except HashringError as error:  # there is no such plug-in, or it is broken
             self._failed(outgoing, ActionFailed(str(error), answered=True))
         except Exception as error:
             log.exception("the action %s failed", masked(outgoing.action))
             self._failed(outgoing, ActionFailed(f"its plug-in raised {type(error).__name__}"))
+            return False
         else:
             self._answered(outgoing.sink)
             self.delivered += 1
-            # The sink has it. Were this not noted, the same would be sent again.
-            self._database.insistent(
-                lambda: self._waiting.delivered(outgoing.key, clock.wall()),
-                clock.boottime() + self._settings.ttl / 2,
-            )
+            accepted.append(outgoing.key)
+        return True
 
     def _answered(self, sink: str) -> None:
         with self._lock:

@@ -21,6 +21,9 @@ from hashring.alarms.settings import Settings
 from hashring.alarms.status import Alarms, Status
 from hashring.errors import HashringError
 from hashring.observe.description import Ownership
+from hashring.page.posts import Posts
+from hashring.page.steering import Steering
+from hashring.page.token import Token
 from hashring.page.watcher import Watcher
 from hashring.partition.cycle import Cycles
 from hashring.partition.partition import Partition
@@ -85,14 +88,15 @@ class Reporting:
             if settings.status_file is not None:
                 stack.enter_context(StatusFile(settings.status_file, self.status))
             if settings.page is not None:
-                self.listener = stack.enter_context(self._listener(settings.page))
+                steering = stack.enter_context(contextlib.closing(Steering(self._watcher.named)))
+                self.listener = stack.enter_context(self._listener(settings.page, steering))
             self._stack = stack.pop_all()
         return self
 
     def __exit__(self, *error: object) -> None:
         self._stack.close()
 
-    def _listener(self, address: str) -> Listener:
+    def _listener(self, address: str, steering: Steering) -> Listener:
         # Imported here: an evaluator that serves nothing needs neither the server nor the metrics.
         from prometheus_client import make_wsgi_app
 
@@ -102,7 +106,9 @@ class Reporting:
         from hashring.telemetry.model.listen import ListenAddress
 
         found = registry(self.status, self._partition)
-        routes = Routes(self, make_wsgi_app(found), self.is_alive)
+        token = Token.of(self._settings.token, self._settings.token_file)
+        posts = None if token is None else Posts(token, steering)
+        routes = Routes(self, make_wsgi_app(found), self.is_alive, posts)
         return Listener(ListenAddress.parse(address), routes)
 
     def is_alive(self) -> bool:

@@ -47,6 +47,7 @@ class Settings:
         event_batch_timeout: seconds that it waits for so many; ``None``: for as long as it takes.
         config_files, config_dirs: with the options of the queue's client.
         page: where an evaluator serves its page and its metrics; ``None``: nowhere.
+        token, token_file: whoever sends it may change something by the page; see the agents'.
         status_file: where an evaluator says how it is doing.
     """
 
@@ -83,4 +84,6 @@ class Settings:
     config_files: tuple[Path, ...] = ()
     config_dirs: tuple[Path, ...] = ()
     page: str | None = None
+    token: str = dataclasses.field(default="", repr=False)
+    token_file: Path | None = None
     status_file: Path | None = None

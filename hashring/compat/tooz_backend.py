@@ -7,6 +7,7 @@ calls promises here, and what raises ``NotImplemented``, stands in docs/tooz.md.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import threading
@@ -17,7 +18,7 @@ from tooz import coordination, locking
 from tooz.partitioner import Partitioner
 
 from hashring import clock
-from hashring.compat.tooz_groups import NAMES, Groups, Leaders, ToozLock
+from hashring.compat.tooz_groups import LOCKS, NAMES, Groups, Leaders, ToozLock
 from hashring.compat.tooz_names import (
     Done,
     as_bytes,
@@ -31,6 +32,7 @@ from hashring.compat.tooz_options import Options, characteristics, refuse_green_
 from hashring.compat.tooz_share import SharePartitioner
 from hashring.driver import load
 from hashring.leases.leases import Leases
+from hashring.leases.patience import Patience
 from hashring.partition.partition import join
 
 __all__ = ["Backend", "ToozLock"]
@@ -50,9 +52,19 @@ class _Session:
 
     options: Options
     leases: Leases
+    locks: Leases
     groups: Groups
     leaders: Leaders
     began: float
+
+
+def _appeared(options: Options, ttl: float, group: str, opened: contextlib.ExitStack) -> Leases:
+    """Return leases of so many seconds, open and present in a group, and closed by the stack."""
+    leases = Leases(load(options.url, ttl=ttl))
+    opened.callback(leases.close)
+    leases.open()
+    leases.appear(group)
+    return leases
 
 
 class Backend(coordination.CoordinationDriverCachedRunWatchers):
@@ -69,6 +81,7 @@ class Backend(coordination.CoordinationDriverCachedRunWatchers):
         self.CHARACTERISTICS = characteristics(parsed_url.scheme)
         self._parsed, self._given = parsed_url, options
         self._session: _Session | None = None
+        self._silence = 0.0  # what a heartbeat after the end returns
         self._tickers: set[int] = set()  # the threads that have called run_watchers
         self._shares: dict[bytes, SharePartitioner] = {}
         self._joining = threading.Lock()
@@ -79,16 +92,15 @@ class Backend(coordination.CoordinationDriverCachedRunWatchers):
         with translated():
             options, began = Options.of(self._parsed, self._given), clock.boottime()
             refuse_green_threads(options)
-            leases = Leases(load(options.url, ttl=options.ttl))
-            try:
-                leases.open()
-                leases.appear(NAMES)
-            except BaseException:
-                leases.close()
-                raise
+            with contextlib.ExitStack() as opened:
+                leases = locks = _appeared(options, options.ttl, NAMES, opened)
+                if options.lock_ttl != options.ttl:
+                    locks = _appeared(options, options.lock_ttl, LOCKS, opened)
+                opened.pop_all()
             groups = Groups(leases, self._member_id)
             leaders = Leaders(leases, self._member_id)
-            self._session = _Session(options, leases, groups, leaders, began)
+            self._session = _Session(options, leases, locks, groups, leaders, began)
+            self._silence = options.ttl / 2
 
     def _stop(self) -> None:
         for share in list(self._shares.values()):
@@ -96,9 +108,13 @@ class Backend(coordination.CoordinationDriverCachedRunWatchers):
             share.partition.leave()
         self._shares.clear()
         self._tickers.clear()
-        session, self._session = self._session, None
+        session = self._session
         if session is not None:
-            session.leases.close()
+            try:  # another thread of the service may ask until it is over
+                session.locks.close()
+                session.leases.close()
+            finally:
+                self._session = None
 
     def _on(self) -> _Session:
         if self._session is None:
@@ -109,19 +125,27 @@ class Backend(coordination.CoordinationDriverCachedRunWatchers):
         """Return for how many seconds no call is needed. A thread of ours renews the leases.
 
         Where it has not for a lease (this process was stopped, or the store is away), one heartbeat
-        is sent and waited for, so who goes on after a stop is a member again.
+        is sent and waited for, so who goes on after a stop is a member again. After `stop` it does
+        nothing: a service's timer may call while another thread stops the coordinator.
 
         Raises:
+            ToozError: the coordinator was never started.
             ToozConnectionError: no heartbeat was confirmed for a lease, nor is one now.
         """
+        session = self._session
+        if session is None and self._silence:
+            return self._silence
         session = self._on()
         leases = session.leases
         silent = clock.boottime() - max(session.began, leases.confirmed)
-        if silent > leases.ttl and not leases.beat(leases.ttl / 2):
-            raise coordination.ToozConnectionError(
-                f"{leases.driver.url}: no heartbeat was confirmed for {silent:.1f} s, and the "
-                f"lease is {leases.ttl:g} s"
-            )
+        patience = Patience(0.0, leases.ttl)
+        while silent > leases.ttl and not leases.beat(leases.ttl / 2):
+            if patience.is_over(0.0):
+                raise coordination.ToozConnectionError(
+                    f"{leases.driver.url}: no heartbeat was confirmed for {silent:.1f} s, and the "
+                    f"lease is {leases.ttl:g} s"
+                )
+            patience.begin()
         return leases.ttl / 2
 
     # ---- groups ----------------------------------------------------------------------------
@@ -273,7 +297,7 @@ class Backend(coordination.CoordinationDriverCachedRunWatchers):
                 partition._membership.check_parent()
             try:
                 while partition.state != "left":
-                    members = self._on().groups.members(group)
+                    members = self._on().groups.members(group, at_once=True)
                     there = {encoded(name) for name, one in members.items() if one.weight > 0}
                     if share.has_all_among(there):
                         share.show()
@@ -291,7 +315,9 @@ class Backend(coordination.CoordinationDriverCachedRunWatchers):
 
     def get_lock(self, name: bytes) -> locking.Lock:
         """Return a lock: exclusive also where the store forgets. Not re-entrant."""
-        return ToozLock(name, self._on().leases)
+        session = self._on()
+        group = NAMES if session.locks is session.leases else LOCKS
+        return ToozLock(name, session.locks, group)
 
     def run_elect_coordinator(self) -> None:
         """Try to lead where callbacks for that are set, and run them where it is new."""

@@ -6,12 +6,15 @@ Partitioned groups are the backend's own business; their members are seen here a
 
 from __future__ import annotations
 
+import functools
 import uuid
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import tooz
 from tooz import coordination, locking
 
+from hashring.backoff import Backoff
 from hashring.compat.tooz_names import (
     decoded,
     encoded,
@@ -20,12 +23,18 @@ from hashring.compat.tooz_names import (
     store_group,
     translated,
 )
-from hashring.errors import NotOffered
+from hashring.errors import NotOffered, StoreUnavailable
 from hashring.leases.leases import Lease, Leases, TooYoung
 from hashring.leases.lock import Lock
+from hashring.leases.patience import Patience
 from hashring.protocol.record import Member
 
-__all__ = ["NAMES", "Groups", "Leaders", "ToozLock"]
+__all__ = ["LOCKS", "NAMES", "Groups", "Leaders", "ToozLock"]
+
+T = TypeVar("T")
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 0.5
+"""Seconds between two tries of a call that the store did not answer, doubling up to the second."""
 
 _GROUPS = "tooz:groups"
 """The store's group of those groups that somebody has created."""
@@ -33,15 +42,43 @@ _GROUPS = "tooz:groups"
 NAMES = "tooz:names"
 """The store's group of all locks and leaders: one, for what a fresh one costs (see `leases`)."""
 
+LOCKS = "tooz:locks"
+"""The store's group of all locks, where their lease is not that of the members."""
+
 _LEADER = "leader of "
 
 
-class ToozLock(locking.Lock):
-    """One of tooz's locks: see :class:`hashring.Lock`, which it is. Not re-entrant."""
+def patiently(leases: Leases, call: Callable[[], T]) -> T:
+    """Return what a call returns; where the store does not answer, ask again, for a lease at most.
 
-    def __init__(self, name: bytes, leases: Leases) -> None:
+    A driver gives a call up after a third of the lease, so that a heartbeat leaves time for another
+    one. Whoever lists members has no such hurry, tooz's own backends wait for longer, and a service
+    writes an error into its log for each call that fails.
+    """
+    patience = Patience(leases.ttl, leases.ttl)
+    pauses = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
+    while True:
+        patience.begin()
+        try:
+            return call()
+        except StoreUnavailable:
+            pause = next(pauses)
+            if patience.is_over(pause) or leases.rest(pause):
+                raise
+
+
+class ToozLock(locking.Lock):
+    """One of tooz's locks: see :class:`hashring.Lock`, which it is. Not re-entrant.
+
+    Args:
+        name: the caller's.
+        leases: where it is kept.
+        group: the store's group that it is kept in.
+    """
+
+    def __init__(self, name: bytes, leases: Leases, group: str) -> None:
         super().__init__(name)
-        self._lock = Lock(leases, NAMES, encoded(name))
+        self._lock = Lock(leases, group, encoded(name), patience=leases.ttl)
 
     @property
     def acquired(self) -> bool:
@@ -58,7 +95,8 @@ class ToozLock(locking.Lock):
         """Take it; return whether this process has it.
 
         Args:
-            blocking: false: do not wait; a number: wait so many seconds.
+            blocking: false: do not wait for who has it; a number: wait so many seconds. Where the
+                store does not answer it is asked again, for a lease at most.
             shared: shared locks are not offered.
             timeout: seconds to wait.
 
@@ -101,12 +139,18 @@ class Groups:
     def _lease(self, group: str, name: str, meta: dict[str, Any]) -> Lease:
         return Lease(group, name, self._leases.ttl, meta, exclusive=False)
 
+    def _read(self, group: str) -> Mapping[str, bytes]:
+        return patiently(self._leases, lambda: self._leases.read(group)[0])
+
+    def _join(self, lease: Lease) -> None:
+        patiently(self._leases, lambda: self._leases.join(lease))
+
     # ---- groups ----------------------------------------------------------------------------
 
     def marks(self) -> set[bytes]:
         """Return the groups whose creators live."""
         with translated():
-            records, _ = self._leases.read(_GROUPS)
+            records = self._read(_GROUPS)
         return {decoded(name.partition("/")[0]) for name in records if "/" in name}
 
     def exists(self, group: bytes) -> bool:
@@ -119,7 +163,7 @@ class Groups:
         prefix = store_group("")
         with translated():
             try:
-                listed = self._leases.groups()
+                listed = patiently(self._leases, self._leases.groups)
             except NotOffered:
                 listed = []
         found |= {decoded(name.removeprefix(prefix)) for name in listed if name.startswith(prefix)}
@@ -131,7 +175,7 @@ class Groups:
             raise coordination.GroupAlreadyExist(group)
         lease = self._lease(_GROUPS, f"{encoded(group)}/{uuid.uuid4().hex}", {})
         with translated(group, self._member_id):
-            self._leases.join(lease)
+            self._join(lease)
         self._created[group] = lease
 
     def delete(self, group: bytes) -> None:
@@ -149,10 +193,16 @@ class Groups:
 
     # ---- members ---------------------------------------------------------------------------
 
-    def members(self, group: bytes) -> dict[bytes, Member]:
-        """Return the members of a group as they are in the store now."""
+    def members(self, group: bytes, *, at_once: bool = False) -> dict[bytes, Member]:
+        """Return the members of a group as they are in the store now.
+
+        Args:
+            group: the group.
+            at_once: do not ask a store that does not answer again.
+        """
+        name = store_group(group)
         with translated(group):
-            records, _ = self._leases.read(store_group(group))
+            records = self._leases.read(name)[0] if at_once else self._read(name)
         return members_of(records)
 
     def members_of_existing(self, group: bytes) -> dict[bytes, Member]:
@@ -176,7 +226,7 @@ class Groups:
         name = encoded(self._member_id)
         with translated(group, self._member_id):
             lease = self._lease(store_group(group), name, meta_of(capabilities))
-            self._leases.join(lease)
+            self._join(lease)
         self.plain[group] = lease
 
     def leave(self, group: bytes) -> None:
@@ -195,7 +245,8 @@ class Groups:
             self.refuse(group)
         else:
             with translated(group, self._member_id):
-                self._leases.publish(lease, meta_of(capabilities))
+                meta = meta_of(capabilities)
+                patiently(self._leases, lambda: self._leases.publish(lease, meta))
 
     def refuse(self, group: bytes) -> None:
         """Say why a group that was not joined here cannot be left, or published in."""
@@ -222,7 +273,9 @@ class Leaders:
         meta = {"tooz": {"leader": encoded(self._member_id)}}
         try:
             with translated(group, self._member_id):
-                self._leads[group] = self._leases.take(NAMES, _LEADER + encoded(group), meta)
+                name = _LEADER + encoded(group)
+                take = functools.partial(self._leases.take, NAMES, name, meta)
+                self._leads[group] = patiently(self._leases, take)
         except coordination.MemberAlreadyExist:
             return False
         except coordination.ToozConnectionError as error:
@@ -245,7 +298,7 @@ class Leaders:
         """Return the leader's id; ``None``: nobody leads."""
         name = _LEADER + encoded(group)
         with translated(group):
-            records, _ = self._leases.read(NAMES)
+            records = patiently(self._leases, lambda: self._leases.read(NAMES)[0])
             if name not in records:
                 return None
             found = Member.from_json(name, records[name]).meta.get("tooz")

@@ -35,6 +35,7 @@ class Options:
         ttl: the lease in seconds.
         hold: for so many seconds an object that was answered for stays this process's.
         settle: for so many seconds at most a tick waits for what others are to hand over.
+        lock_ttl: the lease of locks in seconds.
         greenlets: run also where eventlet or gevent has replaced the threads.
     """
 
@@ -42,6 +43,7 @@ class Options:
     ttl: float
     hold: float
     settle: float
+    lock_ttl: float
     greenlets: bool = False
 
     @classmethod
@@ -58,6 +60,7 @@ class Options:
         given = {name: str(values[-1]) for name, values in options.items() if values}
         scheme = parsed.scheme.removeprefix(_PREFIX)
         hold_text, settle_text = given.pop("hold", None), given.pop("settle", None)
+        lock_text = given.pop("lock_timeout", None)
         greenlets = _greenlets(scheme, given.pop("greenlets", None))
         # From its parts: some Pythons' geturl() loses two slashes of sqlite:////path.
         text = f"{scheme}://{parsed.netloc}{parsed.path}"
@@ -67,7 +70,7 @@ class Options:
         ttl = DEFAULT_TTL if lease is None else lease
         hold = _seconds("hold", hold_text, ttl)
         settle = _seconds("settle", settle_text, hold * _SETTLE)
-        return cls(url, ttl, hold, settle, greenlets)
+        return cls(url, ttl, hold, settle, _seconds("lock_timeout", lock_text, ttl), greenlets)
 
 
 def _seconds(name: str, text: str | None, default: float) -> float:

@@ -17,6 +17,7 @@ from hashring.backoff import Backoff
 from hashring.driver import Driver, DriverURL, check_names
 from hashring.errors import MemberExists, NotAcquired, StoreUnavailable
 from hashring.leases.leases import Lease, Leases, TooYoung
+from hashring.leases.patience import Patience
 from hashring.partition.arguments import checked_number, loaded
 
 __all__ = ["GROUP", "Lock", "lock"]
@@ -110,11 +111,13 @@ class Lock:
         *,
         timeout: float | None = None,
         is_alone: bool = False,
+        patience: float = 0.0,
     ) -> None:
         self.name = name
         self._leases = leases
         self._group = group
         self._timeout = timeout
+        self._patience = patience  # seconds for which a store that is away is asked again, at least
         self._is_alone = is_alone  # nothing else uses these leases
         self._changed = threading.Condition()
         self._lease: Lease | None = None
@@ -207,7 +210,10 @@ class Lock:
 
     def _take(self, until: float) -> tuple[Lease | None, str | None]:
         pauses = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
+        patience = Patience(self._patience, self._leases.ttl)
         while True:
+            must_end = True
+            patience.begin()
             try:
                 self._leases.appear(self._group)
                 return self._leases.take(self._group, _NAME + self.name), None
@@ -217,12 +223,13 @@ class Lock:
                 why, pause = str(error), min(error.seconds + _FIRST_PAUSE, _LONGEST_PAUSE)
             except StoreUnavailable as error:
                 why, pause = str(error), next(pauses)
-                if clock.boottime() + pause >= until:
+                must_end = patience.is_over(pause)
+                if must_end and clock.boottime() + pause >= until:
                     raise
             left = until - clock.boottime()
-            if left <= 0:
+            if left <= 0 and must_end:
                 return None, why
-            if self._leases.rest(min(pause, left)):
+            if self._leases.rest(min(pause, left) if must_end else pause):
                 return None, "it was closed meanwhile"
 
     def release(self) -> bool:

@@ -35,12 +35,14 @@ class Metric:
 
     @property
     def unit(self) -> str:
-        """The unit: ``seconds``, or nothing for a number of things.
+        """The unit, as OpenTelemetry spells it; empty for a number of things.
 
         >>> Metric("hashring_fenced_seconds", "counter", "...").unit
         's'
+        >>> Metric("hashring_store_sent_bytes", "counter", "...").unit
+        'By'
         """
-        return "s" if self.name.endswith("_seconds") else ""
+        return {"seconds": "s", "bytes": "By"}.get(self.name.rpartition("_")[2], "")
 
 
 STATES = ("joining", "settling", "settled", "fenced", "draining", "left")
@@ -149,6 +151,16 @@ METRICS: tuple[Metric, ...] = (
         "Calls on the store that raised an error",
         "call",
         CALLS,
+    ),
+    Metric(
+        "hashring_store_sent_bytes",
+        "counter",
+        "Bytes that this member's driver has sent to the store: shown where the driver counts them",
+    ),
+    Metric(
+        "hashring_store_received_bytes",
+        "counter",
+        "Bytes that this member's driver has received from the store: shown where it counts them",
     ),
     Metric(
         "hashring_store_memory_age_seconds",

@@ -151,3 +151,6 @@ def _counted(partition: Partition) -> Iterator[tuple[str, str, Value]]:
     for call, found in partition.store_calls.items():
         yield "store_call_seconds", call, found.timing
         yield "store_call_failures", call, float(found.failed)
+    if (traffic := partition.store_traffic) is not None:
+        yield "store_sent_bytes", "", float(traffic[0])
+        yield "store_received_bytes", "", float(traffic[1])

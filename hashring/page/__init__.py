@@ -14,6 +14,8 @@
     /metrics   hashring.metrics, for Prometheus
     /livez     whether the process works
     /readyz    whether it takes part in all its groups
+    /ring/acts where the page has a token: what was asked of late; POST below it: drain, evict,
+               freeze, thaw
 
 ::
 
@@ -21,25 +23,43 @@
     history    what has happened between two looks
     watcher    looks four times a second, and remembers; asks no store anything
     wsgi       paths, methods, headers
+    token      what whoever wants to change something has to know
+    posts      who may ask for a change, and what
+    steering   does what was asked, in threads
     ring.html  the page: one file, which loads nothing else
 
-No request changes anything.
+No GET changes anything.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import weakref
 from importlib import resources
 from typing import Any, Self
 
 from hashring.errors import MissingDependency
+from hashring.page.posts import Posts
 from hashring.page.status import Event, GroupStatus, ProcessStatus
+from hashring.page.steering import Steering
+from hashring.page.token import Token
 from hashring.page.watcher import Watcher
 from hashring.page.wsgi import Routes
 from hashring.partition.partition import Partition
 
-__all__ = ["Event", "GroupStatus", "Page", "ProcessStatus", "Routes", "Watcher", "schema"]
+__all__ = [
+    "Event",
+    "GroupStatus",
+    "Page",
+    "Posts",
+    "ProcessStatus",
+    "Routes",
+    "Steering",
+    "Token",
+    "Watcher",
+    "schema",
+]
 
 
 class Page(Routes):
@@ -50,6 +70,8 @@ class Page(Routes):
         registry: the ``prometheus_client.CollectorRegistry`` behind ``/metrics``, with whatever
             else it has; by default one with the metrics of these partitions. Without
             prometheus_client, ``/metrics`` says how to install it.
+        token: whoever sends it may drain and evict members, and freeze and thaw the groups;
+            ``None``: nobody may change anything here.
 
     Example:
         >>> import hashring
@@ -64,17 +86,22 @@ class Page(Routes):
         ['200 OK']
     """
 
-    def __init__(self, *partitions: Partition, registry: Any = None) -> None:
+    def __init__(
+        self, *partitions: Partition, registry: Any = None, token: Token | None = None
+    ) -> None:
         found = [weakref.ref(partition) for partition in partitions]
         self._watcher = Watcher(lambda: [one for ref in found if (one := ref()) is not None])
-        super().__init__(self._watcher, _metrics(partitions, registry))
+        self._steering = Steering(self._watcher.named)
+        posts = None if token is None else Posts(token, self._steering)
+        super().__init__(self._watcher, _metrics(partitions, registry), posts=posts)
 
     def __enter__(self) -> Self:
         self._watcher.__enter__()
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._watcher.close()
+        with contextlib.closing(self._watcher):
+            self._steering.close()
 
 
 def _metrics(partitions: tuple[Partition, ...], registry: Any) -> Any:

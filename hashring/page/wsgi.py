@@ -1,7 +1,8 @@
 """The page as a WSGI application: what is served under which path, and to whom as what.
 
-Nothing is changed by any request: methods other than GET and HEAD are refused. This module knows
-HTTP, and neither how a group is described nor who listens.
+Nothing is changed by a GET. A POST changes something where the page has a token, for whoever sends
+it; without one all methods other than GET and HEAD are refused. This module knows HTTP, and neither
+how a group is described or steered nor who listens.
 """
 
 from __future__ import annotations
@@ -18,9 +19,13 @@ from urllib.parse import parse_qs
 
 from hashring.errors import BadKey, EmptyRing
 from hashring.observe.description import Ownership, as_json
+from hashring.page.posts import Posts, Refusal
 from hashring.page.status import ProcessStatus, to_json
 
 __all__ = ["Routes", "Source", "prefers_html"]
+
+_ACTS = "/ring/acts"
+"""What was asked of late; below it are the paths of what can be asked."""
 
 _MAX_KEY = 4096
 """Characters of a key that is looked up, at most."""
@@ -60,12 +65,18 @@ class Routes:
         source: what is shown.
         metrics: the WSGI application behind ``/metrics``; a text: why nothing is served there.
         is_alive: what ``/livez`` asks; by default it always is.
+        posts: takes what is to be changed; ``None``: nothing is changed here.
     """
 
     def __init__(
-        self, source: Source, metrics: Any, is_alive: Callable[[], bool] = lambda: True
+        self,
+        source: Source,
+        metrics: Any,
+        is_alive: Callable[[], bool] = lambda: True,
+        posts: Posts | None = None,
     ) -> None:
         self._source = source
+        self._posts = posts
         self._metrics = metrics
         self._is_alive = is_alive
         self._page, self._policy = _page()
@@ -73,9 +84,12 @@ class Routes:
     def __call__(self, environ: dict[str, Any], start_response: _Start) -> Iterable[bytes]:
         """Answer one request."""
         method, path = environ["REQUEST_METHOD"], environ.get("PATH_INFO", "")
-        if method not in ("GET", "HEAD"):
-            text = f"{method} is refused: nothing is changed here\n".encode()
-            answer = _Answer("405 Method Not Allowed", _PLAIN, text, (("Allow", "GET, HEAD"),))
+        takes = "POST" if self._posts and path.startswith(f"{_ACTS}/") else "GET, HEAD"
+        if method not in takes.split(", "):
+            text = f"{method} is refused: nothing is changed here by it\n".encode()
+            answer = _Answer("405 Method Not Allowed", _PLAIN, text, (("Allow", takes),))
+        elif self._posts and takes == "POST":
+            answer = _taken(self._posts, path.removeprefix(f"{_ACTS}/"), environ)
         elif path == "/metrics" and not isinstance(self._metrics, str):
             found: Iterable[bytes] = self._metrics(environ, start_response)
             return found
@@ -86,6 +100,8 @@ class Routes:
     def _answer(self, path: str, environ: dict[str, Any]) -> _Answer:
         if path == "/ring":
             return self._ring(environ)
+        if path == _ACTS and self._posts is not None:
+            return _Answer("200 OK", _JSON, self._posts.acts())
         if path == "/readyz":
             return self._ready()
         if path == "/livez":
@@ -121,7 +137,9 @@ class Routes:
             return _Answer("200 OK", _JSON, status, vary)
         # In a script element, but as data: nothing in it may end the element.
         data = status.replace(b"<", b"\\u003c")
-        return _Answer("200 OK", _HTML, self._page.replace(b"{{status}}", data, 1), vary)
+        steer = b"off" if self._posts is None else b"on"
+        page = self._page.replace(b"{{steer}}", steer, 1).replace(b"{{status}}", data, 1)
+        return _Answer("200 OK", _HTML, page, vary)
 
     def _owner(self, query: dict[str, list[str]]) -> _Answer:
         key, name = query["key"][0], query.get("group", [""])[0]
@@ -134,6 +152,15 @@ class Routes:
         except (BadKey, EmptyRing) as error:
             return _said("409 Conflict", str(error))
         return _Answer("200 OK", _JSON, json.dumps(as_json(found)).encode())
+
+
+def _taken(posts: Posts, what: str, environ: dict[str, Any]) -> _Answer:
+    try:
+        status, told = posts.take(what, environ)
+    except Refusal as refusal:
+        wants = (("WWW-Authenticate", 'Bearer realm="hashring"'),)
+        return _said(refusal.status, str(refusal), *(wants if "401" in refusal.status else ()))
+    return _Answer(status, _JSON, told)
 
 
 def _said(status: str, text: str, *more: tuple[str, str]) -> _Answer:

@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import TypeVar, cast, overload
 
 from hashring import clock
+from hashring.driver import Driver
 from hashring.errors import BadKey
 from hashring.partition import arguments
 from hashring.partition.keys import explained
@@ -15,7 +16,7 @@ from hashring.partition.loops import Loops
 from hashring.partition.membership import Membership
 from hashring.partition.reports import Reports
 from hashring.partition.stats import Stats
-from hashring.partition.timings import CallStats, Timing
+from hashring.partition.timings import CallStats, Timing, plain
 from hashring.protocol.freezing import Freeze
 from hashring.protocol.record import Member
 from hashring.protocol.request import Request
@@ -183,6 +184,17 @@ class Facts:
     def store_calls(self) -> Mapping[str, CallStats]:
         """The calls that this member made on its store, by the driver's method."""
         return self._membership.calls.stats
+
+    def new_driver(self) -> Driver:
+        """Return another driver of the same store and lease, not open: to look, or to steer."""
+        driver = plain(self._membership.driver)
+        return type(driver)(driver.url, ttl=driver.ttl)
+
+    @property
+    def store_traffic(self) -> tuple[int, int] | None:
+        """Bytes that its driver has sent and received; ``None`` where it does not tell."""
+        traffic = self._membership.driver.traffic
+        return None if traffic is None else (traffic.sent, traffic.received)
 
     @property
     def settling_times(self) -> Timing:

@@ -164,7 +164,7 @@ class Membership:
                     f"the weight of {self.member!r} cannot be set to {weight:g}: it is {self.state}"
                 )
             self.handoff.weight = weight
-        self.notes.wake.set()
+        self.interrupt()
 
     def begin_drain(self) -> None:
         """Let the hand-off drain, unless it has left."""
@@ -172,7 +172,12 @@ class Membership:
             if not self.handoff.has_left:
                 self.handoff.drain(self.resume)
             self.changed.notify_all()
+        self.interrupt()
+
+    def interrupt(self) -> None:
+        """Let the thread that reconciles look again at once, also where it waits in the store."""
         self.notes.wake.set()
+        self.driver.interrupt()
 
     def __repr__(self) -> str:
         return f"<Membership of {self.member!r} in group {self.group!r}: {self.state}>"

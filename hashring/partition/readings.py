@@ -13,6 +13,7 @@ from types import MappingProxyType
 from hashring.backoff import jittered
 from hashring.clock import boottime
 from hashring.driver import Changes, Driver, Reading
+from hashring.errors import StoreUnavailable
 
 __all__ = ["Readings"]
 
@@ -93,7 +94,11 @@ class Readings:
         for cursor in (self._cursor, None):
             # Until all is put together nothing is known: an error costs one reading of everything.
             self._cursor = None
-            changes = self._driver.read_since(self._group, cursor)
+            try:
+                changes = self._driver.read_since(self._group, cursor)
+            except StoreUnavailable:
+                self._cursor = cursor  # not this one: an answer was lost, and there will be another
+                raise
             if changes is None:
                 return None
             records = self._put_together(changes, cursor)

@@ -107,7 +107,7 @@ class Share(Facts):
         self._membership.check_parent()
         with self._membership.lock:
             self._membership.handoff.change_meta(MappingProxyType(dict(meta)))
-        self._membership.notes.wake.set()
+        self._membership.interrupt()
 
     def leads(self, name: str) -> bool:
         """Whether this member is the one of all members that may act for this name, now.

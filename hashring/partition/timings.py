@@ -13,7 +13,7 @@ from typing import Any, cast
 
 from hashring.driver import Driver
 
-__all__ = ["BOUNDS", "CallStats", "Calls", "Histogram", "Timing", "timed"]
+__all__ = ["BOUNDS", "CallStats", "Calls", "Histogram", "Timing", "plain", "timed"]
 
 BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 """Seconds: the upper bounds of a histogram's buckets; one more bucket has what is longer. From a
@@ -129,6 +129,18 @@ def timed(driver: Driver, calls: Calls) -> Driver:
         (1, 0)
     """
     return cast(Driver, _Timed(driver, calls))
+
+
+def plain(driver: Driver) -> Driver:
+    """Return the driver whose calls are counted by one of :func:`timed`'s; any other as it is.
+
+    >>> from hashring.driver import load
+    >>> inner = load("memory://doc-timed")
+    >>> plain(timed(inner, Calls())) is inner, plain(inner) is inner
+    (True, True)
+    """
+    found: Any = driver
+    return found._driver if isinstance(found, _Timed) else driver
 
 
 class _Timed:

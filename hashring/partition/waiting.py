@@ -25,6 +25,10 @@ reads a few times, not n times."""
 _GATHER_TTL = 0.1
 """The longest such wait, as a part of the ttl."""
 
+_BUSY = 2.0
+"""In a large group, wait so many times as long as the last reading took: where all members have too
+little processor time, or the store has, they leave it two thirds of the time."""
+
 _ACKS_MOST = 4
 """While a settled member of a large group hears of nothing but acks, it waits for up to so many
 times that before it re-reads. More: fewer readings of a change; a further change within the next
@@ -74,6 +78,7 @@ def plan_wait(
     members: int,
     changing: bool,
     acks: int = 0,
+    took: float = 0.0,
 ) -> WaitPlan:
     """Return how long to wait before the group is read again.
 
@@ -84,6 +89,7 @@ def plan_wait(
         members: how many live members the group has.
         changing: this member is about to gain or give up slots.
         acks: how many readings in a row brought nothing but acks under the same view.
+        took: seconds that the last reading took, and what followed from it.
 
     Example:
         >>> plan_wait(local=False, most=None, ttl=10.0, members=3, changing=False)
@@ -96,7 +102,7 @@ def plan_wait(
     gather = 0.0
     if members > _LARGE_GROUP:
         patience = 1 if changing else min(2 ** min(acks, 10), _ACKS_MOST)
-        gather = min(ttl * _GATHER_TTL, _GATHER * members * patience)
+        gather = min(ttl * _GATHER_TTL, max(_GATHER * members * patience, _BUSY * took))
     least, longest = _IDLE
     idle = max(least, min(longest, ttl * _IDLE_TTL), _IDLE_MEMBER * members)
     listen = min(ttl * _IDLE_MOST_TTL, idle)

@@ -18,13 +18,14 @@ from hashring.driver import Reading
 from hashring.errors import GroupMismatch, HashringError, LeaseLost, MemberExists
 from hashring.partition import ending
 from hashring.partition.joining import refuse_mismatch
+from hashring.partition.listening import listen
 from hashring.partition.loops import Loops
 from hashring.partition.membership import Membership
 from hashring.partition.notes import Signal
 from hashring.partition.readings import Readings
 from hashring.partition.reports import Reports
 from hashring.partition.requests import OnRequest, Requests
-from hashring.partition.waiting import heartbeat_retry, plan_wait, retry_pause
+from hashring.partition.waiting import heartbeat_retry, retry_pause
 from hashring.protocol.handoff import Join, Leave, Publish, Wait
 from hashring.protocol.runner import Read, Step
 
@@ -33,12 +34,6 @@ __all__ = ["Worker"]
 log = logging.getLogger("hashring")
 _UNTOLD = "%s: %s left without telling the store: %s"
 _NOT_TAKEN_BACK = "%s: %s could not take back a failed join, so its lease has to run out: %s"
-
-_SLICE = 0.05
-"""The longest single wait in the store, in seconds, so that a drain or a leave is soon noticed."""
-
-_RETURNED_EARLY = 0.9
-"""A wait that took less than this part of its time was ended by a change in the group."""
 
 _LOOK = 0.1
 """Seconds between two looks, while a drain waits, at whether there is sense in it."""
@@ -92,6 +87,7 @@ class Worker:
         self._drop_warning: Warning | None = None
         self._refused_since: float | None = None  # MemberExists ever since
         self._handed_over = False
+        self._took = 0.0  # seconds: the latest reading, and what followed from it
 
     # ---- the beginning ---------------------------------------------------------------------
 
@@ -241,7 +237,7 @@ class Worker:
         """End both threads; then, also where a Ctrl-C came meanwhile, tell the store."""
         member = self._member
         member.ended.set()
-        member.notes.wake.set()
+        member.interrupt()
         self._beat_now.set()
         self._try_now.set()
         try:
@@ -286,7 +282,7 @@ class Worker:
             with member.lock:
                 member.runner.fail_beat(beat, error)
                 member.changed.notify_all()
-            member.notes.wake.set()
+            member.interrupt()
             self._try_now.set()
             raise
         with member.lock:
@@ -411,6 +407,7 @@ class Worker:
         """Read the group, and let the hand-off decide; return whether there is a sense in it."""
         member, loops = self._member, self._loops
         member.notes.wake.clear()
+        began = clock.boottime()
         reading = self._readings.read()
         with member.lock:
             if member.handoff.has_left:
@@ -426,6 +423,7 @@ class Worker:
             self._readings.note(reading, None if view is None else view.id)
         self._report(member.runner.step, reading)
         self._requests.look()
+        self._took = clock.boottime() - began
         return True
 
     def _perform(self, step: Step) -> None:
@@ -443,7 +441,7 @@ class Worker:
             self._handed_over = step.handed_over
             member.ended.set()
         elif isinstance(step, Wait):
-            _wait(member, step, self._readings.acks)
+            listen(member, step, acks=self._readings.acks, took=self._took)
 
     def _confirm(self, now: float, number: int | None = None) -> None:
         """Note that the store has taken the write in hand, and which number it gave to it."""
@@ -472,29 +470,3 @@ def _close(worker: Worker) -> None:
     finally:
         worker.member.gone.set()
         ending.forget(worker)
-
-
-def _wait(member: Membership, action: Wait, acks: int) -> None:
-    """Wait until the group may have changed, or something here has."""
-    handoff, wake = member.handoff, member.notes.wake
-    settles = not (handoff.is_settled or handoff.stands_aside or action.still)
-    plan = plan_wait(
-        local=action.local,
-        most=action.seconds,
-        ttl=member.ttl,
-        members=len(handoff.members),
-        changing=settles or (member.state == "draining" and not action.still),
-        acks=acks,
-    )
-    if plan.gather:
-        wake.wait(plan.gather)
-    deadline = clock.boottime() + plan.listen
-    while True:
-        left = deadline - clock.boottime()
-        if left <= 0 or wake.is_set() or member.ended.is_set():
-            return
-        slice_ = min(left, _SLICE)
-        began = clock.boottime()
-        member.driver.wait(member.group, slice_)
-        if clock.boottime() - began < _RETURNED_EARLY * slice_:
-            return

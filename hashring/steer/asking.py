@@ -8,9 +8,8 @@ behind for one ttl at most.
 from __future__ import annotations
 
 import contextlib
-import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Self
 
@@ -101,8 +100,12 @@ class Asking:
         finally:
             self._driver.close()
 
-    def readings(self, seconds: float) -> Iterator[Records]:
+    def readings(self, seconds: float, rest: Callable[[float], None]) -> Iterator[Records]:
         """Yield the group now, and again and again for so many seconds.
+
+        Args:
+            seconds: for which it is read.
+            rest: sleeps for so many seconds.
 
         Raises:
             StoreUnavailable: the store did not answer.
@@ -116,7 +119,7 @@ class Asking:
                 return
             self._keep()
             self._driver.wait(self._group, min(left, PAUSE))
-            time.sleep(max(0.0, min(deadline, began + PAUSE) - clock.boottime()))
+            rest(max(0.0, min(deadline, began + PAUSE) - clock.boottime()))
 
     def _keep(self) -> None:
         now = clock.boottime()

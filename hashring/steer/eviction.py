@@ -9,8 +9,8 @@ record taken away. No slot is held twice, whatever the member does meanwhile.
 from __future__ import annotations
 
 import dataclasses
-import time
 import uuid
+from collections.abc import Callable
 
 from hashring import clock
 from hashring.driver import Driver
@@ -27,7 +27,7 @@ _DEAD = 0.5
 times in a ttl at least, and tries a failed one again at once."""
 
 _SLACK = 0.05
-"""Part of the ttl by which a lease must have grown to count as renewed."""
+"""Part of the ttl by which a lease must have grown since the first look to count as renewed."""
 
 _BEAT = 3.0
 """Heartbeats in a ttl."""
@@ -49,10 +49,13 @@ class Pulse:
     age: float
 
 
-def feel(driver: Driver, group: str, member: str, ttl: float) -> Pulse | None:
+def feel(
+    driver: Driver, group: str, member: str, ttl: float, rest: Callable[[float], None]
+) -> Pulse | None:
     """Watch a member until it has heartbeated, or surely has not; ``None``: its record is gone.
 
-    It takes half a ttl at most where the store tells leases, else one.
+    It takes half a ttl at most where the store tells leases, else one. ``rest`` sleeps for so many
+    seconds.
 
     Raises:
         StoreUnavailable: the store did not answer.
@@ -60,22 +63,24 @@ def feel(driver: Driver, group: str, member: str, ttl: float) -> Pulse | None:
     pause = min(PAUSE, ttl / 20)
     left = driver.leases(group).get(member)
     if left is None:
-        return None if gone_within(driver, group, member, ttl) else Pulse(beats=True, age=0.0)
-    looked = clock.boottime()
+        is_gone = gone_within(driver, group, member, ttl, rest)
+        return None if is_gone else Pulse(beats=True, age=0.0)
+    ends = clock.boottime() + left
     while True:
         if ttl - left > _DEAD * ttl:
             return Pulse(beats=False, age=ttl - left)
-        time.sleep(pause)
-        before, looked_before = left, looked
+        rest(pause)
         left = driver.leases(group).get(member)
-        looked = clock.boottime()
         if left is None:
             return None
-        if left > before - (looked - looked_before) + _SLACK * ttl:
+        # Against the first look: a member that heartbeats often renews by little each time.
+        if clock.boottime() + left > ends + _SLACK * ttl:
             return Pulse(beats=True, age=0.0)
 
 
-def gone_within(driver: Driver, group: str, member: str, seconds: float) -> bool:
+def gone_within(
+    driver: Driver, group: str, member: str, seconds: float, rest: Callable[[float], None]
+) -> bool:
     """Wait at most so many seconds until a member's record is gone; return whether it is."""
     deadline = clock.boottime() + seconds
     while True:
@@ -86,11 +91,17 @@ def gone_within(driver: Driver, group: str, member: str, seconds: float) -> bool
         if left <= 0:
             return False
         driver.wait(group, min(left, PAUSE))
-        time.sleep(max(0.0, min(deadline, began + PAUSE) - clock.boottime()))
+        rest(max(0.0, min(deadline, began + PAUSE) - clock.boottime()))
 
 
 def seize(
-    driver: Driver, group: str, member: str, record: bytes, parameters: Parameters, age: float
+    driver: Driver,
+    group: str,
+    member: str,
+    record: bytes,
+    parameters: Parameters,
+    age: float,
+    rest: Callable[[float], None],
 ) -> None:
     """End a member's lease as soon as it surely holds nothing; return when that is done.
 
@@ -101,6 +112,7 @@ def seize(
         record: what it says now.
         parameters: the group's.
         age: its last heartbeat was at least so many seconds ago.
+        rest: sleeps for so many seconds.
 
     Raises:
         NotOffered: the store cannot seize leases; nothing has changed.
@@ -113,7 +125,7 @@ def seize(
         taken.seize(group, member, _seized(member, record, parameters))
         deadline = deadline if age else clock.boottime() + FENCE * parameters.ttl
         while (left := deadline - clock.boottime()) > 0:
-            time.sleep(min(left, parameters.ttl / _BEAT))
+            rest(min(left, parameters.ttl / _BEAT))
             try:
                 taken.heartbeat()
             except LeaseLost:

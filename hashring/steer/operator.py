@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import getpass
 import socket
+import threading
 import time
 import uuid
 from typing import Self
 
 from hashring import clock
 from hashring.driver import Driver, DriverURL, check_names, load
-from hashring.errors import NotOffered, UnknownMember
+from hashring.errors import NotOffered, StoreUnavailable, UnknownMember
 from hashring.observe.records import Records
 from hashring.protocol.freezing import Freeze, next_number
 from hashring.protocol.record import Member
@@ -46,7 +47,8 @@ DEFAULT_TIMEOUT = 120.0
 class Operator:
     """Asks the members of a store's groups to do something, under somebody's name.
 
-    The right to write to the store is what it takes. Not for several threads at once.
+    The right to write to the store is what it takes. Not for several threads at once, but for
+    :meth:`end`.
 
     Args:
         url: the store's URL, or a driver that is not yet open.
@@ -69,6 +71,7 @@ class Operator:
     def __init__(self, url: str | DriverURL | Driver, *, by: str | None = None) -> None:
         self._driver = url if isinstance(url, Driver) else load(url)
         self.by = printable(_whoever() if by is None else by)
+        self._ended = threading.Event()
 
     def __enter__(self) -> Self:
         self.open()
@@ -88,6 +91,19 @@ class Operator:
     def close(self) -> None:
         """End the connections."""
         self._driver.close()
+
+    def end(self) -> None:
+        """Let what waits in another thread raise ``StoreUnavailable`` soon, and for good.
+
+        What members were asked may have been heard. A lease that was seized runs out by itself.
+        """
+        self._ended.set()
+
+    def _rest(self, seconds: float) -> None:
+        if self._ended.wait(max(0.0, seconds)):
+            raise StoreUnavailable(
+                f"{self.url}: this was ended while it waited; what was asked may have been heard"
+            )
 
     @property
     def url(self) -> str:
@@ -116,7 +132,7 @@ class Operator:
         answer_by = began + max(_LEAST, _HEARD * found.ttl)
         told: str | None = None
         with Asking(self._driver, group, parameters_of(records, self._driver), request) as asking:
-            for reading in asking.readings(timeout):
+            for reading in asking.readings(timeout, self._rest):
                 now = reading.members.get(member)
                 if now is None or now.incarnation != found.incarnation:
                     if member in reading.problems:
@@ -167,7 +183,7 @@ class Operator:
         driver = own_driver(self._driver, ttl)
         driver.open()
         try:
-            pulse = eviction.feel(driver, group, member, ttl)
+            pulse = eviction.feel(driver, group, member, ttl, self._rest)
             if pulse is None:
                 return _outcome(group, request, began, "its lease had run out")
             if pulse.beats and not force:
@@ -175,7 +191,8 @@ class Operator:
                 return _outcome(group, request, began, why, done=False)
             if pulse.beats and found is not None:
                 with Asking(self._driver, group, parameters, request):
-                    if eviction.gone_within(driver, group, member, max(_LEAST, ttl / 2)):
+                    within = max(_LEAST, ttl / 2)
+                    if eviction.gone_within(driver, group, member, within, self._rest):
                         return _outcome(group, request, began, "it holds nothing, and has left")
             return self._end(driver, group, request, began, pulse)
         finally:
@@ -215,7 +232,7 @@ class Operator:
         word = Freeze(next_number(known), what == FREEZE, self.by, clock.wall())
         late: list[str] = []
         with Asking(self._driver, group, parameters, request, word) as asking:
-            for reading in asking.readings(max(_LEAST, _HEARD * parameters.ttl)):
+            for reading in asking.readings(max(_LEAST, _HEARD * parameters.ttl), self._rest):
                 late = [
                     id
                     for id, member in sorted(reading.members.items())
@@ -242,9 +259,11 @@ class Operator:
             return _outcome(group, request, began, "its lease has run out")
         parameters = parameters_of(Records(reading), driver)
         try:
-            eviction.seize(driver, group, request.member, record, parameters, pulse.age)
+            eviction.seize(driver, group, request.member, record, parameters, pulse.age, self._rest)
         except NotOffered:
-            if not pulse.beats and eviction.gone_within(driver, group, request.member, driver.ttl):
+            if not pulse.beats and eviction.gone_within(
+                driver, group, request.member, driver.ttl, self._rest
+            ):
                 return _outcome(group, request, began, "its lease has run out")
             why = (
                 "it heartbeats and does not hear, and this store cannot end another's lease: end "

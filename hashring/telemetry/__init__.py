@@ -6,7 +6,7 @@ Folders, lowest first. Each imports what stands above it here, and the core (:mo
     model/       samples, resources, settings, meter filters, checked fields: plain values
     plugin/      what an author of plug-ins subclasses, returns and raises: imports model and errors
     http/        exchanges over HTTP by one set of rules, for threads (urllib3) and for an event
-                 loop (aiohttp): imports errors alone
+                 loop (httptools): imports errors alone
     sources/     what can be polled, each folder with the one library that knows it:
                  host/ (psutil), web/ (http; JSON, expositions, files of targets), libvirt/
     publishers/  where samples go, a module a kind of sink: imports plugin and http

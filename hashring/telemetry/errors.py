@@ -147,6 +147,10 @@ class BadEncoding(HashringError, ValueError):
     """An answer is compressed in a way that is not understood, or is damaged."""
 
 
+class BadAnswer(HashringError, ConnectionError):
+    """A server's answer is no HTTP, has too many headers, or was cut off."""
+
+
 class BadResponse(HashringError, ValueError):
     """An endpoint answered, but not what the definitions need."""
 

@@ -7,15 +7,18 @@ import math
 import signal
 import subprocess
 import sys
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+import sqlalchemy as sa
 import yaml
 
+from hashring.alarms.database.engine import Database
+from hashring.alarms.database.tables import HISTORY
 from tests.servers.http import Answer, Asked, HTTPServer
 from tests.servers.process import wait_until
 
@@ -87,6 +90,20 @@ def square_alarms(number: int, sink: str) -> list[dict[str, Any]]:
         }
         for one in range(number)
     ]
+
+
+def changes_in(database: Database) -> dict[str, list[str]]:
+    """Return the states that each alarm entered, in order."""
+    found: dict[str, list[str]] = defaultdict(list)
+    with database.reading() as connection:
+        rows = connection.execute(
+            sa.select(HISTORY.c.alarm_id, HISTORY.c.detail)
+            .where(HISTORY.c.type == "state transition")
+            .order_by(HISTORY.c.timestamp)
+        )
+        for alarm_id, detail in rows:
+            found[alarm_id].append(json.loads(detail)["state"])
+    return found
 
 
 class Evaluators:

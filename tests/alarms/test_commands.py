@@ -53,6 +53,7 @@ def test_an_aodh_conf_is_understood_and_the_command_line_wins(conf, tmp_path):
         ("[alarm]\nttl = soon\n", r"aodh.conf:2: \[alarm\] ttl = 'soon': must be a number of sec"),
         ("[alarm]\nthreads = 0\n", r"\[alarm\] threads = '0'"),
         ("[alarm]\ndefinitions_dirs = /no/such\n", "there is no folder '/no/such'"),
+        ("[hashring]\ntoken = short\n", r"aodh.conf:2: \[hashring\] token: a token must have 16"),
         ("[coordination]\nbackend_url = nothing://x\n", r"\[coordination\] backend_url"),
     ],
 )

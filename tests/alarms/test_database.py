@@ -162,7 +162,7 @@ def test_an_ok_is_not_handed_out_before_the_alarm_that_it_follows(either, evalua
     [again] = outbox.heads([], NOW + 90)
     assert (again.key, again.attempts) == (first.key, 1)
     assert outbox.heads(["http://s"], NOW + 90) == []
-    outbox.delivered(first.key, NOW + 91)
+    outbox.delivered([first.key], NOW + 91)
     [second] = outbox.heads([], NOW + 91)
     assert second.body["sent"]["current"] == "ok"
     outbox.given_up(second, "refused", NOW + 92)

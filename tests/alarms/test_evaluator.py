@@ -279,7 +279,7 @@ def test_repeated_actions_are_told_once_a_window_with_keys_of_their_own(windows,
         assert {one.body["sent"]["current"] for one in heads} == {"alarm"}
         keys |= {one.key for one in heads}
         for one in heads:
-            outbox.delivered(one.key, 0.0)
+            outbox.delivered([one.key], 0.0)
     assert len(keys) == 6
 
 
@@ -295,7 +295,7 @@ def test_alertmanager_is_told_in_every_window_while_the_alarm_lasts(windows, dat
     while heads := outbox.heads([], 9e9):
         found += [(one.sink.partition(":")[0], one.body["sent"]["current"]) for one in heads]
         for one in heads:
-            outbox.delivered(one.key, 0.0)
+            outbox.delivered([one.key], 0.0)
     assert [state for sink, state in found if sink != "log"] == ["alarm"] * 3 + ["ok"]
     assert [state for sink, state in found if sink == "log"] == ["alarm"]
 

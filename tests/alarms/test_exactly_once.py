@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections import defaultdict
 
 import pytest
-import sqlalchemy as sa
 
 from hashring.alarms.database import migrations
 from hashring.alarms.database.definitions import id_of
 from hashring.alarms.database.engine import Database, default_url
 from hashring.alarms.database.notifications import Notifications
-from hashring.alarms.database.tables import HISTORY
-from tests.alarms.fleet import Squares, evaluators, square_alarms, told
+from tests.alarms.fleet import Squares, changes_in, evaluators, square_alarms, told
 from tests.servers.http import HTTPServer
 from tests.servers.postgresql import PostgreSQLServer
 from tests.servers.process import free_port, wait_until
@@ -70,20 +67,6 @@ def check_what_was_told(sink, database):
     assert len(bodies) + pending == sum(map(len, changes.values()))
 
 
-def changes_in(database):
-    """The states that each alarm entered, in order."""
-    found = defaultdict(list)
-    with database.reading() as connection:
-        rows = connection.execute(
-            sa.select(HISTORY.c.alarm_id, HISTORY.c.detail)
-            .where(HISTORY.c.type == "state transition")
-            .order_by(HISTORY.c.timestamp)
-        )
-        for alarm_id, detail in rows:
-            found[alarm_id].append(json.loads(detail)["state"])
-    return found
-
-
 def play(fleet, squares, sink, database_url):
     """Three start; one joins, one drains, one is killed."""
     for name in "abc":
@@ -128,6 +111,7 @@ def options(squares, *more):
     return ("--interval", str(INTERVAL), "--ttl", str(TTL), "--prometheus-url", url, *more)
 
 
+@pytest.mark.long
 def test_on_one_host_with_sqlite_alone(tmp_path, square_waves, sink):
     with evaluators(tmp_path, *options(square_waves)) as fleet:
         fleet.write(square_alarms(ALARMS, f"{sink.url}/in"))

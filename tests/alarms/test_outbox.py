@@ -226,6 +226,70 @@ def test_a_storm_is_delivered_with_few_looks_into_the_database(
     assert len(looks) < 50
 
 
+def test_a_storm_is_delivered_with_few_calls_of_the_database(
+    database, partition, sink, monkeypatch
+):
+    """Once each of them was looked for and noted by itself: two calls for each."""
+    monkeypatch.setattr("hashring.alarms.outbox._BRIEF", 60.0)  # however busy the machine is
+    for number in range(200):
+        write(database, f"alarm {number}", 60, f"{sink.url}/in")
+    calls = []
+    sa.event.listen(database._engine, "begin", calls.append)
+    with delivering(partition, database) as outbox:
+        wait_until(lambda: outbox.delivered == 200)
+    assert waits(database) == 0
+    keys = [key for key, _ in told(sink)]
+    assert len(set(keys)) == len(keys) == 200
+    assert len(calls) < 150
+
+
+def test_what_a_slow_sink_leaves_no_time_for_is_sent_by_the_next_who_has(
+    database, partition, sink, monkeypatch
+):
+    monkeypatch.setattr("hashring.alarms.outbox._BRIEF", 0.0)  # any sink takes longer
+    keys = [
+        write(database, f"alarm {number}", window, f"{sink.url}/in")
+        for window in (60, 120)
+        for number in range(20)
+    ]
+    with delivering(partition, database, threads=4):
+        wait_until(lambda: waits(database) == 0)
+    arrived = [key for key, _ in told(sink)]
+    assert sorted(arrived) == sorted(keys)
+    for one in range(20):
+        assert arrived.index(keys[one]) < arrived.index(keys[20 + one])
+
+
+def test_what_is_found_again_while_it_waits_is_sent_once(database, partition, sink, monkeypatch):
+    """A look may find what a thread gives back at this moment."""
+    heads = Notifications.heads
+    monkeypatch.setattr(Notifications, "heads", lambda *asked: [*heads(*asked), *heads(*asked)])
+    keys = [write(database, f"alarm {number}", 60, f"{sink.url}/in") for number in range(5)]
+    with delivering(partition, database, threads=4):
+        wait_until(lambda: waits(database) == 0)
+    assert sorted(key for key, _ in told(sink)) == sorted(keys)
+
+
+def test_of_those_that_are_sent_together_a_refusal_and_a_failure_cost_themselves_alone(
+    database, partition, sink
+):
+    answers = {"refused": [404], "fails once": [500, 200]}
+
+    def answer(asked):
+        found = answers.get(json.loads(asked.body)["alarm_id"])
+        return Answer(b"", found.pop(0) if found else 200)
+
+    sink.answer_with("/in", answer)
+    names = ["a", "refused", "b", "fails once", "c"]
+    for name in names:
+        write(database, name, 60, f"{sink.url}/in")
+    with delivering(partition, database, threads=4) as outbox:
+        wait_until(lambda: waits(database) == 0)
+        assert (outbox.delivered, outbox.failed, outbox.given_up) == (4, 1, 1)
+    arrived = [body["alarm_id"] for _, body in told(sink)]
+    assert sorted(arrived) == sorted([*names, "fails once"])
+
+
 def test_a_sink_that_says_our_own_secret_back_does_not_have_it_shown(
     database, partition, sink, caplog
 ):

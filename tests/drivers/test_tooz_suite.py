@@ -61,10 +61,10 @@ def zookeeper() -> Iterator[ZooKeeperServer]:
         yield server
 
 
+@pytest.mark.long
 class TestZooKeeper(OneServerSuite):
     """ZooKeeper through tooz, for those who must; our own driver does more."""
 
-    short_form: ClassVar[frozenset[str]] = ESSENTIAL
     ttl: ClassVar[float] = 2.0
     long_ttl: ClassVar[float] = 20.0
     lateness: ClassVar[float] = 1.5

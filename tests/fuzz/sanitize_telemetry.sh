@@ -9,7 +9,8 @@ trap 'rm -rf "$work"' EXIT
 cp -r "$tree/hashring" "$tree/tests" "$tree/pyproject.toml" "$work"
 include=$("$python" -c 'import sysconfig; print(sysconfig.get_paths()["include"])')
 suffix=$("$python" -c 'import sysconfig; print(sysconfig.get_config_var("EXT_SUFFIX"))')
-for source in "$work/hashring/telemetry/model/_lines" "$work/hashring/telemetry/sources/web/_exposition"; do
+for name in model/_lines sources/web/_exposition sources/web/_messages; do
+    source=$work/hashring/telemetry/$name
     rm -f "$source"*.so
     "$tree/.venv/bin/cython" -3 "$source.pyx" -o "$source.c"
     gcc -g -O1 -fwrapv -fPIC -shared -fno-omit-frame-pointer -fsanitize=address,undefined \
@@ -20,4 +21,5 @@ cd "$work"
 LD_PRELOAD="$(gcc -print-file-name=libasan.so) $(gcc -print-file-name=libubsan.so)" \
     ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
     PYTHONMALLOC=malloc PYTHONPATH=$work "$python" -m pytest -q -p no:cacheprovider -m 'not long' \
-    tests/telemetry/test_batch.py tests/telemetry/test_exposition_series.py "$@"
+    tests/telemetry/test_batch.py tests/telemetry/test_exposition_series.py \
+    tests/telemetry/test_exposition_messages.py "$@"

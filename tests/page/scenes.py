@@ -17,13 +17,13 @@ from hashring import clock
 from hashring.alarms.status import Alarms
 from hashring.alarms.status import Status as EvaluatorStatus
 from hashring.observe.description import GroupDescription, MemberDescription, Ownership, Waiting
-from hashring.page import Event, GroupStatus, Page, ProcessStatus
+from hashring.page import Event, GroupStatus, Page, ProcessStatus, Token
 from hashring.page.wsgi import Routes
 from hashring.telemetry.agent.status import Status
 from hashring.telemetry.polling.counts import OUTCOMES
 from hashring.telemetry.publishers.serving import bind
 from tests.conftest import TREE
-from tests.page.browser import chromium, first_paint, screenshot, show
+from tests.page.browser import chromium, screenshot, show
 from tests.servers.process import wait_until
 
 TTL = 30.0  # far longer than any of these scenes
@@ -43,6 +43,22 @@ def served(app: object) -> Iterator[str]:
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+@contextmanager
+def steered_group(token: str) -> Iterator[tuple[str, hashring.Partition, hashring.Partition]]:
+    """A real group of two, whose page lets whoever has the token change something."""
+    url = f"memory://{uuid.uuid4().hex}"
+    with ExitStack() as stack:
+        a, b = (
+            stack.enter_context(hashring.join(url, "pollers", name, ttl=TTL, heartbeat=2.0))
+            for name in ("web1", "web2")
+        )
+        page = stack.enter_context(Page(a, token=Token(token)))
+        address = stack.enter_context(served(page))
+        wait_until(lambda: {a.state, b.state} == {"settled"} and len(a.members) == 2)
+        stack.callback(lambda: [one.leave() for one in (a, b)])
+        yield address, a, b
 
 
 @contextmanager
@@ -271,14 +287,7 @@ def large_group(count: int = 200) -> Routes:
 
 
 def main() -> None:
-    """Take the pictures, and the time to the first paint of a group of 200 members."""
-    with chromium() as driver, served(large_group(200)) as address:
-        show(driver, "desk")
-        paints = []
-        for _ in range(5):
-            driver.get(address)
-            paints.append(first_paint(driver))
-        print(f"first paint with 200 members: {min(paints):.0f} to {max(paints):.0f} ms")  # noqa: T201
+    """Take the pictures."""
     PICTURES.mkdir(exist_ok=True)
     for dark in (False, True):
         with chromium(dark=dark) as driver, served(busy_agent()) as address:

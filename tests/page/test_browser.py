@@ -7,7 +7,14 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 from tests.page.browser import chromium, first_paint, show, violations
-from tests.page.scenes import busy_agent, evaluator, large_group, served, waiting_group
+from tests.page.scenes import (
+    busy_agent,
+    evaluator,
+    large_group,
+    served,
+    steered_group,
+    waiting_group,
+)
 from tests.servers.process import wait_until
 
 
@@ -99,8 +106,68 @@ def test_all_that_can_be_done_can_be_done_by_keyboard(browser):
         assert {"pause", "events", "key", "button"} <= {*reached}
 
 
+def test_a_member_is_drained_and_the_group_frozen_by_keyboard_alone(browser):
+    show(browser, "desk")
+    with steered_group("correct-horse-battery") as (address, a, b):
+        browser.get(address)
+        wait_until(lambda: "2 members" in text(browser, "sentence"), what="it is drawn")
+        assert violations(browser) == []
+
+        def press(*keys):
+            browser.switch_to.active_element.send_keys(*keys)
+
+        def focus():
+            return browser.switch_to.active_element
+
+        def ask(act):
+            browser.execute_script("document.querySelector('[data-act=drain]').focus()")
+            while focus().get_attribute("data-act") != act:
+                press(Keys.TAB)
+            press(Keys.ENTER)
+
+        ask("drain")
+        assert "Enter the token first" in text(browser, "steered")
+        assert focus().get_attribute("id") == "token"
+        press("correct-horse-battery", Keys.TAB)
+        assert focus().get_attribute("id") == "whom"
+        press("web2")
+        ask("drain")
+        assert focus().get_attribute("id") == "no"  # whoever presses Enter twice asks for nothing
+        assert text(browser, "sure-title") == "Drain web2?"
+        assert violations(browser) == []
+        press(Keys.ESCAPE)
+        assert focus().get_attribute("data-act") == "drain"
+        ask("drain")
+        press(Keys.SHIFT, Keys.TAB)
+        press(Keys.ENTER)
+        wait_until(lambda: "drain web2: done" in text(browser, "steered"), what="it is told")
+        wait_until(lambda: b.state == "left")
+
+        ask("freeze")
+        press(Keys.SHIFT, Keys.TAB)
+        press(Keys.ENTER)
+        wait_until(lambda: a.frozen is not None)
+        wait_until(lambda: "frozen" in text(browser, "state"), what="the page shows it")
+        ask("thaw")
+        press(Keys.SHIFT, Keys.TAB)
+        press(Keys.ENTER)
+        wait_until(lambda: a.frozen is None)
+        assert "freeze the group: done" in text(browser, "acts")
+        stored = "return JSON.stringify([localStorage, sessionStorage, document.cookie])"
+        assert "horse" not in browser.execute_script(stored)
+        browser.get("about:blank")  # it would ask a server that has ended
+
+
+def test_without_a_token_the_page_shows_nothing_to_press(browser):
+    show(browser, "desk")
+    with served(busy_agent()) as address:
+        browser.get(address)
+        assert not browser.find_element(By.ID, "steer").is_displayed()
+        assert "changes nothing" in text(browser, "changes")
+
+
 def test_two_hundred_members_are_drawn_before_anything_else_is_loaded(browser):
-    """One answer has all of it. How long that takes, `python -m tests.page.scenes` measures."""
+    """One answer has all of it. How long that takes, `python -m bench.first_paint` measures."""
     show(browser, "desk")
     with served(large_group(200)) as address:
         browser.get(address)

@@ -16,6 +16,7 @@ from hypothesis.stateful import (
 from hashring.protocol.claims import Claim
 from hashring.protocol.custody import Custody, Gain
 from hashring.ring.ring import SlotSet
+from tests.properties import examples
 
 SLOTS = 8
 NOTHING, FULL = SlotSet.empty(SLOTS), SlotSet.full(SLOTS)
@@ -177,7 +178,7 @@ class AnyOrderOfCalls(RuleBasedStateMachine):
             assert self.custody.held <= self.custody.usable(start) <= self.custody.in_hand
 
 
-AnyOrderOfCalls.TestCase.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
+AnyOrderOfCalls.TestCase.settings = examples(40, stateful_step_count=25)
 test_any_order_of_calls_keeps_the_parts_disjoint_and_the_union = AnyOrderOfCalls.TestCase
 
 

@@ -25,6 +25,7 @@ FOLDER = TREE / ".openstack"
 _PYTHON = FOLDER / "venv" / "bin" / "python"
 _STAMP = FOLDER / "requirements.txt"
 _SERVICES = FOLDER / "services.txt"
+_STORES = FOLDER / "stores.txt"
 MODULE = TREE / "hashring" / "telemetry" / "config" / "ceilometer.py"
 
 _QUESTIONS = Path(__file__).with_name("openstack_names.py")
@@ -42,7 +43,7 @@ def python() -> Path:
     FOLDER.mkdir(exist_ok=True)
     with FileLock(FOLDER / "lock"):
         if not _is(_STAMP, wanted):
-            for stamp in (_STAMP, _SERVICES):
+            for stamp in (_STAMP, _SERVICES, _STORES):
                 stamp.unlink(missing_ok=True)
             venv.create(FOLDER / "venv", clear=True, with_pip=False)
             _install(*requirements("openstack"))
@@ -61,6 +62,16 @@ def python_with_services() -> Path:
             _install("--no-deps", *alone)
             _SERVICES.write_text(wanted)
     return _PYTHON
+
+
+def add_stores() -> None:
+    """Install there, too, what tooz's drivers and ours need for stores other than Redis."""
+    python()
+    named = requirements("openstack-stores")
+    with FileLock(FOLDER / "lock"):
+        if not _is(_STORES, "\n".join(named)):
+            _install(*requirements("openstack"), *named)
+            _STORES.write_text("\n".join(named))
 
 
 def _is(stamp: Path, wanted: str) -> bool:

@@ -7,15 +7,21 @@ import os
 import shutil
 import signal
 import subprocess
+import tempfile
+import time
 from pathlib import Path
 from typing import Self
 
 import pg8000.native
+from filelock import FileLock
 
 from tests.servers.certificates import Certificates
 from tests.servers.process import LOOPBACK, Server, program, wait_until
 
 PASSWORD = "s3cr3t-of-the-tests"
+
+_DAY = 86400
+"""Seconds for which a new database is copied: systems clear away what lies in /tmp for longer."""
 
 
 def _programs() -> Path:
@@ -34,6 +40,42 @@ def _as_its_user() -> list[str]:
     if os.getuid():
         return []
     return ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
+
+
+def _copy_a_new_database(to: Path) -> None:
+    # To make one takes over a second of processor time, to copy one a fifth. All have one system
+    # identifier then: no test may put one server in the place of another and expect to be told.
+    kept = Path(tempfile.gettempdir()) / f"hashring-tests-{os.getuid()}-{_programs().parent.name}"
+    with FileLock(f"{kept}.lock"):
+        if not kept.exists() or kept.stat().st_mtime < time.time() - _DAY:
+            shutil.rmtree(kept, ignore_errors=True)
+            _make_a_database(kept)
+        subprocess.run(["cp", "--archive", kept / "data", to], check=True, timeout=120)
+
+
+def _make_a_database(folder: Path) -> None:
+    unfinished = Path(tempfile.mkdtemp(prefix=folder.name))
+    unfinished.chmod(0o755)
+    data, password = unfinished / "data", unfinished / "password"
+    password.write_text(PASSWORD)
+    data.mkdir()
+    if not os.getuid():
+        shutil.chown(data, "postgres")
+    made = subprocess.run(
+        [
+            *_as_its_user(),
+            str(_programs() / "initdb"),
+            *("--no-sync", "--auth=scram-sha-256", "--encoding=UTF8", "--locale=C.UTF-8"),
+            *("--username=postgres", f"--pwfile={password}", f"--pgdata={data}"),
+        ],
+        cwd=unfinished,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert made.returncode == 0, made.stdout + made.stderr
+    unfinished.rename(folder)
 
 
 class PostgreSQLServer(Server):
@@ -132,25 +174,7 @@ class PostgreSQLServer(Server):
         assert taken.returncode == 0, taken.stdout + taken.stderr
 
     def _make(self) -> None:
-        self._data.mkdir()
-        password = self.folder / "password"
-        password.write_text(PASSWORD)
-        if not os.getuid():
-            shutil.chown(self._data, "postgres")
-        made = subprocess.run(
-            [
-                *_as_its_user(),
-                str(_programs() / "initdb"),
-                *("--no-sync", "--auth=scram-sha-256", "--encoding=UTF8", "--locale=C.UTF-8"),
-                *("--username=postgres", f"--pwfile={password}", f"--pgdata={self._data}"),
-            ],
-            cwd=self.folder,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-        assert made.returncode == 0, made.stdout + made.stderr
+        _copy_a_new_database(self._data)
         if self._certificates is not None:
             self._put(self._certificates.server, "server.pem")
             self._put(self._certificates.server_key, "server.key")

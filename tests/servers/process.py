@@ -53,12 +53,17 @@ def free_port() -> int:
 def wait_until(
     holds: Callable[[], object], *, within: float = 60.0, what: str = "the condition"
 ) -> None:
-    """Return once ``holds()`` is true; fail with ``what`` where that takes too many seconds."""
+    """Return once ``holds()`` is true; fail with ``what`` where that takes too many seconds.
+
+    The pauses grow: what takes long to come true need not be asked for a hundred times a second.
+    """
     deadline = time.monotonic() + within
+    pause = 0.01
     while not holds():
         if time.monotonic() > deadline:
             raise AssertionError(f"{what} did not come true within {within} s")
-        time.sleep(0.01)
+        time.sleep(pause)
+        pause = min(1.1 * pause, 0.05)
 
 
 def program(name: str, package: str) -> str:

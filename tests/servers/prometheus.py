@@ -85,6 +85,11 @@ class PrometheusServer(Server):
         path.write_text(json.dumps(found))
         return self
 
+    def with_feature(self, name: str) -> Self:
+        """Let it have a feature that is off by default, before it is started; return itself."""
+        self._more.append(f"--enable-feature={name}")
+        return self
+
     def command(self) -> list[str]:
         return [
             self._program,

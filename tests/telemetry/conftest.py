@@ -19,9 +19,11 @@ import pytest
 def until(reached: Callable[[], Any], what: str, seconds: float = 90.0) -> Any:
     """Return what ``reached`` returns as soon as that is true; fail where it never is."""
     deadline = time.monotonic() + seconds
+    pause = 0.02
     while not (found := reached()):
         assert time.monotonic() < deadline, f"waited {seconds} s in vain until {what}"
-        time.sleep(0.02)
+        time.sleep(pause)
+        pause = min(1.1 * pause, 0.1)  # what is looked for is often in a file that is read whole
     return found
 
 

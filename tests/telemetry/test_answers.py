@@ -11,12 +11,14 @@ import pytest
 from hashring import clock
 from hashring.telemetry.errors import BadExposition, BadResponse, FetchFailed
 from hashring.telemetry.model.settings import Settings
+from hashring.telemetry.publishers import wire
 from hashring.telemetry.sources.web import answers
 from hashring.telemetry.sources.web.answers import Budget, Reading, TooMuch
 from hashring.telemetry.sources.web.exposition import ExpositionPollster
 from hashring.telemetry.sources.web.http_json import HTTPPollster
 from hashring.telemetry.sources.web.targets import static_resource
 from tests.servers.http import HTTPServer
+from tests.telemetry.prometheus_messages import GAUGE, HISTOGRAM
 
 LATER = 250.0
 MIB = 1024 * 1024
@@ -121,6 +123,13 @@ def test_more_samples_than_are_taken_are_an_error(server, poll, monkeypatch):
         poll("/json")
     with pytest.raises(TooMuch, match="more than 1000 samples"):
         poll("/text", as_exposition=True)
+    server.answer(
+        "/protobuf",
+        b"".join(b"\x0a\x0a\x02a%c\x18\x01\x22\x02\x12\0" % (n % 26 + 65) for n in range(2000)),
+        content_type="application/vnd.google.protobuf",
+    )
+    with pytest.raises(TooMuch, match="more than 1000 samples"):
+        poll("/protobuf", as_exposition=True)
 
 
 EXPOSITIONS = {
@@ -132,12 +141,48 @@ EXPOSITIONS = {
 }
 
 
+POISONED = "not in the text format|not UTF-8|not in protobuf|more than"
+
+
+def one_family(type_, series):
+    """An answer in protobuf: one family, named x, with series as they are."""
+    body = wire.text(1, "x") + bytes((0x18, type_)) + series
+    return wire.sized(len(body)) + body
+
+
+MESSAGES = {
+    "empty families": b"\0" * 30_000_000,
+    "families without series": b"\x03\x0a\x01x" * 7_000_000 + b"\x01",
+    "series without end": one_family(GAUGE, b"\x22\x02\x12\0" * 7_000_000),
+    "labels": one_family(GAUGE, wire.message(4, b"\x0a\x04\x0a\0\x12\0" * 2_000_000)),
+    "buckets": one_family(
+        HISTOGRAM, wire.message(4, wire.message(7, b"\x1a\x02\x08\1" * 7_000_000))
+    ),
+    "buckets of a native histogram": one_family(
+        HISTOGRAM, wire.message(4, wire.message(7, b"\x68\2" * 10_000_000))
+    ),
+}
+
+
+@pytest.mark.parametrize("poison", MESSAGES)
+def test_a_poisonous_answer_in_protobuf_is_an_error_of_its_target(server, poll, poison):
+    kind = "application/vnd.google.protobuf; encoding=delimited"
+    server.answer("/protobuf", MESSAGES[poison], content_type=kind)
+
+    if poison == "empty families":
+        assert list(poll("/protobuf", as_exposition=True)) == []
+    else:
+        with pytest.raises((BadExposition, FetchFailed), match=POISONED):
+            poll("/protobuf", as_exposition=True)
+    assert answers._budget.used == 0
+
+
 @pytest.mark.parametrize("poison", EXPOSITIONS)
 def test_a_poisonous_exposition_is_an_error_of_its_target(server, poll, poison):
-    server.answer("/", EXPOSITIONS[poison], content_type="text/plain")
+    server.answer("/text", EXPOSITIONS[poison], content_type="text/plain")
 
-    with pytest.raises((BadExposition, FetchFailed)):
-        poll("/", as_exposition=True)
+    with pytest.raises((BadExposition, TooMuch, FetchFailed), match=POISONED):
+        poll("/text", as_exposition=True)
     assert answers._budget.used == 0
 
 

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hashring.errors import BadArgument
@@ -12,6 +12,7 @@ from hashring.telemetry.model import lines
 from hashring.telemetry.model.batch import Batch, Measured, batches_of
 from hashring.telemetry.model.sample import Measurement, Meter, MeterType, Sample
 from hashring.telemetry.polling.parts import parted
+from tests.properties import examples
 
 
 class Portable:
@@ -62,7 +63,7 @@ samples = st.builds(
 
 
 @given(found=st.lists(samples, max_size=12))
-@settings(max_examples=150, deadline=None)
+@examples(150)
 def test_batches_have_the_lines_and_ids_of_their_samples(found):
     batches = batches_of(found)
 

@@ -226,7 +226,8 @@ def test_a_reader_that_leaves_early_is_met_with_silence():
 MODULES = {"oslo.config": "oslo_config", "PyYAML": "yaml"}  # where they are called otherwise
 
 BESIDE_CLICK = (
-    "aiohttp",
+    "aiohappyeyeballs",
+    "httptools",
     "msgpack",
     "oslo_config",
     "platformdirs",

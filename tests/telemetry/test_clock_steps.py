@@ -5,7 +5,7 @@ import time
 import pytest
 
 from hashring import clock
-from tests.telemetry.test_runner import group  # noqa: F401 - a fixture
+from tests.telemetry.runner.conftest import group  # noqa: F401 - a fixture
 
 HOUR = 3600.0
 

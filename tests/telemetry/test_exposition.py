@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import re
 from collections import Counter
@@ -23,6 +24,7 @@ from hashring.telemetry.model.settings import Settings
 from hashring.telemetry.sources.web.exposition import ExpositionPollster, measurements
 from hashring.telemetry.sources.web.targets import ExpositionTargets, HTTPTargets, static_resource
 from tests.servers.http import Answer, HTTPServer
+from tests.telemetry.prometheus_messages import CLIENT, GAUGE, delimited, family, metric
 
 DOCS = Path(__file__).parents[2] / "docs" / "agents"
 TARGET = Resource("prometheus+http://web1/metrics", "exposition")
@@ -93,7 +95,7 @@ def test_both_formats_tell_the_same(server, pollster, form):
     assert server.counts() == {"/metrics": 1}
 
 
-def test_a_real_exporter_is_asked_for_the_text_format(pollster):
+def test_a_real_exporter_without_protobuf_answers_as_text(pollster):
     exporter, thread = start_http_server(0, addr="127.0.0.1", registry=registry())
     try:
         url = f"http://127.0.0.1:{exporter.server_port}/metrics"
@@ -104,6 +106,58 @@ def test_a_real_exporter_is_asked_for_the_text_format(pollster):
         exporter.shutdown()
         exporter.server_close()
         thread.join()
+
+
+PROTOBUF = "application/vnd.google.protobuf"
+MESSAGE = "proto=io.prometheus.client.MetricFamily"
+
+
+@pytest.mark.parametrize(
+    ("protocols", "accept"),
+    [
+        (
+            Settings.scrape_protocols,
+            f"{PROTOBUF};{MESSAGE};encoding=delimited,text/plain;version=0.0.4;q=0.9,"
+            "application/openmetrics-text;version=1.0.0;q=0.8,*/*;q=0.1",
+        ),
+        (("PrometheusText0.0.4",), "text/plain;version=0.0.4,*/*;q=0.1"),
+    ],
+)
+def test_a_target_is_asked_for_the_formats_of_the_option_in_their_order(server, protocols, accept):
+    server.answer("/metrics", "a 1\n", content_type="text/plain")
+    pollster = ExpositionPollster(dataclasses.replace(SETTINGS, scrape_protocols=protocols))
+
+    assert len(pollster.poll(static_resource(f"prometheus+{server.url}"))) == 1
+    assert [asked.headers["accept"] for asked in server.log] == [accept]
+    pollster.close()
+
+
+@pytest.mark.parametrize("parameters", [f"; {MESSAGE}; encoding=delimited", "", ";x=y"])
+def test_an_answer_in_protobuf_is_read_by_its_content_type(server, pollster, parameters):
+    body = delimited([family(CLIENT, "up", GAUGE, metric(CLIENT, {"a": "b"}, gauge={"value": 2}))])
+    server.answer("/metrics", body, content_type=PROTOBUF + parameters)
+    resource = static_resource(f"prometheus+{server.url}")
+
+    for _ in range(2):
+        assert told(pollster.poll(resource), resource) == {("up", "gauge", "", '#{a="b"}', 2)}
+
+
+@pytest.mark.parametrize(
+    ("content_type", "said"),
+    [
+        (f"{PROTOBUF}; {MESSAGE}; encoding=text", "cannot be read: it is .*encoding=text"),
+        (f"{PROTOBUF}; proto=another.Message", "where messages io.prometheus.client.MetricFamily"),
+        (PROTOBUF, "is not in protobuf: a message ends before it should"),
+        ("text/plain", "is not in the text format"),
+    ],
+)
+def test_an_answer_that_is_not_what_its_content_type_says_is_an_error(
+    server, pollster, content_type, said
+):
+    server.answer("/metrics", b"\x7f[up]\n", content_type=content_type)
+
+    with pytest.raises(BadExposition, match=said):
+        pollster.poll(static_resource(f"prometheus+{server.url}"))
 
 
 def test_a_counter_keeps_its_name_whether_or_not_it_ends_in_total():

@@ -4,7 +4,7 @@ import random
 from collections import Counter
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hashring.telemetry.errors import BadExposition
@@ -12,6 +12,7 @@ from hashring.telemetry.model.resource import Resource
 from hashring.telemetry.sources.web import exposition_lines, exposition_series
 from hashring.telemetry.sources.web.exposition import _meter, measurements
 from hashring.telemetry.sources.web.exposition_series import ExpositionReader
+from tests.properties import examples
 from tests.telemetry.test_exposition_text import ALL
 
 WEB1 = Resource("prometheus+http://web1/metrics", "exposition")
@@ -139,7 +140,7 @@ def test_a_million_lines_are_read_as_the_oracle_reads_them(reader):
 
 
 @given(text=st.text(alphabet='x{a="1,}\\n \t.e+-#\n0_:ñ', max_size=60))
-@settings(max_examples=300, deadline=None)
+@examples(300)
 def test_no_text_is_read_otherwise_than_by_the_oracle(text):
     expected = oracle(text, WEB1)
     for twin in filter(None, TWINS.values()):

@@ -8,6 +8,7 @@ import threading
 from pathlib import Path
 
 import pytest
+import uvloop
 
 from hashring.telemetry.errors import FetchFailed
 from hashring.telemetry.http import looped
@@ -17,6 +18,8 @@ from tests.servers.certificates import Certificates
 from tests.servers.http import Answer, HTTPServer
 from tests.servers.process import SilentServer
 
+LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+
 
 @pytest.fixture
 def server():
@@ -24,10 +27,10 @@ def server():
         yield found
 
 
-@pytest.fixture
-def loop():
+@pytest.fixture(params=LOOPS)
+def loop(request):
     """An event loop that turns while something is asked of it."""
-    with asyncio.Runner() as found:
+    with asyncio.Runner(loop_factory=LOOPS[request.param]) as found:
         yield found
 
 

@@ -4,10 +4,11 @@ import json
 import math
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hashring.telemetry.sources.web import json_values
+from tests.properties import examples
 
 ODD = [
     *("", " ", "NaN", "[NaN, -Infinity]", "1e999", "-1e999", '{"a": 1e999}', "[1,]", "[1] x", "01"),
@@ -59,7 +60,7 @@ documents = st.recursive(
     place=st.integers(0, 200),
     put=st.text('{}[]",:0eE.-\\u1 \n', max_size=2),
 )
-@settings(max_examples=300, deadline=None)
+@examples(300)
 def test_any_document_is_read_the_same_and_one_with_an_error_in_it(document, is_ascii, place, put):
     text = json.dumps(document, ensure_ascii=is_ascii)
     text = text.encode("utf-8", "replace").decode()
@@ -68,7 +69,7 @@ def test_any_document_is_read_the_same_and_one_with_an_error_in_it(document, is_
 
 
 @given(number=st.floats(allow_nan=False, allow_infinity=False))
-@settings(max_examples=300, deadline=None)
+@examples(300)
 def test_a_number_is_the_nearest_one(number):
     found = json_values.parsed(f"[{number!r}]")[0]
 

@@ -130,6 +130,32 @@ def test_workers_listen_on_ports_after_each_other(agents):
         until(answers, f"worker {number + 1} answers")
 
 
+def test_an_agent_is_drained_by_its_page_and_its_process_ends(agents, port, tmp_path):
+    """The one that serves the page may be the one that it is asked to drain."""
+    here, token = free_port(), tmp_path / "token"
+    token.write_text("correct-horse-battery\n")
+    options = ("--listen", f"127.0.0.1:{here}", "--token-file", str(token))
+    agents.start("t", "--interval", "0.5", "--ttl", "30", *options)
+    agents.settle("a", "t")
+    connection = http.client.HTTPConnection("127.0.0.1", here, timeout=60)
+    connection.request(
+        "POST",
+        "/ring/acts/drain",
+        json.dumps({"group": "test", "member": "t", "by": "alice"}),
+        {"Authorization": "Bearer correct-horse-battery", "Content-Type": "application/json"},
+    )
+    answer = connection.getresponse()
+    said = json.loads(answer.read())
+    connection.close()
+
+    assert answer.status in (200, 202), said
+    assert (said["what"], said["member"]) == ("drain", "t")
+    assert agents.processes["t"].wait(60) == 0
+    agents.settle("a")
+    assert "by 'alice, by the page from 127.0.0.1'" in agents.said("t")
+    assert "correct-horse" not in agents.said("t")
+
+
 def app(environ, start):
     start("200 OK", [("Content-Type", "text/plain")])
     return [b"hello"]

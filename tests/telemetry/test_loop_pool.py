@@ -4,6 +4,7 @@ import asyncio
 import threading
 
 import pytest
+import uvloop
 
 from hashring.telemetry.polling import loop_pool
 from hashring.telemetry.polling.loop_pool import LoopPool
@@ -11,6 +12,9 @@ from hashring.telemetry.polling.pool import Hangs, TimedOut
 
 SOON = 0.1  # the deadline, in seconds, of a call that is to miss it
 LONG = 60.0
+
+LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+"""A pool does the same on any loop."""
 
 
 class Work:
@@ -77,9 +81,10 @@ def taker():
     found.go.set()
 
 
-@pytest.fixture
-def make(work, taker):
+@pytest.fixture(params=LOOPS)
+def make(request, work, taker, monkeypatch):
     """Make pools that end with the test."""
+    monkeypatch.setattr(loop_pool, "new_loop", LOOPS[request.param])
     made = []
 
     def pool(most=100, **how):

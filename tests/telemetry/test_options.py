@@ -76,6 +76,7 @@ EVERY_OPTION = """
         threads = 4
         max_in_flight = 500
         max_per_host = 8
+        scrape_protocols = OpenMetricsText1.0.0, PrometheusText0.0.4
         poll_timeout = 2.5
         spread = 0.25
         on_crash = skip
@@ -121,6 +122,7 @@ def test_every_option_of_a_file_reaches_the_settings(write: Write, tmp_path: Pat
         threads=4,
         max_in_flight=500,
         max_per_host=8,
+        scrape_protocols=("OpenMetricsText1.0.0", "PrometheusText0.0.4"),
         poll_timeout=2.5,
         spread=0.25,
         on_crash="skip",
@@ -203,6 +205,7 @@ def test_every_setting_can_be_given_by_the_command_line(write: Write, tmp_path: 
         threads=4,
         max_in_flight=500,
         max_per_host=8,
+        scrape_protocols=("OpenMetricsText1.0.0", "PrometheusText0.0.4"),
         poll_timeout=2.5,
         spread=0.25,
         on_crash="skip",

@@ -7,12 +7,13 @@ import json
 import zlib
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hashring.protocol.strict_json import MAX_META
 from hashring.telemetry.errors import BadAnnouncement
 from hashring.telemetry.overlap.overlap import MAX_BYTES, Announcement, compare, open_meters
+from tests.properties import examples
 
 LETTERS = "ab."
 names = st.text(LETTERS, min_size=1, max_size=5)
@@ -139,7 +140,7 @@ def test_an_overlap_looks_the_same_from_both_sides(mine, other):
 
 
 @given(announcements, announcements, names)
-@settings(max_examples=500)
+@examples(500)
 def test_no_meter_that_two_sub_groups_poll_is_overlooked(mine, other, name):
     other = dataclasses.replace(other, prefix=mine.prefix + "x")
     both = polls(mine, name, "shared") and polls(other, name, "shared")

@@ -11,9 +11,10 @@ from hashring.telemetry import errors, plugin
 
 EXTRAS = (
     *(
-        "aiohttp",
+        "aiohappyeyeballs",
         "certifi",
         "click",
+        "httptools",
         "idna",
         "msgpack",
         "oslo_config",

@@ -6,7 +6,7 @@ import math
 
 import msgpack
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
     ExportMetricsServiceRequest,
@@ -23,8 +23,10 @@ from hashring.telemetry.publishers.last_values import LastValues
 from hashring.telemetry.publishers.otlp import OTLPPublisher
 from hashring.telemetry.publishers.otlp_message import Encoder
 from hashring.telemetry.publishers.prometheus import PrometheusPublisher
-from hashring.telemetry.publishers.remotewrite import _Encoder as RemoteWriteEncoder
+from hashring.telemetry.publishers.remotewrite_message import EncoderV1, EncoderV2
+from hashring.telemetry.publishers.series_labels import ALL, SeriesLabels
 from hashring.telemetry.publishers.udp import Datagrams
+from tests.properties import examples
 from tests.telemetry import otlp_oracle
 from tests.telemetry.publishing import SETTINGS, Sink, samples
 
@@ -67,7 +69,7 @@ def in_order(request):
 
 
 @given(found=st.lists(any_samples, max_size=8))
-@settings(max_examples=150, deadline=None)
+@examples(150)
 def test_an_otlp_request_is_the_one_that_opentelemetrys_encoder_makes(found):
     assert in_order(Encoder().encoded(batches_of(found))) == in_order(otlp_oracle.encoded(found))
 
@@ -82,7 +84,15 @@ def poll(count, window=7, series=None, timestamp=None):
     return Batch(series or found.series, found.volumes, at, window, 60.0, "a", token, ("web",))
 
 
-@pytest.mark.parametrize("make", [Encoder, lambda: RemoteWriteEncoder(("*",)), Datagrams])
+@pytest.mark.parametrize(
+    "make",
+    [
+        Encoder,
+        lambda: EncoderV1(SeriesLabels(ALL)),
+        lambda: EncoderV2(SeriesLabels(ALL)),
+        Datagrams,
+    ],
+)
 def test_what_was_measured_is_written_out_once_for_all_polls_and_their_parts(make, monkeypatch):
     first = poll(10)
     encoder = make()
@@ -102,7 +112,7 @@ def test_what_was_measured_is_written_out_once_for_all_polls_and_their_parts(mak
 
 
 @given(found=st.lists(any_samples, max_size=8))
-@settings(max_examples=100, deadline=None)
+@examples(100)
 def test_a_datagram_has_what_the_sample_has(found):
     for batch in batches_of(found):
         for one, datagram in zip(batch, Datagrams().of(batch), strict=True):
@@ -218,7 +228,7 @@ def test_parts_of_a_series_are_shown_each():
     ),
     size=st.integers(1, 6),
 )
-@settings(max_examples=200, deadline=None)
+@examples(200)
 def test_in_whatever_pieces_samples_come_the_newest_of_each_is_shown(found, size):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(clock, "wall", lambda: 1001.0)

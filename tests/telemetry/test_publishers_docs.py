@@ -30,7 +30,7 @@ PUBLISHERS = {
 }
 
 
-PARTS = {"last_values", "otlp_message", "wire"}
+PARTS = {"last_values", "otlp_message", "remotewrite_message", "series_labels", "wire"}
 """What publishers are made of, and no publishers themselves."""
 
 

@@ -199,6 +199,7 @@ def test_refused_samples_are_counted_once_although_the_others_had_to_be_sent_aga
         ("86400", 300, 300),
         ("-1", 0, 0),
         ("soon", None, None),
+        ("Thu, 31 Dec 99999999999999999999 00:00:00 GMT", None, None),
         (None, 60, 101),  # a date
     ],
 )

@@ -10,7 +10,8 @@ from hashring.telemetry.errors import OutputFailed
 from hashring.telemetry.model.batch import Batch, Measured, batches_of
 from hashring.telemetry.model.resource import Resource
 from hashring.telemetry.model.sample import Meter, MeterType
-from hashring.telemetry.publishers.remotewrite import RemoteWritePublisher, write_request
+from hashring.telemetry.publishers.remotewrite import RemoteWritePublisher
+from hashring.telemetry.publishers.remotewrite_message import write_request
 from hashring.telemetry.sources.web.exposition import measurements
 from tests.servers.process import free_port
 from tests.servers.prometheus import PrometheusServer

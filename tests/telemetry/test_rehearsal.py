@@ -6,7 +6,6 @@ import re
 import socket
 import subprocess
 import sys
-from importlib import metadata
 
 import pytest
 
@@ -140,12 +139,11 @@ def test_a_scheme_whose_extra_is_missing_is_found_by_check_and_at_the_start(
         def load(self):
             raise MissingDependency("carrier://", "pigeons", "telemetry")
 
-    real = metadata.entry_points
-    monkeypatch.setattr(plugins, "_known", plugins._Known([], {}))
+    real = plugins._installed
     monkeypatch.setattr(
-        metadata,
-        "entry_points",
-        lambda group: [*real(group=group), *([Point()] if group == plugins.PUBLISHERS else [])],
+        plugins,
+        "_installed",
+        lambda group: [*real(group), *([Point()] if group == plugins.PUBLISHERS else [])],
     )
     launch = configured("carrier://coop")
 

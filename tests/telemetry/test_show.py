@@ -69,7 +69,9 @@ def test_the_show_keeps_its_promise_and_leaves_nothing_behind(show, tmp_path, un
     until(lambda: not processes_of_session(process.pid), "the last process has ended")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.long)]
+)
 def test_a_show_that_is_interrupted_leaves_nothing_behind(show, tmp_path, number, until):
     process = show()
     for line in process.stdout:

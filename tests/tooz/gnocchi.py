@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import os
 import signal
 import subprocess
 from collections.abc import Callable
@@ -20,6 +21,10 @@ from tests.tooz.service import Services
 
 _SACKS = 16
 _WORKERS = 2
+
+PHASES = ("read", "computed", "stored")
+"""Where a worker can be stopped: it has read the measures of a sack; it has computed and stored
+nothing; it has stored and not yet taken the measures away."""
 
 
 class Work(NamedTuple):
@@ -80,7 +85,9 @@ class Metricd(Services):
         command = self.command(
             "gnocchi.cli.metricd:metricd", "gnocchi-metricd", *named, first=["hashring_gnocchi"]
         )
-        return self.launch(command, {"RECORDED_FILE": str(self._record)})
+        return self.launch(
+            command, {"RECORDED_FILE": str(self._record), "RECORDED_STOPS": str(self.folder)}
+        )
 
     def feed(self) -> None:
         """Begin to feed."""
@@ -116,6 +123,15 @@ class Metricd(Services):
                     found.add(pid)
         return found
 
+    def stop_in_hand(self, worker: int, phase: str) -> int:
+        """Have a worker stop itself with a sack in hand; return how many measures of it it has."""
+        wanted = self.folder / f"{worker}-{phase}"
+        told = wanted.with_suffix(".stopped")
+        told.unlink(missing_ok=True)
+        wanted.touch()
+        wait_until(told.exists, within=120, what=f"a worker that has {phase} a sack's measures")
+        return int(told.read_text())
+
     def wait_for_work(self, *daemons: subprocess.Popen[bytes]) -> None:
         """Wait until each worker of these has taken measures out of a sack from now on."""
         began = clock.boottime()
@@ -136,7 +152,8 @@ class Account(NamedTuple):
     Attributes:
         work: how often a worker took measures out of a sack.
         at_once: how often two did at once on one sack.
-        beside_paused: how often one did while one that was stopped had it in hand, and went on.
+        in_hand: how many sacks the workers that were stopped had in hand, and went on with.
+        beside_paused: how often another worked on one of these meanwhile.
         slow: how often a sack that gets measures all the time was worked on by nobody for 10 s.
         fed: how many measures were added.
         lost: how many of them are not in the aggregates, once none wait.
@@ -145,6 +162,7 @@ class Account(NamedTuple):
 
     work: int
     at_once: int
+    in_hand: int
     beside_paused: int
     slow: int
     fed: int
@@ -184,9 +202,61 @@ def play(metricd: Metricd, *, meanwhile: Callable[[], object] = bool) -> Account
         metricd.stop()
     work, errors = metricd.work, len(metricd.errors)
     both = at_once(work)
-    beside = sum(before.began < paused + 1 and before.ended > paused + 19 for before, _ in both)
-    found = (len(both) - beside, beside, slow(work, 10.0))
+    in_hand = {one for one in work if one.began < paused + 1 and one.ended > paused + 19}
+    beside = sum(before in in_hand for before, _ in both)
+    found = (len(both) - beside, len(in_hand), beside, slow(work, 10.0))
     return Account(len(work), *found, counted["fed"], counted["lost"], errors)
+
+
+class Stops(NamedTuple):
+    """What became of metricd whose workers were stopped in the middle of their work on a sack.
+
+    Attributes:
+        stops: how often one was.
+        taken_over: how often another had worked on that sack when the one went on.
+        in_hand: how many measures the ones had in hand whose sacks were taken over.
+        fed: how many measures were added.
+        lost: how many of them are not in the aggregates, once none wait.
+        errors: lines of the daemons' log.
+    """
+
+    stops: int
+    taken_over: int
+    in_hand: int
+    fed: int
+    lost: int
+    errors: int
+
+
+def play_stops(metricd: Metricd, stops: int, seconds: float) -> Stops:
+    """Let one worker after the other be stopped with a sack in hand, for so many seconds each."""
+    taken: list[tuple[int, float, int]] = []
+    try:
+        metricd.feed()
+        daemons = [metricd.start(), metricd.start()]
+        metricd.wait_for_work(*daemons)
+        for number in range(stops):
+            workers = sorted(metricd.workers(daemons[number % 2]))
+            worker = workers[number // 2 % len(workers)]
+            measures = metricd.stop_in_hand(worker, PHASES[number % len(PHASES)])
+            stopped = clock.boottime()
+            wait_until(lambda: clock.boottime() - stopped > seconds, what="the stop")  # noqa: B023
+            os.kill(worker, signal.SIGCONT)
+            taken.append((worker, stopped, measures))
+            metricd.wait_for_work(*daemons)
+        metricd.stop_feeding()
+        wait_until(lambda: not metricd.count()["waiting"], within=240, what="no measures wait")
+        counted = metricd.count()
+    finally:
+        metricd.stop()
+    beside = {before for before, _ in at_once(metricd.work)}
+    over = [
+        measures
+        for worker, stopped, measures in taken
+        if any(one.worker == worker and one.began <= stopped < one.ended for one in beside)
+    ]
+    errors = len(metricd.errors)
+    return Stops(stops, len(over), sum(over), counted["fed"], counted["lost"], errors)
 
 
 def at_once(work: list[Work]) -> list[tuple[Work, Work]]:

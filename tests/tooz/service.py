@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sysconfig
@@ -14,6 +15,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 _OURS = Path(__file__).with_name("in_services")
+
+_DATE = re.compile(r"\d{4}-\d\d-\d\d ")
 
 _PROGRAM = """
 import importlib, site, sys
@@ -139,8 +142,23 @@ class Services:
     @property
     def errors(self) -> list[str]:
         """What they have complained of, but for plug-ins that lack what they need."""
-        return [
-            line
-            for line in self.log.splitlines()
-            if ("ERROR" in line or "Traceback" in line) and "Could not load" not in line
-        ]
+        return [line for line in self.log.splitlines() if _is_error(line)]
+
+    @property
+    def complaints(self) -> str:
+        """The same with the lines that belong to them, up to the next line with a date."""
+        found, belongs = [], False
+        for line in self.log.splitlines():
+            belongs = _is_error(line) or (belongs and _DATE.match(line) is None)
+            if belongs:
+                found.append(line)
+        return "\n".join(found)
+
+    def check_log(self) -> None:
+        """Fail with all that they have complained of, if it is anything."""
+        if self.complaints:
+            raise AssertionError(f"errors in the log of {self.folder}:\n{self.complaints}")
+
+
+def _is_error(line: str) -> bool:
+    return ("ERROR" in line or "Traceback" in line) and "Could not load" not in line

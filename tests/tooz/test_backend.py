@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import threading
 import uuid
@@ -14,7 +15,7 @@ from tooz import coordination
 
 from hashring import clock
 from hashring.compat.tooz_options import Options
-from hashring.errors import BadURL
+from hashring.errors import BadURL, StoreUnavailable
 from tests.servers.process import wait_until
 from tests.servers.redis import RedisServer
 
@@ -278,6 +279,90 @@ def beats(coordinator: coordination.CoordinationDriver) -> bool:
         return False
 
 
+def test_a_heartbeat_while_another_thread_stops_the_coordinator_is_no_error(
+    start, monkeypatch
+) -> None:
+    a = start("a")
+    leases, told = a._session.leases, []
+    close = leases.close
+    monkeypatch.setattr(leases, "close", lambda: (told.append(a.heartbeat()), close()))
+    a.stop()
+    told.append(a.heartbeat())
+    assert told == [10.0] * len(told)
+    assert len(told) > 1
+    with pytest.raises(tooz.ToozError, match="not started"):
+        coordination.get_coordinator("hashring+memory://here", b"b").heartbeat()
+
+
+def test_a_question_waits_for_a_store_that_does_not_answer_at_once(start, monkeypatch) -> None:
+    with RedisServer() as server:
+        a = start("a", f"hashring+{server.url}?timeout=90&socket_timeout=1")
+        a.create_group("group").get()
+        a.join_group("group").get()
+        leases, groups, lock = a._session.leases, a._session.groups, a.get_lock(b"volume")
+        failed = []
+
+        def until_it_fails(name: str, call: Callable[..., object], *given: object) -> object:
+            try:
+                return call(*given)
+            except StoreUnavailable:
+                failed.append(name)
+                server.resume()
+                raise
+
+        for name in ("read", "groups", "join", "take"):
+            watched = functools.partial(until_it_fails, name, getattr(leases, name))
+            monkeypatch.setattr(leases, name, watched)
+        other = groups._lease("tooz:group:other", "a", {})
+        for ask in (
+            lambda: a.get_members("group").get(),
+            lambda: a.get_leader("group").get(),
+            lambda: groups._join(other),
+            lambda: lock.acquire(blocking=False),
+        ):
+            server.pause()
+            ask()
+            server.resume()
+        monkeypatch.undo()
+        assert {"read", "join", "take"} <= set(failed)
+        assert a.get_members("group").get() == {b"a"}
+
+
+def test_a_question_in_which_the_process_was_stopped_is_asked_again(
+    start, url: str, monkeypatch
+) -> None:
+    a = start("a", url.replace("timeout=20", "timeout=1"))
+    lock, leases = a.get_lock(b"volume"), a._session.leases
+    stopped = []
+
+    def stopped_once(name: str, call: Callable[..., object], *given: object) -> object:
+        if name not in stopped:
+            stopped.append(name)
+            threading.Event().wait(1.2)  # for longer than the lease
+            raise StoreUnavailable("the time of the call was over when the process went on")
+        return call(*given)
+
+    for name in ("read", "take"):
+        watched = functools.partial(stopped_once, name, getattr(leases, name))
+        monkeypatch.setattr(leases, name, watched)
+    assert a._session.groups.members(b"group") == {}
+    assert lock.acquire(blocking=False)
+    monkeypatch.undo()
+    assert stopped == ["read", "take"]
+
+
+def test_locks_have_a_lease_of_their_own_where_the_url_says_so(start, url: str) -> None:
+    at = f"{url}&lock_timeout=90"
+    a, b = start("a", at), start("b", at)
+    lock = a.get_lock(b"sack")
+    assert lock.acquire(blocking=False)
+    assert lock._lock.remaining > 20, "longer than a member's lease runs"
+    assert not b.get_lock(b"sack").acquire(blocking=False)
+    a.stop()
+    assert b.get_lock(b"sack").acquire(blocking=False)
+    assert b.heartbeat() == 10.0
+
+
 def test_a_forked_child_owns_nothing_by_its_parents_coordinator(start) -> None:
     a = start("a")
     lock = a.get_lock(b"volume")
@@ -313,22 +398,22 @@ class Parts:
 @pytest.mark.parametrize(
     ("parts", "options", "expected"),
     [
-        (("hashring+redis", "h:1", ""), {"timeout": ["5"]}, ("redis://h:1", 5.0, 5.0, 2.5)),
+        (("hashring+redis", "h:1", ""), {"timeout": ["5"]}, ("redis://h:1", 5.0, 5.0, 2.5, 5.0)),
         (("hashring+redis", "h", ""), {"membership_timeout": ["5"], "hold": ["60"]},
-         ("redis://h", 5.0, 60.0, 30.0)),
+         ("redis://h", 5.0, 60.0, 30.0, 5.0)),
         (("hashring+sqlite", "", "//v/a.db"), {"settle": ["3"]},
-         ("sqlite:////v/a.db", 10.0, 10.0, 3.0)),
+         ("sqlite:////v/a.db", 10.0, 10.0, 3.0, 10.0)),
         (("hashring+sqlite", "", "//v/a.db"), {"timeout": ["4"]},
-         ("sqlite:////v/a.db", 4.0, 4.0, 2.0)),
+         ("sqlite:////v/a.db", 4.0, 4.0, 2.0, 4.0)),
         (("hashring+zookeeper", "z:1", ""), {"hosts": ["y:2"], "timeout": ["8"]},
-         ("zookeeper://z:1,y:2", 8.0, 8.0, 4.0)),
+         ("zookeeper://z:1,y:2", 8.0, 8.0, 4.0, 8.0)),
         (("hashring+memcached", "m", ""), {"lock_timeout": ["30"]},
-         ("memcached://m", 10.0, 10.0, 5.0)),
+         ("memcached://m", 10.0, 10.0, 5.0, 30.0)),
     ],
 )  # fmt: skip
 def test_tooz_spellings_of_a_url_keep_their_meaning(parts, options, expected) -> None:
     found = Options.of(Parts(*parts), options)
-    assert (found.url, found.ttl, found.hold, found.settle) == expected
+    assert (found.url, found.ttl, found.hold, found.settle, found.lock_ttl) == expected
 
 
 def test_what_a_url_cannot_say_is_refused_with_what_it_can() -> None:
@@ -336,3 +421,5 @@ def test_what_a_url_cannot_say_is_refused_with_what_it_can() -> None:
         Options.of(Parts("hashring+redis", "h", ""), {"tiemout": ["5"]})
     with pytest.raises(BadURL, match="hold must be a positive number of seconds, not 'x'"):
         Options.of(Parts("hashring+redis", "h", ""), {"hold": ["x"]})
+    with pytest.raises(BadURL, match="lock_timeout must be a positive number of seconds, not '0'"):
+        Options.of(Parts("hashring+redis", "h", ""), {"lock_timeout": ["0"]})

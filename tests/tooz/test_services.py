@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from hashring import clock
 from tests.servers.postgresql import PostgreSQLServer
 from tests.servers.process import wait_until
 from tests.servers.redis import RedisServer
@@ -16,6 +18,7 @@ from tests.tooz.ceilometer import Poll
 from tests.tooz.cinder import Attachers
 from tests.tooz.designate import Producers
 from tests.tooz.gnocchi import Work
+from tests.tooz.service import Services
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -43,7 +46,7 @@ def test_gnocchis_workers_never_have_one_sack_at_once(
         pages.check_settings("gnocchi", tmp_path / "gnocchi.conf")
         account = gnocchi.play(metricd, meanwhile=lambda: pages.run_commands("gnocchi", redis.url))
 
-    assert metricd.errors == []
+    metricd.check_log()
     assert account.at_once == 0
     # Who was stopped with a sack in hand goes on with it: Gnocchi does not ask its lock.
     assert account.lost == 0 or account.beside_paused > 0, account
@@ -64,9 +67,31 @@ def test_aodhs_evaluators_share_alarms(
     )
 
     # Each has a ring of its own, so two may have an alarm for a moment: that is not promised.
-    assert evaluators.errors == []
+    evaluators.check_log()
     assert account.evaluations > 300
     assert account.notifications > 0
+
+
+@pytest.mark.long
+def test_aodhs_evaluators_log_no_error_where_redis_does_not_answer_for_five_seconds(
+    tmp_path: Path, database: PostgreSQLServer
+) -> None:
+    with RedisServer() as server:
+        url = f"hashring+{server.url}?timeout=10"
+        evaluators = aodh.Evaluators(tmp_path, url, database, alarms=50, interval=2)
+        try:
+            evaluators.start()
+            evaluators.start()
+            for _ in range(3):
+                evaluators.wait_for_shares(2, surely=True)
+                server.pause()
+                paused = clock.boottime()
+                wait_until(lambda: clock.boottime() - paused > 5, what="5 s")  # noqa: B023
+                server.resume()
+            evaluators.wait_for_shares(2, surely=True)
+        finally:
+            evaluators.stop()
+    evaluators.check_log()
 
 
 @pytest.mark.long
@@ -85,7 +110,7 @@ def test_designates_producers_cut_all_partitions_into_ranges_of_their_own(
         producers.wait_for_shares(1)
     finally:
         producers.stop()
-    assert producers.errors == []
+    producers.check_log()
 
 
 def at_work(attachers: Attachers, since: int) -> bool:
@@ -131,6 +156,25 @@ def test_cinder_as_it_comes_is_refused_and_told_of_both_ways(
         attachers.stop()
     assert "OS_CINDER_DISABLE_EVENTLET_PATCHING=true" in attachers.log
     assert "greenlets=allow" in attachers.log
+
+
+def test_the_text_of_every_error_in_a_services_log_is_told(tmp_path: Path) -> None:
+    services = Services(tmp_path, Path(sys.executable))
+    (tmp_path / "log").write_text(
+        "2026-11-30 10:00:00.1 7 INFO a: begins\n"
+        "2026-11-30 10:00:01.1 7 ERROR a: failed\n"
+        "Traceback (most recent call last):\n"
+        "ValueError: why\n"
+        "2026-11-30 10:00:02.1 7 INFO a: goes on\n"
+        "2026-11-30 10:00:03.1 7 ERROR stevedore: Could not load it\n"
+    )
+    assert services.complaints == (
+        "2026-11-30 10:00:01.1 7 ERROR a: failed\n"
+        "Traceback (most recent call last):\n"
+        "ValueError: why"
+    )
+    with pytest.raises(AssertionError, match="ValueError: why"):
+        services.check_log()
 
 
 def test_the_judges_of_the_services_tell_what_went_wrong() -> None:

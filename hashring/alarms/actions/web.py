@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import email.utils
 import hashlib
 import hmac
 import json
-import math
 from collections.abc import Mapping
 from urllib.parse import parse_qs, urlsplit
 
-from hashring import clock
 from hashring.alarms.plugin import (
     Action,
     ActionFailed,
@@ -20,7 +17,7 @@ from hashring.alarms.plugin import (
     Notification,
     Settings,
 )
-from hashring.telemetry.http import FAILURES, Client, is_timeout, reason_of
+from hashring.telemetry.http import FAILURES, Client, is_timeout, reason_of, retry_after
 from hashring.url import masked, secrets_in, without_secrets
 
 __all__ = ["WebAction", "posted", "signature"]
@@ -65,7 +62,7 @@ def posted(
             "POST", url, deadline=deadline, headers=headers, body=body, verify=verify
         ) as answer:
             status, location = answer.status, answer.location
-            rest = _retry_after(answer.headers.get("Retry-After"))
+            rest = retry_after(answer.headers.get("Retry-After"), _LONGEST_REST)
             said = b""
             # What was accepted stays so, whatever becomes of the rest of the answer. Where that is
             # short it is read, so that the connection can be used again.
@@ -143,16 +140,3 @@ class WebAction(Action):
     def close(self) -> None:
         """Close the connections."""
         self._client.close()
-
-
-def _retry_after(text: str | None) -> float | None:
-    if text is None:
-        return None
-    try:
-        asked = float(text)
-    except ValueError:
-        try:
-            asked = email.utils.parsedate_to_datetime(text).timestamp() - clock.wall()
-        except (ValueError, OverflowError):
-            return None
-    return min(max(asked, 0.0), _LONGEST_REST) if math.isfinite(asked) else None

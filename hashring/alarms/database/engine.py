@@ -39,6 +39,9 @@ _DRIVERS = {
 }
 """What a URL without a driver means."""
 
+_FULL = ("disk is full", "No space left", "table is full")
+"""What databases say of a full disk."""
+
 _EXTRAS = {"psycopg": ("psycopg", "postgresql"), "pymysql": ("PyMySQL", "mysql")}
 
 
@@ -233,4 +236,6 @@ def _begun(connection: sa.Connection) -> None:
 def _why(error: Exception) -> str:
     found = getattr(error, "orig", None) or error
     text = masked_prose(" ".join(str(found).split()))
-    return f"{type(found).__name__}: {text[:300]}"
+    is_full = any(words in text for words in _FULL)
+    hint = "; make room there, what could not be written is tried again" if is_full else ""
+    return f"{type(found).__name__}: {text[:300]}{hint}"

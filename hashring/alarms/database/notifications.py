@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -166,22 +166,26 @@ class Notifications:
             for row in rows
         ]
 
-    def is_pending(self, key: str) -> bool:
-        """Return whether a notification still waits."""
-        wanted = sa.select(OUTBOX.c.key).where(OUTBOX.c.key == key, OUTBOX.c.done.is_(None))
+    def pending(self, keys: Collection[str], now: float) -> set[str]:
+        """Return the keys of those of some notifications that still wait, and are due."""
+        wanted = sa.select(OUTBOX.c.key).where(
+            OUTBOX.c.key.in_(keys),
+            OUTBOX.c.done.is_(None),
+            OUTBOX.c.next_try <= microseconds(now),
+        )
         with self._database.reading() as connection:
-            return connection.execute(wanted).scalar() is not None
+            return set(connection.execute(wanted).scalars())
 
-    def delivered(self, key: str, now: float) -> None:
-        """Note that a notification was accepted."""
+    def delivered(self, keys: Collection[str], now: float) -> None:
+        """Note that notifications were accepted, in one transaction."""
         with self._database.writing() as connection:
-            connection.execute(self._pending(key).values(done=microseconds(now)))
+            connection.execute(self._pending(keys).values(done=microseconds(now)))
 
     def failed(self, key: str, why: str, next_try: float) -> None:
         """Note that a notification is to be tried again, from a wall-clock time on."""
         with self._database.writing() as connection:
             connection.execute(
-                self._pending(key).values(
+                self._pending([key]).values(
                     attempts=OUTBOX.c.attempts + 1,
                     next_try=microseconds(next_try),
                     last_error=why,
@@ -192,7 +196,7 @@ class Notifications:
         """Note that a notification will not be tried again, and say so in the alarm's history."""
         with self._database.writing() as connection:
             done = connection.execute(
-                self._pending(outgoing.key).values(
+                self._pending([outgoing.key]).values(
                     attempts=OUTBOX.c.attempts + 1,
                     done=microseconds(now),
                     gave_up=True,
@@ -243,8 +247,8 @@ class Notifications:
             connection.execute(SIDE.delete().where(gone, SIDE.c.window_start < limit))
 
     @staticmethod
-    def _pending(key: str) -> sa.Update:
-        found: sa.Update = OUTBOX.update().where(OUTBOX.c.key == key, OUTBOX.c.done.is_(None))
+    def _pending(keys: Collection[str]) -> sa.Update:
+        found: sa.Update = OUTBOX.update().where(OUTBOX.c.key.in_(keys), OUTBOX.c.done.is_(None))
         return found
 
 

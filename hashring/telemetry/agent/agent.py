@@ -61,6 +61,8 @@ _RESTART = (
     "max_in_flight",
     "status_file",
     "listen",
+    "token",
+    "token_file",
 )
 """Settings that a reload leaves as they are."""
 

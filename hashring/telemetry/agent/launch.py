@@ -11,7 +11,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from hashring.telemetry.agent import allocator
+from hashring.telemetry.agent import allocator, collector
 from hashring.telemetry.agent.agent import Agent
 from hashring.telemetry.config import options
 from hashring.telemetry.config.plan import Plan, make_plan
@@ -51,6 +51,7 @@ class Launch:
         descriptors.raise_limit(self.settings.max_in_flight)
         plan = make_plan(self.settings)
         if not self.is_configured:
+            collector.spare()
             return Agent(self.settings, plan=plan)
         plan.check_publishers()
         check_sinks(plan.targets, self.settings)
@@ -66,6 +67,7 @@ class Launch:
             known.update(plan.targets)
             return settings, plan
 
+        collector.spare()
         return Agent(self.settings, plan=plan, load=load, announce=True)
 
     def _load(self) -> tuple[Settings, Plan]:

@@ -6,6 +6,7 @@ and no cost.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import socket
 from collections.abc import Callable, Iterable, Mapping
@@ -14,7 +15,10 @@ from typing import TYPE_CHECKING, Self
 
 from hashring import clock
 from hashring.observe.description import Ownership
+from hashring.page.posts import Posts
 from hashring.page.status import GroupStatus
+from hashring.page.steering import Steering
+from hashring.page.token import Token
 from hashring.page.watcher import Watcher
 from hashring.partition.partition import Partition
 from hashring.telemetry.agent.status import Status, StatusFile
@@ -76,14 +80,15 @@ class Reporting:
             if settings.status_file is not None:
                 stack.enter_context(StatusFile(settings.status_file, self._status))
             if settings.listen is not None:
-                self.listener = stack.enter_context(self._listener(settings.listen))
+                steering = stack.enter_context(contextlib.closing(Steering(self._watcher.named)))
+                self.listener = stack.enter_context(self._listener(settings.listen, steering))
             self._stack = stack.pop_all()
         return self
 
     def __exit__(self, *error: object) -> None:
         self._stack.close()
 
-    def _listener(self, address: str) -> Listener:
+    def _listener(self, address: str, steering: Steering) -> Listener:
         # Imported here: an agent that serves nothing needs neither the server nor the metrics.
         from prometheus_client import make_wsgi_app
 
@@ -93,7 +98,9 @@ class Reporting:
         from hashring.telemetry.model.listen import ListenAddress
 
         found = registry(self._status, lambda: self._counts.times, self._partitions)
-        routes = Routes(self, make_wsgi_app(found), self._is_alive)
+        token = Token.of(self._settings.token, self._settings.token_file)
+        posts = None if token is None else Posts(token, steering)
+        routes = Routes(self, make_wsgi_app(found), self._is_alive, posts)
         return Listener(ListenAddress.parse(address), routes)
 
     # ---- what the page asks ------------------------------------------------------------------

@@ -14,6 +14,7 @@ from click.core import ParameterSource
 from hashring.exit_codes import FAILED
 from hashring.telemetry.cli.flags import (
     listen_option,
+    token_file_option,
     with_agent_options,
     with_files,
     with_log_options,
@@ -80,6 +81,7 @@ __all__ = ["agent", "show"]
     help="Keep this agent's status in FILE, as JSON.",
 )
 @listen_option
+@token_file_option
 @with_log_options
 @click.pass_context
 def agent(

@@ -9,7 +9,13 @@ import click
 
 from hashring.logs import FORMATS
 
-__all__ = ["listen_option", "with_agent_options", "with_files", "with_log_options"]
+__all__ = [
+    "listen_option",
+    "token_file_option",
+    "with_agent_options",
+    "with_files",
+    "with_log_options",
+]
 
 _LEVELS = ("debug", "info", "warning", "error")
 
@@ -39,6 +45,14 @@ listen_option = click.option(
     "--listen",
     metavar="ADDRESS",
     help="Serve the page and the metrics at HOST:PORT or unix:/PATH.  [default: nowhere]",
+)
+
+
+token_file_option = click.option(
+    "--token-file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Whoever sends the token in FILE may steer the group by the page.  [default: nobody]",
 )
 
 
@@ -95,6 +109,7 @@ def with_agent_options(command: Callable[..., int]) -> Callable[..., int]:
                 help="Keep this agent's status in FILE, as JSON.",
             ),
             listen_option,
+            token_file_option,
         )
     ):
         command = option(command)

@@ -9,6 +9,8 @@ import math
 from pathlib import Path
 from urllib.parse import quote
 
+from hashring.errors import BadArgument
+from hashring.page.token import Token
 from hashring.telemetry.config.defaults import (
     default_group,
     default_member,
@@ -53,6 +55,7 @@ def agent_settings(
     resources: tuple[str, ...] | None = None,
     status_file: Path | None = None,
     listen: str | None = None,
+    token_file: Path | None = None,
 ) -> Settings:
     """Return the settings of an agent that is configured by its command line alone.
 
@@ -72,6 +75,7 @@ def agent_settings(
         resources: poll these ids alone; ``None``: whatever is discovered.
         status_file: keep the agent's status here, as JSON; ``None``: nowhere.
         listen: serve the page and the metrics here; ``None``: nowhere.
+        token_file: whoever sends the token in it may change something by the page.
 
     Raises:
         BadConfig: a value is out of its range.
@@ -99,6 +103,7 @@ def agent_settings(
         only=resources,
         status_file=status_file,
         listen=_address(listen),
+        token_file=_token_file(token_file),
         retry_backoff=0.0,
         poll_timeout=interval,
     )
@@ -123,6 +128,14 @@ def _address(listen: str | None) -> str | None:
         return None if listen is None else str(ListenAddress.parse(listen))
     except ValueError as error:
         raise BadConfig(f"--listen {listen!r}: {error}") from None
+
+
+def _token_file(file: Path | None) -> Path | None:
+    try:
+        Token.of("", file)
+    except BadArgument as error:
+        raise BadConfig(f"--token-file: {error}") from None
+    return file
 
 
 def _publisher_url(output: str) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 from oslo_config import cfg, types
 
 from hashring.telemetry.model.listen import ListenAddress
+from hashring.telemetry.model.settings import SCRAPE_PROTOCOLS, Settings
 
 __all__ = [
     "LIBVIRT_URIS",
@@ -87,6 +88,22 @@ class Text(types.String):
         if not text:
             raise ValueError("must not be empty")
         return text
+
+
+class Protocols(types.List):
+    """Formats of Prometheus's targets, each once, and at least one."""
+
+    def __init__(self) -> None:
+        super().__init__(types.String(choices=list(SCRAPE_PROTOCOLS)), type_name="list of formats")
+
+    def __call__(self, value: Any) -> list[str]:
+        """Return the formats' names; a ValueError says what is wrong."""
+        found: list[str] = super().__call__(value)
+        if not found:
+            raise ValueError(f"must name one of {', '.join(SCRAPE_PROTOCOLS)}, or several")
+        if len(set(found)) < len(found):
+            raise ValueError("must not name a format twice")
+        return found
 
 
 class Listen(types.String):
@@ -266,6 +283,13 @@ _HASHRING_OPTS = [
         help="Over how many connections polls ask one host and port at once.",
     ),
     cfg.Opt(
+        "scrape_protocols",
+        type=Protocols(),
+        default=",".join(Settings.scrape_protocols),
+        help="The formats in which Prometheus's targets are asked for their metrics, the first one "
+        "before the others.",
+    ),
+    cfg.Opt(
         "poll_timeout",
         type=Seconds(0.01),
         default=30.0,
@@ -318,6 +342,18 @@ _HASHRING_OPTS = [
         sample_default="<none>",
         help="Where the agent serves its page (/ring), its metrics (/metrics), /livez and /readyz: "
         "HOST:PORT or unix:/PATH. Several workers take the ports after it, or paths with a number.",
+    ),
+    cfg.StrOpt(
+        "token",
+        default="",
+        secret=True,
+        help="Whoever sends it may drain and evict members and freeze groups by the page. Empty, "
+        "and without token_file: nobody may change anything there.",
+    ),
+    cfg.StrOpt(
+        "token_file",
+        sample_default="<none>",
+        help="The file that has the token, instead; it is read anew each time.",
     ),
 ]
 

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from hashring import driver
-from hashring.errors import BadURL, UnknownDriver
+from hashring.errors import BadArgument, BadURL, UnknownDriver
+from hashring.page.token import Token
 from hashring.telemetry.config.backend_url import is_embedded, translate_backend_url
 from hashring.telemetry.config.declared import (
     LIBVIRT_URIS,
@@ -34,7 +35,7 @@ from hashring.telemetry.errors import BadOption
 from hashring.telemetry.model.settings import Settings
 from hashring.telemetry.sources.host import machine
 
-__all__ = ["BadOption", "is_embedded", "list_opts", "load", "translate_backend_url"]
+__all__ = ["BadOption", "check_token", "is_embedded", "list_opts", "load", "translate_backend_url"]
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +54,8 @@ _OPTION_OF: Mapping[str, tuple[str, str]] = {
         for name in (
             *("ttl", "spool_bytes", "threads", "poll_timeout", "spread", "on_crash", "member"),
             *("drain_timeout", "interval", "output", "allow_overlap", "status_file", "state_dir"),
-            *("listen", "max_in_flight", "max_per_host"),
+            *("listen", "max_in_flight", "max_per_host", "scrape_protocols"),
+            *("token", "token_file"),
         )
     },
 }
@@ -140,7 +142,23 @@ def _plain(read: ConfigFiles, given: Mapping[str, Any]) -> dict[str, Any]:
     values["batch_size"] = max(1, values["batch_size"])
     values["status_file"] = _path(values["status_file"])
     values["listen"] = values["listen"] or None
+    values["token_file"] = _path(values["token_file"])
+    check_token(read, values["token"], values["token_file"])
+    values["scrape_protocols"] = tuple(values["scrape_protocols"])
     return values
+
+
+def check_token(read: ConfigFiles, token: str, file: Path | None) -> None:
+    """Refuse a page's token that cannot be one, without showing it.
+
+    Raises:
+        BadOption: it is too short, its file cannot be read, or there are both.
+    """
+    try:
+        Token.of(token, file)
+    except BadArgument as error:
+        where = read.where("hashring", "token" if file is None else "token_file")
+        raise BadOption(f"{where}: {error}") from None
 
 
 def _checked(field: str, value: Any) -> Any:

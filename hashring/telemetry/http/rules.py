@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import email.utils
 import functools
 import ipaddress
+import math
 import os
 import urllib.request
 from collections.abc import Iterator, Mapping
@@ -21,7 +23,7 @@ from urllib.parse import unquote, urlsplit
 
 from hashring import clock
 from hashring.errors import MissingDependency
-from hashring.telemetry.errors import BadEncoding
+from hashring.telemetry.errors import BadAnswer, BadEncoding
 from hashring.telemetry.http.inflating import ENCODINGS
 
 try:
@@ -39,6 +41,7 @@ __all__ = [
     "merged",
     "proxy_for",
     "reason_of",
+    "retry_after",
     "usual_headers",
     "without_login",
 ]
@@ -174,7 +177,7 @@ def is_timeout(error: BaseException, deadline: float) -> bool:
 
 def reason_of(error: BaseException) -> str:
     """Return what went wrong in words that hold no URL: those of the libraries show all of it."""
-    if isinstance(error, BadEncoding):
+    if isinstance(error, BadAnswer | BadEncoding):
         return str(error)
     *_, inner = _chain(error)
     if not isinstance(inner, OSError) or not inner.strerror:
@@ -182,3 +185,31 @@ def reason_of(error: BaseException) -> str:
     if inner.errno is not None and inner.strerror.startswith(_ASYNCIO_SAYS):
         return os.strerror(inner.errno)
     return inner.strerror
+
+
+def retry_after(text: str | None, longest: float) -> float | None:
+    """Return for how many seconds a server asks to be left alone, by its ``Retry-After``.
+
+    Args:
+        text: the header; a number of seconds, or a date.
+        longest: seconds, at most, that anybody is left alone.
+
+    Returns:
+        ``None`` where it asks for nothing that can be understood.
+
+    Example:
+        >>> retry_after("30", 60.0), retry_after("-1", 60.0), retry_after("1e9", 60.0)
+        (30.0, 0.0, 60.0)
+        >>> retry_after("Thu, 01 Jan 1970 00:00:00 GMT", 60.0), retry_after("soon", 60.0)
+        (0.0, None)
+    """
+    if text is None:
+        return None
+    try:
+        asked = float(text)
+    except ValueError:
+        try:
+            asked = email.utils.parsedate_to_datetime(text).timestamp() - clock.wall()
+        except (ValueError, OverflowError):
+            return None
+    return min(max(asked, 0.0), longest) if math.isfinite(asked) else None

@@ -10,7 +10,15 @@ import dataclasses
 from pathlib import Path
 from typing import Literal
 
-__all__ = ["Settings"]
+__all__ = ["SCRAPE_PROTOCOLS", "Settings"]
+
+SCRAPE_PROTOCOLS = (
+    "PrometheusProto",
+    "OpenMetricsText1.0.0",
+    "OpenMetricsText0.0.1",
+    "PrometheusText0.0.4",
+)
+"""The formats in which a target of Prometheus may be asked for its metrics, in its own order."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -46,6 +54,8 @@ class Settings:
         threads: the polls that run at once, for each source, of pollsters that need a thread.
         max_in_flight: the polls that run at once on the event loop, over HTTP say.
         max_per_host: the connections over which polls ask one host and port at once.
+        scrape_protocols: the formats in which Prometheus's targets are asked for their metrics, by
+            Prometheus's names, the first one before the others.
         poll_timeout: seconds after which a poll is given up.
         spread: the part of the window, 0 to 1, over which polls are spread.
         on_crash: ``"repeat"`` or ``"skip"`` the window in which a dead agent's share is taken over.
@@ -54,6 +64,8 @@ class Settings:
         status_file: keep the agent's status here, as JSON; ``None``: nowhere.
         listen: ``HOST:PORT`` or ``unix:PATH``, where the agent serves its page and its metrics;
             ``None``: nowhere.
+        token: whoever sends it may change something by the page; empty: nobody may.
+        token_file: or the file that has it, which is read anew each time.
         patience: seconds to wait for the lease of an agent of the same member id to run out,
             before it is an error; for whoever restarts an agent that died.
         drain_timeout: seconds that an agent may take to end: for the polls in hand, the hand-over
@@ -90,6 +102,11 @@ class Settings:
     threads: int = 16
     max_in_flight: int = 1000
     max_per_host: int = 64
+    scrape_protocols: tuple[str, ...] = (
+        "PrometheusProto",
+        "PrometheusText0.0.4",
+        "OpenMetricsText1.0.0",
+    )
     poll_timeout: float = 30.0
     spread: float = 0.0
     on_crash: Literal["repeat", "skip"] = "repeat"
@@ -97,6 +114,8 @@ class Settings:
     only: tuple[str, ...] | None = None
     status_file: Path | None = None
     listen: str | None = None
+    token: str = dataclasses.field(default="", repr=False)
+    token_file: Path | None = None
     patience: float = 0.0
     drain_timeout: float = 30.0
     config_files: tuple[Path, ...] = ()

@@ -8,6 +8,7 @@ agent nothing, and a note some two microseconds: no lock, no system call.
 from __future__ import annotations
 
 import collections
+import functools
 import mmap
 import os
 import struct
@@ -71,21 +72,20 @@ class Flights:
 
     def begin(self, group: str, id_: str) -> int:
         """Note that a poll begins in this thread; return its place, 0 without one."""
-        texts = group.encode("utf-8", "replace"), id_.encode("utf-8", "surrogatepass")
-        if sum(map(len, texts)) > _LONGEST:
+        text, length = _written(group, id_)
+        if len(text) > _LONGEST:
             return 0
         try:
             place = self._free.popleft()
         except IndexError:
             return 0
         at = place * _PLACE
-        text = b"".join(texts)
         self.memory[at + _HEAD.size : at + _HEAD.size + len(text)] = text
         try:
             thread = _here.thread
         except AttributeError:
             thread = _here.thread = threading.get_native_id()  # a system call
-        _HEAD.pack_into(self.memory, at, clock.boottime(), thread, len(texts[0]), len(texts[1]))
+        _HEAD.pack_into(self.memory, at, clock.boottime(), thread, length, len(text) - length)
         return place
 
     def end(self, place: int) -> None:
@@ -97,6 +97,15 @@ class Flights:
     def close(self) -> None:
         """Give the descriptor back; the memory goes with this object, as late polls still note."""
         self._close()
+
+
+@functools.lru_cache(maxsize=2 * _PLACES)
+def _written(group: str, id_: str) -> tuple[bytes, int]:
+    """Return a group and a resource as they are noted, and the length of the first: a poll on the
+    event loop is noted at each of its steps.
+    """
+    first = group.encode("utf-8", "replace")
+    return first + id_.encode("utf-8", "surrogatepass"), len(first)
 
 
 def _memory_file() -> int:

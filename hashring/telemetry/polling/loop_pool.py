@@ -21,7 +21,9 @@ from typing import Any, ParamSpec, TypeVar
 
 from hashring import clock
 from hashring.telemetry.http.threads import DaemonThreads
+from hashring.telemetry.polling.event_loop import new_loop
 from hashring.telemetry.polling.pool import Call, Hangs, TimedOut
+from hashring.telemetry.polling.watch import Watch
 
 __all__ = ["LoopPool"]
 
@@ -30,9 +32,6 @@ log = logging.getLogger(__name__)
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_LOOK = 0.05
-"""Seconds between two looks for calls that are past their deadline."""
-
 _STUCK = 10.0
 """Seconds without a turn of the loop from which on no more calls are begun. A busy machine may hold
 it up for a second or two."""
@@ -40,9 +39,10 @@ it up for a second or two."""
 _TOGETHER = 256
 """Calls whose findings are handed on at once, at most."""
 
-_GATHER = 0.01
-"""Seconds for which more findings are waited for once there is one. To wake a thread for each costs
-more than what is then done with it."""
+_GATHER = 0.05
+"""Seconds for which more findings are waited for once there is one, while other calls are in hand.
+To wake a thread for each, and to commit each by itself, costs more than what is then done with
+it."""
 
 _WORKERS = 8
 """Threads for what computes for long: ``asyncio.to_thread``."""
@@ -108,6 +108,7 @@ class LoopPool:
         self._closed = False
         self._stepping: Call[Any] | None = None  # on the loop's thread
         self._stop_watch = threading.Event()
+        self._watch = Watch()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._threads: list[threading.Thread] = []
 
@@ -151,6 +152,7 @@ class LoopPool:
             if self._is_stuck:
                 raise Hangs("a call holds the event loop: no other one can be made")
             call.deadline = clock.boottime() + seconds()
+            self._watch.look_by(call.deadline)
             self._working.add(call)
             self._in_hand[share] += 1
             self._new.append(call)
@@ -162,7 +164,7 @@ class LoopPool:
         return call
 
     def _start(self) -> None:
-        self._loop = asyncio.new_event_loop()
+        self._loop = new_loop()
         self._loop.set_default_executor(_Workers(self))
         for target, name in (
             (self._turn, self._name),
@@ -236,7 +238,8 @@ class LoopPool:
     def _hand_on(self) -> None:
         """Have what was found taken, as much at once as there is."""
         while (call := self._found.get()) is not None:
-            self._stop_watch.wait(_GATHER)
+            if len(self._working) > self._found.qsize() + 1:
+                self._stop_watch.wait(_GATHER)
             calls = [call]
             while len(calls) < _TOGETHER and not self._found.empty():
                 another = self._found.get()
@@ -288,7 +291,7 @@ class LoopPool:
 
     def _look(self) -> None:
         """Give up the calls that are past their deadline, and see whether the loop turns."""
-        while not self._stop_watch.wait(_LOOK):
+        while self._watch.wait():
             now = clock.boottime()
             with self._changed:
                 late = [
@@ -301,6 +304,11 @@ class LoopPool:
                     self._call_soon(self._cancel, late)
                     self._changed.notify_all()
                 self._ask_to_turn(now)
+                # What was claimed is not given up; but the loop is watched while there is any.
+                self._watch.looked(
+                    [math.inf if call.is_claimed else call.deadline for call in self._working]
+                    or [math.inf for _ in self._hung]
+                )
 
     def _ask_to_turn(self, now: float) -> None:
         if self._asked_to_turn is None:
@@ -322,6 +330,7 @@ class LoopPool:
             for call in self._working:
                 if call.owner is owner:
                     call.deadline = -math.inf
+            self._watch.look_by(-math.inf)
 
     @property
     def hanging(self) -> int:
@@ -345,6 +354,7 @@ class LoopPool:
         if self._loop is None:
             return
         self._stop_watch.set()
+        self._watch.end()
         self._found.put(None)
         self._call_soon(self._loop.stop)
         deadline = clock.boottime() + _END

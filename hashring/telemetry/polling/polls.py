@@ -9,6 +9,7 @@ when, is not.
 from __future__ import annotations
 
 import contextlib
+import functools
 import queue
 import time
 from collections import deque
@@ -22,6 +23,7 @@ from hashring.telemetry.model.batch import Measured
 from hashring.telemetry.model.resource import Resource
 from hashring.telemetry.model.sample import Measurement
 from hashring.telemetry.plugin import AsyncPollster, Pollster
+from hashring.telemetry.polling.loop_pool import LoopPool
 from hashring.telemetry.polling.pool import Call, Hangs, Pool, TimedOut
 from hashring.telemetry.polling.putting import Fenced, Found, NotTaken, Origin, put
 from hashring.telemetry.polling.wants import Want
@@ -102,9 +104,10 @@ class Polls:
     def finish(self) -> None:
         """Wait until all have been polled, or the agent must end."""
         while self._begun or self._later or self._readings:
-            # What waits for room may get it from another loop's polls, of which nobody tells.
+            # What waits for room may get it from another loop's polls, of which nobody tells; of
+            # what was begun each tells when it is over.
             with contextlib.suppress(queue.Empty):
-                self._end(self._over.get(timeout=_LOOK))
+                self._end(self._over.get(timeout=_LOOK if self._later else None))
             self._collect()
             if self._later and self._runner.seconds_to_end() <= 0:
                 self._give_up()
@@ -136,12 +139,16 @@ class Polls:
     def _has_room(self, want: Want) -> bool:
         if want.pollster in self._readings:
             return False
-        if isinstance(want.pollster, AsyncPollster):
-            return self._shared.loop.has_room(want.pollster)
+        if want.waits_on_loop:
+            return self._loop.has_room(want.pollster)
         return self._pool(want).has_room(want.pollster)
 
     def _count(self, want: Want, outcome: str) -> None:
         self._shared.counts.add(self._runner.group.name, want.tasks[0].source, outcome)
+
+    @functools.cached_property
+    def _loop(self) -> LoopPool:
+        return self._shared.loop
 
     def _pool(self, want: Want) -> Pool:
         return self._shared.pool(want.tasks[0].source)
@@ -149,8 +156,8 @@ class Polls:
     def _begin(self, want: Want, resource: Resource) -> None:
         key = want.pollster, resource.id
         try:
-            if isinstance(want.pollster, AsyncPollster):
-                self._shared.loop.submit(
+            if want.waits_on_loop:
+                self._loop.submit(
                     key,
                     lambda _: self._poll_on_loop(want, resource),
                     self._seconds,
@@ -186,11 +193,13 @@ class Polls:
     async def _poll_on_loop(self, want: Want, resource: Resource) -> Found:
         """Poll one resource, and return what is then put in another thread."""
         assert isinstance(want.pollster, AsyncPollster)
-        began = clock.boottime()
-        with self._timed(want):
+        began, started = clock.boottime(), time.perf_counter()
+        try:
             measured = await want.pollster.measure(resource)
             if type(measured) is not Measured:
                 measured = list(measured)
+        finally:
+            self._took(want, time.perf_counter() - started)
         self._runner.aside.worked(resource.id, began)
         return Found(self._origin, want, resource, measured, clock.wall())
 
@@ -201,9 +210,10 @@ class Polls:
         try:
             yield
         finally:
-            self._shared.counts.took(
-                self._runner.group.name, want.tasks[0].source, time.perf_counter() - began
-            )
+            self._took(want, time.perf_counter() - began)
+
+    def _took(self, want: Want, seconds: float) -> None:
+        self._shared.counts.took(self._runner.group.name, want.tasks[0].source, seconds)
 
     def _measure(self, want: Want, resource: Resource) -> Measured | list[Measurement]:
         """Ask the pollster, noted as in hand for this agent's witness."""

@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
 from hashring import clock
+from hashring.telemetry.polling.watch import Watch
 
 __all__ = ["Call", "Hangs", "Pool", "TimedOut"]
 
@@ -27,7 +28,7 @@ _HUNG = 4
 would have all of the machine's memory in the end."""
 
 _LOOK = 0.05
-"""Seconds between two looks for calls that are past their deadline."""
+"""Seconds between two looks at whether a thread has ended."""
 
 
 class TimedOut(Exception):
@@ -115,8 +116,8 @@ class Pool:
         self._hanging_of: Counter[Hashable] = Counter()
         self._running: set[threading.Thread] = set()  # those that are not given up
         self._closed = False
-        self._watch: threading.Thread | None = None
-        self._stop_watch = threading.Event()
+        self._watch = Watch()
+        self._watching: threading.Thread | None = None
 
     def has_room(self, share: Hashable) -> bool:
         """Whether :meth:`submit` would not block now, or would raise."""
@@ -175,11 +176,11 @@ class Pool:
             self._queue.put(call)
             if self._waiting > len(self._running) - len(self._working):
                 self._add_thread()
-            if self._watch is None:
-                self._watch = threading.Thread(
+            if self._watching is None:
+                self._watching = threading.Thread(
                     target=self._look, name=f"{self._name}-watch", daemon=True
                 )
-                self._watch.start()
+                self._watching.start()
         return call
 
     def give_up(self, owner: object) -> None:
@@ -188,6 +189,7 @@ class Pool:
             for call in self._working:
                 if call.owner is owner:
                     call.deadline = -math.inf
+            self._watch.look_by(-math.inf)
 
     def _add_thread(self) -> None:
         if len(self._running) < self._threads and self._hanging < _HUNG * self._threads:
@@ -204,6 +206,7 @@ class Pool:
                 self._waiting -= 1
                 call.thread = threading.current_thread()
                 call.deadline = clock.boottime() + call.seconds()
+                self._watch.look_by(call.deadline)
                 self._working.add(call)
                 self._changed.notify_all()
             value, error = None, None
@@ -243,7 +246,7 @@ class Pool:
 
     def _look(self) -> None:
         """Give up the calls that are past their deadline, each with its thread."""
-        while not self._stop_watch.wait(_LOOK):
+        while self._watch.wait():
             now = clock.boottime()
             with self._changed:
                 late = [
@@ -263,6 +266,7 @@ class Pool:
                     if not self._running:
                         self._refuse_waiting()
                     self._changed.notify_all()
+                self._watch.looked(call.deadline for call in self._working if not call.is_claimed)
 
     def _refuse_waiting(self) -> None:
         """End the calls that nobody will make: so many hang that there is no thread for them."""
@@ -295,9 +299,9 @@ class Pool:
             if not thread.is_alive():
                 with self._changed:
                     self._running.discard(thread)
-        self._stop_watch.set()
-        if self._watch is not None:
-            self._watch.join()
+        self._watch.end()
+        if self._watching is not None:
+            self._watching.join()
 
     def __enter__(self) -> Self:
         return self

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections import defaultdict
 
 from hashring.telemetry.config.plan import Loop, Task
-from hashring.telemetry.plugin import Pollster
+from hashring.telemetry.plugin import AsyncPollster, Pollster
 
 __all__ = ["Want", "wants_of"]
 
@@ -18,6 +19,11 @@ class Want:
     pollster: Pollster
     tasks: tuple[Task, ...]
     sources: dict[str, str | None] = dataclasses.field(default_factory=dict)
+
+    @functools.cached_property
+    def waits_on_loop(self) -> bool:
+        """Whether its polls wait on the event loop; those of others have a thread each."""
+        return isinstance(self.pollster, AsyncPollster)
 
     def source_of(self, meter: str) -> str | None:
         """Return the first source that wants a meter."""

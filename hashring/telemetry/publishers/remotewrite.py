@@ -1,136 +1,70 @@
-"""Samples by Prometheus's remote write 1.0: remotewrite+http://host:9090, remotewrite+https://host.
+"""Samples by Prometheus's remote write: remotewrite+http://host:9090, remotewrite+https://host.
 
-A request is one message of protobuf, compressed by snappy: series, each a list of labels and of
-values with their time. The labels of what was measured are written out once, and serve every poll
-that measures the same. How requests are sent, and what an answer means, is the business of ``web``.
+A request is one message of protobuf (``remotewrite_message``), compressed by snappy. There are two
+versions of it. A receiver that knows 1.0 alone may take a message of 2.0, find nothing in it that
+it knows, and say that all is well. One that speaks 2.0 is known by the headers in which it says how
+much it has written. How requests are sent, and what an answer means otherwise, is the business of
+``web``.
 """
 
 from __future__ import annotations
 
-import functools
-import json
-import re
-import struct
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, ClassVar
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
+from hashring import clock
 from hashring.errors import MissingDependency
 from hashring.telemetry.errors import OutputFailed
-from hashring.telemetry.model.batch import Batch, Series
-from hashring.telemetry.model.sample import Meter
+from hashring.telemetry.model.batch import Batch
 from hashring.telemetry.model.settings import Settings
 from hashring.telemetry.plugin import Option, positive
-from hashring.telemetry.publishers.web import WebPublisher
-from hashring.telemetry.publishers.wire import Rows, message, sized, text, varint
+from hashring.telemetry.publishers.remotewrite_message import Encoder, EncoderV1, EncoderV2
+from hashring.telemetry.publishers.requests import count_of
+from hashring.telemetry.publishers.series_labels import ALL, SeriesLabels
+from hashring.telemetry.publishers.web import Answer, WebPublisher, judge
 
 try:
     import cramjam
 except ImportError as error:
     raise MissingDependency("the publisher remotewrite", "cramjam", "remotewrite") from error
 
-__all__ = ["RemoteWritePublisher", "write_request"]
+__all__ = ["RemoteWritePublisher"]
 
-_PREFIX = "prometheus."
-"""Of the meters that were read from Prometheus's own formats: there they had no such prefix."""
+log = logging.getLogger(__name__)
 
-_HEADERS = {
+_V1 = {
     "Content-Type": "application/x-protobuf",
     "Content-Encoding": "snappy",
     "X-Prometheus-Remote-Write-Version": "0.1.0",
 }
+_V2 = {
+    "Content-Type": "application/x-protobuf;proto=io.prometheus.write.v2.Request",
+    "Content-Encoding": "snappy",
+    "X-Prometheus-Remote-Write-Version": "2.0.0",
+}
+_WRITTEN = "X-Prometheus-Remote-Write-Samples-Written"
 
-_ALL = ("*",)
+_AUTO = "auto"
+_PROTOCOLS = (_AUTO, "2.0", "1.0")
 
-_LABELS, _NAME, _VALUE = 1, 1, 2  # fields of a series, and of a label
-# Fields and their types, as protobuf writes them: number << 3 | type.
-_SERIES, _SAMPLE = b"\x0a", 0x12
-_VOLUME, _TIME = 0x09, 0x10
+_UNSUPPORTED = 415
+_MAYBE_UNSUPPORTED = frozenset({400, 406, 422, 500, 501})
+"""Answers of a receiver that has not yet spoken 2.0, which may mean that it does not know it."""
+
+_AGAIN = 3600.0
+"""Seconds after which a receiver that speaks 1.0 alone is asked again: it may be another one."""
 
 
 def _labels(option: str) -> tuple[str, ...]:
     return tuple(part for part in option.split(",") if part)
 
 
-@functools.lru_cache(maxsize=4096)
-def series_name(meter: Meter) -> str:
-    """Return a meter's name as Prometheus allows it.
-
-    Example:
-        >>> from hashring.telemetry.model.sample import MeterType
-        >>> series_name(Meter("prometheus.node_load1", MeterType.GAUGE, ""))
-        'node_load1'
-        >>> series_name(Meter("disk.device.read.bytes", MeterType.CUMULATIVE, "B"))
-        'disk_device_read_bytes'
-    """
-    name = re.sub(r"[^a-zA-Z0-9_:]", "_", meter.name.removeprefix(_PREFIX))
-    return name if re.match(r"[a-zA-Z_:]", name) else f"_{name}"
-
-
-@functools.lru_cache(maxsize=4096)
-def _label_name(key: str) -> str:
-    # Names that begin with two underscores are Prometheus' own.
-    name = re.sub(r"[^a-zA-Z0-9_]", "_", key)
-    if name.startswith("__"):
-        name = name.lstrip("_")
-    return name if re.match(r"[a-zA-Z_]", name) else f"_{name}"
-
-
-class _Encoder:
-    """Writes batches as messages, and remembers the labels of the series that are in use."""
-
-    def __init__(self, labels: tuple[str, ...]) -> None:
-        self._labels = labels
-        self._rows = Rows(lambda series: [self._row(series, row) for row in range(len(series))])
-
-    def encoded(self, batches: Sequence[Batch]) -> bytes:
-        """Return a request: one series a sample."""
-        parts: list[bytes] = []
-        for batch in batches:
-            time = varint(max(0, round(batch.timestamp * 1000)))
-            end = bytes((_TIME,)) + time
-            head = bytes((_SAMPLE, 9 + len(end), _VOLUME))
-            pack = struct.Struct(f"<{len(head)}sd{len(end)}s").pack
-            size = len(head) + 8 + len(end)
-            for labels, volume in zip(self._rows.of(batch.series), batch.volumes, strict=True):
-                try:
-                    value = pack(head, volume, end)
-                except (OverflowError, struct.error):
-                    value = pack(head, _as_float(volume), end)
-                parts += (_SERIES, sized(len(labels) + size), labels, value)
-        return b"".join(parts)
-
-    def _row(self, series: Series, row: int) -> bytes:
-        metadata, project_id, user_id = series.about(row)
-        id_ = series.resource_ids[row]
-        found = {_label_name(key): value for key, value in self._chosen(metadata)}
-        found["resource_id"] = series.resource_id if id_ is None else id_
-        for name, value in (("project_id", project_id), ("user_id", user_id)):
-            if value:
-                found[name] = value
-        found["__name__"] = series_name(series.meters[series.meter_of[row]])
-        # Sorted by name: a receiver may refuse what is not.
-        return b"".join(_label(name, found[name]) for name in sorted(found) if found[name])
-
-    def _chosen(self, metadata: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-        for key, value in metadata.items():
-            if value is not None and (self._labels == _ALL or key in self._labels):
-                yield key, value if isinstance(value, str) else json.dumps(value, default=dict)
-
-
-def write_request(batches: Sequence[Batch], labels: tuple[str, ...] = _ALL) -> bytes:
-    """Return batches as one message, not compressed: see :class:`RemoteWritePublisher`."""
-    return _Encoder(labels).encoded(batches)
-
-
-def _as_float(volume: float) -> float:
-    try:
-        return float(volume)
-    except OverflowError:  # a whole number that no double is near
-        return float("inf") if volume > 0 else float("-inf")
-
-
-def _label(name: str, value: str) -> bytes:
-    return message(_LABELS, text(_NAME, name) + text(_VALUE, value))
+def _protocol(option: str) -> str:
+    if option not in _PROTOCOLS:
+        raise ValueError(f"must be one of {', '.join(_PROTOCOLS)}")
+    return option
 
 
 class RemoteWritePublisher(WebPublisher):
@@ -144,7 +78,8 @@ class RemoteWritePublisher(WebPublisher):
     options: ClassVar[tuple[Option, ...]] = (
         *(option for option in WebPublisher.options if option.name != "batch_size"),
         Option("batch_size", positive, 2000, "the most samples that are sent in one request"),
-        Option("labels", _labels, _ALL, "keys of the metadata that become labels, a,b,c; *: all"),
+        Option("labels", _labels, ALL, "keys of the metadata that become labels, a,b,c; *: all"),
+        Option("protocol", _protocol, _AUTO, "1.0, 2.0, or auto: 2.0 where the receiver knows it"),
     )
     _default_path = "/api/v1/write"
     _default_port: ClassVar[int | None] = 9090
@@ -152,15 +87,88 @@ class RemoteWritePublisher(WebPublisher):
     def __init__(self, url: str, settings: Settings) -> None:
         super().__init__(url, settings)
         self._closed = False
-        self._encoder = _Encoder(self._parsed.options["labels"])
+        labels = SeriesLabels(self._parsed.options["labels"])
+        self._protocol: str = self._parsed.options["protocol"]
+        self._encoders: tuple[Encoder, Encoder] = EncoderV1(labels), EncoderV2(labels)
+        self._has_spoken_v2 = False
+        self._v1_until = math.inf if self._protocol == "1.0" else -math.inf
 
     def _send(self, batches: Sequence[Batch]) -> None:
         if self._closed:
             raise OutputFailed(f"cannot publish to {self._where}: the publisher is closed")
-        body = bytes(cramjam.snappy.compress_raw(self._encoder.encoded(batches)))
-        self._post(body, _HEADERS)
+        if clock.boottime() < self._v1_until:
+            self._send_v1(batches)
+            return
+        answer = self._ask(self._body(batches, self._encoders[1]), _V2)
+        if not self._is_of_v1(answer):
+            self._judge_v2(answer, count_of(batches))
+            return
+        if self._protocol != _AUTO:
+            raise OutputFailed(
+                f"cannot publish to {self._where}: it does not know remote write 2.0 (it answered "
+                f"{answer.status} without saying what it wrote); take protocol=2.0 out of the URL"
+            )
+        if 200 <= answer.status < 300 or answer.status == _UNSUPPORTED:
+            self._settle_on_v1()
+            self._send_v1(batches)
+        else:
+            self._send_v1(batches)
+            self._settle_on_v1()
+
+    def _body(self, batches: Sequence[Batch], encoder: Encoder) -> bytes:
+        return bytes(cramjam.snappy.compress_raw(encoder.encoded(batches)))
+
+    def _send_v1(self, batches: Sequence[Batch]) -> None:
+        self._post(self._body(batches, self._encoders[0]), _V1)
+
+    def _settle_on_v1(self) -> None:
+        log.info(
+            "%s does not know remote write 2.0: it gets 1.0, and is asked again in an hour",
+            self.url,
+        )
+        self._has_spoken_v2 = False
+        self._v1_until = clock.boottime() + _AGAIN
+
+    def _is_of_v1(self, answer: Answer) -> bool:
+        """Return whether the receiver does not know 2.0, or may not."""
+        if _written(answer.headers) is not None:
+            return False
+        if 200 <= answer.status < 300 or answer.status == _UNSUPPORTED:
+            return True
+        # Of others it is tried, as long as it is not known to speak 2.0.
+        return (
+            self._protocol == _AUTO
+            and not self._has_spoken_v2
+            and answer.status in _MAYBE_UNSUPPORTED
+        )
+
+    def _judge_v2(self, answer: Answer, sent: int) -> None:
+        written = _written(answer.headers)
+        if written is not None:
+            self._has_spoken_v2 = True
+        judge(answer, self._where, self._secrets)
+        # It should have said 400 where it did not take all. Which ones, it does not say.
+        rejected = sent - min(sent, sent if written is None else written)
+        self.refused += rejected
+        if rejected and "rejected" not in self._causes:
+            self._causes.add("rejected")
+            log.error(
+                "%s wrote %d of %d samples, and says that all is well (further ones are counted, "
+                "not logged)",
+                self.url,
+                written,
+                sent,
+            )
 
     def close(self) -> None:
         """Close the connections."""
         self._closed = True
         super().close()
+
+
+def _written(headers: Mapping[str, str]) -> int | None:
+    """Return how many samples a receiver says that it has written; ``None``: it does not say so."""
+    try:
+        return int(headers.get(_WRITTEN, ""))
+    except ValueError:
+        return None

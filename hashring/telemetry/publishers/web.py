@@ -13,7 +13,6 @@ from __future__ import annotations
 import abc
 import dataclasses
 import email.message
-import email.utils
 import logging
 import math
 import os
@@ -44,7 +43,7 @@ _RETRY_AFTER_MAX = 300.0
 _SHOWN = 200
 """How many characters of a sink's answer a message shows."""
 
-_NOT_ABOUT_SAMPLES = frozenset({401, 402, 403, 404, 405, 407, 408, 410, 421, 425, 426, 429, 451})
+_NOT_ABOUT_SAMPLES = frozenset((*range(401, 409), 410, 411, 415, 421, 425, 426, 429, 451))
 """Answers of 4xx that say nothing of what was sent: of who sends, to where, how, or when."""
 
 _SCHEME_NAME = 9
@@ -300,7 +299,9 @@ def judge(answer: Answer, where: str, secrets: Collection[str] = ()) -> None:
         message += "; check user, password and headers"
     elif status in (404, 405, 410):
         message += "; check the path"
-    raise OutputFailed(message, _retry_after(answer.headers.get("Retry-After")))
+    raise OutputFailed(
+        message, http.retry_after(answer.headers.get("Retry-After"), _RETRY_AFTER_MAX)
+    )
 
 
 def _text(answer: Answer) -> str:
@@ -310,19 +311,6 @@ def _text(answer: Answer) -> str:
         return answer.body.decode(message.get_content_charset("utf-8"), "replace")
     except LookupError:  # a charset that nobody knows
         return answer.body.decode("utf-8", "replace")
-
-
-def _retry_after(text: str | None) -> float | None:
-    if text is None:
-        return None
-    try:
-        asked = float(text)
-    except ValueError:
-        try:
-            asked = email.utils.parsedate_to_datetime(text).timestamp() - clock.wall()
-        except ValueError:
-            return None
-    return min(max(asked, 0.0), _RETRY_AFTER_MAX) if math.isfinite(asked) else None
 
 
 class WebPublisher(Publisher):
@@ -406,17 +394,25 @@ class WebPublisher(Publisher):
         Raises:
             Refused: as of :meth:`_send`; OutputFailed likewise.
         """
+        answer = self._ask(body, headers)
+        judge(answer, self._where, self._secrets)
+        return answer
+
+    def _ask(self, body: bytes, headers: Mapping[str, str]) -> Answer:
+        """Send one request, and return what the sink said, whatever it was.
+
+        Raises:
+            OutputFailed: it said nothing, or not in time.
+        """
         deadline = clock.boottime() + self._timeout
         try:
-            answer = self._session.post(self._address, body, headers, deadline)
+            return self._session.post(self._address, body, headers, deadline)
         except http.FAILURES as error:
             if http.is_timeout(error, deadline):
                 reason = f"no whole answer within {self._timeout:g} s"
             else:
                 reason = without_secrets(http.reason_of(error), self._secrets)
             raise OutputFailed(f"cannot publish to {self._where}: {reason}") from None
-        judge(answer, self._where, self._secrets)
-        return answer
 
     def close(self) -> None:
         """Close the connections."""

@@ -87,6 +87,36 @@ class WaitingTests(SuiteBase):
         timer.join()
         assert done.is_set()
 
+    def test_a_wait_is_ended_by_an_interrupt(
+        self, driver: Callable[..., Driver], group: str
+    ) -> None:
+        a = driver()
+        a.interrupt()  # whatever a driver offers, this says nothing at any time
+        a.join(group, "a", record("1"))
+        a.read(group)
+        if not a.interrupts:
+            a.interrupt()
+            a.wait(group, 0.01)
+            return
+        waits = [threading.Event() for _ in range(3)]
+
+        def wait() -> None:
+            for returned in waits:
+                a.wait(group, self.patience)
+                returned.set()
+
+        # A wait may also return early without one: each of these must, well before its time.
+        began = time.monotonic()
+        thread = threading.Thread(target=wait)
+        thread.start()
+        for returned in waits:
+            a.interrupt()
+            assert returned.wait(self.patience)
+        thread.join()
+        assert time.monotonic() - began < self.patience
+        a.close()
+        a.interrupt()
+
     def _returns_early(self, driver: Driver, group: str) -> None:
         began = time.monotonic()
         driver.wait(group, self.patience)

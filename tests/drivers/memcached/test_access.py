@@ -221,3 +221,25 @@ class TestAccess:
         a.close()
         waiting.join(60)
         assert not waiting.is_alive()
+
+    def test_the_bytes_that_are_counted_are_those_that_the_server_counts(
+        self, server: MemcachedServer, opened: Opened
+    ) -> None:
+        a = until_it_works(lambda: opened(server.url))
+        a.join("g", "a", record("1"))
+        assert a.traffic is not None
+
+        def counted() -> tuple[int, int]:
+            found = server.stats()
+            return int(str(found["bytes_read"])), int(str(found["bytes_written"]))
+
+        first = counted()
+        before, ours = counted(), (a.traffic.sent, a.traffic.received)
+        for number in range(50):
+            a.publish("g", "a", record("1", number=number, text="x" * 1000))
+        sent, received = a.traffic.sent - ours[0], a.traffic.received - ours[1]
+        after = counted()
+
+        # Each look at the server's own count is counted, too.
+        assert sent == pytest.approx(after[0] - before[0] - (before[0] - first[0]), rel=0.01)
+        assert received == pytest.approx(after[1] - before[1] - (before[1] - first[1]), rel=0.01)

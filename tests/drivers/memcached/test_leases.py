@@ -11,6 +11,7 @@ from hashring.driver import load
 from hashring.errors import LeaseLost, MemberExists, StoreUnavailable
 from hashring.testing.proxy import FaultProxy
 from hashring.testing.suite.suite import record
+from tests.drivers.evicting import evict_who_does_not_hear
 from tests.drivers.opening import Opened
 from tests.drivers.patience import until_it_works
 from tests.servers.memcached import MemcachedServer
@@ -18,6 +19,25 @@ from tests.servers.process import LOOPBACK, wait_until
 
 
 class TestLeases:
+    def test_by_force_a_member_that_does_not_hear_is_ended_and_nobody_gains_before_its_fence(
+        self, server: MemcachedServer
+    ) -> None:
+        assert evict_who_does_not_hear(f"{server.url}?timeout=3") == []
+
+    def test_neither_a_lease_that_ran_out_nor_one_that_was_forgotten_can_be_seized(
+        self, server: MemcachedServer, opened: Opened
+    ) -> None:
+        short = until_it_works(lambda: opened(server.url, ttl=1.0))
+        seizes = opened(server.url)
+        until_it_works(lambda: short.join("g", "short", record("1")))
+        wait_until(lambda: not until_it_works(lambda: seizes.read("g")).records)
+        with pytest.raises(LeaseLost):
+            seizes.seize("g", "short", record("2"))
+        seizes.join("g", "a", record("1"))
+        server.flush()
+        with pytest.raises(LeaseLost):
+            seizes.seize("g", "a", record("2"))
+
     def test_who_has_not_watched_takes_a_dead_members_id_by_the_servers_time(
         self, server: MemcachedServer, opened: Opened
     ) -> None:

@@ -270,3 +270,30 @@ class TestTLS:
     def test_a_file_that_is_missing_is_named(self) -> None:
         with pytest.raises(StoreUnusable, match="/no/such/file"):
             load("rediss://localhost?ca=/no/such/file", ttl=TTL).open()
+
+
+def test_the_bytes_that_are_counted_are_those_that_the_server_counts(opened: Opened) -> None:
+    with RedisServer() as server, server.client() as client:
+        a = until_it_works(lambda: opened(server.url))
+        a.join("g", "a", record("1"))
+
+        def counted() -> tuple[int, int]:
+            found = client.info("stats")
+            return found["total_net_input_bytes"], found["total_net_output_bytes"]
+
+        def of_the_client() -> tuple[int, int]:
+            """What one more such question costs, by the server's own count."""
+            first, second = counted(), counted()
+            return second[0] - first[0], second[1] - first[1]
+
+        question, answer = of_the_client()
+        assert a.traffic is not None
+        ours, theirs = (a.traffic.sent, a.traffic.received), counted()
+        for number in range(20):
+            a.publish("g", "a", record("1", number=number, text="x" * 1000))
+            a.read("g")
+        sent, received = a.traffic.sent - ours[0], a.traffic.received - ours[1]
+        now = counted()
+
+        assert sent == pytest.approx(now[0] - theirs[0] - question, rel=0.01)
+        assert received == pytest.approx(now[1] - theirs[1] - answer, rel=0.01)

@@ -23,6 +23,7 @@ from hashring.ring.ring import HashRing, SlotSet
 from hashring.testing.suite.base import record
 from hashring.testing.suite.changes import Follower
 from tests.drivers.opening import Opened, opening
+from tests.properties import examples
 from tests.servers.redis import RedisServer
 
 GROUPS = (f"g{number}" for number in itertools.count())
@@ -372,7 +373,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(JSON, JSON, st.binary(max_size=300), st.binary(max_size=300), st.binary(max_size=300))
 def test_a_patch_makes_the_new_record_of_the_old_one(one, other, head, middle, tail):
     fixed = {"constant": "x" * 200, "z": "y" * 100}
@@ -389,7 +390,7 @@ def test_a_patch_makes_the_new_record_of_the_old_one(one, other, head, middle, t
             assert len(patch.shared) + len(patch.own) < len(new)
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(st.binary(max_size=60), st.binary(max_size=60))
 def test_torn_patches_are_an_error_and_no_record(strings, entries):
     try:

@@ -19,6 +19,7 @@ from hashring.errors import (
 )
 from hashring.testing.proxy import FaultProxy
 from hashring.testing.suite.base import record
+from tests.drivers.evicting import evict_who_does_not_hear
 from tests.drivers.opening import Opened
 from tests.drivers.patience import until_it_works
 from tests.drivers.zookeeper.conftest import expire, members, packets
@@ -259,3 +260,42 @@ def test_servers_that_grant_only_shorter_sessions_are_refused(connect: Opened) -
         pytest.raises(StoreUnusable, match="maxSessionTimeout"),
     ):
         connect(server.url, ttl=5.0)
+
+
+def test_by_force_a_member_that_does_not_hear_is_ended_and_nobody_gains_before_its_fence(
+    place: str,
+) -> None:
+    assert evict_who_does_not_hear(f"{place}?timeout=3") == []
+
+
+def test_a_write_that_was_not_answered_before_its_lease_was_seized_lands_nowhere(
+    place: str, connect: Opened
+) -> None:
+    """Its next try expects the version before the last one, which the new node must not have."""
+    seizes = connect(place)
+    for published in range(4):
+        a, name = connect(place), f"a{published}"
+        a.join("group", name, record("1"))
+        for number in range(published + 1):
+            a.publish("group", name, record("1", number=number))
+        a._leases["group", name].version -= 1  # as where the last answer was lost
+        seizes.seize("group", name, record("2"))
+        for number in range(published + 3):
+            with pytest.raises(LeaseLost):
+                a.publish("group", name, record("1"))
+            seizes.publish("group", name, record("2", number=number))
+            assert seizes.read("group").records[name] == record("2", number=number)
+
+
+def test_a_seizure_whose_answer_was_lost_is_not_done_twice(place: str, connect: Opened) -> None:
+    a, seizes = connect(place), connect(place)
+    a.join("group", "a", record("1"))
+    seizes.seize("group", "a", record("2"))
+    before = seizes._leases["group", "a"].version
+
+    seizes.seize("group", "a", record("2"))
+
+    assert seizes._leases["group", "a"].version == before
+    with pytest.raises(LeaseLost):
+        a.publish("group", "a", record("1"))
+    seizes.heartbeat()

@@ -8,7 +8,6 @@ from typing import ClassVar
 import pytest
 
 from hashring.testing import DriverSuite
-from tests.drivers.essential import ESSENTIAL
 from tests.drivers.one_server import OneServerSuite
 from tests.servers.zookeeper import Ensemble, ZooKeeperServer
 
@@ -38,10 +37,10 @@ class TestZooKeeper(OneServerSuite):
         return f"{server.url}/suite?timeout=3"
 
 
+@pytest.mark.long  # what is an ensemble's alone has its short form in test_ensemble.py
 class TestEnsemble(DriverSuite):
     """Three servers, of which each driver picks one; the suite stops the leader and a follower."""
 
-    short_form: ClassVar[frozenset[str]] = ESSENTIAL
     ttl: ClassVar[float] = 2.0
     lateness: ClassVar[float] = 1.0
 

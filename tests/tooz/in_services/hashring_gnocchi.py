@@ -1,7 +1,8 @@
 """Beside Gnocchi's metricd: who worked on which sack and when; measures in, and their count out.
 
 Runs in Gnocchi's environment. Imported before `gnocchi-metricd`, it writes down each time at which
-a worker took measures out of a sack: under the sack's lock, so no two may do it at once.
+a worker took measures out of a sack: under the sack's lock, so no two may do it at once. And it
+stops itself in the middle of that, where it is asked to.
 """
 
 import contextlib
@@ -19,9 +20,26 @@ from gnocchi import archive_policy, incoming, indexer, service, storage, utils
 from gnocchi.incoming.redis import RedisStorage
 
 RECORD = os.environ.get("RECORDED_FILE", "")
+STOPS = Path(os.environ.get("RECORDED_STOPS", "."))  # a file here asks a process to stop
 POLICY = "recorded"
 
 _process = RedisStorage.process_measures_for_sack
+_store = storage.StorageDriver.store_data_backend
+_taken = [0]  # how many measures this process has in hand
+
+
+def _stop(phase):
+    wanted = STOPS / f"{os.getpid()}-{phase}"
+    if wanted.exists():
+        wanted.with_suffix(".new").write_text(str(_taken[0]), encoding="utf-8")
+        wanted.with_suffix(".new").rename(wanted.with_suffix(".stopped"))
+        wanted.unlink()
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def _stopped_before(self, *given):
+    _stop("computed")
+    return _store(self, *given)
 
 
 @contextlib.contextmanager
@@ -29,7 +47,12 @@ def _recorded(self, sack):
     began, measures = time.clock_gettime(time.CLOCK_BOOTTIME), None
     try:
         with _process(self, sack) as measures:
+            if measures:
+                _taken[0] = sum(map(len, measures.values()))
+                _stop("read")
             yield measures
+            if measures:
+                _stop("stored")
     finally:
         if measures:
             ended = time.clock_gettime(time.CLOCK_BOOTTIME)
@@ -39,6 +62,7 @@ def _recorded(self, sack):
 
 if RECORD:
     RedisStorage.process_measures_for_sack = _recorded
+    storage.StorageDriver.store_data_backend = _stopped_before
 
 
 def feed():

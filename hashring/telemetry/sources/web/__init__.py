@@ -13,6 +13,8 @@ In the order in which one is made of the other::
     answers           answers whose reading is bounded, and where they are read
     http_json         Discovery and Pollster: what definitions ask for
     exposition_text   Prometheus's text formats
+    exposition_messages  Prometheus's protobuf; native_histograms its histograms without bounds
+    exposition_formats   which of them is asked for, and answered
     exposition        Pollster: what a target exposes
 
 Imports ``plugin``, ``model``, ``errors`` and ``http``; no publisher.

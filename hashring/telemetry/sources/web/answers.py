@@ -14,7 +14,8 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from typing import TypeVar
+from types import TracebackType
+from typing import Self, TypeVar
 
 from hashring import clock
 from hashring.telemetry.errors import FetchFailed
@@ -124,16 +125,24 @@ class Budget:
         """Bytes that are taken now."""
         return self._used
 
-    @contextlib.contextmanager
-    def share(self) -> Iterator[Share]:
-        """Let somebody take memory until the block ends."""
-        share = Share(self)
-        try:
-            yield share
-        finally:
-            with self._lock:
-                self._used -= self._shares.pop(share, 0)
+    def share(self) -> Share:
+        """Return what lets somebody take memory until its block ends."""
+        return Share(self)
+
+    def _end(self, share: Share) -> None:
+        with self._lock:
+            self._used -= self._shares.pop(share, 0)
+            if self._waiting:
                 self._wake()
+
+    def _take_at_once(self, share: Share, amount: int) -> bool:
+        """Take memory if there is some, and nobody waits for any."""
+        with self._lock:
+            if self._waiting or self._used + amount > self._most:
+                return False
+            self._used += amount
+            self._shares[share] = self._shares.get(share, 0) + amount
+            return True
 
     def _may_take(self, share: Share, amount: int) -> bool:
         """Take memory if there is some, or note who waits for it."""
@@ -188,6 +197,21 @@ class Share:
     def __init__(self, budget: Budget) -> None:
         self._budget = budget
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._budget._end(self)
+
+    def take_at_once(self, amount: int) -> bool:
+        """Take so many bytes if they are free now; return whether they were."""
+        return self._budget._take_at_once(self, amount)
+
     async def take(self, amount: int, deadline: float) -> None:
         """Take memory, as soon as there is some.
 
@@ -200,6 +224,9 @@ class Share:
         """
         await self._budget._take(self, amount, deadline)
 
+
+_AT_ONCE = contextlib.nullcontext()
+"""For what is small: it need not wait for its turn."""
 
 _budget = Budget(_BUDGET)
 _reading = threading.BoundedSemaphore(_FEW)
@@ -223,6 +250,17 @@ class Reading:
         self._deadline = deadline
         self._bytes = self._values = self._all_values = self._samples = 0
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._share.__exit__(kind, error, trace)
+
     def begin(self) -> None:
         """Begin another answer of this poll."""
         self._values = 0
@@ -236,7 +274,7 @@ class Reading:
         self._bytes += len(data)
         if self._bytes > MAX_BYTES:
             raise self._too_much(f"more than {MAX_BYTES} bytes in all")
-        await self._share.take(_BYTE * len(data), self._deadline)
+        await self._take(_BYTE * len(data))
 
     async def took_json(self, data: bytes) -> None:
         """Take note of a piece of an answer in JSON.
@@ -254,7 +292,11 @@ class Reading:
         self._bytes += len(data)
         if self._bytes > MAX_BYTES:
             raise self._too_much(f"more than {MAX_BYTES} bytes in all")
-        await self._share.take(_BYTE * len(data) + _VALUE * found, self._deadline)
+        await self._take(_BYTE * len(data) + _VALUE * found)
+
+    async def _take(self, amount: int) -> None:
+        if not self._share.take_at_once(amount):
+            await self._share.take(amount, self._deadline)
 
     async def read(self, read: Callable[[], T], *, samples: int = 0, of: int = 1) -> T:
         """Return what a function makes of the answer, which it reads in one go.
@@ -271,7 +313,7 @@ class Reading:
         """
         if samples:
             most = min(samples, MAX_SAMPLES)
-            await self._share.take(_SAMPLE * most, self._deadline)
+            await self._take(_SAMPLE * most)
         if self._bytes <= _SHORT_TEXT and self._all_values * of <= _FEW_VALUES:
             return read()
         return await asyncio.to_thread(read)
@@ -321,48 +363,46 @@ class Reading:
         Raises:
             TooMuch: others were parsed until the deadline.
         """
-        return _one_at_a_time(self._values, self._deadline, self._too_much)
+        if self._values < _LARGE:
+            return _AT_ONCE
+        return _one_at_a_time(self._deadline, self._too_much)
 
-    @contextlib.contextmanager
-    def among_few(self) -> Iterator[None]:
+    def among_few(self) -> contextlib.AbstractContextManager[None]:
         """Read the answer within this block, by Python's own code: of large ones, a few at a time.
 
         Raises:
             TooMuch: others were read until the deadline.
         """
         if self._bytes < _LARGE_TEXT:
-            yield
-            return
-        if not _reading.acquire(timeout=max(0.0, self._deadline - clock.boottime())):
-            raise self._too_much("no turn to be read in time: others that are large went before")
-        try:
-            yield
-        finally:
-            _reading.release()
+            return _AT_ONCE
+        return _a_few_at_a_time(self._deadline, self._too_much)
 
     def _too_much(self, why: str) -> TooMuch:
         return TooMuch(f"{self._what}: the answer has {why}")
 
 
-@contextlib.contextmanager
-def reading(what: str, deadline: float) -> Iterator[Reading]:
-    """Read a target's answers within the block; at its end their memory is free for others.
+def reading(what: str, deadline: float) -> Reading:
+    """Read a target's answers within a block; at its end their memory is free for others.
 
     Args:
         what: the target, for messages.
         deadline: on the clock of :mod:`hashring.clock`.
     """
-    with _budget.share() as share:
-        yield Reading(what, share, deadline)
+    return Reading(what, _budget.share(), deadline)
 
 
 @contextlib.contextmanager
-def _one_at_a_time(
-    values: int, deadline: float, too_much: Callable[[str], TooMuch]
-) -> Iterator[None]:
-    if values < _LARGE:
+def _a_few_at_a_time(deadline: float, too_much: Callable[[str], TooMuch]) -> Iterator[None]:
+    if not _reading.acquire(timeout=max(0.0, deadline - clock.boottime())):
+        raise too_much("no turn to be read in time: others that are large went before")
+    try:
         yield
-        return
+    finally:
+        _reading.release()
+
+
+@contextlib.contextmanager
+def _one_at_a_time(deadline: float, too_much: Callable[[str], TooMuch]) -> Iterator[None]:
     if not _parsing.acquire(timeout=max(0.0, deadline - clock.boottime())):
         raise too_much("no turn to be parsed in time: others that are large went before")
     try:

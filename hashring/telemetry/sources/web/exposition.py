@@ -2,8 +2,8 @@
 
 A sample ``node_cpu_seconds_total{cpu="0"}`` of a target becomes a measurement of the meter
 ``prometheus.node_cpu_seconds_total``; its labels become metadata and part of the resource's id. How
-the formats are read is the business of ``exposition_text``. This module knows no file and no
-source.
+the formats are read is the business of ``exposition_series``, and which there are that of
+``exposition_formats``. This module knows no file and no source.
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ from hashring.telemetry.model.sample import Measurement, Meter, MeterType
 from hashring.telemetry.model.settings import Settings
 from hashring.telemetry.plugin import AsyncPollster
 from hashring.telemetry.sources.web import answers
-from hashring.telemetry.sources.web.exposition_series import ExpositionReader
+from hashring.telemetry.sources.web.exposition_formats import Form, accepted, form_of
+from hashring.telemetry.sources.web.exposition_series import ExpositionReader, count_samples
 from hashring.telemetry.sources.web.exposition_text import Metric, Metrics, metrics_of, samples_of
-from hashring.telemetry.sources.web.fetch import Fetcher
+from hashring.telemetry.sources.web.fetch import Fetched, Fetcher
 from hashring.telemetry.sources.web.labels import finite, shown, with_target
 from hashring.telemetry.sources.web.targets import EXPOSITION, url_of
 
@@ -37,9 +38,6 @@ __all__ = ["BadExposition", "ExpositionPollster", "measurements"]
 log = logging.getLogger(__name__)
 
 PREFIX = "prometheus."
-
-_ACCEPT = "text/plain;version=0.0.4, application/openmetrics-text;version=1.0.0;q=0.1, */*;q=0.01"
-_OPENMETRICS = "application/openmetrics-text"
 
 _CUMULATIVE: Mapping[str, frozenset[str]] = {
     "counter": frozenset(("", "_total")),
@@ -81,6 +79,7 @@ class ExpositionPollster(AsyncPollster):
             max_bytes=answers.MAX_ANSWER,
             per_host=settings.max_per_host,
         )
+        self._accepted = accepted(settings.scrape_protocols)
         self._reader = ExpositionReader(_meter)
         self._lock = threading.Lock()
         self.skipped: Counter[str] = Counter()
@@ -95,29 +94,47 @@ class ExpositionPollster(AsyncPollster):
 
         Raises:
             FetchFailed: no answer, not in time, too large, or a status other than 2xx.
-            BadExposition: the answer is in neither format; nothing of it is told.
+            BadExposition: the answer is in none of the formats; nothing of it is told.
         """
         deadline = self._fetcher.deadline()
         skipped: Counter[str] = Counter()
         with answers.reading(resource.id, deadline) as reading:
             fetched = await self._fetcher.get(
-                url_of(resource), deadline=deadline, accept=_ACCEPT, took=reading.took
+                url_of(resource), deadline=deadline, accept=self._accepted, took=reading.took
             )
-            is_openmetrics = fetched.content_type.lower().startswith(_OPENMETRICS)
-
-            def read() -> Measured:
-                with reading.among_few(), _named(resource, is_openmetrics):
-                    return self._reader.read(
-                        fetched.body,
-                        resource,
-                        is_openmetrics=is_openmetrics,
-                        skipped=skipped,
-                        look=reading.took_samples,
-                    )
-
-            found = await reading.read(read, samples=fetched.body.count(b"\n") + 1)
+            found = await self._read(fetched, resource, reading, skipped)
         self._count(skipped, resource)
         return found
+
+    async def _read(
+        self, fetched: Fetched, resource: Resource, reading: answers.Reading, skipped: Counter[str]
+    ) -> Measured:
+        body = fetched.body
+        try:
+            form = form_of(fetched.content_type)
+        except BadExposition as error:
+            raise BadExposition(f"{resource.id}: the answer cannot be read: {error}") from None
+        if form is Form.PROTOBUF:
+            # Where the twin in plain Python counts, that takes its time: not on the event loop.
+            count = await reading.read(lambda: count_samples(body))
+        else:
+            count = body.count(b"\n") + 1
+
+        def read() -> Measured:
+            with reading.among_few(), _named(resource, form):
+                if form is Form.PROTOBUF:
+                    return self._reader.read_messages(
+                        body, resource, skipped=skipped, look=reading.took_samples
+                    )
+                return self._reader.read(
+                    body,
+                    resource,
+                    is_openmetrics=form is Form.OPENMETRICS,
+                    skipped=skipped,
+                    look=reading.took_samples,
+                )
+
+        return await reading.read(read, samples=count)
 
     def _count(self, skipped: Counter[str], resource: Resource) -> None:
         with self._lock:
@@ -172,22 +189,19 @@ def measurements(
         None
     """
     counted: Counter[str] = Counter() if skipped is None else skipped
-    with _named(resource, is_openmetrics):
+    with _named(resource, Form.OPENMETRICS if is_openmetrics else Form.TEXT):
         metrics = metrics_of(text, look)
         samples = samples_of(text, is_openmetrics=is_openmetrics, look=look)
         yield from _measured(metrics, samples, resource, counted)
 
 
 @contextlib.contextmanager
-def _named(resource: Resource, is_openmetrics: bool) -> Iterator[None]:
+def _named(resource: Resource, form: Form) -> Iterator[None]:
     """Name the target in the error that its answer cannot be read."""
     try:
         yield
     except BadExposition as error:
-        raise BadExposition(
-            f"{resource.id}: the answer is not in "
-            f"{'OpenMetrics' if is_openmetrics else 'the text format'}: {error}"
-        ) from None
+        raise BadExposition(f"{resource.id}: the answer is not in {form.value}: {error}") from None
     except UnicodeDecodeError:
         raise BadExposition(f"{resource.id}: the answer is not UTF-8") from None
 

@@ -1,5 +1,7 @@
 """Expositions as columns: each series is read once, and is recognised by its bytes from then on.
 
+Both the text formats and protobuf are read so; a target that changes its form is read anew.
+
 What a target exposes changes little from one answer to the next. So the series of each target's
 last answer are remembered, and as long as they are the same, in the same order, an answer costs but
 a comparison of bytes and a number a line: the columns of the last poll are those of this one. The
@@ -20,6 +22,7 @@ from hashring.telemetry.model.batch import Measured, Series
 from hashring.telemetry.model.resource import Resource
 from hashring.telemetry.model.sample import Meter
 from hashring.telemetry.sources.web import exposition_lines as _plain
+from hashring.telemetry.sources.web import exposition_messages as _plain_messages
 from hashring.telemetry.sources.web.exposition_text import Metric, Metrics, metrics_of, samples_of
 from hashring.telemetry.sources.web.labels import finite, shown, with_target
 
@@ -27,10 +30,15 @@ try:
     from hashring.telemetry.sources.web import _exposition as _native
 except ImportError:  # no C compiler where this was installed
     _native = None  # type: ignore[assignment]
+try:
+    from hashring.telemetry.sources.web import _messages as _native_messages
+except ImportError:  # likewise
+    _native_messages = None  # type: ignore[assignment]
 
-__all__ = ["ExpositionReader"]
+__all__ = ["ExpositionReader", "count_samples"]
 
 _lines: Any = _plain if _native is None else _native
+_messages: Any = _plain_messages if _native_messages is None else _native_messages
 
 _PIECE = 64 * 1024
 """Bytes that are read between two looks at time and memory: less than 1 ms without a pause."""
@@ -46,11 +54,11 @@ class _Known:
     """What a target exposed last.
 
     Attributes:
-        keys: by line of a sample, its series' text.
-        said: the comments of types and units.
+        keys: by sample, its series' text, or in protobuf its key.
+        said: the comments of types and units, or in protobuf what stands for them.
         target_labels: the target's own, when it was read.
         names: by the series' meter, the samples' name.
-        series: by line of a sample, what was measured of what.
+        series: by sample, what was measured of what.
         repeats: some series stands there twice.
         selected: the rows that were told last, where it was not all of them, and their columns.
     """
@@ -112,11 +120,7 @@ class ExpositionReader:
         labels = resource.attributes.get("labels", {})
         known = self._last(resource.id, labels)
         scanner = _lines.Scanner(body, [] if known is None else known.keys)
-        done = 0
-        while scanner.read(_PIECE):
-            look(len(scanner.keys) - done)
-            done = len(scanner.keys)
-        look(len(scanner.keys) - done)
+        _scan(scanner, look)
         if scanner.is_odd:
             return self._read_oddly(
                 body.decode() if text is None else text, resource, is_openmetrics, skipped, look
@@ -133,7 +137,41 @@ class ExpositionReader:
             and scanner.said == known.said
             and all(known.keys[row] == scanner.keys[row] for row, _ in scanner.odd)
         ):
-            known = self._learn(scanner, odd, resource, labels, known)
+            metrics = metrics_of(b"\n".join(scanner.said).decode())
+            columns = _Columns(resource.id, labels, _lines)
+            known = self._learn(scanner, odd, metrics, columns, known)
+        return _told(known, scanner.volumes, skipped)
+
+    def read_messages(
+        self,
+        body: bytes,
+        resource: Resource,
+        *,
+        skipped: Counter[str] | None = None,
+        look: Callable[[int], None] = lambda rows: None,
+    ) -> Measured:
+        """Return what an exposition in protobuf says: see :meth:`read`.
+
+        Args:
+            body: messages ``io.prometheus.client.MetricFamily``, each behind its length.
+            resource: of what.
+            skipped: counts samples that are left out, by why.
+            look: as of :meth:`read`.
+
+        Raises:
+            BadExposition: it is not in the format.
+            UnicodeDecodeError: a text in it is not UTF-8.
+        """
+        labels = resource.attributes.get("labels", {})
+        known = self._last(resource.id, labels)
+        scanner = _messages.Scanner(body, [] if known is None else known.keys)
+        _scan(scanner, look)
+        if known is None or not (
+            scanner.is_same and len(scanner.keys) == len(known.keys) and scanner.said == known.said
+        ):
+            metrics = _plain_messages.metrics_of(scanner.said)
+            columns = _Columns(resource.id, labels, _messages)
+            known = self._learn(scanner, {}, metrics, columns, known)
         return _told(known, scanner.volumes, skipped)
 
     def _last(self, id_: str, labels: Mapping[str, str]) -> _Known | None:
@@ -157,15 +195,13 @@ class ExpositionReader:
         self,
         scanner: Any,
         odd: Mapping[bytes, tuple[str, Mapping[str, str]]],
-        resource: Resource,
-        labels: Mapping[str, str],
+        metrics: Metrics,
+        columns: _Columns,
         before: _Known | None,
     ) -> _Known:
         """Read the series that are new, and remember all."""
-        metrics = metrics_of(b"\n".join(scanner.said).decode())
         old = {} if before is None else {key: row for row, key in enumerate(before.keys)}
-        columns = _Columns(resource.id, labels)
-        if not old and not odd and not labels:
+        if not old and not odd and not columns.target_labels:
             columns.add_keys(scanner.keys)
         else:
             for key in scanner.keys:
@@ -180,8 +216,9 @@ class ExpositionReader:
         # Two that differ may have one hash, which costs but a closer look at each poll.
         pairs = zip(series.meter_of, series.resource_ids, strict=True)
         repeats = len(set(map(hash, pairs))) < len(scanner.keys)
-        known = _Known(scanner.keys, scanner.said, dict(labels), columns.names, series, repeats)
-        self._remember(resource.id, known)
+        target_labels = dict(columns.target_labels)
+        known = _Known(scanner.keys, scanner.said, target_labels, columns.names, series, repeats)
+        self._remember(series.resource_id, known)
         return known
 
     def _read_oddly(
@@ -194,7 +231,7 @@ class ExpositionReader:
     ) -> Measured:
         """Read an answer whose lines are not told apart here, from the first to the last."""
         metrics = metrics_of(text, lambda: look(0))
-        columns = _Columns(resource.id, resource.attributes.get("labels", {}))
+        columns = _Columns(resource.id, resource.attributes.get("labels", {}), _lines)
         volumes: list[float | int | None] = []
         for sample in samples_of(text, is_openmetrics=is_openmetrics, look=lambda: look(0)):
             columns.add_labels(sample.name, sample.labels)
@@ -203,12 +240,34 @@ class ExpositionReader:
         return _told(_Known([], [], {}, columns.names, series, repeats=True), volumes, skipped)
 
 
-class _Columns:
-    """The columns of an answer while they grow."""
+def count_samples(body: bytes) -> int:
+    """Return how many samples an answer in protobuf has, at most."""
+    found: int = _messages.count_samples(body)
+    return found
 
-    def __init__(self, resource_id: str, target_labels: Mapping[str, str]) -> None:
+
+def _scan(scanner: Any, look: Callable[[int], None]) -> None:
+    """Read an answer piece by piece, and let somebody look after each."""
+    done = 0
+    while scanner.read(_PIECE):
+        look(len(scanner.keys) - done)
+        done = len(scanner.keys)
+    look(len(scanner.keys) - done)
+
+
+class _Columns:
+    """The columns of an answer while they grow.
+
+    Args:
+        resource_id: the target's.
+        target_labels: the target's own.
+        twin: the module that says what a key means.
+    """
+
+    def __init__(self, resource_id: str, target_labels: Mapping[str, str], twin: Any) -> None:
         self._id = resource_id
-        self._target = target_labels
+        self._twin = twin
+        self.target_labels = target_labels
         self._names: dict[str, int] = {}
         self._name_of: list[int] = []
         self._ids: list[str | None] = []
@@ -222,14 +281,14 @@ class _Columns:
 
     def add_key(self, key: bytes) -> None:
         """Add what a series' text says."""
-        name, id_, labels = _lines.described(key, self._id)
-        if self._target and labels is not None:
-            labels = _object(with_target(json.loads(labels), self._target))
+        name, id_, labels = self._twin.described(key, self._id)
+        if self.target_labels and labels is not None:
+            labels = _object(with_target(json.loads(labels), self.target_labels))
         self._add(name, id_, self._alone if labels is None else labels)
 
     def add_keys(self, keys: Sequence[bytes]) -> None:
         """Add what series' texts say, of a target without labels: many at once."""
-        names, ids, metadata = _lines.described_all(keys, self._id)
+        names, ids, metadata = self._twin.described_all(keys, self._id)
         for name in dict.fromkeys(names):
             self._names.setdefault(name, len(self._names))
         self._name_of += map(self._names.__getitem__, names)
@@ -238,7 +297,7 @@ class _Columns:
 
     def add_labels(self, name: str, labels: Mapping[str, str]) -> None:
         """Add what prometheus-client's parser says."""
-        all_ = with_target(labels, self._target) if self._target else labels
+        all_ = with_target(labels, self.target_labels) if self.target_labels else labels
         self._add(
             name, f"{self._id}#{shown(labels)}" if labels else None, _object(all_) if all_ else None
         )

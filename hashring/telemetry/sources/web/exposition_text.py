@@ -39,12 +39,13 @@ _SAID = re.compile(
 
 _MEMBERS: Mapping[str, frozenset[str]] = {
     "counter": frozenset(("_total", "_created")),
-    "gaugehistogram": frozenset(("_bucket", "_gcount", "_gsum")),
+    "gaugehistogram": frozenset(("_bucket", "_gcount", "_gsum", "_count", "_sum")),
     "histogram": frozenset(("_bucket", "_count", "_sum", "_created")),
     "info": frozenset(("_info",)),
     "summary": frozenset(("_count", "_sum", "_created")),
 }
-"""By a metric's type: what the names of its samples may have beyond the metric's own."""
+"""By a metric's type: what the names of its samples may have beyond the metric's own. (A gauge
+histogram's count and sum have other names in protobuf than in OpenMetrics.)"""
 
 _TYPES = frozenset(_MEMBERS) | {"gauge", "stateset", "unknown", "untyped"}
 

@@ -9,14 +9,17 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urljoin, urlsplit
 
 from hashring import clock
 from hashring.telemetry import http
 from hashring.telemetry.errors import BadEncoding, FetchFailed
-from hashring.telemetry.http.looped import FAILURES, LoopClient
+from hashring.telemetry.http import late
 from hashring.url import masked
+
+if TYPE_CHECKING:
+    from hashring.telemetry.http.looped import LoopClient
 
 __all__ = ["FetchFailed", "Fetched", "Fetcher", "joined", "same_origin"]
 
@@ -54,6 +57,9 @@ class Fetcher:
         max_bytes: of an answer, decompressed.
         per_host: connections to one host and port at once.
 
+    Raises:
+        MissingDependency: httptools is not installed.
+
     Example:
         >>> import asyncio
         >>> fetcher = Fetcher(timeout=1.0)
@@ -71,6 +77,7 @@ class Fetcher:
     def __init__(
         self, *, timeout: float, max_bytes: int = _MAX_BYTES, per_host: int = _PER_HOST
     ) -> None:
+        late.require()
         self._timeout = timeout
         self._max_bytes = max_bytes
         self._per_host = per_host
@@ -83,6 +90,7 @@ class Fetcher:
         Args:
             timeout: seconds, where it is less than what any fetch may take.
         """
+        late.load()
         whole = self._timeout if timeout is None else min(timeout, self._timeout)
         return clock.boottime() + whole
 
@@ -112,6 +120,8 @@ class Fetcher:
         Raises:
             FetchFailed: no answer, not in time, too large, or a status other than 2xx.
         """
+        from hashring.telemetry.http.looped import FAILURES
+
         limit = self._max_bytes if max_bytes is None else max_bytes
         first = url
         for _ in range(_MAX_REDIRECTS + 1):
@@ -158,16 +168,16 @@ class Fetcher:
                 return answer.location
             if not 200 <= answer.status < 300:
                 raise FetchFailed(f"{masked(url)}: status {answer.status} {answer.reason}".rstrip())
-            body = bytearray()
-            async for chunk in answer.chunks():
-                if len(body) + len(chunk) > limit:
-                    raise FetchFailed(f"{masked(url)}: the answer has more than {limit} bytes")
-                if took is not None:
-                    await took(chunk)
-                body += chunk
-            return Fetched(bytes(body), answer.headers.get("Content-Type", ""), url)
+            if answer.is_plain:
+                body = await _whole(answer.read, url, limit, took)
+            else:
+                chunks = answer.chunks()
+                body = await _whole(lambda: anext(chunks, b""), url, limit, took)
+            return Fetched(body, answer.headers.get("content-type", ""), url)
 
     def _client(self) -> LoopClient:
+        from hashring.telemetry.http.looped import LoopClient
+
         loop = asyncio.get_running_loop()
         client = self._clients.get(loop)
         if client is None:
@@ -183,6 +193,29 @@ class Fetcher:
         if not isinstance(error, BadEncoding) and http.is_timeout(error, deadline):
             return "no whole answer in time"
         return http.reason_of(error)
+
+
+async def _whole(
+    read: Callable[[], Awaitable[bytes]],
+    url: str,
+    limit: int,
+    took: Callable[[bytes], Awaitable[None]] | None,
+) -> bytes:
+    """Return all that is read; most answers come in one piece.
+
+    Raises:
+        FetchFailed: it is more than the limit; and what ``took`` raises.
+    """
+    pieces: list[bytes] = []
+    size = 0
+    while piece := await read():
+        size += len(piece)
+        if size > limit:
+            raise FetchFailed(f"{masked(url)}: the answer has more than {limit} bytes")
+        if took is not None:
+            await took(piece)
+        pieces.append(piece)
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
 def joined(url: str, link: str) -> str:

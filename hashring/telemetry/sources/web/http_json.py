@@ -22,6 +22,7 @@ from typing import Any
 
 from hashring.telemetry import http
 from hashring.telemetry.errors import BadResponse, Missing, Unusable
+from hashring.telemetry.http import late
 from hashring.telemetry.model.resource import Resource
 from hashring.telemetry.model.sample import Measurement, Meter
 from hashring.telemetry.model.settings import Settings
@@ -94,6 +95,7 @@ class HTTPPollster(AsyncPollster):
         self._request = request = self._definitions[0].request
         self._headers = dict(request.headers)
         self._fetcher = fetcher or _fetcher(settings)
+        late.load()  # a definition is there, so that something will be asked
         self._lock = threading.Lock()
         self.skipped: Counter[tuple[str, str]] = Counter()
         self.namespaces = request.namespaces

@@ -21,6 +21,7 @@ from urllib.parse import urlencode, urlsplit
 
 from hashring import clock
 from hashring.telemetry.errors import BadTargets
+from hashring.telemetry.http import late
 from hashring.telemetry.model.resource import Resource
 from hashring.telemetry.model.settings import Settings
 from hashring.telemetry.plugin import Discovery
@@ -80,6 +81,7 @@ def static_resource(text: str) -> Resource:
     Raises:
         BadTargets: it is not a text, empty, has blanks or control characters, or is a URL of these
             schemes without a host or with an illegal port.
+        MissingDependency: it would be asked over HTTP, and httptools is not installed.
 
     Example:
         >>> static_resource("https://web1.example/status")
@@ -141,6 +143,7 @@ def _check_url(url: str) -> None:
 
 def _resource(kind: str, url: str, attributes: Mapping[str, Any], prefix: str = "") -> Resource:
     _check_url(url)
+    late.load()  # it will be asked
     # Most addresses have no secret, and there may be very many: they share their attributes.
     if not _PLAIN_URL.fullmatch(url):
         id_ = masked(url)

@@ -1,0 +1,16 @@
+"""Types of the extension; what it does is said in ``exposition_messages.py``."""
+
+class Scanner:
+    keys: list[bytes]
+    volumes: list[float | int | None]
+    said: list[bytes]
+    is_same: bool
+
+    def __init__(self, body: bytes, known: list[bytes]) -> None: ...
+    def read(self, size: int) -> bool: ...
+
+def described(key: bytes, resource_id: str) -> tuple[str, str | None, str | None]: ...
+def described_all(
+    keys: list[bytes], resource_id: str
+) -> tuple[list[str], list[str | None], list[str | None]]: ...
+def count_samples(body: bytes) -> int: ...
