@@ -16,6 +16,7 @@ from typing import Any
 
 def main() -> None:
     from aodh.evaluator.composite import CompositeEvaluator
+    from aodh.evaluator.gnocchi import GnocchiResourceThresholdEvaluator
     from aodh.evaluator.prometheus import PrometheusEvaluator
 
     answers: list[Any] = []
@@ -26,11 +27,19 @@ def main() -> None:
         leaf._get_metric_data = lambda query, values=values: [
             types.SimpleNamespace(value=value) for value in values[query]
         ]
-        evaluator = leaf
-        if case["type"] == "composite":
+        gnocchi = GnocchiResourceThresholdEvaluator.__new__(GnocchiResourceThresholdEvaluator)
+        gnocchi._bound_duration = lambda rule: ("", "")
+        gnocchi._statistics = lambda rule, start, end, values=values: [
+            ("", rule["granularity"], value) for value in values[rule["metric"]]
+        ]
+        leaves = {"prometheus": leaf, "gnocchi_resources_threshold": gnocchi}
+        evaluator = leaves.get(case["type"])
+        if evaluator is None:
             evaluator = CompositeEvaluator.__new__(CompositeEvaluator)
             evaluator.rule_name_prefix = "rule"
-            evaluator._threshold_evaluators = {"prometheus": types.SimpleNamespace(obj=leaf)}
+            evaluator._threshold_evaluators = {
+                name: types.SimpleNamespace(obj=one) for name, one in leaves.items()
+            }
         evaluator._increment_evaluation_result = lambda *arguments: None
         evaluator._refresh = lambda alarm, state, reason, data, told=told: told.append(
             [str(state), reason]

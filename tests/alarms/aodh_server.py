@@ -2,7 +2,7 @@
 
     python aodh_server.py AODH.CONF PORT COPY
 
-The database of a new file is copied to COPY before it is served.
+A database that is a file is copied to COPY before it is served.
 """
 
 from __future__ import annotations
@@ -27,8 +27,9 @@ def main() -> None:
 
     conf = service.prepare_service(["--config-file", config], with_gmr=False)
     storage.get_connection_from_config(conf).upgrade()
-    path = Path(conf.database.connection.removeprefix("sqlite:///"))
-    shutil.copy(path, copy)
+    url = conf.database.connection
+    if url.startswith("sqlite:///"):
+        shutil.copy(Path(url.removeprefix("sqlite:///")), copy)
     served = app.load_app(conf)
 
     def application(*request: Any) -> Any:

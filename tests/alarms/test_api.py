@@ -15,6 +15,8 @@ from hashring.alarms.api.application import Application
 from hashring.alarms.api.settings import APISettings
 from hashring.alarms.database.definitions import id_of, sync
 from hashring.alarms.database.evaluations import Evaluations, Outcome, Step
+from hashring.alarms.database.stored import Stored
+from hashring.alarms.errors import DatabaseUnavailable
 from hashring.alarms.model import State, alarm_of
 from hashring.alarms.settings import Settings
 
@@ -314,3 +316,14 @@ def test_with_passwords_each_user_has_a_project_of_their_own(database, tmp_path)
     path.write_text(line("root", b"r"))
     assert api.refused("GET", "/v2/alarms", who=who("ann", "a:b"))[0] == 401
     api.actions.close()
+
+
+def test_while_the_database_is_away_aodhs_client_can_show_what_is_said(api, monkeypatch):
+    def away(self, *asked):
+        raise DatabaseUnavailable("away")
+
+    monkeypatch.setattr(Stored, "alarms", away)
+    answer = api._client.get("/v2/alarms", headers=MEMBER)
+    assert answer.status_code == 503
+    assert "The database is away" in answer.get_json()["error_message"]["faultstring"]
+    assert "Retry-After" not in answer.headers  # the client fails on it

@@ -1,4 +1,4 @@
-"""Aodh's own API server, of the release that pyproject.toml names, on a file of SQLite."""
+"""Aodh's own API server, of the release that pyproject.toml names."""
 
 from __future__ import annotations
 
@@ -20,17 +20,19 @@ class AodhAPI(Server):
     """One server. Its tables are made, or brought up to date, by its own dbsync.
 
     Args:
-        database: its file; ``None``: one of its own.
+        database: the URL of its database, without a driver; ``None``: a file of its own.
+        configuration: more of its configuration: whole sections.
     """
 
-    def __init__(self, database: Path | None = None) -> None:
+    def __init__(self, database: str | None = None, *, configuration: str = "") -> None:
         super().__init__()
-        self.database = self.folder / "aodh.db" if database is None else database
+        self.database = database or f"sqlite:///{self.folder}/aodh.db"
         self.as_made = self.folder / "as-made.db"
-        """A copy of the database before anything was written to it."""
+        """A copy of the file, where it is one, before anything was written to it."""
         (self.folder / "aodh.conf").write_text(
             f"[DEFAULT]\ntransport_url = fake://\n[database]\nconnection = {self.sqlalchemy_url}\n"
             "[api]\nauth_mode = noauth\n[oslo_messaging_notifications]\ndriver = noop\n"
+            f"{configuration}"
         )
 
     @property
@@ -39,7 +41,7 @@ class AodhAPI(Server):
 
     @property
     def sqlalchemy_url(self) -> str:
-        return f"sqlite:///{self.database}"
+        return self.database.replace("mysql://", "mysql+pymysql://")
 
     def command(self) -> list[str]:
         script = [str(_SCRIPT), "aodh.conf", str(self.port), str(self.as_made)]

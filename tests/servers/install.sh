@@ -42,7 +42,10 @@ apt-get $lock install --yes --no-install-recommends --quiet --quiet $missing
 
 # They are not to start with the machine either.
 if command -v systemctl >/dev/null; then
-    for service in redis-server redis-sentinel memcached zookeeper etcd prometheus postgresql pgbouncer; do
+    for service in redis-server redis-sentinel memcached zookeeper etcd prometheus postgresql pgbouncer rabbitmq-server; do
         case "$missing" in *"$service"*) systemctl disable --quiet "$service" 2>/dev/null || true ;; esac
     done
+    case "$missing" in  # it brings the daemon that knows the names of Erlang's nodes
+        *rabbitmq-server*) systemctl disable --quiet epmd.service epmd.socket 2>/dev/null || true ;;
+    esac
 fi

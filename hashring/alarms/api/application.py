@@ -199,9 +199,8 @@ class Application:
             return _json(Refused(error.name, status).body, status)
         if isinstance(error, DatabaseUnavailable | DatabaseUnusable):
             log.error("request %s: %s", request_id, error)
-            answer = _json(Refused("The database is away; try again", 503).body, 503)
-            answer.headers["Retry-After"] = "5"
-            return answer
+            # Without Retry-After: Aodh's client fails on it, and does not show what we say.
+            return _json(Refused("The database is away; try again", 503).body, 503)
         if isinstance(error, HashringError):
             log.error("request %s: %s", request_id, error)
         else:

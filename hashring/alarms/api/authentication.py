@@ -9,6 +9,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import json
+import logging
 import os
 import threading
 from collections.abc import Callable, Iterable, Mapping
@@ -21,10 +23,16 @@ from hashring.alarms.api.answers import Refused
 from hashring.alarms.api.identity import Identity
 from hashring.alarms.api.settings import APISettings
 from hashring.errors import BadArgument, MissingDependency
+from hashring.url import masked_prose
 
 __all__ = ["Authentication", "Passwords", "authentication"]
 
+log = logging.getLogger(__name__)
+
 WSGI = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+
+_KEYSTONE = 10
+"""Seconds for an answer of Keystone to its middleware, which then tries again."""
 
 _KEPT = 1000
 """Passwords whose check is remembered."""
@@ -67,8 +75,10 @@ class _Keystone(Authentication):
             raise MissingDependency(
                 "[api] auth_mode = keystone", "keystonemiddleware", "keystone"
             ) from error
+        from keystoneauth1.exceptions import ClientException
         from oslo_config import cfg
 
+        self._failures = ClientException
         self._protocol = auth_token.AuthProtocol
         self._conf = cfg.ConfigOpts()
         self._conf(
@@ -77,10 +87,29 @@ class _Keystone(Authentication):
             default_config_files=[str(path) for path in config_files],
             default_config_dirs=[],
         )
+        for group, options in auth_token.list_opts():
+            self._conf.register_opts(options, group=group)
+        # It would wait without end for a Keystone that takes connections and says nothing, with
+        # each of our threads. What the files say counts.
+        self._conf.set_default("http_connect_timeout", _KEYSTONE, group="keystone_authtoken")
 
     def wrapped(self, application: WSGI) -> WSGI:
         found: WSGI = self._protocol(application, {"oslo_config_config": self._conf})
-        return found
+
+        def checked(environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
+            try:
+                return found(environ, start)
+            except self._failures as error:
+                # It says so itself where it cannot connect; not where Keystone does not answer in
+                # time, or refuses who we are.
+                log.error("a token cannot be checked: %s", masked_prose(str(error)))  # noqa: TRY400
+                away = Refused("The Keystone service is temporarily unavailable.", 503)
+                body = json.dumps(away.body).encode()
+                kind = ("Content-Type", "application/json")
+                start("503 Service Unavailable", [kind, ("Content-Length", str(len(body)))])
+                return [body]
+
+        return checked
 
 
 class Passwords(Authentication):
