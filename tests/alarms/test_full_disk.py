@@ -1,10 +1,12 @@
-"""A full disk under the database: said clearly, nothing lost, and on it goes."""
+"""A full disk under the database and the group: said clearly, nothing lost, and on it goes."""
 
 from __future__ import annotations
 
 import contextlib
 import itertools
 import json
+import math
+import time
 import urllib.error
 import urllib.request
 
@@ -15,14 +17,19 @@ import hashring
 from hashring.alarms.database import migrations
 from hashring.alarms.database.definitions import sync
 from hashring.alarms.database.engine import Database, default_url
+from hashring.alarms.database.notifications import Notifications
 from hashring.alarms.database.tables import OUTBOX, SAMPLE
 from hashring.alarms.errors import DatabaseUnavailable
 from hashring.alarms.intake import Intake
 from hashring.alarms.model import alarm_of
 from hashring.testing.faults.sqlite_store import SQLiteStore
-from tests.alarms.fleet import changes_in, vector
+from tests.alarms.fleet import Squares, changes_in, evaluators, square_alarms, told, vector
 from tests.alarms.test_evaluator import API, Windows
+from tests.alarms.test_exactly_once import check_what_was_told
 from tests.servers.http import HTTPServer
+from tests.servers.process import wait_until
+
+INTERVAL, TTL, ALARMS = 2.0, 8.0, 40
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
 
@@ -36,6 +43,49 @@ def disk():
         yield store.path.parent, store.faults()["disk full"]
     finally:
         store.stop()
+
+
+def test_evaluators_on_a_full_disk_say_so_lose_nothing_and_go_on_when_there_is_room(
+    tmp_path, disk, sink
+):
+    folder, full = disk
+    with HTTPServer() as server:
+        squares = Squares(server, INTERVAL)
+        options = ("--interval", str(INTERVAL), "--ttl", str(TTL), "--prometheus-url", server.url)
+        with evaluators(tmp_path, *options, "--state-dir", str(folder)) as fleet:
+            fleet.write(square_alarms(ALARMS, f"{sink.url}/in"))
+            for name in "ab":
+                fleet.start(name)
+            fleet.settle("a", "b")
+            wait_until(lambda: len(told(sink)) > 2 * ALARMS, what="the first changes")
+
+            full.begin()
+            wait_until(
+                lambda: all("is full" in fleet.said(name) for name in "ab"),
+                what="that both say that the disk is full",
+            )
+            before = time.time()
+            # Longer than the lease: with the default layout the group is on this disk as well.
+            wait_until(lambda: time.time() > before + TTL + 2 * INTERVAL)
+            full.end()
+
+            fleet.settle("a", "b")
+            here = math.floor(time.time() / INTERVAL)
+            wait_until(lambda: (fleet.status("a")["window"] or 0) > here, what="a's next window")
+            wait_until(lambda: (fleet.status("b")["window"] or 0) > here, what="b's next window")
+            assert {one for one, window in squares.asked() if window > here} == set(range(ALARMS))
+            for name in "ab":
+                fleet.stop(name)
+                assert "Traceback" not in fleet.said(name)
+            database = Database(default_url(folder))
+            outbox = Notifications(database)
+            fleet.start("c")  # delivers what the last one wrote
+            fleet.settle("c")
+            wait_until(lambda: outbox.waiting().pending == 0, what="that all are told")
+            fleet.stop("c")
+            check_what_was_told(sink, database)
+            assert min(map(len, changes_in(database).values())) > 1
+            database.close()
 
 
 def test_of_a_window_that_a_full_disk_ends_all_or_nothing_of_each_alarm_is_written(disk):
