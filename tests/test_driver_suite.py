@@ -326,7 +326,7 @@ def test_a_store_that_forgets_in_a_restart_and_does_not_say_so_is_found(kind, fo
 
 
 def test_every_test_of_the_suite_takes_only_its_own_fixtures():
-    known = {"self", "url", "driver", "group", "name", "change"}
+    known = {"self", "url", "driver", "group", "name", "change", "publishes"}
     for name, test in inspect.getmembers(DriverSuite, inspect.isfunction):
         if name.startswith("test_"):
             assert set(inspect.signature(test).parameters) <= known

@@ -107,7 +107,7 @@ def test_a_weight_that_is_set_moves_slots_and_nothing_is_held_twice(a: Partition
         a.weight = 0
         wait_until(lambda: b.owned(KEYS) == list(KEYS))
         assert a.owned(KEYS) == []
-        assert a.state == "settled"
+        wait_until(lambda: a.state == "settled")
         a.weight = 1
         wait_until(lambda: a.owned(KEYS))
         assert a.incarnation == a.records["a"].incarnation, "it never left"

@@ -6,7 +6,6 @@ Importing this package imports nothing else; ``DriverSuite`` needs pytest, the r
 from __future__ import annotations
 
 import importlib
-import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -56,11 +55,6 @@ def __getattr__(name: str) -> Any:
     where = _WHERE.get(name)
     if where is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    if where.startswith("suite") and f"{__name__}.suite" not in sys.modules:
-        import pytest
-
-        # Failures of the suite then show their values, as those of the author's own tests do.
-        pytest.register_assert_rewrite(f"{__name__}.suite")
     return getattr(importlib.import_module(f"{__name__}.{where}"), name)
 
 

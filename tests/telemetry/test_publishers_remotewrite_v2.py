@@ -67,8 +67,8 @@ class Receiver:
         kind = request.headers["content-type"]
         assert request.headers["content-encoding"] == "snappy"
         assert request.headers["user-agent"].startswith("hashring/")
-        version = request.headers["x-prometheus-remote-write-version"]
-        assert version == {V1: "0.1.0", V2: "2.0.0"}[kind]
+        spoken = request.headers["x-prometheus-remote-write-version"]
+        assert spoken == {V1: "0.1.0", V2: "2.0.0"}[kind]
         if kind not in self.speaks:
             return Answer(415, body=b"I do not know it")
         self.bytes += len(request.body)

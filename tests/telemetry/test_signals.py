@@ -11,6 +11,7 @@ from hashring.telemetry.agent.signals import Signals
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGTERM, signal.SIG_DFL)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+signal.pthread_sigmask(signal.SIG_UNBLOCK, {{signal.SIGHUP}})
 lock = threading.Lock()
 stopped = threading.Event()
 
