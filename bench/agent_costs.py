@@ -21,6 +21,7 @@ import hashring
 from hashring import clock
 from hashring.telemetry.agent.agent import Agent
 from hashring.telemetry.config.plan import Plugins, make_plan
+from hashring.telemetry.http import late
 from hashring.telemetry.model.sample import Measurement, Meter, MeterType
 from hashring.telemetry.model.settings import Settings
 from hashring.telemetry.plugin import Pollster
@@ -167,6 +168,7 @@ def main():
     options = arguments()
     with tempfile.TemporaryDirectory() as folder:
         settings, file = configured(Path(folder), options)
+        late.load()  # which comes with the first target: it is no resource
         before = sum(memory())
         plugins = Plugins({"http-targets": HTTPTargets(settings)}, [Nothing(settings)])
         plan = make_plan(settings, plugins)
