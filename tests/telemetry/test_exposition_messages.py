@@ -8,6 +8,7 @@ from collections import Counter
 
 import pytest
 from google.protobuf.message import DecodeError
+from google.protobuf.unknown_fields import UnknownFieldSet
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -38,6 +39,9 @@ WITH_LABELS = Resource(
 )
 TWINS = {"plain": exposition_messages, "compiled": exposition_series._native_messages}
 BOTH = [CLIENT, CLIENT_PACKED]
+NATIVE = {"schema", "zero_threshold", "zero_count", "zero_count_float"} | {
+    f"{sign}_{what}" for sign in ("positive", "negative") for what in ("span", "delta", "count")
+}
 
 
 @pytest.fixture(params=[name for name, twin in TWINS.items() if twin is not None])
@@ -437,6 +441,23 @@ def parsed(classes, body):
     return found
 
 
+def may_stand_in_text(families):
+    """Whether the text says the same.
+
+    A space at the end of a name is none of it in a text, which has no units and no native
+    histograms either.
+    """
+    metrics = [each for one in families for each in one.metric]
+    names = {pair.name for each in metrics for pair in each.label} | {one.name for one in families}
+    if any(one.unit for one in families):
+        return False
+    return all(name == name.strip() for name in names) and not any(
+        len(UnknownFieldSet(each.histogram))
+        or any(field.name in NATIVE for field, _ in each.histogram.ListFields())
+        for each in metrics
+    )
+
+
 def read_damaged(seed):
     """Read an answer that is damaged, twice, by both twins; return how often it was readable."""
     chance = random.Random(seed)
@@ -462,7 +483,7 @@ def read_damaged(seed):
     if found["plain"] is None:
         return 0
     understood = parsed(CLIENT, body)
-    if understood is not None and not has_native:
+    if understood is not None and not has_native and may_stand_in_text(understood):
         with contextlib.suppress(BadExposition):  # the text format has fewer names
             assert same(found["plain"], as_text(understood)), seed
     return 1
