@@ -8,10 +8,11 @@ to a receiver). Here they are tables, of which the library makes its classes.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from google.protobuf.unknown_fields import UnknownFieldSet
 
 from hashring.telemetry.sources.web.exposition_messages import number_text
 
@@ -222,3 +223,25 @@ def _line(name: str, labels: Iterable[tuple[str, str]], value: float) -> str:
         )
     )
     return f"{name}{{{shown}}} {number}\n" if shown else f"{name} {number}\n"
+
+
+_NATIVE = {"schema", "zero_threshold", "zero_count", "zero_count_float"} | {
+    f"{sign}_{what}" for sign in ("positive", "negative") for what in ("span", "delta", "count")
+}
+
+
+def may_stand_in_text(families: Sequence[Any]) -> bool:
+    """Whether the text says the same.
+
+    A space at the end of a name is none of it in a text, which has no units and no native
+    histograms either.
+    """
+    metrics = [each for one in families for each in one.metric]
+    names = {pair.name for each in metrics for pair in each.label} | {one.name for one in families}
+    if any(one.unit for one in families):
+        return False
+    return all(name == name.strip() for name in names) and not any(
+        len(UnknownFieldSet(each.histogram))
+        or any(field.name in _NATIVE for field, _ in each.histogram.ListFields())
+        for each in metrics
+    )

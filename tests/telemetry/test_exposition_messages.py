@@ -8,7 +8,6 @@ from collections import Counter
 
 import pytest
 from google.protobuf.message import DecodeError
-from google.protobuf.unknown_fields import UnknownFieldSet
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -29,6 +28,7 @@ from tests.telemetry.prometheus_messages import (
     UNTYPED,
     delimited,
     family,
+    may_stand_in_text,
     metric,
     text_of,
 )
@@ -39,9 +39,6 @@ WITH_LABELS = Resource(
 )
 TWINS = {"plain": exposition_messages, "compiled": exposition_series._native_messages}
 BOTH = [CLIENT, CLIENT_PACKED]
-NATIVE = {"schema", "zero_threshold", "zero_count", "zero_count_float"} | {
-    f"{sign}_{what}" for sign in ("positive", "negative") for what in ("span", "delta", "count")
-}
 
 
 @pytest.fixture(params=[name for name, twin in TWINS.items() if twin is not None])
@@ -439,23 +436,6 @@ def parsed(classes, body):
     except (DecodeError, BadExposition, UnicodeDecodeError):
         return None
     return found
-
-
-def may_stand_in_text(families):
-    """Whether the text says the same.
-
-    A space at the end of a name is none of it in a text, which has no units and no native
-    histograms either.
-    """
-    metrics = [each for one in families for each in one.metric]
-    names = {pair.name for each in metrics for pair in each.label} | {one.name for one in families}
-    if any(one.unit for one in families):
-        return False
-    return all(name == name.strip() for name in names) and not any(
-        len(UnknownFieldSet(each.histogram))
-        or any(field.name in NATIVE for field, _ in each.histogram.ListFields())
-        for each in metrics
-    )
 
 
 def read_damaged(seed):
