@@ -37,6 +37,31 @@ def _member(id: str, record: bytes) -> Member:
     return Member.from_json(id, record)
 
 
+def _staying_on(group: list[Member]) -> list[Member]:
+    """Return a group as it was before any of them began to drain."""
+    return [
+        dataclasses.replace(member, draining=False) if member.draining else member
+        for member in group
+    ]
+
+
+def _spellings(group: list[Member]) -> list[list[Member]]:
+    """Return a group as it is, and as it was before some of them began to drain, or after those
+    that say that they come back.
+    """
+    found = [group]
+    if any(member.draining for member in group):
+        found.append(_staying_on(group))
+    if any(member.back is not None for member in group):
+        found.append(
+            [
+                member if member.back is None else dataclasses.replace(member, back=None)
+                for member in group
+            ]
+        )
+    return found
+
+
 class Roster:
     """The members of one group, as one of them last read them.
 
@@ -199,11 +224,9 @@ class Roster:
         everybody = [member for id, member in self.members.items() if id not in self.strangers]
         acked = [member for member in everybody if member.applied is not None]
         views = []
-        for present in (everybody, acked):
+        for present in (everybody, acked) if len(acked) < len(everybody) else (everybody,):
             for others in (present, [member for member in present if member.id != self._member]):
-                staying = [dataclasses.replace(member, draining=False) for member in others]
-                gone = [dataclasses.replace(member, back=None) for member in others]
-                for group in (others, staying, gone):
+                for group in _spellings(others):
                     views.append(self._view_of(group))
                     for counting in (True, False):
                         away = self._away(group, counting=counting)
@@ -277,9 +300,7 @@ class Roster:
 
     def view_without_us(self) -> View:
         """Return the view of the others, those that drain included: the one before we came."""
-        return self._view_of(
-            [dataclasses.replace(member, draining=False) for member in self.others()]
-        )
+        return self._view_of(_staying_on(self.others()))
 
     def _view_of(self, members: list[Member]) -> View:
         return View.of(members, self.parameters.ring, self.parameters.ttl)
