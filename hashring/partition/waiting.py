@@ -15,22 +15,23 @@ _LOCAL_POLL = 0.02
 """Seconds between two looks at what must change in this process (a cycle that ends). Shorter: a
 hand-over ends sooner after the cycle, and costs more processor time meanwhile."""
 
-_LARGE_GROUP = 16
-"""Above this many members, re-read at intervals, not after every ack."""
+_SMALL_GROUP, _LARGE_GROUP = 4, 16
+"""Above this many members, re-read at intervals, not after every ack: a settled member, and one
+that is about to gain. The settled ones of a small group leave the processor to those that gain."""
 
 _GATHER = 0.001
-"""In a large group, wait this many seconds per member before re-reading, so that each of n members
+"""There, wait this many seconds per member before re-reading, so that each of n members
 reads a few times, not n times."""
 
 _GATHER_TTL = 0.1
 """The longest such wait, as a part of the ttl."""
 
 _BUSY = 2.0
-"""In a large group, wait so many times as long as the last reading took: where all members have too
+"""There, wait so many times as long as the last reading took: where all members have too
 little processor time, or the store has, they leave it two thirds of the time."""
 
 _ACKS_MOST = 4
-"""While a settled member of a large group hears of nothing but acks, it waits for up to so many
+"""While a settled member hears of nothing but acks, it waits for up to so many
 times that before it re-reads. More: fewer readings of a change; a further change within the next
 second is noticed later."""
 
@@ -100,7 +101,7 @@ def plan_wait(
     if most is not None and most <= 0:
         return AT_ONCE
     gather = 0.0
-    if members > _LARGE_GROUP:
+    if members > (_LARGE_GROUP if changing else _SMALL_GROUP):
         patience = 1 if changing else min(2 ** min(acks, 10), _ACKS_MOST)
         gather = min(ttl * _GATHER_TTL, max(_GATHER * members * patience, _BUSY * took))
     least, longest = _IDLE
