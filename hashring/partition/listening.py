@@ -31,8 +31,12 @@ def listen(member: Membership, action: Wait, *, acks: int, took: float) -> None:
         acks: how many readings in a row brought nothing but acks under the same view.
         took: seconds that the last reading took, and what followed from it.
     """
-    handoff, wake = member.handoff, member.notes.wake
+    handoff = member.handoff
     settles = not (handoff.is_settled or handoff.stands_aside or action.still)
+    # A cycle that ends is nothing to look at where nothing is lost: with a reading after each, who
+    # works many short ones would do little else.
+    is_awaited = settles or action.local or member.state == "draining"
+    wake = member.notes.wake if is_awaited else member.notes.urgent
     plan = plan_wait(
         local=action.local,
         most=action.seconds,
@@ -45,7 +49,6 @@ def listen(member: Membership, action: Wait, *, acks: int, took: float) -> None:
     if plan.gather:
         wake.wait(plan.gather)
     deadline = clock.boottime() + plan.listen
-    # Nothing in this process is urgent to a settled member but what interrupts it.
     longest = math.inf if member.driver.interrupts and not settles else _SLICE
     while True:
         left = deadline - clock.boottime()

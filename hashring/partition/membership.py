@@ -176,7 +176,7 @@ class Membership:
 
     def interrupt(self) -> None:
         """Let the thread that reconciles look again at once, also where it waits in the store."""
-        self.notes.wake.set()
+        self.notes.hurry()
         self.driver.interrupt()
 
     def __repr__(self) -> str:

@@ -90,7 +90,8 @@ class Notes:
         pins: those that have ended, and whose slots are still pinned.
         streams: those that nobody will iterate any more.
         dropped: nobody has the partition in hand any more.
-        wake: set with each note.
+        wake: set with each note, and with ``urgent``.
+        urgent: set with what a settled member, too, has to look at soon: an end of its own.
     """
 
     def __init__(self) -> None:
@@ -98,6 +99,17 @@ class Notes:
         self.streams: deque[Stream] = deque()
         self.dropped = False
         self.wake = Signal()
+        self.urgent = Signal()
+
+    def hurry(self) -> None:
+        """Have it looked at soon, whatever the member waits for."""
+        self.urgent.set()
+        self.wake.set()
+
+    def clear(self) -> None:
+        """What was noted so far is about to be looked at."""
+        self.wake.clear()
+        self.urgent.clear()
 
     def end(self, pin: Pin) -> None:
         """Note that a cycle has ended, and what it had pinned."""
@@ -112,4 +124,4 @@ class Notes:
     def drop(self) -> None:
         """Note that the partition itself has been dropped."""
         self.dropped = True
-        self.wake.set()
+        self.hurry()

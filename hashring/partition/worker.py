@@ -406,7 +406,7 @@ class Worker:
     def _read(self) -> bool:
         """Read the group, and let the hand-off decide; return whether there is a sense in it."""
         member, loops = self._member, self._loops
-        member.notes.wake.clear()
+        member.notes.clear()
         began = clock.boottime()
         reading = self._readings.read()
         with member.lock:

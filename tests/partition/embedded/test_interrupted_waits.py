@@ -1,5 +1,7 @@
 """A settled member sleeps in the store until something happens there, or here."""
 
+import contextlib
+
 import pytest
 
 from hashring.driver import DriverURL
@@ -28,10 +30,12 @@ class Counting(MemoryDriver):
     """A store that counts what it is asked."""
 
     readings = waits = 0
+    meanwhile = contextlib.nullcontext
 
     def read_since(self, group, cursor):
         self.readings += 1
-        return super().read_since(group, cursor)
+        with self.meanwhile():
+            return super().read_since(group, cursor)
 
     def wait(self, group, timeout):
         self.waits += 1
@@ -79,3 +83,16 @@ def test_a_settled_member_waits_about_once_for_each_reading(url, join):
     until(lambda: driver.readings >= read + 4)
 
     assert driver.waits - waited <= 8
+
+
+def test_a_cycle_that_ends_while_a_settled_member_reads_leads_to_no_other_reading(url, join):
+    driver = Counting(DriverURL.parse(url), ttl=600.0)
+    partition = join("a", url=driver)
+    settled(partition)
+    driver.meanwhile = partition.cycle
+    until(lambda: driver.waits)
+    read, waited = driver.readings, driver.waits
+
+    until(lambda: driver.readings >= read + 4)
+
+    assert driver.waits - waited >= 3
