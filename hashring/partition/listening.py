@@ -1,4 +1,5 @@
-"""`listen`: a member's wait in the store, until the group may have changed, or something here has.
+"""A member's waits: in the store, until the group may have changed or something here has; and after
+a write, for the others to have the processor.
 
 For how long is decided in `waiting.py`.
 """
@@ -12,7 +13,7 @@ from hashring.partition.membership import Membership
 from hashring.partition.waiting import plan_wait
 from hashring.protocol.handoff import Wait
 
-__all__ = ["listen"]
+__all__ = ["listen", "rest"]
 
 _SLICE = 0.05
 """The longest single wait in the store, in seconds, where it cannot be interrupted, or this member
@@ -59,3 +60,29 @@ def listen(member: Membership, action: Wait, *, acks: int, took: float) -> None:
         member.driver.wait(member.group, slice_)
         if clock.boottime() - began < _RETURNED_EARLY * slice_:
             return
+
+
+def rest(member: Membership, *, took: float) -> None:
+    """Wait a moment after a write of a member that neither gains nor loses anything now.
+
+    Nothing that it would read is urgent, and those who gain read what it wrote meanwhile.
+
+    Args:
+        member: has just published.
+        took: seconds that the last reading took, and what followed from it.
+    """
+    handoff = member.handoff
+    with member.lock:
+        view, held = handoff.view, handoff.held(clock.boottime())
+        gains = view is None or not view.slots(member.member) <= held
+        is_over = not (gains or handoff.losing or member.state == "draining")
+    if is_over:
+        plan = plan_wait(
+            local=False,
+            most=None,
+            ttl=member.ttl,
+            members=len(handoff.members),
+            changing=False,
+            took=took,
+        )
+        member.notes.urgent.wait(plan.gather)

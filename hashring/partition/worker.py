@@ -18,7 +18,7 @@ from hashring.driver import Reading
 from hashring.errors import GroupMismatch, HashringError, LeaseLost, MemberExists
 from hashring.partition import ending
 from hashring.partition.joining import refuse_mismatch
-from hashring.partition.listening import listen
+from hashring.partition.listening import listen, rest
 from hashring.partition.loops import Loops
 from hashring.partition.membership import Membership
 from hashring.partition.notes import Signal
@@ -432,6 +432,7 @@ class Worker:
         if isinstance(step, Publish):
             number = member.driver.publish(member.group, member.member, step.record)
             self._confirm(clock.boottime(), number)
+            rest(member, took=self._took)
         elif isinstance(step, Join):
             member.driver.join(member.group, member.member, step.record)
             self._confirm(clock.boottime())
