@@ -211,6 +211,10 @@ def test_the_query_of_a_tenant_is_narrowed_to_its_project_and_the_rule_does_not_
             {"time_constraints": [{"name": "a", "start": "x", "duration": 1}]},
             "time_constraints.0.start. must be a time as cron writes it",
         ),
+        (
+            {"time_constraints": [{"name": "a", "start": "0 0 30 2 *", "duration": 1}]},
+            "time_constraints.0.start. there is no such time in any year",
+        ),
         ({"time_constraints": [{"name": "a", "start": "0 1 * * *", "duration": -1}]}, "duration"),
         (
             {"type": "loadbalancer_member_health"},
