@@ -32,10 +32,10 @@ ALARM = {"name": "down", "type": "prometheus", "prometheus_rule": RULE}
 class API:
     """A client of an application on a database."""
 
-    def __init__(self, database, gnocchi=None, **settings):
+    def __init__(self, database, asked=None, **settings):
         self.actions = Catalogue(Settings(database="", backend_url="", member="m"))
         found = APISettings(**{"auth_mode": "noauth"} | settings)
-        self._client = Client(Application(database, found, self.actions, gnocchi))
+        self._client = Client(Application(database, found, self.actions, asked))
 
     def ask(self, method, path, body=None, who=MEMBER, **more):
         answer = self._client.open(path, method=method, json=body, headers=who, **more)
