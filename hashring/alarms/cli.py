@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from hashring.exit_codes import FAILED
-from hashring.telemetry.cli.flags import with_files, with_log_options
+from hashring.telemetry.cli.flags import token_file_option, with_files, with_log_options
 
 __all__ = ["alarm"]
 
@@ -83,6 +83,7 @@ def alarm() -> None:
     metavar="HOST:PORT",
     help="Serve the page and the metrics there, or at unix:/PATH.",
 )
+@token_file_option
 @click.option(
     "--status-file", metavar="FILE", help="Keep this evaluator's status in FILE, as JSON."
 )

@@ -205,7 +205,12 @@ class Evaluator:
             reached = one.window_start or 0
             if known is None or start <= reached <= ahead:
                 continue
-            if is_in_time(known.alarm.time_constraints, cycle.start):
+            try:
+                is_due = is_in_time(known.alarm.time_constraints, cycle.start)
+            except Exception:  # as in the evaluation: it must cost no other alarm
+                log.exception("alarm %s is not evaluated: its time constraints", one.alarm_id)
+                continue
+            if is_due:
                 due.append(_Due(one, known))
         if not cycle.late:
             self.counts.owned = len(owned)

@@ -116,7 +116,12 @@ class EventAlarms:
             if self._ended.is_set() or not cycle.valid:
                 break
             self.evaluated += 1
-            fired = self._fired(one, known)
+            try:
+                fired = self._fired(one, known)
+            except Exception:
+                # One that no code foresaw must not keep the other alarms' events waiting.
+                log.exception("alarm %s does not see an event: it is dropped", one.alarm_id)
+                fired = None
             if fired is None:
                 dropped.append(one)
             elif self._commit(fired):

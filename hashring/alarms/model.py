@@ -15,7 +15,7 @@ import zoneinfo
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, NamedTuple, TypeAlias
 
-from croniter import croniter
+from croniter import CroniterBadDateError, croniter
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -103,7 +103,9 @@ def _zone(name: str) -> str:
 
 def _cron(text: str) -> str:
     try:
-        croniter(text)
+        croniter(text, 0.0, max_years_between_matches=130).get_next(float)  # all that it knows
+    except CroniterBadDateError:
+        raise ValueError("there is no such time in any year") from None
     except Exception:  # whatever it stumbles over
         raise ValueError(
             "must be a time as cron writes it: minute hour day month weekday, '0 8 * * 1-5'"

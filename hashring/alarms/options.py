@@ -24,7 +24,7 @@ from hashring.telemetry.config.backend_url import translate_backend_url
 from hashring.telemetry.config.declared import Count, Seconds
 from hashring.telemetry.config.defaults import default_member, user_state_folder
 from hashring.telemetry.config.files import ConfigFiles
-from hashring.telemetry.config.options import check_token
+from hashring.telemetry.config.options import page_token
 from hashring.telemetry.errors import BadOption
 from hashring.telemetry.model.listen import ListenAddress
 from hashring.telemetry.model.suggestions import meant
@@ -163,8 +163,6 @@ _OPTION_OF: Mapping[str, tuple[str, str]] = {
     "prometheus_ca": ("alarm", "prometheus_ca_file"),
     "project_label": ("DEFAULT", "prometheus_project_label_name"),
     "page": ("hashring", "listen"),
-    "token": ("hashring", "token"),
-    "token_file": ("hashring", "token_file"),
     "event_topic": ("listener", "event_alarm_topic"),
     "event_batch": ("listener", "batch_size"),
     "event_batch_timeout": ("listener", "batch_timeout"),
@@ -182,7 +180,7 @@ _OPTION_OF: Mapping[str, tuple[str, str]] = {
 _FLAGS: Mapping[str, str] = {"threads": "workers", "page": "listen"}
 """The command line's name of a setting, where it is another one."""
 
-_CAN_BE_EMPTY = frozenset({"signing_key", "listen", "token"})
+_CAN_BE_EMPTY = frozenset({"signing_key", "listen"})
 
 
 def load(
@@ -221,8 +219,7 @@ def load(
     values["status_file"] = None if status is None else Path(status)
     values["definitions"] = _definitions(read, given)
     _check_page(values["page"], "--listen" if "page" in given else read.place("hashring", "listen"))
-    values["token_file"] = None if values["token_file"] is None else Path(values["token_file"])
-    check_token(read, values["token"], values["token_file"])
+    values |= page_token(read, given)
     values |= _store(read, given, values, folder)
     return Settings(**values)
 

@@ -6,7 +6,7 @@ import zoneinfo
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
-from croniter import croniter
+from croniter import CroniterBadDateError, croniter
 
 from hashring.alarms.model import TimeConstraint
 
@@ -36,8 +36,11 @@ def is_in_time(constraints: Sequence[TimeConstraint], moment: float) -> bool:
 def _contains(constraint: TimeConstraint, now: datetime) -> bool:
     zone = zoneinfo.ZoneInfo(constraint.timezone) if constraint.timezone else UTC
     here = now.astimezone(zone)
-    # The last start that is not after now: croniter's own "previous" leaves out now itself.
-    latest = croniter(constraint.start, here + _MINUTE).get_prev(datetime)
-    while latest > here:
-        latest = croniter(constraint.start, latest).get_prev(datetime)
+    try:
+        # The last start that is not after now: croniter's own "previous" leaves out now itself.
+        latest = croniter(constraint.start, here + _MINUTE).get_prev(datetime)
+        while latest > here:
+            latest = croniter(constraint.start, latest).get_prev(datetime)
+    except CroniterBadDateError:
+        return False  # the first start is still to come
     return bool(here <= latest + timedelta(seconds=constraint.duration))

@@ -32,10 +32,10 @@ ALARM = {"name": "down", "type": "prometheus", "prometheus_rule": RULE}
 class API:
     """A client of an application on a database."""
 
-    def __init__(self, database, gnocchi=None, **settings):
+    def __init__(self, database, asked=None, **settings):
         self.actions = Catalogue(Settings(database="", backend_url="", member="m"))
         found = APISettings(**{"auth_mode": "noauth"} | settings)
-        self._client = Client(Application(database, found, self.actions, gnocchi))
+        self._client = Client(Application(database, found, self.actions, asked))
 
     def ask(self, method, path, body=None, who=MEMBER, **more):
         answer = self._client.open(path, method=method, json=body, headers=who, **more)
@@ -210,6 +210,10 @@ def test_the_query_of_a_tenant_is_narrowed_to_its_project_and_the_rule_does_not_
         (
             {"time_constraints": [{"name": "a", "start": "x", "duration": 1}]},
             "time_constraints.0.start. must be a time as cron writes it",
+        ),
+        (
+            {"time_constraints": [{"name": "a", "start": "0 0 30 2 *", "duration": 1}]},
+            "time_constraints.0.start. there is no such time in any year",
         ),
         ({"time_constraints": [{"name": "a", "start": "0 1 * * *", "duration": -1}]}, "duration"),
         (

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from hashring.alarms.api.asked_rules import Asked
 from hashring.alarms.api.gnocchi_rules import GnocchiRules
 from hashring.alarms.sources.gnocchi import Gnocchi, Place
 from tests.alarms.test_api import ADMIN, API
@@ -40,7 +41,7 @@ def owner():
 def api(database, gnocchi, owner):
     place = Place(gnocchi.url.replace("//", "//admin:s3cret@"))
     rules = GnocchiRules(Gnocchi(place, 2), lambda deadline: owner[-1], 20.0)
-    found = API(database, rules)
+    found = API(database, Asked(rules))
     yield found
     found.actions.close()
     rules.close()

@@ -62,6 +62,18 @@ def test_a_wrong_option_is_told_with_its_line(conf, tmp_path, text, words):
         options.load([conf(text)], state_dir=str(tmp_path))
 
 
+def test_a_file_with_the_token_of_the_page_stands_in_place_of_what_the_files_say(conf, tmp_path):
+    path, token = conf("[hashring]\ntoken = correct-horse-battery\n"), tmp_path / "token"
+    token.write_text("another-one-of-sixteen\n")
+    found = options.load([path], state_dir=str(tmp_path))
+    assert (found.token, found.token_file) == ("correct-horse-battery", None)
+    found = options.load([path], state_dir=str(tmp_path), token_file=token)
+    assert (found.token, found.token_file) == ("", token)
+    token.write_text("short\n")
+    with pytest.raises(BadOption, match=r"^--token-file: .*16 characters"):
+        options.load([path], state_dir=str(tmp_path), token_file=token)
+
+
 def test_the_api_reads_aodhs_options_and_names_what_has_no_effect(conf):
     found, notes = api_options.load(
         [

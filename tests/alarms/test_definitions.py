@@ -100,6 +100,8 @@ def test_a_time_constraint_is_checked(said):
     assert said(text).startswith("10: alarm 'disk almost full': time_constraints.0.start: must be")
     zone = text.replace("0 8 *,", "0 8 * * *, timezone: Mars/Base,")
     assert "must be a time zone" in said(zone)
+    never = said(text.replace("0 8 *,", "0 8 30 2 *,"))
+    assert "time_constraints.0.start: there is no such time in any year" in never
 
 
 def test_one_name_in_two_files_is_refused_and_both_places_are_told(tmp_path, check):

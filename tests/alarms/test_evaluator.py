@@ -307,6 +307,19 @@ def test_an_alarm_out_of_its_time_is_not_evaluated(windows, database, prometheus
     assert prometheus.log == []
 
 
+@pytest.mark.parametrize("start", ["0 0 30 2 *", "0 0 1 1 * 0 2090"])
+def test_a_time_that_never_was_costs_its_alarm_alone(windows, database, start):
+    """Aodh takes both, so its tables may have them; and who makes one may be any tenant."""
+    define(database, {"name": "x"}, {"name": "y"})
+    never = [{"name": "n", "description": "", "start": start, "duration": 60, "timezone": ""}]
+    with database.writing() as connection:
+        named = ALARM.update().where(ALARM.c.alarm_id == id_of("y"))
+        connection.execute(named.values(time_constraints=never))
+    windows.work()
+    assert windows.state("x")[0] == "alarm"
+    assert windows.state("y")[0] == "insufficient data"
+
+
 def test_our_agents_samples_are_enough_for_an_alarm(windows, database):
     define(
         database,

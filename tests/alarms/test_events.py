@@ -189,6 +189,24 @@ def test_an_event_that_comes_again_is_kept_and_fires_once(partition, database, s
     assert number_of(database, EVENT) == 3
 
 
+def test_an_error_that_no_code_foresaw_keeps_no_other_alarm_waiting(
+    partition, database, monkeypatch, caplog
+):
+    define(database, {"name": "bad", **on("a.b*")}, {"name": "good", **on("a.*")})
+
+    def faulty(rule, found):
+        if rule.event_type == "a.b*":
+            raise ZeroDivisionError("a fault of ours")
+        return hits(rule, found)
+
+    monkeypatch.setattr("hashring.alarms.events.hits", faulty)
+    keep(database, event(1, "a.b"), event(2, "a.b"))
+    with evaluating(partition, database):
+        wait_until(lambda: state(database, "good") == "alarm" and number_of(database, NOTE) == 0)
+    assert state(database, "bad") == "insufficient data"
+    assert f"alarm {id_of('bad')} does not see an event" in caplog.text
+
+
 def test_without_repeated_actions_an_alarm_fires_until_somebody_resets_it(
     partition, database, sink
 ):

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import sysconfig
-import tomllib
-import venv
 from pathlib import Path
 
 import pytest
@@ -15,40 +12,38 @@ from hashring.alarms import options
 from hashring.alarms.listener import Listener, library
 from hashring.alarms.settings import Settings
 from hashring.errors import MissingDependency
+from tests.alarms.beside import python_beside
 from tests.conftest import BUILDS, TREE
 
-_CASES = Path(__file__).with_name("listener_cases.py")
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory):
+    """The Python of an environment that has oslo.messaging."""
+    return python_beside(tmp_path_factory.mktemp("messaging"), "messaging")
 
 
-@pytest.fixture
-def environment(tmp_path):
-    """The Python of an environment that has oslo.messaging besides what this one has.
-
-    It brings eventlet, which would change every other test: tooz uses it where it is there.
-    """
-    venv.create(tmp_path / "venv", with_pip=False)
-    python = tmp_path / "venv" / "bin" / "python"
-    (ours,) = tmp_path.glob("venv/lib/python*/site-packages")
-    here = sysconfig.get_path("purelib")
-    (ours / "beside.pth").write_text(f"import site; site.addsitedir({here!r})\n")
-    extras = tomllib.loads((TREE / "pyproject.toml").read_text())["project"]
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", str(python)]
-    subprocess.run(
-        [*pip, "install", "--quiet", *extras["optional-dependencies"]["messaging"]],
-        check=True,
-        timeout=BUILDS,
+def passed(environment, cases):
+    """Run tests in the environment; return what it says of them."""
+    path = Path(__file__).with_name(cases)
+    command = [str(environment), "-m", "pytest", "--quiet", "-p", "no:cacheprovider", str(path)]
+    command += ["--timeout", "600"]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, timeout=2 * BUILDS, cwd=TREE
     )
-    return python
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
 
 
 @pytest.mark.long
+@pytest.mark.timeout(1800)
 def test_events_are_taken_from_a_queue(environment):
-    command = [str(environment), "-m", "pytest", "--quiet", "-p", "no:cacheprovider", str(_CASES)]
-    done = subprocess.run(
-        command, capture_output=True, text=True, check=False, timeout=BUILDS, cwd=TREE
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "4 passed" in done.stdout
+    assert "4 passed" in passed(environment, "listener_cases.py")
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1800)
+def test_events_are_taken_from_a_rabbitmq_whatever_restarts(environment):
+    assert "1 passed" in passed(environment, "rabbitmq_cases.py")
 
 
 def test_without_its_library_a_listener_says_what_to_install(database, monkeypatch):

@@ -115,3 +115,9 @@ def test_an_alarm_is_evaluated_in_its_time_in_its_zone_alone():
         *(False, True, True, True, False)
     ]
     assert is_in_time([], eight - 1)
+
+
+def test_a_time_that_begins_in_a_later_year_is_still_to_come():
+    later = TimeConstraint(name="later", start="0 8 1 1 * 0 2090", duration=3600)
+    assert not is_in_time([later], 1_700_031_600.0)
+    assert is_in_time([later], 3_786_912_000.0 + 8 * 3600)  # 2090-01-01

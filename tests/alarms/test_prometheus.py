@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 
 import pytest
 
 from hashring import clock
+from hashring.alarms.api.asked_rules import Asked, PrometheusRules
 from hashring.alarms.errors import SourceAway
 from hashring.alarms.model import PrometheusRule
 from hashring.alarms.sources.prometheus import PrometheusSource
+from tests.alarms.test_api import ADMIN, ALARM, API, MEMBER, RULE
 from tests.servers.http import HTTPServer
-from tests.servers.process import wait_until
+from tests.servers.process import free_port, wait_until
 from tests.servers.prometheus import PrometheusServer
 
 TEXT = 'queue_length{queue="b"} 7\nqueue_length{queue="a"} 3\nqueue_odd NaN\n'
@@ -100,3 +103,64 @@ def test_a_rule_that_is_scoped_to_a_project_is_asked_of_its_series_alone(prometh
     with pytest.raises(SourceAway, match="cannot be narrowed to a project"):
         values("queue_length or info(queue_length)")
     source.close()
+
+
+# ---- what it refuses is refused when an alarm is made
+
+
+@contextlib.contextmanager
+def made_at(database, url):
+    """The API, which asks a Prometheus about each query."""
+    rules = Asked(prometheus=PrometheusRules(PrometheusSource(url, 2)))
+    with contextlib.closing(rules):
+        found = API(database, rules)
+        with contextlib.closing(found.actions):
+            yield found
+
+
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [
+        ("sum(", "parse error"),
+        ("no_such_function(up)", "unknown function"),
+        ("queue_length[5m]", "gives a 'matrix'"),
+        ('"text"', "gives a 'string'"),
+    ],
+)
+def test_a_query_that_can_never_give_values_is_refused_with_its_fields_name(
+    prometheus, database, query, words
+):
+    rule = RULE | {"query": query}
+    composite = {"or": [{"type": "prometheus", **RULE}, {"type": "prometheus", **rule}]}
+    parts = {"name": "c", "type": "composite", "composite_rule": composite}
+    with made_at(database, f"http://{prometheus.address}") as api:
+        for alarm in (ALARM | {"prometheus_rule": rule}, parts):
+            status, why = api.refused("POST", "/v2/alarms", alarm, ADMIN)
+            assert (status, "attribute query. Value: " in why) == (400, True), why
+            assert words in why
+            assert prometheus.address not in why
+        assert api.ask("GET", "/v2/alarms", who=ADMIN) == (200, [])
+
+
+def test_a_query_that_may_give_values_later_is_taken(prometheus, database):
+    """One without series, one whose series do not match now, one that is narrowed to a project."""
+    with made_at(database, f"http://{prometheus.address}") as api:
+        for query in ("nothing_there", "queue_length + on() queue_length"):
+            made = api.made(ADMIN, prometheus_rule=RULE | {"query": query})
+            assert made["prometheus_rule"]["query"] == query
+        api.made(MEMBER, prometheus_rule=RULE | {"query": "sum(queue_length)"})
+
+
+def test_while_prometheus_is_away_or_another_program_a_query_is_taken_as_it_is(database):
+    alarm = {"prometheus_rule": RULE | {"query": "sum("}}
+    with made_at(database, f"http://127.0.0.1:{free_port()}") as api:
+        api.made(ADMIN, **alarm)
+    with HTTPServer() as server:
+        server.answer("/api/v1/query", "<html>")
+        with made_at(database, server.url) as api:
+            made = api.made(ADMIN, **alarm)
+            # One that stays as it is can be switched off without being asked about.
+            asked = len(server.log)
+            path = f"/v2/alarms/{made['alarm_id']}"
+            assert api.ask("PUT", path, made | {"enabled": False}, ADMIN)[0] == 200
+            assert (asked, len(server.log)) == (1, 1)

@@ -14,6 +14,7 @@ import pytest
 from hashring import clock
 from hashring.alarms.actions.catalogue import Catalogue
 from hashring.alarms.api.application import Application
+from hashring.alarms.api.asked_rules import Asked
 from hashring.alarms.api.gnocchi_rules import GnocchiRules
 from hashring.alarms.api.serving import Serving
 from hashring.alarms.api.settings import APISettings
@@ -104,7 +105,7 @@ def served(gnocchi, database):
     """Serve our API on a database; give its URL."""
     actions = Catalogue(Settings(database="", backend_url="", member="m"))
     checks = GnocchiRules(Gnocchi(Place(gnocchi.url), 2), lambda deadline: None, 60.0)
-    application = Application(database, APISettings(auth_mode="noauth"), actions, checks)
+    application = Application(database, APISettings(auth_mode="noauth"), actions, Asked(checks))
     serving = Serving(application, "127.0.0.1:0", 2)
     with contextlib.closing(actions), contextlib.closing(checks), serving:
         yield f"http://127.0.0.1:{serving.port}"

@@ -189,6 +189,38 @@ def test_no_address_that_is_none_is_taken(tmp_path, capsys):
     assert "--listen = '9466': must be HOST:PORT" in capsys.readouterr().err
 
 
+def test_an_evaluator_is_drained_by_whoever_sends_the_token_of_its_file(watched):
+    fleet, _, _ = watched
+    port, token = free_port(), fleet.folder / "token"
+    token.write_text("correct-horse-battery\n")
+    fleet.start("t", "--listen", f"127.0.0.1:{port}", "--token-file", str(token))
+    fleet.settle("a", "t")
+    wanted = {"group": "alarms", "member": "t", "by": "alice"}
+
+    assert post(port, "/ring/acts/drain", wanted, "a-wrong-one-of-length")[0] in (401, 403)
+    assert fleet.processes["t"].poll() is None
+    code, said = post(port, "/ring/acts/drain", wanted, "correct-horse-battery")
+
+    assert code in (200, 202), said
+    assert fleet.processes["t"].wait(60) == 0, fleet.said("t")
+    fleet.settle("a")
+    assert "by 'alice, by the page from 127.0.0.1'" in fleet.said("t")
+    assert "correct-horse" not in fleet.said("t")
+
+
+def post(port, path, body, token):
+    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}{path}", json.dumps(body).encode(), headers
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return answer.status, answer.read()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read()
+
+
 def test_the_survey_needs_no_more_than_the_tables(database):
     """What it asks is answered by every database: it is plain SQL, without a function of one."""
     define(database, {"name": "a"})

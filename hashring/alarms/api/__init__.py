@@ -6,6 +6,8 @@ From below to above::
     identity         who asks, and what they may see and change
     fields           single fields of a request, checked by name
     rules            rules as the API has them, by the type of their alarm
+    asked_rules      what a rule's source says of it when it is made
+    gnocchi_rules    Gnocchi's part of that
     actions          URLs of actions: which are allowed, and what is shown of them
     drafts           an alarm as a request defines it
     shapes           alarms and changes as an answer has them

@@ -12,7 +12,6 @@ from werkzeug.datastructures import MultiDict
 from hashring import clock
 from hashring.alarms.api.answers import Refused, not_found
 from hashring.alarms.api.drafts import Draft, Limits, draft_of
-from hashring.alarms.api.gnocchi_rules import Remembered
 from hashring.alarms.api.identity import Identity
 from hashring.alarms.api.settings import APISettings
 from hashring.alarms.api.shapes import alarm_shape, change_shape, detail_of
@@ -121,9 +120,9 @@ class AlarmRoutes:
         """
 
         limits = self._limits
-        if limits.gnocchi is not None:
-            # It is asked before, not while the row is locked.
-            limits = limits._replace(gnocchi=Remembered(limits.gnocchi))
+        if any(limits.asked):
+            # They are asked before, not while the row is locked.
+            limits = limits._replace(asked=limits.asked.remembered())
             if (before := self._stored.alarm(alarm_id)) is not None:
                 self._check(identity, before, alarm_id, False)
                 draft_of(body, identity, limits, before)

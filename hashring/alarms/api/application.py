@@ -20,9 +20,9 @@ from hashring.alarms import intake
 from hashring.alarms.actions.catalogue import Catalogue
 from hashring.alarms.api.alarm_routes import AlarmRoutes, parsed
 from hashring.alarms.api.answers import Refused, invalid
+from hashring.alarms.api.asked_rules import Asked
 from hashring.alarms.api.authentication import WSGI, authentication
 from hashring.alarms.api.drafts import Limits
-from hashring.alarms.api.gnocchi_rules import Rules
 from hashring.alarms.api.other_routes import OtherRoutes, versions
 from hashring.alarms.api.settings import APISettings
 from hashring.alarms.database.engine import Database
@@ -74,7 +74,7 @@ class Application:
         database: the alarms' database, its tables in order.
         settings: of the server.
         actions: the actions that are installed.
-        gnocchi: checks rules on Gnocchi; ``None``: none can be made.
+        asked: the sources that are asked about rules; ``None``: none is.
 
     Raises:
         BadArgument: something that the authentication needs is wrong.
@@ -86,10 +86,10 @@ class Application:
         database: Database,
         settings: APISettings,
         actions: Catalogue,
-        gnocchi: Rules | None = None,
+        asked: Asked | None = None,
     ) -> None:
         self._stored = Stored(database)
-        limits = Limits(settings.most_actions, actions.check, gnocchi)
+        limits = Limits(settings.most_actions, actions.check, asked or Asked())
         self._alarms = AlarmRoutes(self._stored, settings, limits)
         self._others = OtherRoutes(self._stored, settings)
         self._authentication = authentication(settings)

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from hashring.alarms.api import rules
 from hashring.alarms.api.actions import ACTIONS, accepted
 from hashring.alarms.api.answers import Refused, invalid, of_another
+from hashring.alarms.api.asked_rules import Asked
 from hashring.alarms.api.fields import (
     Field,
     boolean,
@@ -25,7 +26,6 @@ from hashring.alarms.api.fields import (
     utc,
     whole,
 )
-from hashring.alarms.api.gnocchi_rules import Rules, on_gnocchi
 from hashring.alarms.api.identity import Identity
 from hashring.alarms.model import Problem, Severity, State, problem_of
 
@@ -79,12 +79,12 @@ class Limits(NamedTuple):
     Attributes:
         most_actions: URLs in each of the three lists; 0 or less: any number.
         check_action: checks the URL of an action; raises BadAlarm.
-        gnocchi: checks rules on Gnocchi; ``None``: no Gnocchi is known.
+        asked: the sources that are asked about rules.
     """
 
     most_actions: int
     check_action: Callable[[str], None]
-    gnocchi: Rules | None = None
+    asked: Asked = Asked()
 
 
 class Draft(NamedTuple):
@@ -127,7 +127,7 @@ def draft_of(
     rule = _rule(value, kind, identity.scope(project))
     if kept is None or (kept["type"], kept["project_id"], kept["rule"]) != (kind, project, rule):
         # One that stays as it is can be switched off while Gnocchi is away.
-        rule = on_gnocchi(kind, rule, identity.scope(project), limits.gnocchi)
+        rule = limits.asked.checked(kind, rule, identity.scope(project))
     columns["rule"] = rule
     columns["description"] = found["description"] or rules.described(kind, columns["rule"])
     columns["time_constraints"] = _constraints(found["time_constraints"])

@@ -10,66 +10,23 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any
 from urllib.parse import urlencode
 
 from hashring import clock
 from hashring.alarms.api.answers import Refused, invalid
+from hashring.alarms.api.asked_rules import Rule
 from hashring.alarms.errors import SourceAway
 from hashring.alarms.sources.gnocchi import Gnocchi
 from hashring.alarms.sources.replies import Reply
 
-__all__ = ["GnocchiRules", "Remembered", "Rules", "on_gnocchi"]
+__all__ = ["GnocchiRules"]
 
 _KEPT = 3600.0
 """Seconds for which what Gnocchi and Keystone say of themselves is believed; Aodh's number."""
 
 _SEARCH = "gnocchi_aggregation_by_resources_threshold"
-
-Rule = Mapping[str, Any]
-
-
-class Rules(Protocol):
-    """Who knows Gnocchi."""
-
-    def checked(self, kind: str, rule: Rule, scope: str | None) -> dict[str, Any]:
-        """Return a rule, checked and narrowed; raise Refused."""
-
-
-def on_gnocchi(kind: str, rule: Rule, scope: str | None, gnocchi: Rules | None) -> dict[str, Any]:
-    """Return a rule of which all parts on Gnocchi are checked and narrowed.
-
-    Args:
-        kind: the type of the alarm.
-        rule: its fields are in order.
-        scope: the project that searches are narrowed to; ``None``: they are not.
-        gnocchi: who knows it; ``None``: nobody does.
-
-    Raises:
-        Refused: Gnocchi refuses it, is not known, or does not answer.
-    """
-    if kind == "composite":
-        return _expression(rule, scope, gnocchi)
-    if not kind.startswith("gnocchi_"):
-        return dict(rule)
-    if gnocchi is None:
-        raise invalid(
-            "type",
-            kind,
-            "No Gnocchi is known here: set [alarm] gnocchi_url or [service_credentials]",
-        )
-    return gnocchi.checked(kind, rule, scope)
-
-
-def _expression(rule: Rule, scope: str | None, gnocchi: Rules | None) -> dict[str, Any]:
-    if "type" not in rule:
-        return {
-            operator: [_expression(part, scope, gnocchi) for part in parts]
-            for operator, parts in rule.items()
-        }
-    leaf = {name: value for name, value in rule.items() if name != "type"}
-    return {"type": rule["type"], **on_gnocchi(rule["type"], leaf, scope, gnocchi)}
 
 
 class GnocchiRules:
@@ -158,25 +115,6 @@ class GnocchiRules:
             f"{self._gnocchi.shown(deadline)}: answered {reply.status}: "
             f"{self._gnocchi.said(reply, deadline)}"
         )
-
-
-class Remembered:
-    """Asks of each rule once: for one request, which is decided again while a row is locked.
-
-    Args:
-        rules: who is asked.
-    """
-
-    def __init__(self, rules: Rules) -> None:
-        self._rules = rules
-        self._known: dict[tuple[str, str, str | None], dict[str, Any]] = {}
-
-    def checked(self, kind: str, rule: Rule, scope: str | None) -> dict[str, Any]:
-        """Return what :meth:`GnocchiRules.checked` returned of the same rule, or ask it."""
-        key = kind, json.dumps(rule, sort_keys=True), scope
-        if key not in self._known:
-            self._known[key] = self._rules.checked(kind, rule, scope)
-        return self._known[key]
 
 
 class _Kept:

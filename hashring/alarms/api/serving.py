@@ -16,12 +16,14 @@ from hashring.alarms import options as evaluators_options
 from hashring.alarms.actions.catalogue import Catalogue
 from hashring.alarms.api import options
 from hashring.alarms.api.application import Application
+from hashring.alarms.api.asked_rules import Asked, PrometheusRules
 from hashring.alarms.api.gnocchi_rules import GnocchiRules
 from hashring.alarms.api.settings import APISettings
 from hashring.alarms.running import opened
 from hashring.alarms.settings import Settings
 from hashring.alarms.sources.gnocchi import Gnocchi
 from hashring.alarms.sources.gnocchi_access import access_to_gnocchi
+from hashring.alarms.sources.prometheus import PrometheusSource
 from hashring.errors import BadArgument
 from hashring.telemetry.agent.signals import Signals
 from hashring.url import host_and_port
@@ -101,10 +103,10 @@ def run_api(settings: Settings, api: APISettings) -> int:
     with contextlib.ExitStack() as stack:
         actions = Catalogue(settings)
         stack.callback(actions.close)
-        if (gnocchi := _gnocchi(settings, api)) is not None:
-            stack.callback(gnocchi.close)
+        asked = _asked(settings, api)
+        stack.callback(asked.close)
         with opened(settings) as database:
-            application = Application(database, api, actions, gnocchi)
+            application = Application(database, api, actions, asked)
             if api.auth_mode == "noauth" and not _is_of_this_host(settings.listen):
                 log.warning(
                     "whoever reaches %s can change every alarm: [api] auth_mode is noauth",
@@ -116,8 +118,19 @@ def run_api(settings: Settings, api: APISettings) -> int:
     return 0
 
 
+def _asked(settings: Settings, api: APISettings) -> Asked:
+    """Return who is asked about rules: the sources of which something says where they are."""
+    prometheus = None
+    if settings.prometheus_url is not None:
+        prometheus = PrometheusRules(
+            PrometheusSource(
+                settings.prometheus_url, api.threads, settings.prometheus_ca, settings.project_label
+            )
+        )
+    return Asked(_gnocchi(settings, api), prometheus)
+
+
 def _gnocchi(settings: Settings, api: APISettings) -> GnocchiRules | None:
-    """Return who checks rules on Gnocchi; ``None``: nothing says where it is."""
     access = access_to_gnocchi(settings)
     if access is None:
         return None
@@ -154,4 +167,4 @@ def wsgi(*config_files: str) -> Application:
     with opened(settings) as database:
         # As the block ends its connections are closed: a server that forks then must not share
         # them. It opens others.
-        return Application(database, api, Catalogue(settings), _gnocchi(settings, api))
+        return Application(database, api, Catalogue(settings), _asked(settings, api))

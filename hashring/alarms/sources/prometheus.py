@@ -6,6 +6,7 @@ import math
 from typing import Any
 from urllib.parse import quote, urlencode
 
+from hashring import clock
 from hashring.alarms.errors import BadQuery, SourceAway
 from hashring.alarms.model import PrometheusRule
 from hashring.alarms.sources.promql import narrowed
@@ -51,6 +52,31 @@ class PrometheusSource:
         Raises:
             SourceAway: it did not answer, or refused the query.
         """
+        found = self._answer(rule, at, deadline)
+        if found["status"] == "error":
+            raise SourceAway(f"{self.shown}: refuses the query: {self._why(found)}", answered=True)
+        data = found.get("data")
+        if (wrong := _wrong_kind(data)) is not None:
+            raise SourceAway(f"{self.shown}: {wrong}", answered=True)
+        return self._read(data)
+
+    def problem(self, rule: PrometheusRule, deadline: float) -> str | None:
+        """Return why a rule's query can never give values; ``None``: nobody says that it cannot.
+
+        Args:
+            rule: whose query is asked, about now.
+            deadline: on the clock of :func:`hashring.clock.boottime`.
+        """
+        try:
+            found = self._answer(rule, clock.wall(), deadline)
+        except SourceAway:
+            return None
+        if found["status"] == "success":
+            return _wrong_kind(found.get("data"))
+        # Other errors, of time and of memory, may be gone the next time.
+        return self._why(found) if found.get("errorType") == "bad_data" else None
+
+    def _answer(self, rule: PrometheusRule, at: float, deadline: float) -> dict[str, Any]:
         query = rule.query
         if rule.scope_to_project:
             try:
@@ -61,10 +87,10 @@ class PrometheusSource:
         found = reply.value()
         if not isinstance(found, dict) or found.get("status") not in ("success", "error"):
             raise SourceAway(f"{self.shown}: answered {reply.status}, and not as Prometheus does")
-        if found["status"] == "error":
-            why = said(str(found.get("error")), self._url)
-            raise SourceAway(f"{self.shown}: refuses the query: {why}", answered=True)
-        return self._read(found.get("data"))
+        return found
+
+    def _why(self, found: dict[str, Any]) -> str:
+        return said(str(found.get("error")), self._url)
 
     def _asked(self, query: str, at: float, deadline: float) -> Reply:
         form = urlencode({"query": query, "time": f"{at:.3f}"}, quote_via=quote)
@@ -88,16 +114,23 @@ class PrometheusSource:
                 series = [(sorted(one["metric"].items()), _number(one["value"])) for one in result]
                 return [value for _, value in sorted(series, key=lambda one: one[0])]
         except (TypeError, KeyError, ValueError, IndexError, AttributeError):
-            raise SourceAway(f"{self.shown}: its answer is damaged") from None
-        raise SourceAway(
-            f"{self.shown}: the query gives a {shown(kind)}; a rule needs an instant vector or a "
-            "scalar: aggregate over the range",
-            answered=True,
-        )
+            pass
+        raise SourceAway(f"{self.shown}: its answer is damaged")
 
     def close(self) -> None:
         """Close the connections."""
         self._asker.close()
+
+
+def _wrong_kind(data: Any) -> str | None:
+    """Return what is wrong with the type of an answer that says one."""
+    kind = data.get("resultType") if isinstance(data, dict) else None
+    if kind is None or kind in ("scalar", "vector"):
+        return None
+    return (
+        f"the query gives a {shown(kind)}; a rule needs an instant vector or a scalar: aggregate "
+        "over the range"
+    )
 
 
 def _number(pair: Any) -> float:

@@ -35,7 +35,7 @@ from hashring.telemetry.errors import BadOption
 from hashring.telemetry.model.settings import Settings
 from hashring.telemetry.sources.host import machine
 
-__all__ = ["BadOption", "check_token", "is_embedded", "list_opts", "load", "translate_backend_url"]
+__all__ = ["BadOption", "is_embedded", "list_opts", "load", "page_token", "translate_backend_url"]
 
 log = logging.getLogger(__name__)
 
@@ -142,23 +142,35 @@ def _plain(read: ConfigFiles, given: Mapping[str, Any]) -> dict[str, Any]:
     values["batch_size"] = max(1, values["batch_size"])
     values["status_file"] = _path(values["status_file"])
     values["listen"] = values["listen"] or None
-    values["token_file"] = _path(values["token_file"])
-    check_token(read, values["token"], values["token_file"])
+    values |= page_token(read, given)
     values["scrape_protocols"] = tuple(values["scrape_protocols"])
     return values
 
 
-def check_token(read: ConfigFiles, token: str, file: Path | None) -> None:
-    """Refuse a page's token that cannot be one, without showing it.
+def page_token(read: ConfigFiles, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return who may steer the group by the page: the settings ``token`` and ``token_file``.
+
+    A file that the command line names stands in place of whatever the files say.
+
+    Args:
+        read: the files.
+        given: what the command line says.
 
     Raises:
-        BadOption: it is too short, its file cannot be read, or there are both.
+        BadOption: the token is too short, its file cannot be read, or there are both. It is not
+            shown.
     """
+    if given.get("token_file") is not None:
+        token, file, where = "", _path(given["token_file"]), "--token-file"
+    else:
+        token = given.get("token", read.value("hashring", "token"))
+        file = _path(read.value("hashring", "token_file"))
+        where = read.where("hashring", "token" if file is None else "token_file")
     try:
         Token.of(token, file)
     except BadArgument as error:
-        where = read.where("hashring", "token" if file is None else "token_file")
         raise BadOption(f"{where}: {error}") from None
+    return {"token": token, "token_file": file}
 
 
 def _checked(field: str, value: Any) -> Any:
