@@ -17,7 +17,7 @@ CYTHON := $(wildcard hashring/*.pyx hashring/*/*.pyx hashring/telemetry/*/*.pyx 
 GENERATED := $(CYTHON:.pyx=.c)
 SOURCES := pyproject.toml setup.py $(CYTHON) $(filter-out $(GENERATED), \
 	$(wildcard hashring/*.px[di] hashring/*.[ch] hashring/*/*.px[di] hashring/*/*.[ch] \
-	hashring/telemetry/*/*.h))
+	hashring/telemetry/*/*.h hashring/telemetry/*/*/*.px[di]))
 INSTALLED := $(VENV)/.installed
 TOOLS := $(VENV)/.tools
 

@@ -26,6 +26,7 @@ optimized = [] if unoptimized or os.name == "nt" else ["-O3"]
 
 _HEADERS = ["hashring/telemetry/model/_sha1.h", "hashring/telemetry/model/_escape.h"]
 
+_LABELS = ["hashring/telemetry/sources/web/_labels.pxi"]
 _MESSAGES = sorted(map(str, Path("hashring/telemetry/sources/web").glob("_message_*.pxi")))
 
 extensions: list[Extension] = []
@@ -59,8 +60,8 @@ if not excluded:
         )
         for name, depends in (
             ("hashring.telemetry.model._lines", _HEADERS),
-            ("hashring.telemetry.sources.web._exposition", []),
-            ("hashring.telemetry.sources.web._messages", _MESSAGES),
+            ("hashring.telemetry.sources.web._exposition", _LABELS),
+            ("hashring.telemetry.sources.web._messages", _LABELS + _MESSAGES),
         )
     ]
 

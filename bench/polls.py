@@ -3,7 +3,7 @@
     python -m bench.polls                     # 10,000 endpoints of one host, every 10 s
     python -m bench.polls --hosts 10000       # each at an address and connection of its own
     python -m bench.polls --hosts 10000 --asyncio  # where uvloop is not installed
-    python -m bench.polls --ceilometer 500    # the real Ceilometer, with so many dynamic pollsters
+    python -m bench.polls --ceilometer 500    # of so many, and the real Ceilometer's beside
     python -m bench.polls --clients           # what HTTP clients take for a request alone
     python -m bench.polls --clients --hosts 1000   # and for a connection with each
 
@@ -11,8 +11,8 @@ nginx is Debian's (``tests/servers/install.sh nginx-light``) and answers every p
 small JSON. The agent is bound to one core, nginx to another one; samples go through the spool into
 a file, where they are counted by window and resource. Processor time is that of the whole process
 (``/proc/PID/stat``), from the end of its first whole window to the end of the last one, over the
-samples that came in that time, late ones too. Ceilometer
-polls the same endpoints, a definition for each, and makes samples that it sends nowhere.
+samples that came in that time, late ones too. Ceilometer polls the same endpoints after ours, a
+definition for each, and makes samples that it sends nowhere.
 """
 
 from __future__ import annotations
@@ -126,6 +126,11 @@ sys.exit(main(sys.argv[1:]))
 """
 """An agent whose threads have their names before the system too: it tells whose time is whose."""
 
+_HEAD = (
+    "| | polls | missed | repeated | processor time | of a poll | peak memory |\n"
+    "|---|---:|---:|---:|---:|---:|---:|\n"
+)
+
 _PARTS = {
     "polls-loop": "asks, and reads the answers",
     "polls-loop-take": "makes samples, and puts them into the spool",
@@ -183,9 +188,7 @@ def agent(options: argparse.Namespace) -> None:
             f"{options.endpoints:,} endpoints at {options.hosts:,} addresses every "
             f"{options.interval:g} s for {options.windows} windows; "
             f"load {os.getloadavg()[0]:.1f}\n\n"
-            f"| | polls | missed | repeated | processor time | of a poll | peak memory |\n"
-            f"|---|---:|---:|---:|---:|---:|---:|\n"
-            f"| the agent | {polls:,} | {missed} | {repeated} | {seconds:.2f} s "
+            f"{_HEAD}| the agent | {polls:,} | {missed} | {repeated} | {seconds:.2f} s "
             f"| {seconds / made * 1e6:.0f} µs | {after.peak:.0f} MiB |\n\n"
             f"| part | of a poll |\n|---|---:|"
         )
@@ -235,8 +238,9 @@ def configure_ceilometer(folder: Path, options: argparse.Namespace, port: int) -
     source["resources"] = ["nobody's credentials"]
     (folder / "polling.yaml").write_text(json.dumps({"sources": [source]}))
     (folder / "ceilometer.conf").write_text(
-        f"[DEFAULT]\nhost = here\n[polling]\ncfg_file = {folder}/polling.yaml\n"
-        f"pollsters_definitions_dirs = {folder}/pollsters.d\nenable_notifications = false\n"
+        # Ceilometer 27 reads the folders of dynamic pollsters from [DEFAULT], whatever else it says.
+        f"[DEFAULT]\nhost = here\npollsters_definitions_dirs = {folder}/pollsters.d\n"
+        f"[polling]\ncfg_file = {folder}/polling.yaml\nenable_notifications = false\n"
     )
 
 
@@ -262,6 +266,7 @@ def ceilometer(options: argparse.Namespace) -> None:
             sleep_until(began + options.windows * options.interval)
             seconds = sum(Spent(pid).seconds for pid in pids) - before
             polls = nginx.answered() - count
+            peak = sum(Spent(pid).peak for pid in pids)
         except BaseException:
             print((folder / "log").read_text()[-4000:])
             raise
@@ -269,7 +274,11 @@ def ceilometer(options: argparse.Namespace) -> None:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
         each = seconds / max(1, polls)
-        print(f"| Ceilometer | {polls:,} | | | {seconds:.2f} s | {each * 1e6:.0f} µs | |")
+        print(
+            f"\nIn {options.windows * options.interval:g} s; load {os.getloadavg()[0]:.1f}\n\n"
+            f"{_HEAD}| Ceilometer | {polls:,} | | "
+            f"| {seconds:.2f} s | {each * 1e6:.0f} µs | {peak:.0f} MiB |"
+        )
 
 
 def _children(pid: int) -> list[int]:
@@ -406,6 +415,8 @@ def main() -> None:
     if options.clients:
         clients(options)
     elif options.ceilometer:
+        options.endpoints = options.ceilometer
+        agent(options)
         ceilometer(options)
     else:
         agent(options)

@@ -4,34 +4,21 @@
 import json
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from libc.string cimport memchr, memcmp, memcpy
+from libc.string cimport memchr
 
 cdef extern from "Python.h":
     double PyOS_string_to_double(const char *s, char **end, void *overflow) except? -1.0
     object PyUnicode_DecodeUTF8(const char *data, Py_ssize_t size, const char *errors)
-    object PyUnicode_New(Py_ssize_t size, Py_UCS4 largest)
-    void *PyUnicode_DATA(object text)
-    Py_ssize_t PyUnicode_GET_LENGTH(object text)
-    bint PyUnicode_IS_COMPACT_ASCII(object text)
 
 cdef object _text = json.encoder.encode_basestring_ascii
 
 cdef enum:
     MAX_LINE = 65536
     MOST_DIGITS = 40
-    MOST_LABELS = 32
-    NAME = 1  # may begin a name
-    LABEL = 2  # may begin a label's name
-    DIGIT = 4
 
-cdef unsigned char _KINDS[256]
-for _one in range(256):
-    _KINDS[_one] = 0
-for _letter in "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_":
-    _KINDS[<int> ord(_letter)] = NAME | LABEL
-_KINDS[ord(":")] = NAME
-for _one in range(48, 58):
-    _KINDS[_one] = DIGIT
+
+include "_labels.pxi"
+
 
 cdef double _POWERS[23]
 for _one in range(23):
@@ -322,29 +309,6 @@ cdef str _unescaped(str value):
     return "\\".join([part.replace('\\"', '"').replace("\\n", "\n") for part in parts])
 
 
-cdef enum:
-    ROOM = 4096  # for labels of the usual kind as JSON
-
-cdef struct Label:
-    const char *start
-    Py_ssize_t name, size  # of the name; of name="value"
-
-
-cdef inline int _order(const Label *one, const Label *other) noexcept nogil:
-    """Whether one label's name comes after the other's."""
-    cdef int found = memcmp(one.start, other.start, min(one.name, other.name))
-    return found > 0 or (found == 0 and one.name > other.name)
-
-
-cdef str _ascii(const char *data, Py_ssize_t size, str before=""):
-    """Return a text that is known to be ASCII, behind another one that is."""
-    cdef Py_ssize_t first = PyUnicode_GET_LENGTH(before)
-    cdef str found = PyUnicode_New(first + size, 127)
-    memcpy(PyUnicode_DATA(found), PyUnicode_DATA(before), first)
-    memcpy(<char *> PyUnicode_DATA(found) + first, data, size)
-    return found
-
-
 cdef class _Usual:
     """Describes series' texts without escapes, of ASCII alone, one after the other."""
 
@@ -361,13 +325,12 @@ cdef class _Usual:
         cdef const char *key = PyBytes_AS_STRING(text_of)
         cdef Py_ssize_t size = PyBytes_GET_SIZE(text_of)
         cdef Label labels[MOST_LABELS]
-        cdef Label moved
         cdef char text[ROOM]
         cdef const char *at = <const char *> memchr(key, 123, size)
         cdef const char *end = key + size
         cdef const char *start
         cdef Py_ssize_t out = 1
-        cdef int count = 0, n, place
+        cdef int count = 0
         if at is NULL:
             at = end
         self._take_name(key, at - key)
@@ -391,7 +354,7 @@ cdef class _Usual:
             out += 3
             at += 2
             while at < end and at[0] != 34:
-                if at[0] < 32 or at[0] > 126 or at[0] == 92:
+                if not _is_plain(at[0]):
                     return False
                 text[out] = at[0]
                 out += 1
@@ -410,22 +373,7 @@ cdef class _Usual:
             return False
         text[out - 1] = 125
         self.metadata = _ascii(text, out)
-        for n in range(1, count):  # most are in order already
-            moved = labels[n]
-            place = n
-            while place > 0 and _order(&labels[place - 1], &moved):
-                labels[place] = labels[place - 1]
-                place -= 1
-            labels[place] = moved
-        text[0], text[1] = 35, 123
-        out = 2
-        for n in range(count):
-            memcpy(text + out, labels[n].start, labels[n].size)
-            out += labels[n].size
-            text[out] = 44
-            out += 1
-        text[out - 1] = 125
-        self.id = _ascii(text, out, self.resource_id)
+        self.id = _id_of(self.resource_id, labels, count)
         return True
 
     cdef int _take_name(self, const char *text, Py_ssize_t size) except -1:

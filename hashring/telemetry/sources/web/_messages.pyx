@@ -3,7 +3,6 @@
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport uint32_t, uint64_t
-from libc.string cimport memcmp, memcpy
 
 import hashring.telemetry.sources.web._exposition as _exposition
 import hashring.telemetry.sources.web.exposition_messages as plain

@@ -201,17 +201,23 @@ class ExpositionReader:
     ) -> _Known:
         """Read the series that are new, and remember all."""
         old = {} if before is None else {key: row for row, key in enumerate(before.keys)}
-        if not old and not odd and not columns.target_labels:
+        if not odd and old.keys().isdisjoint(scanner.keys):
             columns.add_keys(scanner.keys)
         else:
+            new: list[bytes] = []  # that stand together: many at once are cheaper
             for key in scanner.keys:
                 row = old.get(key)
+                if row is None and key not in odd:
+                    new.append(key)
+                    continue
+                if new:
+                    columns.add_keys(new)
+                    new = []
                 if row is not None and before is not None:
                     columns.copy(before, row)
-                elif key in odd:
-                    columns.add_labels(*odd[key])
                 else:
-                    columns.add_key(key)
+                    columns.add_labels(*odd[key])
+            columns.add_keys(new)
         series = columns.series(metrics, self._meter_of)
         # Two that differ may have one hash, which costs but a closer look at each poll.
         pairs = zip(series.meter_of, series.resource_ids, strict=True)
@@ -273,27 +279,29 @@ class _Columns:
         self._ids: list[str | None] = []
         self._metadata: list[str | None] = []
         self._alone = _object(target_labels) if target_labels else None
+        self._label_names = [f"{json.dumps(name)}:" for name in target_labels]  # as in an object
 
     def _add(self, name: str, id_: str | None, metadata: str | None) -> None:
         self._name_of.append(self._names.setdefault(name, len(self._names)))
         self._ids.append(id_)
         self._metadata.append(metadata)
 
-    def add_key(self, key: bytes) -> None:
-        """Add what a series' text says."""
-        name, id_, labels = self._twin.described(key, self._id)
-        if self.target_labels and labels is not None:
-            labels = _object(with_target(json.loads(labels), self.target_labels))
-        self._add(name, id_, self._alone if labels is None else labels)
-
     def add_keys(self, keys: Sequence[bytes]) -> None:
-        """Add what series' texts say, of a target without labels: many at once."""
+        """Add what series' keys say."""
         names, ids, metadata = self._twin.described_all(keys, self._id)
         for name in dict.fromkeys(names):
             self._names.setdefault(name, len(self._names))
         self._name_of += map(self._names.__getitem__, names)
         self._ids += ids
-        self._metadata += metadata
+        self._metadata += map(self._with_target, metadata) if self.target_labels else metadata
+
+    def _with_target(self, metadata: str | None) -> str | None:
+        """Return a series' labels as JSON, with the target's."""
+        if metadata is None or self._alone is None:
+            return self._alone
+        if any(name in metadata for name in self._label_names):  # probably one that both have
+            return _object(with_target(json.loads(metadata), self.target_labels))
+        return f"{metadata[:-1]},{self._alone[1:]}"
 
     def add_labels(self, name: str, labels: Mapping[str, str]) -> None:
         """Add what prometheus-client's parser says."""
