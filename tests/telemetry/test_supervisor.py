@@ -15,6 +15,7 @@ from hashring.cli import main
 from hashring.telemetry.agent.launch import Launch
 from hashring.telemetry.agent.supervisor import start_worker
 from hashring.telemetry.config.command_line import agent_settings
+from tests.begun import Begun
 
 
 @pytest.fixture
@@ -23,13 +24,13 @@ def supervised(agents):
     started = []
 
     def start(*options, workers=2, **environment):
-        command = [sys.executable, "-m", "hashring", "agent", "--workers", str(workers)]
+        command = ["agent", "--workers", str(workers)]
         command += ["--member", "w", "--backend-url", agents.url, "--group", "test"]
         command += ["--interval", "0.5", "--ttl", "2", "--output", str(agents.output)]
         command += ["--log-level", "info", *options]
         log = agents.folder / "log"
         with log.open("ab") as stderr:
-            process = subprocess.Popen(
+            process = Begun(
                 command, stderr=stderr, start_new_session=True, env=os.environ | environment
             )
         started.append(process)
