@@ -196,10 +196,11 @@ def distributions(tmp_path_factory: pytest.TempPathFactory) -> Path:
             outdir = folder.with_name("dist-unfinished")
             outdir.mkdir(exist_ok=True)
             tree = _copied(outdir / "tree")
-            # With the tools that are installed, without optimization: a third of the time. That
+            # With the tools that are installed, without optimization and without what a
+            # debugger reads: a third of the time. That
             # pyproject.toml names every tool is shown by each `pip install` of the tree.
             build = [sys.executable, "-m", "build", "--no-isolation", "--outdir", outdir, tree]
-            variables = {"HASHRING_REQUIRE_EXTENSION": "1", "CFLAGS": "-O0"}
+            variables = {"HASHRING_REQUIRE_EXTENSION": "1", "CFLAGS": "-O0 -g0"}
             done = run(*build, cwd=outdir, **variables)
             assert done.returncode == 0, done.stdout + done.stderr
             shutil.rmtree(tree)
