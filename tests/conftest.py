@@ -18,7 +18,7 @@ from types import ModuleType, SimpleNamespace
 
 import hypothesis
 import pytest
-from _pytest.doctest import DoctestModule
+from _pytest.doctest import DoctestModule, DoctestTextfile
 from filelock import FileLock
 
 import hashring.ring.ring
@@ -63,14 +63,26 @@ LONGEST = (
 )
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_collect_file() -> Generator[None, list[pytest.Collector], list[pytest.Collector]]:
-    """Look for examples in the docstrings of what is tested, not in those of the tests.
+class _Examples:
+    """Looks for examples where there are some, and not in the docstrings of tests.
 
-    There are none, and pytest would go through each file of tests a second time.
+    pytest would import and go through each file of Python a second time, and each page.
     """
-    found = yield
-    return [each for each in found if not isinstance(each, DoctestModule)]
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_collect_file(
+        self, file_path: Path
+    ) -> Generator[None, list[pytest.Collector], list[pytest.Collector]]:
+        found = yield
+        kept = [each for each in found if not isinstance(each, DoctestModule | DoctestTextfile)]
+        if kept == found or file_path.is_relative_to(TREE / "tests"):
+            return kept
+        return found if ">>>" in file_path.read_text(encoding="utf-8") else kept
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Have no page and no module searched for examples that has none."""
+    config.pluginmanager.register(_Examples())
 
 
 @pytest.hookimpl(tryfirst=True)  # before the marks are selected by
@@ -106,9 +118,9 @@ def pytest_collection_finish() -> None:
     """Take what stands for the whole run out of the garbage collector's rounds.
 
     That is hundreds of thousands of objects: all tests, all modules. A test that collects garbage
-    to see what a finaliser does would look at each of them, a tenth of a second a time.
+    to see what a finaliser does would look at each of them, a tenth of a second a time. So would a
+    round before this, for the little that it finds.
     """
-    gc.collect()
     gc.freeze()
     gc.enable()
 
@@ -184,10 +196,11 @@ def distributions(tmp_path_factory: pytest.TempPathFactory) -> Path:
             outdir = folder.with_name("dist-unfinished")
             outdir.mkdir(exist_ok=True)
             tree = _copied(outdir / "tree")
-            # With the tools that are installed, without optimization: a third of the time. That
+            # With the tools that are installed, without optimization and without what a
+            # debugger reads: a third of the time. That
             # pyproject.toml names every tool is shown by each `pip install` of the tree.
             build = [sys.executable, "-m", "build", "--no-isolation", "--outdir", outdir, tree]
-            variables = {"HASHRING_REQUIRE_EXTENSION": "1", "CFLAGS": "-O0"}
+            variables = {"HASHRING_REQUIRE_EXTENSION": "1", "CFLAGS": "-O0 -g0"}
             done = run(*build, cwd=outdir, **variables)
             assert done.returncode == 0, done.stdout + done.stderr
             shutil.rmtree(tree)

@@ -6,7 +6,6 @@ import json
 import math
 import signal
 import subprocess
-import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ import yaml
 
 from hashring.alarms.database.engine import Database
 from hashring.alarms.database.tables import HISTORY
+from tests.begun import Begun
 from tests.servers.http import Answer, Asked, HTTPServer
 from tests.servers.process import wait_until
 
@@ -129,10 +129,10 @@ class Evaluators:
         fresh.replace(self.definitions / name)
 
     def start(self, name: str, *options: str) -> None:
-        command = [sys.executable, "-m", "hashring", "alarm", "evaluator", "--member", name]
+        command = ["alarm", "evaluator", "--member", name]
         command += ["--status-file", str(self.folder / f"{name}.json"), "--log-level", "info"]
         with (self.folder / f"{name}.log").open("ab") as log:
-            process = subprocess.Popen(
+            process = Begun(
                 [*command, *self._options, *options], stderr=log, start_new_session=True
             )
         self._started.append(process)

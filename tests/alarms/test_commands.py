@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import urllib.request
 
 import pytest
@@ -14,6 +12,7 @@ from hashring.alarms.prometheus_place import prometheus_place
 from hashring.cli import main
 from hashring.telemetry.errors import BadOption
 from tests.alarms.fleet import vector
+from tests.begun import Begun
 from tests.servers.http import HTTPServer
 from tests.servers.process import free_port, wait_until
 
@@ -144,9 +143,8 @@ def test_check_tells_all_that_is_wrong_and_an_evaluator_does_not_start_with_it(t
 def test_the_api_is_served_until_it_is_told_to_end(tmp_path):
     url = f"http://127.0.0.1:{free_port()}"
     options = ["--state-dir", str(tmp_path), "--auth-mode", "noauth", "--listen", url[7:]]
-    command = [sys.executable, "-m", "hashring", "alarm", "api", *options]
     with (tmp_path / "log").open("w") as log:
-        process = subprocess.Popen(command, stderr=log, start_new_session=True)
+        process = Begun(["alarm", "api", *options], stderr=log, start_new_session=True)
 
     def answers():
         assert process.poll() is None, (tmp_path / "log").read_text()

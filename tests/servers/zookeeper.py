@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import os
 import shutil
 import socket
 import subprocess
+import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -17,12 +21,18 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     load_pem_private_key,
 )
+from filelock import FileLock
 from kazoo.client import KazooClient
 
 from tests.servers.certificates import Certificates
 from tests.servers.process import LOOPBACK, Server, free_port, program, wait_until
 
 _INSTALL = Path(__file__).with_name("install.sh")
+
+_DAY = 86400
+"""Seconds for which parsed classes are kept: systems clear away what lies in /tmp for longer."""
+
+_JAVA = ["-Xmx128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]  # starts in half the time
 _JARS = (
     "/usr/share/java/zookeeper.jar",
     "/usr/share/java/slf4j-simple.jar",
@@ -40,6 +50,28 @@ def _classpath() -> str:
         )
         assert done.returncode == 0, f"zookeeper was not installed:\n{done.stdout}{done.stderr}"
     return ":".join(_JARS)
+
+
+@functools.cache
+def _classes() -> list[str]:
+    """Return the options by which Java maps classes that were parsed once.
+
+    A server then starts in two thirds of the processor time. Whatever is wrong with the file, Java
+    parses the classes anew.
+    """
+    java = program("java", "default-jre-headless")
+    kept = Path(tempfile.gettempdir()) / f"hashring-tests-{os.getuid()}-zookeeper.jsa"
+    jars = [Path(jar).stat().st_mtime for jar in (*_JARS, Path(java).resolve())]
+    with FileLock(f"{kept}.lock"):
+        if not kept.exists() or kept.stat().st_mtime < max(*jars, time.time() - _DAY):
+            with tempfile.TemporaryDirectory() as folder:
+                made = Path(folder) / "classes"
+                server = ZooKeeperServer(classes=[f"-XX:ArchiveClassesAtExit={made}"])
+                with server:
+                    server.stop()
+                if made.exists():
+                    shutil.move(made, kept)
+    return [f"-XX:SharedArchiveFile={kept}"] if kept.exists() else []
 
 
 def _pkcs8(key: Path) -> bytes:
@@ -60,6 +92,7 @@ class ZooKeeperServer(Server):
         sasl: users and passwords that may log in by DIGEST-MD5.
         options: further lines of the configuration.
         properties: further Java system properties.
+        classes: options of Java about where its classes come from.
     """
 
     def __init__(
@@ -72,8 +105,10 @@ class ZooKeeperServer(Server):
         sasl: dict[str, str] | None = None,
         options: dict[str, str] | None = None,
         properties: dict[str, str] | None = None,
+        classes: list[str] | None = None,
     ) -> None:
         super().__init__()
+        self._classes = classes
         self.secure_port = free_port() if certificates is not None else 0
         self.options = {
             "tickTime": str(tick),
@@ -126,9 +161,8 @@ class ZooKeeperServer(Server):
         config.write_text("".join(f"{name}={value}\n" for name, value in self.options.items()))
         return [
             program("java", "default-jre-headless"),
-            "-Xmx128m",
-            "-XX:+UseSerialGC",
-            "-XX:TieredStopAtLevel=1",  # starts in half the time
+            *_JAVA,
+            *(_classes() if self._classes is None else self._classes),
             *(f"-D{name}={value}" for name, value in self.properties.items()),
             "-cp",
             _classpath(),

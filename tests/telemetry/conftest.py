@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import textwrap
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.begun import Begun
 
 
 def until(reached: Callable[[], Any], what: str, seconds: float = 90.0) -> Any:
@@ -40,14 +41,14 @@ class Agents:
     def start(
         self, member: str, *options: str, status_file: bool = True, **popen: Any
     ) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "hashring", "agent", "--member", member]
+        command = ["agent", "--member", member]
         command += ["--backend-url", self.url, "--group", "test", "--log-level", "info"]
         if status_file:
             command += ["--status-file", str(self.status_file(member))]
         if "--output" not in options:
             command += ["--output", str(self.output)]
         with self.log_file(member).open("w") as log:
-            process = subprocess.Popen(
+            process = Begun(
                 [*command, *options], stderr=log, text=True, start_new_session=True, **popen
             )
         self._started.append(process)
@@ -56,12 +57,12 @@ class Agents:
 
     def start_configured(self, member: str, *files: Path) -> subprocess.Popen[str]:
         """Start an agent that files configure, of the namespace ``central``."""
-        command = [sys.executable, "-m", "hashring", "agent", "central", "--member", member]
+        command = ["agent", "central", "--member", member]
         command += ["--log-level", "info", "--status-file", str(self.status_file(member))]
         for file in files:
             command += ["--config-file", str(file)]
         with self.log_file(member).open("w") as log:
-            process = subprocess.Popen(command, stderr=log, text=True, start_new_session=True)
+            process = Begun(command, stderr=log, text=True, start_new_session=True)
         self._started.append(process)
         self.processes[member] = process
         return process

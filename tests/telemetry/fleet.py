@@ -6,7 +6,6 @@ import json
 import math
 import signal
 import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,6 +15,7 @@ from typing import Any
 
 import yaml
 
+from tests.begun import Begun
 from tests.telemetry.conftest import until
 
 
@@ -96,11 +96,11 @@ class Fleet:
         self, kind: str, name: str, *options: str, config: Path | None = None
     ) -> subprocess.Popen[bytes]:
         """Start an agent; ``kind`` is the command: central, compute or poll."""
-        command = [sys.executable, "-m", "hashring", "agent", kind]
+        command = ["agent", kind]
         command += ["--config-file", str(config or self.config), "--member", name]
         command += ["--status-file", str(self.folder / f"{name}.json"), "--log-level", "info"]
         with (self.folder / f"{name}.log").open("ab") as log:
-            process = subprocess.Popen([*command, *options], stderr=log, start_new_session=True)
+            process = Begun([*command, *options], stderr=log, start_new_session=True)
         self._started.append(process)
         self.processes[name] = process
         return process

@@ -8,7 +8,6 @@ import signal
 import socket
 import sqlite3
 import subprocess
-import sys
 import threading
 from collections import Counter
 
@@ -23,6 +22,7 @@ from hashring.telemetry.delivery.delivery import Delivery
 from hashring.telemetry.delivery.direct import Direct
 from hashring.telemetry.errors import OutputClosed, OutputFailed, OverlapRefused
 from hashring.telemetry.polling.done import DoneWindows
+from tests.begun import Begun
 from tests.telemetry.plant import (
     FEW,
     TANKS,
@@ -236,14 +236,14 @@ def test_an_agent_whose_reader_has_gone_leaves(agents, until):
 
 
 def test_several_agents_write_whole_lines_to_one_pipe(agents, tmp_path):
-    command = [sys.executable, "-m", "hashring", "agent", "--workers", "3"]
+    command = ["agent", "--workers", "3"]
     # On a busy machine no lease runs out: a group that was empty remembers nothing, and has its
     # window repeated.
     command += ["--interval", "1", "--ttl", "30", "--backend-url", agents.url]
     path, members = tmp_path / "piped", set()
     with (
         path.open("wb") as piped,
-        subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True) as process,
+        Begun(command, stdout=subprocess.PIPE, start_new_session=True) as process,
     ):
         try:
             for line in process.stdout:

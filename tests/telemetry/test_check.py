@@ -3,8 +3,6 @@
 import json
 import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,18 +12,15 @@ from hashring.telemetry.cli.check import problems, report
 from hashring.telemetry.config.plan import make_plan
 from hashring.telemetry.model.sample import Meter, MeterType
 from hashring.telemetry.sources.web.targets import static_resource
+from tests import begun
 from tests.telemetry.plant import TTL, Heats, Levels, LocalTanks, Tanks, plan, plugins, settings
 
 CEILOMETER = Path(__file__).with_name("ceilometer")
 
 
 def run(*arguments, folder):
-    return subprocess.run(
-        [sys.executable, "-m", "hashring", "agent", "check", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=90,
-        check=False,
+    return begun.run(
+        *("agent", "check", *arguments),
         env={
             **{name: value for name, value in os.environ.items() if not name.startswith("OS_")},
             "XDG_STATE_HOME": str(folder),
@@ -230,13 +225,7 @@ def test_a_configuration_that_is_wrong_is_one_line_and_exit_code_2(tmp_path, con
 
 
 def test_options_of_the_first_form_are_refused_where_files_configure(tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-m", "hashring", "agent", "--interval", "5", "check"],
-        capture_output=True,
-        text=True,
-        timeout=90,
-        check=False,
-    )
+    done = begun.run("agent", "--interval", "5", "check")
 
     assert done.returncode == 2
     assert "--interval" in done.stderr

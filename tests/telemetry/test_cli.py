@@ -11,6 +11,7 @@ import click
 import pytest
 
 from hashring.cli import front
+from tests.begun import Begun
 from tests.telemetry.forked import Commands
 
 
@@ -181,10 +182,10 @@ def test_what_nothing_here_can_tell_is_an_error_that_says_so(told, configuration
 def test_a_hangup_lets_every_worker_read_its_configuration_anew(
     configuration, tmp_path, until, workers
 ):
-    command = [sys.executable, "-m", "hashring", "agent", "central", "--member", "w"]
+    command = ["agent", "central", "--member", "w"]
     command += ["--config-file", configuration(), "--workers", str(workers)]
     with (tmp_path / "log").open("wb") as log:
-        process = subprocess.Popen(command, stderr=log, start_new_session=True)
+        process = Begun(command, stderr=log, start_new_session=True)
     try:
         # One host is one resource: one of the workers polls it, at either interval.
         until(lambda: samples(tmp_path), "it polls")

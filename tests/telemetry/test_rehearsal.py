@@ -4,8 +4,6 @@ import json
 import os
 import re
 import socket
-import subprocess
-import sys
 
 import pytest
 
@@ -22,6 +20,7 @@ from hashring.telemetry.errors import OutputFailed, SinkUnusable
 from hashring.telemetry.plugin import Publisher
 from hashring.telemetry.publishers.lines import FilePublisher
 from hashring.telemetry.publishers.prometheus import PrometheusPublisher
+from tests import begun
 from tests.telemetry.publishing import SETTINGS, sample
 
 SECRET = "hunter2SECRET"
@@ -104,15 +103,8 @@ def test_a_sink_that_can_never_work_is_found_by_check_and_at_the_start(
 def test_check_ends_with_1_where_a_sink_can_never_work(configured, taken):
     launch = configured(f"prometheus://127.0.0.1:{taken}")
 
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "hashring", "agent", "check", "--no-look"),
-            *("--config-file", str(launch.settings.config_files[0])),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=90,
-        check=False,
+    done = begun.run(
+        *("agent", "check", "--no-look", "--config-file", str(launch.settings.config_files[0])),
         env={name: value for name, value in os.environ.items() if not name.startswith("OS_")},
     )
 
