@@ -7,13 +7,15 @@ import json
 import logging
 import threading
 import uuid
+from dataclasses import replace
 
 import pytest
 
 import hashring
 from hashring import clock
 from hashring.cli import main
-from hashring.driver import load
+from hashring.driver import DriverURL, Reading, load
+from hashring.drivers.memory import MemoryDriver
 from hashring.errors import UnknownMember
 from hashring.observe import Observer
 from hashring.protocol.record import Member
@@ -350,6 +352,33 @@ def test_a_frozen_group_keeps_its_shares_and_outlives_the_command_and_says_by_wh
     lines = [line for line in caplog.messages if " is frozen by " in line]
     assert len(lines) == 3
     assert sum("it came later" in line for line in lines) == 1
+
+
+class Forgetful(MemoryDriver):
+    """A store that came back empty: at first its records lack the word on the freeze."""
+
+    young = 2  # readings
+
+    def read(self, group):
+        found = super().read(group)
+        if type(self).young == 0:
+            return found
+        type(self).young -= 1
+        members = [Member.from_json(id, record) for id, record in found.records.items()]
+        return Reading({one.id: replace(one, freeze=None).to_json() for one in members}, 0.1)
+
+
+def test_a_word_counts_more_than_one_that_the_store_forgot_for_a_while(
+    join, url, observer, operator
+):
+    a, b = join("a"), join("b")
+    settle(observer)
+    assert operator.freeze("group").done
+
+    with Operator(Forgetful(DriverURL.parse(url), ttl=TTL)) as later:
+        assert later.thaw("group").reason == "every member knows"
+
+    wait_until(lambda: a.frozen is None and b.frozen is None)
 
 
 def test_a_crash_in_a_frozen_group_is_taken_over_and_a_drain_is_not(join, observer, operator):

@@ -26,7 +26,7 @@ from hashring.protocol.request import (
     printable,
 )
 from hashring.steer import eviction
-from hashring.steer.asking import Asking, own_driver, parameters_of
+from hashring.steer.asking import PAUSE, Asking, own_driver, parameters_of
 from hashring.steer.outcome import Outcome
 
 __all__ = ["Operator"]
@@ -36,6 +36,9 @@ _HEARD = 1.0
 
 _LEAST = 3.0
 """Seconds that it gets at least, however short its lease."""
+
+_TRIES = 5
+"""How often a word is said again where another one turns out to count more."""
 
 _ALL = "*"
 """Stands for a member's id where all are asked."""
@@ -220,29 +223,51 @@ class Operator:
     def _say(self, group: str, what: str) -> Outcome:
         """Say whether a group is frozen, and wait until every member knows."""
         began = clock.boottime()
-        records = self._read(group)
-        parameters = records.parameters
-        if parameters is None:
-            raise UnknownMember(f"nobody is in {group!r}")
+        records = self._read_what_is_surely_all(group)
         request = Request(what, uuid.uuid4().hex, self.by, _ALL, _ALL)
-        known = records.word
-        if (known is not None and known.on) == (what == FREEZE):
-            why = "it was not frozen" if known is None or not known.on else _frozen_by(known)
-            return _outcome(group, request, began, why)
-        word = Freeze(next_number(known), what == FREEZE, self.by, clock.wall())
         late: list[str] = []
-        with Asking(self._driver, group, parameters, request, word) as asking:
-            for reading in asking.readings(max(_LEAST, _HEARD * parameters.ttl), self._rest):
-                late = [
-                    id
-                    for id, member in sorted(reading.members.items())
-                    if id not in reading.strangers and not _knows(member, word)
-                ]
-                if not late:
-                    return _outcome(group, request, began, "every member knows")
+        for _ in range(_TRIES):
+            known, parameters = records.word, records.parameters
+            if parameters is None:
+                raise UnknownMember(f"nobody is in {group!r}")
+            if (known is not None and known.on) == (what == FREEZE):
+                why = "it was not frozen" if known is None or not known.on else _frozen_by(known)
+                return _outcome(group, request, began, why)
+            word = Freeze(next_number(known), what == FREEZE, self.by, clock.wall())
+            with Asking(self._driver, group, parameters, request, word) as asking:
+                for records in asking.readings(max(_LEAST, _HEARD * parameters.ttl), self._rest):
+                    if records.word is not None and records.word.rank > word.rank:
+                        break  # somebody has said something else meanwhile, or had before
+                    late = [
+                        id
+                        for id, member in sorted(records.members.items())
+                        if id not in records.strangers and not _knows(member, word)
+                    ]
+                    if not late:
+                        return _outcome(group, request, began, "every member knows")
+                else:
+                    break
         names = ", ".join(late[:5])
-        why = f"{len(late)} members do not know yet: they hang, or are of an older release: {names}"
+        why = (
+            f"{len(late)} members do not know yet: they hang, or are of an older release: {names}"
+            if late
+            else f"others say something else all the time, the last of them {records.word!r:.200}"
+        )
         return _outcome(group, request, began, why, done=False)
+
+    def _read_what_is_surely_all(self, group: str) -> Records:
+        """Read a group; where the store may have forgotten a word that counts more than the next
+        one, once its members have had a lease's time to come back with it.
+        """
+        began = clock.boottime()
+        while True:
+            records = self._read(group)
+            parameters = records.parameters
+            ttl = self._driver.ttl if parameters is None else parameters.ttl
+            left = ttl - max(records.memory_age, clock.boottime() - began)
+            if not left > 0:
+                return records
+            self._rest(min(left, PAUSE))
 
     def _end(
         self,

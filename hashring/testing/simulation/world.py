@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import itertools
+import math
 import random
 from collections.abc import Callable, Sequence
 
 from hashring.protocol.freezing import Freeze, latest, next_number
 from hashring.protocol.handoff import Handoff
+from hashring.protocol.reading import is_young
 from hashring.protocol.record import Member
 from hashring.protocol.request import FREEZE, THAW, Request
 from hashring.protocol.runner import Runner
 from hashring.testing.simulation.judge import Judge
 from hashring.testing.simulation.members import SimulatedMember
-from hashring.testing.simulation.profiles import SPEC, STRANGE, TTL, Profile
+from hashring.testing.simulation.profiles import INTERVAL, SPEC, STRANGE, TTL, Profile
 from hashring.testing.simulation.result import Result, Violation
 from hashring.testing.simulation.scheduler import Entry, Scheduler
 from hashring.testing.simulation.store import SimulatedStore
@@ -55,6 +57,7 @@ class World(Scheduler):
         self.judge = Judge(self)
         self._names = itertools.count()
         self._look_again = profile.length + TTL
+        self._begun_at = math.inf
 
     def violation(self, text: str) -> Violation:
         """Return the error for a rule that does not hold."""
@@ -141,6 +144,7 @@ class World(Scheduler):
             not self.events_to_come()
             and not self.judge.somebody_is_away
             and self.judge.everything_is_held()
+            and self._loops_are_at_work(at)
             and all(
                 member.paused_until <= self.now
                 and not member.stopping
@@ -149,6 +153,16 @@ class World(Scheduler):
                 for member in self.defining()
             )
         )
+
+    def _loops_are_at_work(self, at: float) -> bool:
+        """Whether loops that begin late have had the time to work what was left to them."""
+        if not self.profile.late_loops:
+            return True
+        if not all(member.streams for member in self.live()):
+            self._begun_at = math.inf
+            return False
+        self._begun_at = min(self._begun_at, at)
+        return at - self._begun_at >= 3 * INTERVAL
 
     # ---- the members ----------------------------------------------------------------------
 
@@ -255,7 +269,11 @@ class World(Scheduler):
         if self.now < self.away_until:
             self.push(self.away_until, None, ("event", what))
             return
-        records = self.store.read(self.now).records
+        reading = self.store.read(self.now)
+        if is_young(reading, TTL):  # it may have forgotten a word that is greater than this one
+            self.push(self.now + 0.01 + TTL - reading.memory_age, None, ("event", what))
+            return
+        records = reading.records
         known = latest(Member.from_json(id, record).freeze for id, record in records.items())
         word = Freeze(next_number(known), what == FREEZE, "operator", self.now)
         name = f"operator{next(self.numbers)}"
