@@ -1,13 +1,13 @@
 """The plan of the alarms beside Aodh's own evaluators: what is missed, repeated and lost.
 
-    python -m bench.alarms_beside_aodh hashring aodh aodh+redis
+    python -m bench.alarms_beside_aodh hashring aodh aodh+redis aodh+hashring+redis
 
 Three evaluators on PostgreSQL, 500 alarms on square waves of a real Prometheus, windows of 5 s.
 Through a join, a SIGTERM, a rolling restart, a `kill -9`, and half a minute in which the sink
 answers 503. ``hashring``: ours on Redis. ``aodh``: three aodh-evaluator, whose database decides;
-``aodh+redis``: on tooz's Redis. Between Aodh's evaluators and the sink stands its own plug-in for
-http, and no queue. A proxy before Prometheus counts who was asked about, the sink what it was told.
-`make test-long` makes Aodh's environment.
+``aodh+redis``: on tooz's Redis; ``aodh+hashring+redis``: on our backend of tooz. Between Aodh's
+evaluators and the sink stands its own plug-in for http, and no queue. A proxy before Prometheus
+counts who was asked about, the sink what it was told. `make test-long` makes Aodh's environment.
 """
 
 from __future__ import annotations
@@ -220,14 +220,17 @@ def play(kind: str, folder: Path) -> list[tuple[str, Any]]:
             stack.callback(ours.end)
             ours.write(squares(sink.url))
             return carried_out(ours, waves, sink)
-        backend = "" if redis is None else f"{redis.url}?timeout={TTL:.0f}"
+        backend = ""
+        if redis is not None:
+            ours_or_tooz = kind.removeprefix("aodh+").removesuffix("redis")
+            backend = f"{ours_or_tooz}{redis.url}?timeout={TTL:.0f}"
         theirs = Aodh(folder, server, waves.proxy.url, backend, sink.url)
         stack.callback(theirs.end)
         return carried_out(theirs, waves, sink)
 
 
 def main() -> None:
-    kinds = ("hashring", "aodh", "aodh+redis")
+    kinds = ("hashring", "aodh", "aodh+redis", "aodh+hashring+redis")
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("kinds", nargs="*", metavar="KIND", help=", ".join(kinds))
     given = parser.parse_args().kinds or list(kinds)

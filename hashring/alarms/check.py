@@ -84,7 +84,7 @@ def _read(
     database: Database, settings: Settings, of_files: set[str]
 ) -> tuple[list[tuple[str, Alarm]], list[str], list[str]]:
     evaluations = Evaluations(database, settings.interval)
-    ids = [one.alarm_id for one in evaluations.standing() if one.alarm_id not in of_files]
+    ids = [one for one in evaluations.enabled() if one not in of_files]
     found, problems = [], []
     for definition in evaluations.definitions(ids):
         try:

@@ -384,7 +384,9 @@ def _parsed(definition: Definition) -> _Known | None:
             definition.fields.get("name"),
             error,
         )
-        return None
+    except Exception:  # as in the evaluation
+        log.exception("alarm %s is not evaluated", definition.alarm_id)
+    return None
 
 
 def _state(text: str) -> State:

@@ -164,6 +164,10 @@ def test_each_acknowledged_event_is_kept_and_told_once_through_restarts_of_broke
     programs.stop()
     assert Counter(heard(sink)) == Counter(sent)
     assert len({key for key, _ in told(sink)}) == EVENTS
+    # While the broker is away a listener ends all the same when it is told to.
+    programs.listen()
+    broker.kill()
+    programs.stop()
 
 
 def heard(sink):

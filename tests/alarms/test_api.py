@@ -7,6 +7,7 @@ import json
 
 import bcrypt
 import pytest
+import sqlalchemy as sa
 from werkzeug.test import Client
 
 from hashring import clock
@@ -133,6 +134,24 @@ def test_what_is_secret_in_an_action_is_shown_nowhere_and_kept_by_who_writes_it_
     assert "s3cret" not in json.dumps(history)
     status, why = api.refused("POST", "/v2/alarms", ALARM | {"ok_actions": ["http://u:***@new/"]})
     assert (status, "give the whole URL" in why) == (400, True)
+
+
+def test_a_row_that_was_cut_off_costs_no_list_and_shows_no_secret(api, database):
+    api.made(name="good")
+    bad = api.made(name="bad", ok_actions=["https://app:s3cret@hooks.example/in"])
+    with database.writing() as connection:
+        connection.execute(
+            sa.text(
+                "UPDATE alarm SET rule = substr(rule, 1, 9), ok_actions = substr(ok_actions, 1, 30)"
+                " WHERE alarm_id = :id"
+            ),
+            {"id": bad["alarm_id"]},
+        )
+    status, found = api.ask("GET", "/v2/alarms?sort=name:asc")
+    assert (status, [one["name"] for one in found]) == (200, ["bad", "good"])
+    assert found[0]["ok_actions"] == ["***"]
+    assert "s3cret" not in str(found)
+    assert api.ask("DELETE", f"/v2/alarms/{bad['alarm_id']}")[0] == 204
 
 
 def test_who_is_not_an_owner_sees_nothing_and_a_reader_changes_nothing(api):

@@ -8,6 +8,9 @@ import pytest
 
 from hashring.alarms import options
 from hashring.alarms.api import options as api_options
+from hashring.alarms.database.definitions import id_of, sync
+from hashring.alarms.database.tables import ALARM
+from hashring.alarms.model import alarm_of
 from hashring.alarms.prometheus_place import prometheus_place
 from hashring.cli import main
 from hashring.telemetry.errors import BadOption
@@ -138,6 +141,19 @@ def test_check_tells_all_that_is_wrong_and_an_evaluator_does_not_start_with_it(t
     assert capsys.readouterr().out.count("WRONG") == 2
     assert main(["alarm", "evaluator", "--backend-url", "memory://", *arguments]) == 2
     assert f"{tmp_path / 'd' / 'a.yaml'}:1: alarm 'a': " in capsys.readouterr().err
+
+
+def test_check_names_a_wrong_event_alarm_of_the_database_too(database, tmp_path, capsys):
+    rules = {"good": {"event_type": "a.*"}, "bad": {"event_type": "a.*"}}
+    alarms = [{"name": name, "type": "event", "rule": rule} for name, rule in rules.items()]
+    sync(database, [alarm_of(one) for one in alarms], 0.0)
+    with database.writing() as connection:
+        named = ALARM.update().where(ALARM.c.name == "bad")
+        connection.execute(named.values(rule={"event_typ": "a.*"}))
+    assert main(["alarm", "check", "--state-dir", str(tmp_path)]) == 1
+    told = capsys.readouterr().out
+    assert "good: event, tells nobody" in told
+    assert f"WRONG  alarm {id_of('bad')} in the database: rule.event_typ: unknown field" in told
 
 
 def test_the_api_is_served_until_it_is_told_to_end(tmp_path):

@@ -255,11 +255,18 @@ def test_an_error_that_no_code_foresaw_costs_its_alarm_alone(
     assert f"alarm {id_of('bad')} is not evaluated" in caplog.text
 
 
-def test_a_wrong_alarm_in_the_database_costs_itself_alone_and_is_named(windows, database, caplog):
+@pytest.mark.parametrize(
+    "rule", ['{"query": 3}', '{"query": "u', "[1]", "7", "[" * 9000 + "]" * 9000]
+)
+def test_a_wrong_alarm_in_the_database_costs_itself_alone_and_is_named(
+    windows, database, caplog, rule
+):
+    """What is no JSON too: MySQL may have cut it off, and a hand may have written it."""
     define(database, {"name": "x"}, {"name": "y"})
     with database.writing() as connection:
         connection.execute(
-            ALARM.update().where(ALARM.c.alarm_id == id_of("y")).values(rule={"query": 3})
+            sa.text("UPDATE alarm SET rule = :rule WHERE alarm_id = :y"),
+            {"rule": rule, "y": id_of("y")},
         )
     with caplog.at_level(logging.ERROR):
         windows.work()

@@ -207,6 +207,20 @@ def test_an_error_that_no_code_foresaw_keeps_no_other_alarm_waiting(
     assert f"alarm {id_of('bad')} does not see an event" in caplog.text
 
 
+@pytest.mark.parametrize("rule", ["[1]", '{"event_type": "a'])
+def test_a_wrong_alarm_in_the_database_keeps_no_event_from_the_others(partition, database, rule):
+    define(database, {"name": "bad", **on("a.*")}, {"name": "good", **on("a.*")})
+    with database.writing() as connection:
+        connection.execute(
+            sa.text("UPDATE alarm SET rule = :rule WHERE alarm_id = :bad"),
+            {"rule": rule, "bad": id_of("bad")},
+        )
+    assert keep(database, event(1, "a.b")) == 1
+    with evaluating(partition, database):
+        wait_until(lambda: state(database, "good") == "alarm")
+    assert state(database, "bad") == "insufficient data"
+
+
 def test_without_repeated_actions_an_alarm_fires_until_somebody_resets_it(
     partition, database, sink
 ):

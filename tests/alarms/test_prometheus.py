@@ -164,3 +164,20 @@ def test_while_prometheus_is_away_or_another_program_a_query_is_taken_as_it_is(d
             path = f"/v2/alarms/{made['alarm_id']}"
             assert api.ask("PUT", path, made | {"enabled": False}, ADMIN)[0] == 200
             assert (asked, len(server.log)) == (1, 1)
+
+
+def test_a_prometheus_that_says_nothing_is_waited_for_once_whatever_a_rule_has_in_it(database):
+    class Silent:
+        asked = 0
+
+        def problem(self, rule, deadline):
+            self.asked += 1
+            raise SourceAway("no answer in time")
+
+    rules = {"and": [{"type": "prometheus", **RULE, "query": f"up{n}"} for n in range(20)]}
+    silent = Silent()
+    api = API(database, Asked(prometheus=PrometheusRules(silent)))
+    with contextlib.closing(api.actions):
+        alarm = {"name": "c", "type": "composite", "composite_rule": rules}
+        assert api.ask("POST", "/v2/alarms", alarm, ADMIN)[0] == 201
+    assert silent.asked == 1

@@ -195,6 +195,7 @@ def test_an_evaluator_is_drained_by_whoever_sends_the_token_of_its_file(watched)
     token.write_text("correct-horse-battery\n")
     fleet.start("t", "--listen", f"127.0.0.1:{port}", "--token-file", str(token))
     fleet.settle("a", "t")
+    wait_until(lambda: is_served(port), what="t serves its page")
     wanted = {"group": "alarms", "member": "t", "by": "alice"}
 
     assert post(port, "/ring/acts/drain", wanted, "a-wrong-one-of-length")[0] in (401, 403)
@@ -206,6 +207,13 @@ def test_an_evaluator_is_drained_by_whoever_sends_the_token_of_its_file(watched)
     fleet.settle("a")
     assert "by 'alice, by the page from 127.0.0.1'" in fleet.said("t")
     assert "correct-horse" not in fleet.said("t")
+
+
+def is_served(port):
+    try:
+        return get(port, "/livez")[0] == 200
+    except OSError:
+        return False
 
 
 def post(port, path, body, token):

@@ -29,8 +29,10 @@ def hidden(urls: Any) -> Any:
     >>> hidden(["https://u:p@host/in?token=x", "trust+http://0f3a:delete@host/", "log://"])
     ['https://u:***@host/in?token=***', 'trust+http://host/', 'log://']
     """
+    if urls is None:
+        return None
     if not isinstance(urls, list):
-        return urls
+        return ["***"]  # a row that somebody else has written, and that is no list
     return [_hidden(url) if isinstance(url, str) else url for url in urls]
 
 

@@ -7,20 +7,27 @@ it is away a query is taken as it is, and refused by the evaluators if it is wro
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol, Self
 
 from hashring import clock
 from hashring.alarms.api.answers import invalid
+from hashring.alarms.errors import SourceAway
 from hashring.alarms.model import PrometheusRule
 from hashring.alarms.sources.prometheus import PrometheusSource
 
 __all__ = ["Asked", "PrometheusRules", "Rule", "Rules"]
 
+log = logging.getLogger(__name__)
+
 Rule = Mapping[str, Any]
 
 _PATIENCE = 3.0
 """Seconds for Prometheus to say what it thinks of a query."""
+
+_REST = 10.0
+"""Seconds for which a Prometheus that did not answer is not asked: a rule may have many parts."""
 
 
 class Rules(Protocol):
@@ -98,6 +105,7 @@ class PrometheusRules:
 
     def __init__(self, source: PrometheusSource) -> None:
         self._source = source
+        self._not_before = 0.0  # on CLOCK_BOOTTIME
 
     def checked(self, kind: str, rule: Rule, scope: str | None) -> dict[str, Any]:
         """Return a rule as it is.
@@ -105,8 +113,17 @@ class PrometheusRules:
         Raises:
             Refused: Prometheus says that the query is wrong.
         """
+        now = clock.boottime()
+        if now < self._not_before:
+            return dict(rule)
         asked = PrometheusRule(query=rule["query"], threshold=0.0, scope_to_project=scope)
-        why = self._source.problem(asked, clock.boottime() + _PATIENCE)
+        try:
+            why = self._source.problem(asked, now + _PATIENCE)
+        except SourceAway as error:
+            log.warning("a query is not checked: %s", error)
+            if not error.answered:
+                self._not_before = clock.boottime() + _REST
+            return dict(rule)
         if why is not None:
             raise invalid("query", rule["query"], f"Prometheus refuses it: {why}")
         return dict(rule)

@@ -93,6 +93,12 @@ class Evaluations:
         self._database = database
         self._horizon = horizon
 
+    def enabled(self) -> list[str]:
+        """Return the ids of all alarms that are enabled, event alarms among them."""
+        wanted = sa.select(ALARM.c.alarm_id).where(ALARM.c.enabled.is_(True))
+        with self._database.reading() as connection:
+            return list(connection.execute(wanted).scalars())
+
     def standing(self, alarm_id: str | None = None) -> list[Standing]:
         """Return how all alarms stand that are to be evaluated: enabled, and no event alarms.
 

@@ -152,8 +152,9 @@ class Events:
             ALARM.c.type == "event", ALARM.c.enabled.is_(True)
         )
         return [
-            (row.alarm_id, row.project_id or "", str((row.rule or {}).get("event_type") or "*"))
+            (row.alarm_id, row.project_id or "", str(row.rule.get("event_type") or "*"))
             for row in connection.execute(wanted)
+            if isinstance(row.rule, dict)  # what else there is, is no rule
         ]
 
     # ---- who evaluates

@@ -40,8 +40,13 @@ class _JSONText(sa.types.TypeDecorator[Any]):
         return None if value is None else json.dumps(value)
 
     def process_result_value(self, value: Any, dialect: sa.Dialect) -> Any:
-        """Return what the text says."""
-        return None if value is None else json.loads(value)
+        """Return what the text says; one that was cut off as it is: its row must cost no other."""
+        if value is None:
+            return None
+        try:
+            return json.loads(value)
+        except (ValueError, RecursionError):
+            return value
 
 
 def _timestamp() -> sa.types.TypeEngine[Any]:

@@ -66,11 +66,11 @@ class PrometheusSource:
         Args:
             rule: whose query is asked, about now.
             deadline: on the clock of :func:`hashring.clock.boottime`.
+
+        Raises:
+            SourceAway: it did not answer.
         """
-        try:
-            found = self._answer(rule, clock.wall(), deadline)
-        except SourceAway:
-            return None
+        found = self._answer(rule, clock.wall(), deadline)
         if found["status"] == "success":
             return _wrong_kind(found.get("data"))
         # Other errors, of time and of memory, may be gone the next time.
