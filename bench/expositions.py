@@ -2,6 +2,7 @@
 
     python -m bench.expositions
     python -m bench.expositions --samples 10000 --seconds 5
+    python -m bench.expositions --memory text --samples 400000   # of one answer, all new
 
 An answer, as text or in protobuf, is read as an agent reads it, from the bytes to columns
 (``ExpositionReader``): of a target whose series are those of the last answer, each with another
@@ -19,6 +20,7 @@ import random
 import struct
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from hashring.telemetry.model.resource import Resource
 from hashring.telemetry.publishers.wire import message, sized, text
@@ -141,11 +143,37 @@ def measure(options: argparse.Namespace) -> None:
     print(f"| prometheus-client's parser | text | {oracle:,.0f}/s | {oracle:,.0f}/s |")
 
 
+def memory(options: argparse.Namespace) -> None:
+    """Print what reading one large answer takes, beside the answer itself."""
+    form = options.memory
+    target = Resource("prometheus+http://web1.example:9100/metrics", "exposition")
+    body = exposition(form, options.samples, 0, random.Random(1))
+    reader = ExpositionReader(_meter)
+    read = reader.read if form == _TEXT else reader.read_messages
+    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    before = _status("VmRSS")
+    found = read(body, target)
+    print(
+        f"{len(found):,} series, {form} of {len(body) / 2**20:.0f} MiB: reading took "
+        f"{_status('VmHWM') - before:.0f} MiB at most; {_status('VmRSS') - before:.0f} MiB stay"
+    )
+
+
+def _status(name: str) -> float:
+    text = Path("/proc/self/status").read_text()
+    return int(text.partition(f"{name}:")[2].split()[0]) / 1024
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--samples", type=int, default=2000, help="of an answer")
     parser.add_argument("--seconds", type=float, default=2.0, help="of processor time, each")
-    measure(parser.parse_args())
+    parser.add_argument("--memory", choices=(_TEXT, _PROTOBUF))
+    options = parser.parse_args()
+    if options.memory:
+        memory(options)
+    else:
+        measure(options)
 
 
 if __name__ == "__main__":

@@ -213,11 +213,12 @@ def run(
     )
     count, before = arrived.look(), stored(peer.address)
     ours, theirs, began = Spent(agent.pid), Spent(peer.pid), time.time()
-    lag = 0
+    lag = their_lag = 0
     for window in range(1, options.windows + 1):
         end = began + window * options.interval
         time.sleep(max(0.0, end - time.time()))
         lag = max(lag, window * a_window - (arrived.look() - count))
+        their_lag = max(their_lag, window * a_window - (stored(peer.address) - before))
     ours_after, theirs_after = Spent(agent.pid), Spent(peer.pid)
     taken, scraped = arrived.look() - count, stored(peer.address) - before
     begin_drain = time.time()
@@ -244,7 +245,7 @@ def run(
     offered = a_window * options.windows
     print(
         f"\nratio {ratio:.2f}; taken {taken / offered:.1%} of {offered:,} offered; "
-        f"lag {lag:,} samples; drain {drain:.1f} s"
+        f"lag {lag:,} samples, Prometheus's {their_lag:,}; drain {drain:.1f} s"
     )
 
 

@@ -238,7 +238,7 @@ def configure_ceilometer(folder: Path, options: argparse.Namespace, port: int) -
     source["resources"] = ["nobody's credentials"]
     (folder / "polling.yaml").write_text(json.dumps({"sources": [source]}))
     (folder / "ceilometer.conf").write_text(
-        # Ceilometer 27 reads the folders of dynamic pollsters from [DEFAULT], whatever else it says.
+        # Ceilometer 27 reads the folders of dynamic pollsters from [DEFAULT].
         f"[DEFAULT]\nhost = here\npollsters_definitions_dirs = {folder}/pollsters.d\n"
         f"[polling]\ncfg_file = {folder}/polling.yaml\nenable_notifications = false\n"
     )

@@ -6,7 +6,7 @@ tree=$(cd "$(dirname "$0")/../.." && pwd)
 python=$tree/.venv/bin/python
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-cp -r "$tree/hashring" "$tree/tests" "$tree/pyproject.toml" "$work"
+cp -r "$tree/hashring" "$tree/bench" "$tree/tests" "$tree/pyproject.toml" "$work"
 include=$("$python" -c 'import sysconfig; print(sysconfig.get_paths()["include"])')
 suffix=$("$python" -c 'import sysconfig; print(sysconfig.get_config_var("EXT_SUFFIX"))')
 for name in model/_lines sources/web/_exposition sources/web/_messages; do
@@ -22,4 +22,5 @@ LD_PRELOAD="$(gcc -print-file-name=libasan.so) $(gcc -print-file-name=libubsan.s
     ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
     PYTHONMALLOC=malloc PYTHONPATH=$work "$python" -m pytest -q -p no:cacheprovider -m 'not long' \
     tests/telemetry/test_batch.py tests/telemetry/test_exposition_series.py \
+    tests/telemetry/test_new_series.py tests/telemetry/test_native_histograms.py \
     tests/telemetry/test_exposition_messages.py "$@"

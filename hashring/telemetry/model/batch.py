@@ -198,12 +198,56 @@ class Measured:
         Raises:
             BadArgument: something cannot be written as JSON.
         """
+        rows = found if type(found) is list else list(found)
+        if len(rows) == 1:  # as of most polls of one value: it needs no columns that grow
+            return cls(_series_of_one(rows[0], resource_id), [rows[0].volume])
         columns = _Columns()
-        volumes = []
-        for one in found:
+        for one in rows:
             columns.add(one.meter, one.resource_id, one.metadata, one.project_id, one.user_id)
-            volumes.append(one.volume)
-        return cls(columns.series(resource_id), volumes)
+        return cls(columns.series(resource_id), [one.volume for one in rows])
+
+
+def _series_of_one(one: Measurement, resource_id: str) -> Series:
+    metadata, project, user = _written(
+        one.meter, one.resource_id, one.metadata, one.project_id, one.user_id
+    )
+    return Series(
+        resource_id,
+        (one.meter,),
+        (0,),
+        (one.resource_id,),
+        (metadata,),
+        () if project is None else (project,),
+        () if user is None else (user,),
+    )
+
+
+def _written(
+    meter: Meter,
+    resource_id: str | None,
+    metadata: Mapping[str, Any],
+    project_id: str | None,
+    user_id: str | None,
+) -> tuple[str | None, str | None, str | None]:
+    """Return metadata, project and user as JSON; ``None`` for what is empty.
+
+    Raises:
+        BadArgument: something cannot be written so.
+    """
+    if not metadata and not project_id and not user_id:
+        return None, None, None
+    try:
+        # A read-only view of a dict cannot be written.
+        return (
+            _to_json(dict(metadata)) if metadata else None,
+            _to_json(project_id) if project_id else None,
+            _to_json(user_id) if user_id else None,
+        )
+    except (TypeError, ValueError) as error:
+        raise BadArgument(
+            f"the sample {meter.name} of {resource_id} cannot be written as JSON: {error}; "
+            "see to what its pollster puts into metadata"
+        ) from None
 
 
 class _Columns:
@@ -231,16 +275,10 @@ class _Columns:
         number = self.meters.get(key)
         if number is None:
             number = self.meters[key] = len(self.meters)
-        try:
-            # A read-only view of a dict cannot be written.
-            self.metadata.append(_to_json(dict(metadata)) if metadata else None)
-            self.projects.append(_to_json(project_id) if project_id else None)
-            self.users.append(_to_json(user_id) if user_id else None)
-        except (TypeError, ValueError) as error:
-            raise BadArgument(
-                f"the sample {meter.name} of {resource_id} cannot be written as JSON: {error}; "
-                "see to what its pollster puts into metadata"
-            ) from None
+        about, project, user = _written(meter, resource_id, metadata, project_id, user_id)
+        self.metadata.append(about)
+        self.projects.append(project)
+        self.users.append(user)
         self.meter_of.append(number)
         self.resource_ids.append(resource_id)
 

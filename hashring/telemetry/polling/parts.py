@@ -29,6 +29,12 @@ def parted(
     """
     if not len(measured):
         return
+    if len(measured.series.meters) == 1:  # as of most polls of one value
+        name = measured.series.meters[0].name
+        source = source_of(name)
+        if source is not None:
+            yield measured, (source,), targets(name)
+        return
     names = [meter.name for meter in measured.series.meters]
     sources = [source_of(name) for name in names]
     groups: dict[tuple[str, ...], list[int]] = {}

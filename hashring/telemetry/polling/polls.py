@@ -13,7 +13,7 @@ import functools
 import queue
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from hashring import clock
@@ -183,8 +183,11 @@ class Polls:
 
     def _poll(self, call: Call[int], want: Want, resource: Resource) -> int:
         """Poll one resource and put its samples; in a thread of the pool."""
-        with self._timed(want):
+        started = time.perf_counter()
+        try:
             measured = self._measure(want, resource)
+        finally:
+            self._took(want, time.perf_counter() - started)
         if not call.claim():
             return 0
         found = Found(self._origin, want, resource, measured, clock.wall())
@@ -203,16 +206,8 @@ class Polls:
         self._runner.aside.worked(resource.id, began)
         return Found(self._origin, want, resource, measured, clock.wall())
 
-    @contextlib.contextmanager
-    def _timed(self, want: Want) -> Iterator[None]:
-        """Count the time that a pollster takes, whether it fails or not."""
-        began = time.perf_counter()
-        try:
-            yield
-        finally:
-            self._took(want, time.perf_counter() - began)
-
     def _took(self, want: Want, seconds: float) -> None:
+        """Count the time that a pollster took, whether it failed or not."""
         self._shared.counts.took(self._runner.group.name, want.tasks[0].source, seconds)
 
     def _measure(self, want: Want, resource: Resource) -> Measured | list[Measurement]:
@@ -229,14 +224,22 @@ class Polls:
         runner.aside.worked(resource.id, began)
         return found
 
+    def _end_reading(self, call: Call[Any]) -> bool:
+        """Take note of how a reading ended; return whether this call is one."""
+        readings = self._readings.items()
+        pollster = next((one for one, reading in readings if reading is call), None)
+        if pollster is None:
+            return False
+        del self._readings[pollster]
+        if call.error is not None:
+            self._broken.add(pollster)
+            self._shared.failures.add(f"reading of {_name(pollster)}", call.error)
+        return True
+
     def _end(self, call: Call[Any]) -> None:
         """Take note of how a poll ended, or a reading."""
         shared = self._shared
-        for pollster in [one for one, reading in self._readings.items() if reading is call]:
-            del self._readings[pollster]
-            if call.error is not None:
-                self._broken.add(pollster)
-                shared.failures.add(f"reading of {_name(pollster)}", call.error)
+        if self._readings and self._end_reading(call):
             return
         self._begun -= 1
         key: tuple[Pollster, str] = call.key  # type: ignore[assignment]

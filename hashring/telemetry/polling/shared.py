@@ -63,6 +63,9 @@ class Shared:
 
     def pool(self, source: str) -> Pool:
         """Return the pool of a source's polls."""
+        found = self._pools.get(source)  # as it is asked for thrice a poll
+        if found is not None:
+            return found
         with self._lock:
             if source not in self._pools:
                 self._pools[source] = Pool(self.settings.threads, f"polls-{source}")
