@@ -19,7 +19,8 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,9 @@ _SUBREAPER = 36
 """``PR_SET_CHILD_SUBREAPER`` of prctl(2): orphans below this process become its children."""
 
 _IMPORTED = ("hashring.cli.front", "hashring.alarms.running", "hashring.telemetry.cli.running")
+
+_AT_FIRST = dict(os.environ)
+"""The environment before a test has changed it."""
 
 _LONGEST = 1 << 17
 """Bytes of a request, which has the environment of a process."""
@@ -37,7 +41,8 @@ class Begun(subprocess.Popen[Any]):
 
     It is a child of this process, as every other; it has its own session where that is asked for,
     and the environment, folder and files that :class:`subprocess.Popen` would give it. Its command
-    line, as the system shows it, is another one.
+    line, as the system shows it, is another one. Where its environment has something else that
+    Python or the system's loader looks at when a process begins, it is started anew.
 
     Args:
         arguments: of the command.
@@ -49,18 +54,25 @@ class Begun(subprocess.Popen[Any]):
         super().__init__([str(argument) for argument in arguments], **popen)
 
     def _execute_child(self, *given: Any) -> None:  # what __init__ does once the pipes are there
-        asked = inspect.signature(super()._execute_child).bind(*given).arguments  # type: ignore[misc]
-        environment = os.environ if asked["env"] is None else asked["env"]
+        start = super()._execute_child  # type: ignore[misc]
+        bound = inspect.signature(start).bind(*given)
+        asked = bound.arguments
+        environment = dict(os.environ if asked["env"] is None else asked["env"])
+        origin = _origin(os.getpid())
+        if _looked_at_when_a_process_begins(environment) != origin.began_with:
+            asked["args"] = [sys.executable, "-m", "hashring", *asked["args"]]
+            start(*bound.args, **bound.kwargs)
+            return
         files = [
             standard if standard != -1 else inherited
             for inherited, standard in enumerate(
                 asked[name] for name in ("p2cread", "c2pwrite", "errwrite")
             )
         ]
-        self.pid = _origin(os.getpid()).fork(
+        self.pid = origin.fork(
             {
                 "arguments": asked["args"],
-                "environment": dict(environment),
+                "environment": environment,
                 "folder": os.fspath(asked["cwd"] or "."),
                 "session": asked["start_new_session"],
             },
@@ -90,16 +102,23 @@ def run(*arguments: str, **popen: Any) -> subprocess.CompletedProcess[str]:
     return subprocess.CompletedProcess(arguments, process.returncode, out, error)
 
 
+def _looked_at_when_a_process_begins(environment: Mapping[str, str]) -> dict[str, str]:
+    looked_at = ("PYTHON", "HASHRING_", "LD_", "MALLOC_", "GLIBC_", "LC_", "LANG")
+    return {name: value for name, value in environment.items() if name.startswith(looked_at)}
+
+
 class _Origin:
     """The process that has imported everything: one for each that starts such processes."""
 
     def __init__(self) -> None:
         self.of = os.getpid()
+        self.began_with = _looked_at_when_a_process_begins(_AT_FIRST)
         self._lock = threading.Lock()
         self._socket, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.begun", str(there.fileno())],
             cwd=Path(__file__).parents[1],
+            env=_AT_FIRST,
             pass_fds=[there.fileno()],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -187,6 +206,7 @@ def _become(request: dict[str, Any], files: Sequence[int], told: int) -> int:
     os.chdir(request["folder"])
     os.environ.clear()
     os.environ.update(request["environment"])
+    time.tzset()
     sys.argv = ["hashring", *request["arguments"]]
     # What starts processes of its own looks here for how this one began.
     sys.modules["__main__"] = importlib.import_module("hashring.__main__")

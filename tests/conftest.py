@@ -28,7 +28,7 @@ collect_ignore = ["fuzz", "servers/openstack_names.py", "tooz/in_services"]
 
 # A busy machine is no failure: neither of an example, nor of what makes examples. `make test-long`
 # plays the second profile: see tests/properties.py.
-for _profile, _examples in (("suite", 40), ("deep", 300)):
+for _profile, _examples in (("suite", 25), ("deep", 300)):
     hypothesis.settings.register_profile(
         _profile,
         deadline=None,
@@ -63,11 +63,18 @@ LONGEST = (
 )
 
 
-class _Examples:
-    """Looks for examples where there are some, and not in the docstrings of tests.
+class _Looking:
+    """Looks for examples and for faults in files that have some.
 
-    pytest would import and go through each file of Python a second time, and each page.
+    pytest would import and go through each file of Python a second time, and each page; and import
+    all tests for the few with faults.
     """
+
+    def pytest_ignore_collect(self, collection_path: Path, config: pytest.Config) -> bool | None:
+        faults_alone = config.option.markexpr.startswith("faults")
+        if not faults_alone or collection_path.suffix not in {".py", ".md"}:
+            return None
+        return "mark.faults" not in collection_path.read_text(encoding="utf-8") or None
 
     @pytest.hookimpl(wrapper=True)
     def pytest_collect_file(
@@ -81,8 +88,8 @@ class _Examples:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Have no page and no module searched for examples that has none."""
-    config.pluginmanager.register(_Examples())
+    """Have no file searched for what it has not."""
+    config.pluginmanager.register(_Looking())
 
 
 @pytest.hookimpl(tryfirst=True)  # before the marks are selected by

@@ -6,20 +6,20 @@ import contextlib
 import os
 import signal
 import subprocess
-import sys
 
 import psutil
 import pytest
 
 from hashring.alarms.show import ALARMS, Told, verdict
+from tests.begun import Begun
 from tests.servers.process import wait_until
 
 
 @pytest.fixture
 def show(tmp_path):
     """Start the show with a temporary folder of its own."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "hashring", "alarm", "show"],
+    process = Begun(
+        ["alarm", "show"],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -5,10 +5,11 @@ import os
 import re
 import signal
 import subprocess
-import sys
 
 import psutil
 import pytest
+
+from tests.begun import Begun
 
 
 @pytest.fixture
@@ -17,8 +18,8 @@ def show(tmp_path):
     started = []
 
     def start():
-        process = subprocess.Popen(
-            [sys.executable, "-m", "hashring", "show"],
+        process = Begun(
+            ["show"],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -10,6 +10,15 @@ from pathlib import Path
 
 MODULES = ["tooz.tests.test_coordination", "tooz.tests.test_partitioner"]
 
+SHORT = " or ".join(
+    [
+        *("test_create_group", "test_join_group", "test_leave_group", "test_get_members"),
+        *("test_watch", "test_run_for_election", "test_heartbeat", "test_get_lock_concurrency"),
+        *("test_hashring", "test_join_partitioned_group", "test_members_of_object"),
+    ]
+)
+"""What `make test` plays of them: each thing that a coordinator does."""
+
 FAILS = {
     # A second coordinator with the member id of the first is to end its membership. Ours never ends
     # a lease of another incarnation: whoever holds it acts on it.

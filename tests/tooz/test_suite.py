@@ -13,18 +13,21 @@ from tests.servers.memcached import MemcachedServer
 from tests.servers.process import wait_until
 from tests.servers.redis import RedisServer
 from tests.servers.zookeeper import ZooKeeperServer
-from tests.tooz.suite import FAILS, SKIPPED, play
+from tests.tooz.suite import FAILS, SHORT, SKIPPED, play
 
 
-def check(url: str, folder: Path) -> None:
-    failed, skipped, passed = play(url, folder)
+def check(url: str, folder: Path, *more: str, least: int = 88) -> None:
+    failed, skipped, passed = play(url, folder, *more)
     assert failed == FAILS
     assert skipped <= SKIPPED
-    assert passed >= 88
+    assert passed >= least
 
 
-def test_tooz_own_tests_pass_on_sqlite(tmp_path: Path) -> None:
-    check(f"hashring+sqlite:///{tmp_path}/tooz.db", tmp_path)
+@pytest.mark.parametrize(
+    ("more", "least"), [(["-k", SHORT], 30), pytest.param([], 88, marks=pytest.mark.long)]
+)
+def test_tooz_own_tests_pass_on_sqlite(more: list[str], least: int, tmp_path: Path) -> None:
+    check(f"hashring+sqlite:///{tmp_path}/tooz.db", tmp_path, *more, least=least)
 
 
 @contextlib.contextmanager

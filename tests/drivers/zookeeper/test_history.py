@@ -25,8 +25,9 @@ TTL = 6.0  # seconds: longer than a busy machine stands still
 Open = Callable[..., Driver]
 
 
-@pytest.fixture
-def server() -> Iterator[ZooKeeperServer]:
+@pytest.fixture(name="rewound")
+def rewound_fixture() -> Iterator[ZooKeeperServer]:
+    """A server of the test's own, which may go back in time."""
     with ZooKeeperServer() as server:
         yield server
 
@@ -98,9 +99,9 @@ def test_members_of_a_store_that_went_back_join_anew_without_a_restart(
 
 
 def test_a_newcomer_waits_no_longer_than_those_who_were_there_before(
-    server: ZooKeeperServer, connect: Open
+    place: str, connect: Open
 ) -> None:
-    first, newcomer = connect(server.url), connect(server.url)
+    first, newcomer = connect(place), connect(place)
     first.join("group", "a", record("1"))
     assert first.read("group").memory_age < TTL
     newcomer.join("group", "b", record("2"))
@@ -116,14 +117,14 @@ def test_a_newcomer_waits_no_longer_than_those_who_were_there_before(
 
 
 def test_a_newcomer_to_a_store_that_was_rebuilt_knows_that_it_may_have_forgotten(
-    server: ZooKeeperServer, connect: Open
+    rewound: ZooKeeperServer, connect: Open
 ) -> None:
-    member = connect(server.url)
+    member = connect(rewound.url)
     member.join("group", "a", record("1"))
     wait_until(lambda: member.read("group").memory_age >= TTL, what="a memory of a whole lease")
-    server.go_back_in_time()
+    rewound.go_back_in_time()
 
-    newcomer = connect(server.url)
+    newcomer = connect(rewound.url)
     newcomer.join("group", "b", record("2"))
 
     reading = newcomer.read("group")
@@ -132,9 +133,9 @@ def test_a_newcomer_to_a_store_that_was_rebuilt_knows_that_it_may_have_forgotten
 
 
 def test_a_newcomer_to_a_store_that_lives_need_not_wait(
-    server: ZooKeeperServer, connect: Open
+    server: ZooKeeperServer, place: str, connect: Open
 ) -> None:
-    member = connect(server.url)
+    member = connect(place)
     member.join("group", "a", record("1"))
 
     def remembered() -> bool:
@@ -144,20 +145,20 @@ def test_a_newcomer_to_a_store_that_lives_need_not_wait(
     wait_until(remembered, what="a memory of a whole lease")
     member.read("group")
 
-    assert connect(server.url).read("group").memory_age >= TTL
+    assert connect(place).read("group").memory_age >= TTL
     with kazoo(server) as client:
-        assert set(client.get_children("/hashring")) == {"+history", "group"}
+        assert set(client.get_children(f"/{place.rpartition('/')[2]}")) == {"+history", "group"}
 
 
 def test_a_record_that_came_back_from_an_older_copy_renews_no_lease(
-    server: ZooKeeperServer, connect: Open
+    rewound: ZooKeeperServer, connect: Open
 ) -> None:
     # The session is in the copy: only what the node carries tells.
-    member = connect(server.url, ttl=30.0)
+    member = connect(rewound.url, ttl=30.0)
     member.join("group", "a", record("1", turn=0))
-    server.keep_copy()
+    rewound.keep_copy()
     member.publish("group", "a", record("1", turn=1))
-    server.go_back_in_time()
+    rewound.go_back_in_time()
 
     assert lost(member.heartbeat)
     assert lost(member.heartbeat)
@@ -171,15 +172,15 @@ def test_a_record_that_came_back_from_an_older_copy_renews_no_lease(
 
 
 def test_evidence_that_comes_long_after_the_first_is_of_the_same_going_back(
-    server: ZooKeeperServer, connect: Open, caplog: pytest.LogCaptureFixture
+    rewound: ZooKeeperServer, connect: Open, caplog: pytest.LogCaptureFixture
 ) -> None:
-    member = connect(server.url, ttl=30.0)
+    member = connect(rewound.url, ttl=30.0)
     for times in (1, 2):
         until_it_works(lambda: member.join("group", "a", record("1", turn=0)))
-        server.keep_copy()
+        rewound.keep_copy()
         member.publish("group", "a", record("1", turn=1))
         member.read("group")
-        server.go_back_in_time()
+        rewound.go_back_in_time()
 
         until_it_works(lambda: member.read("group"))
         # As on a machine so busy that the next evidence comes a whole lease later.
@@ -193,13 +194,13 @@ def test_evidence_that_comes_long_after_the_first_is_of_the_same_going_back(
 
 
 def test_another_incarnation_takes_the_node_that_came_back_over(
-    server: ZooKeeperServer, connect: Open
+    rewound: ZooKeeperServer, connect: Open
 ) -> None:
-    member = connect(server.url, ttl=30.0)
+    member = connect(rewound.url, ttl=30.0)
     member.join("group", "a", record("1", turn=0))
-    server.keep_copy()
+    rewound.keep_copy()
     member.publish("group", "a", record("1", turn=1))
-    server.go_back_in_time()
+    rewound.go_back_in_time()
     assert lost(member.heartbeat)
 
     until_it_works(lambda: member.join("group", "a", record("2")))
