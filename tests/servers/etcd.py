@@ -34,7 +34,7 @@ class EtcdServer(Server):
     def command(self) -> list[str]:
         mine = f"{self._scheme}://{self.address}"
         command = [
-            # It collects garbage less often, and runs on one processor: 12 s of that in place of 17.
+            # It collects garbage less often, on one processor: 12 s of that in place of 17.
             *("env", "GOGC=400", "GOMAXPROCS=1"),
             program("etcd", "etcd-server"),
             f"--name={self.name}",
