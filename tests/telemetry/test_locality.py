@@ -52,6 +52,12 @@ def planned(tmp_path):
         *("http://[::1]:9/", "http://[::ffff:127.0.0.1]/", "http://[fe80::1%25eth0]/"),
         *("prometheus+http://127.0.0.1:9100", "http://u:p@127.0.0.1/", "http://169.254.169.254/"),
         *("snmp://127.0.0.1", "127.0.0.1:161", "localhost"),
+        *(
+            "http://LocalHost",
+            "http://a.localhost.:80/",
+            "http://web1@127.0.0.1/",
+            "http://web1:80@127.1/",
+        ),
     ],
 )
 def test_a_loopback_or_link_local_address_is_each_hosts_own(text):
@@ -63,7 +69,13 @@ def test_a_loopback_or_link_local_address_is_each_hosts_own(text):
     [
         *("http://10.0.0.1/", "http://web1/", "http://localhost.example/", "http://[2001:db8::1]/"),
         *("http://127.0.0.1.example/", "http://web1/127.0.0.1", "switch1", "snmp://7"),
-        "http://u:127.0.0.1@web1/",
+        *(
+            "http://u:127.0.0.1@web1/",
+            "http://web1:80",
+            "http://localhost@web1/",
+            "http://web1#@127.1",
+        ),
+        *("http://web1?a@127.0.0.1", "prometheus+http://web1.localhost.example:80/"),
     ],
 )
 def test_any_other_address_is_shared(text):

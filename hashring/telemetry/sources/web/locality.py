@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import logging
+import re
 import socket
 import threading
 from collections.abc import Callable, Iterable
@@ -27,6 +28,15 @@ _NAMES = frozenset(
 )
 
 
+# A host that begins with a letter is a name, and no spelling of an address. There may be very many,
+# and to take each address apart costs ten times as much as to see that.
+_NAMED = re.compile(r"https?://([a-zA-Z][a-zA-Z0-9.-]*)(?::[0-9]+)?(?:[/?#]|\Z)", re.ASCII)
+
+
+def _is_own_name(host: str) -> bool:
+    return host in _NAMES or host.endswith(".localhost")
+
+
 def is_own(resource: Resource) -> bool:
     """Return whether a resource's address is another one's on each host.
 
@@ -35,12 +45,15 @@ def is_own(resource: Resource) -> bool:
         [True, True, False]
     """
     url = url_of(resource)
+    named = _NAMED.match(url)
+    if named is not None:
+        return _is_own_name(named[1].lower().rstrip("."))
     try:
         host = urlsplit(url if "://" in url else f"//{url}").hostname or ""
     except ValueError:
         return False
     host = host.rstrip(".").partition("%")[0]
-    if host in _NAMES or host.endswith(".localhost"):
+    if _is_own_name(host):
         return True
     try:
         address = ipaddress.ip_address(host)
