@@ -8,12 +8,14 @@ whose agents share the targets. This module reads files and addresses; it asks n
 from __future__ import annotations
 
 import abc
+import contextlib
 import glob
 import hashlib
 import logging
 import os
 import re
 from collections.abc import Iterator, Mapping
+from io import BufferedReader
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -268,10 +270,10 @@ class _FileTargets(Discovery):
                 return before
             # The state was taken before reading: a file that is changed meanwhile is read again.
             is_certain = abs(clock.wall() - state.mtime_ns / 1e9) > _RECENT
+            if before.state is not None and before.digest == _digest_of(state):
+                return before._replace(state=state, is_certain=is_certain)
             content = _bytes_of(state)
             digest = hashlib.blake2b(content).digest()
-            if before.state is not None and before.digest == digest:
-                return before._replace(state=state, is_certain=is_certain)
         except BadTargets as wrong:
             return self._failed(path, before._replace(state=None, is_certain=False), str(wrong))
         now = before._replace(state=state, is_certain=is_certain, digest=digest)
@@ -390,13 +392,26 @@ def _state(path: str) -> _File:
     return _File(path, found.st_ino, found.st_size, found.st_mtime_ns)
 
 
+def _digest_of(file: _File) -> bytes:
+    # Piece by piece: a file that says what it said before is never in memory as a whole.
+    with _opened(file) as opened:
+        return hashlib.file_digest(opened, hashlib.blake2b).digest()
+
+
 def _bytes_of(file: _File) -> bytes:
+    with _opened(file) as opened:
+        return opened.read()
+
+
+@contextlib.contextmanager
+def _opened(file: _File) -> Iterator[BufferedReader]:
     if file.size > _MAX_BYTES:
         raise BadTargets(
             f"the targets file {file.path} has {file.size} bytes; at most {_MAX_BYTES}"
         )
     try:
-        return Path(file.path).read_bytes()
+        with Path(file.path).open("rb") as opened:
+            yield opened
     except OSError as error:
         raise BadTargets(f"the targets file {file.path} cannot be read: {error.strerror}") from None
 
