@@ -87,7 +87,7 @@ test: $(TOOLS) servers
 	$(BIN)/python -m pytest --numprocesses=6 --dist=loadscope --no-loadscope-reorder -m 'not faults and not long'
 	$(BIN)/python -m pytest --numprocesses=2 --dist=worksteal -m 'faults and not long'
 
-# More of what `make test` has in a short form; and each property with twelve times the examples.
+# More of what `make test` has in a short form; and each property with seven times the examples.
 test-long: $(TOOLS) servers $(OPENSTACK)
 	$(BIN)/python -m pytest --numprocesses=4 -m long
 	$(BIN)/python -m pytest --numprocesses=2 --hypothesis-profile=deep -m 'hypothesis and not long'

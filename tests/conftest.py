@@ -28,7 +28,7 @@ collect_ignore = ["fuzz", "servers/openstack_names.py", "tooz/in_services"]
 
 # A busy machine is no failure: neither of an example, nor of what makes examples. `make test-long`
 # plays the second profile: see tests/properties.py.
-for _profile, _examples in (("suite", 25), ("deep", 300)):
+for _profile, _examples in (("suite", 40), ("deep", 300)):
     hypothesis.settings.register_profile(
         _profile,
         deadline=None,

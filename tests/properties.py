@@ -14,7 +14,7 @@ def examples(many: int, **others: Any) -> settings:
     """Return settings for this many examples, in proportion to those of the profile that is played.
 
     Args:
-        many: examples where a profile has :data:`USUAL`. ``make test`` plays 25 of a hundred,
+        many: examples where a profile has :data:`USUAL`. ``make test`` plays 40 of a hundred,
             ``make test-long`` 300.
         others: of hypothesis's settings.
     """

@@ -117,7 +117,7 @@ class Worker:
 
     def _work(self) -> None:
         seen: dict[str, int] = {}
-        while not self._stop.wait(0.1):
+        while not self._stop.wait(0.02):
             try:
                 self.driver.heartbeat()
                 self.driver.publish("group", self.member, record(self.member, turn=self.turn + 1))
