@@ -225,8 +225,8 @@ class Operator:
         began = clock.boottime()
         records = self._read_what_is_surely_all(group)
         request = Request(what, uuid.uuid4().hex, self.by, _ALL, _ALL)
-        late: list[str] = []
         for _ in range(_TRIES):
+            late: list[str] = []
             known, parameters = records.word, records.parameters
             if parameters is None:
                 raise UnknownMember(f"nobody is in {group!r}")
