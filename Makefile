@@ -73,18 +73,20 @@ $(OPENSTACK): pyproject.toml tests/servers/openstack.py | $(TOOLS)
 	$(BIN)/python -m tests.servers.openstack
 	touch $@
 
-# Six processes that each rewrite the assertions of all tests would take two minutes of two cores. One
+# Several processes that each rewrite the assertions of all tests would take two minutes of two cores. One
 # does it, while the environment above is made; the others find it done.
 COLLECTED := $(VENV)/.collected
 $(COLLECTED): $(TOOLS)
 	$(BIN)/python -m pytest --collect-only --quiet >/dev/null
 	touch $@
 
-# Most tests wait for leases to end, so several run beside each other; those that measure what a
-# fault costs run after them, two at a time: they have processes enough of their own.
+# Most tests wait for leases to end, so several run beside each other. What installs, builds, follows
+# guides and plays whole processes comes after them, so that the first answer comes soon. Those that
+# measure what a fault costs run last, two at a time: they have processes enough of their own.
 test: $(TOOLS) servers
 	$(MAKE) --no-print-directory --jobs=2 $(OPENSTACK) $(COLLECTED)
-	$(BIN)/python -m pytest --numprocesses=6 --dist=loadscope --no-loadscope-reorder -m 'not faults and not long'
+	$(BIN)/python -m pytest --numprocesses=8 --dist=loadscope --no-loadscope-reorder -m 'not slow and not faults and not long'
+	$(BIN)/python -m pytest --numprocesses=4 --dist=loadscope --no-loadscope-reorder -m 'slow and not long'
 	$(BIN)/python -m pytest --numprocesses=2 --dist=worksteal -m 'faults and not long'
 
 # More of what `make test` has in a short form; and each property with seven times the examples.

@@ -49,32 +49,35 @@ BUILDS = 900
 # Few tests, but long ones: those that install, those that wait for many leases, those that search.
 # What starts last should be short, so that no worker is left alone with it.
 LONGEST = (
+    "tests/telemetry/test_guide.py",
     "tests/test_packaging.py",
     "tests/test_simulation.py",
-    "tests/drivers/zookeeper/test_ensemble.py",
+    "tests/drivers/zookeeper/test_history.py",
+    "tests/drivers/test_clock_rates.py",
+    "tests/telemetry/test_supervisor.py",
+    "tests/test_driver_mistakes.py",
     "tests/telemetry/test_exactly_once.py",
     "tests/telemetry/test_set_aside.py",
     "tests/telemetry/test_agent.py",
     "tests/drivers/redis/test_failover.py",
     "tests/drivers/memcached/test_forgetting.py",
-    "tests/test_driver_mistakes.py",
     "tests/test_exhaustive.py",
-    "tests/test_plugin.py",  # after the first: both use the wheel, which one of them builds
+    "tests/test_plugin.py",  # after the second: both use the wheel, which one of them builds
 )
 
 
 class _Looking:
-    """Looks for examples and for faults in files that have some.
+    """Looks for examples, for faults and for slow tests in files that have some.
 
     pytest would import and go through each file of Python a second time, and each page; and import
-    all tests for the few with faults.
+    all tests for the few that are asked for.
     """
 
     def pytest_ignore_collect(self, collection_path: Path, config: pytest.Config) -> bool | None:
-        faults_alone = config.option.markexpr.startswith("faults")
-        if not faults_alone or collection_path.suffix not in {".py", ".md"}:
+        asked_for = config.option.markexpr.partition(" ")[0]
+        if asked_for not in {"faults", "slow"} or collection_path.suffix not in {".py", ".md"}:
             return None
-        return "mark.faults" not in collection_path.read_text(encoding="utf-8") or None
+        return f"mark.{asked_for}" not in collection_path.read_text(encoding="utf-8") or None
 
     @pytest.hookimpl(wrapper=True)
     def pytest_collect_file(

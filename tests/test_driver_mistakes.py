@@ -20,6 +20,8 @@ from tests.authors.mistakes import MISTAKES, Mistake
 from tests.conftest import TREE
 from tests.servers.postgresql import PostgreSQLServer
 
+pytestmark = pytest.mark.slow
+
 AT_ONCE = 4
 """Runs of the suite beside each other: most of the time they wait for leases to end."""
 

@@ -15,6 +15,8 @@ import setuptools
 
 from tests.conftest import TREE, run
 
+pytestmark = pytest.mark.slow
+
 # What PyPI's older project `hashring` 1.5.1 installs.
 OTHER = {
     "__init__.py": "from .hashring import HashRing\n\n__all__ = ['HashRing']\n",

@@ -11,6 +11,8 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 TREE = Path(__file__).resolve().parent.parent
 COMPILED_FROM = {".pyx", ".pxi", ".c", ".h"}
 

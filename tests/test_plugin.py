@@ -10,6 +10,8 @@ import pytest
 
 from tests.conftest import run
 
+pytestmark = pytest.mark.slow
+
 PLUGIN = Path(__file__).resolve().parent / "plugin"
 
 PROGRAM = """

@@ -25,6 +25,8 @@ from tests.servers.postgresql import PostgreSQLServer
 from tests.servers.process import LOOPBACK, free_port, wait_until
 from tests.servers.redis import RedisServer
 
+pytestmark = pytest.mark.slow
+
 RECIPES = TREE / "examples" / "recipes"
 LONG = 120.0  # seconds: a busy machine is no failure
 

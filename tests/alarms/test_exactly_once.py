@@ -18,6 +18,8 @@ from tests.servers.postgresql import PostgreSQLServer
 from tests.servers.process import free_port, wait_until
 from tests.servers.redis import RedisServer
 
+pytestmark = pytest.mark.slow
+
 INTERVAL, TTL, ALARMS = 2.0, 8.0, 40
 
 

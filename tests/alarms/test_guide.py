@@ -9,8 +9,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import TREE
 from tests.servers.process import free_port
+
+pytestmark = pytest.mark.slow
 
 # Ends whatever the reader's shell has started, should a command fail half-way.
 PREAMBLE = "set -euo pipefail\nset -m\ntrap 'kill -9 $(jobs -p) 2> trap.log' EXIT\n"

@@ -14,6 +14,8 @@ from hashring.alarms.show import ALARMS, Told, verdict
 from tests.begun import Begun
 from tests.servers.process import wait_until
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def show(tmp_path):

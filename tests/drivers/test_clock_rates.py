@@ -22,6 +22,8 @@ from tests.servers.process import wait_until
 from tests.servers.redis import RedisServer
 from tests.servers.zookeeper import ZooKeeperServer
 
+pytestmark = pytest.mark.slow
+
 TTL = 5.0  # seconds: longer than a busy machine stands still
 FAST = (1.02, 1.05, 1.09)
 RATES = (0.91, 0.95, 0.98, *FAST)

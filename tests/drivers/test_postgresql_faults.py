@@ -24,6 +24,8 @@ from tests.servers.clocks import stepping
 from tests.servers.postgresql import PASSWORD, Pair, PgBouncer, PostgreSQLServer
 from tests.servers.process import LOOPBACK, wait_until
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[PostgreSQLServer]:

@@ -13,6 +13,8 @@ from tests.servers.memcached import MemcachedServer
 from tests.servers.process import Server
 from tests.servers.redis import RedisServer
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module", params=[RedisServer, MemcachedServer], ids=["redis", "memcached"])
 def server(request) -> Iterator[Server]:

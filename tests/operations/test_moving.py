@@ -16,6 +16,8 @@ from tests.servers.memcached import MemcachedServer
 from tests.servers.process import wait_until
 from tests.servers.redis import RedisServer
 
+pytestmark = pytest.mark.slow
+
 TTL = 4.0
 INTERVAL = 0.5
 KEYS = [str(number) for number in range(20)]

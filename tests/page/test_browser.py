@@ -17,6 +17,8 @@ from tests.page.scenes import (
 )
 from tests.servers.process import wait_until
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def browser():

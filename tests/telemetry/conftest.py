@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import textwrap
 import time
 from collections.abc import Callable, Iterator
@@ -110,6 +111,11 @@ class Agents:
     def windows(self, member: str) -> set[int]:
         return {sample["window"] for sample in self.samples() if sample["member"] == member}
 
+    def show_logs(self) -> None:
+        """Write the end of each log out: pytest shows it where a test has failed."""
+        for file in sorted(self.folder.glob("*.log")):
+            sys.stdout.write(f"--- {file.name}\n{file.read_text()[-8000:]}\n")
+
     def end(self) -> None:
         for process in self._started:
             if process.poll() is None:
@@ -125,6 +131,7 @@ def agents(tmp_path: Path) -> Iterator[Agents]:
     found = Agents(tmp_path)
     yield found
     found.end()
+    found.show_logs()
 
 
 @pytest.fixture(name="until")

@@ -143,6 +143,7 @@ def test_samples_taken_when_the_fence_passed_are_not_published(monkeypatch, capl
     assert "the lease ran out within window" in caplog.text
 
 
+@pytest.mark.slow
 def test_two_agents_share_what_there_is_and_hand_over_without_a_gap(agents, until):
     # Windows and a lease that a busy machine keeps to.
     agents.start("a", "--interval", "3", "--ttl", "30")
@@ -197,6 +198,7 @@ def test_agents_of_other_hosts_in_the_group_are_an_error_in_the_log(caplog, monk
     assert "a group of its own" in complaints[0].getMessage()
 
 
+@pytest.mark.slow
 def test_a_member_id_that_is_taken_is_refused_at_once_without_patience(agents):
     agents.start("a", "--interval", "1")
     agents.settle("a")
@@ -208,6 +210,7 @@ def test_a_member_id_that_is_taken_is_refused_at_once_without_patience(agents):
     assert "'a'" in agents.said("a")
 
 
+@pytest.mark.slow
 def test_whoever_restarts_a_dead_agent_can_wait_for_its_lease(agents):
     first = agents.start("a", "--interval", "1", "--ttl", "2")
     agents.settle("a")
@@ -235,6 +238,7 @@ def test_an_agent_whose_reader_has_gone_leaves(agents, until):
     assert agents.status("a")["state"] == "left"
 
 
+@pytest.mark.slow
 def test_several_agents_write_whole_lines_to_one_pipe(agents, tmp_path):
     command = ["agent", "--workers", "3"]
     # On a busy machine no lease runs out: a group that was empty remembers nothing, and has its

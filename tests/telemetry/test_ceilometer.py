@@ -7,6 +7,7 @@ from hashring.telemetry.sources.web import http_fields
 from tests.servers import openstack
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)  # the first time, the release is installed
 def test_our_list_of_options_and_fields_is_that_of_the_present_release():
     told = openstack.module(openstack.names())

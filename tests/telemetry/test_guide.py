@@ -10,6 +10,8 @@ import pytest
 
 from tests.servers.process import free_port
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 GUIDE = ROOT / "docs" / "agents" / "guide.md"
 

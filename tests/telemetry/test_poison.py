@@ -3,9 +3,13 @@
 import gzip
 from pathlib import Path
 
+import pytest
+
 from tests.servers.http import Answer, HTTPServer
 from tests.servers.redis import RedisServer
 from tests.telemetry.fleet import Windows, fleet
+
+pytestmark = pytest.mark.slow
 
 INTERVAL = 4.0
 TTL = 6.0

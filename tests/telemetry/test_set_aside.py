@@ -14,6 +14,8 @@ from tests.servers.redis import RedisServer
 from tests.telemetry.conftest import until
 from tests.telemetry.fleet import Windows, fleet
 
+pytestmark = pytest.mark.slow
+
 IDLE = Usage(0.0, 0)
 
 

@@ -11,6 +11,8 @@ import pytest
 
 from tests.begun import Begun
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def show(tmp_path):

@@ -10,6 +10,8 @@ from tests.servers.zookeeper import ZooKeeperServer
 from tests.telemetry.conftest import until
 from tests.telemetry.fleet import fleet
 
+pytestmark = pytest.mark.slow
+
 LOAD = {
     "name": "web.load",
     "sample_type": "gauge",

@@ -20,6 +20,8 @@ from hashring.telemetry.config.command_line import agent_settings
 from tests.begun import Begun
 from tests.telemetry.conftest import Agents
 
+pytestmark = pytest.mark.slow
+
 
 @contextlib.contextmanager
 def starting(agents):

@@ -13,6 +13,8 @@ from tests.servers import openstack
 from tests.servers.redis import RedisServer
 from tests.tooz.service import Services
 
+pytestmark = pytest.mark.slow
+
 STARTED = "started, and it is mine: True"
 
 

@@ -15,6 +15,8 @@ from tests.servers.redis import RedisServer
 from tests.servers.zookeeper import ZooKeeperServer
 from tests.tooz.suite import FAILS, SHORT, SKIPPED, play
 
+pytestmark = pytest.mark.slow
+
 
 def check(url: str, folder: Path, *more: str, least: int = 88) -> None:
     failed, skipped, passed = play(url, folder, *more)

@@ -17,6 +17,8 @@ from tests.drivers.redis.conftest import TTL
 from tests.servers.process import LOOPBACK, wait_until
 from tests.servers.redis import Cluster, RedisServer, Replicated
 
+pytestmark = pytest.mark.slow
+
 
 class TestReplicas:
     def test_a_replica_that_hangs_holds_up_what_must_be_confirmed(self, opened: Opened) -> None:

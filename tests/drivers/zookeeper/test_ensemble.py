@@ -17,6 +17,8 @@ from tests.drivers.patience import until_it_works
 from tests.servers.process import wait_until
 from tests.servers.zookeeper import Ensemble
 
+pytestmark = pytest.mark.slow
+
 TTL = 6.0
 """Seconds of a lease: longer than a busy machine stands still."""
 

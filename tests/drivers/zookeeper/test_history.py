@@ -21,6 +21,8 @@ from tests.drivers.patience import until_it_works
 from tests.servers.process import wait_until
 from tests.servers.zookeeper import Ensemble, ZooKeeperServer, kazoo
 
+pytestmark = pytest.mark.slow
+
 TTL = 6.0  # seconds: longer than a busy machine stands still
 Open = Callable[..., Driver]
 
