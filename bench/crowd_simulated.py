@@ -159,6 +159,7 @@ class Simulation:
             self.actors[number % len(self.actors)].copies.append(name)
         owning = tuple((name, incarnations[name], 1.0) for name in self.names)
         self.before = View(owning, SPEC, TTL)
+        self._rings: dict[str, HashRing] = {}
         for name in others:
             self.store.records[name] = Member(
                 name, incarnations[name], 1.0, SPEC, TTL,
@@ -212,7 +213,13 @@ class Simulation:
         return self.until_settled(len(self.names))
 
     def lost(self, member: str, view: View) -> SlotSet:
-        return self.before.slots(member) - view.slots(member)
+        return self._slots(member, self.before) - self._slots(member, view)
+
+    def _slots(self, member: str, view: View) -> SlotSet:
+        ring = self._rings.get(view.id)  # a view looks for its ring by all its members
+        if ring is None:
+            ring = self._rings[view.id] = view.ring
+        return ring.slots(member) if member in ring.members else SlotSet.empty(ring.universe)
 
 
 class Actor:

@@ -53,7 +53,7 @@ def test_the_one_that_is_waited_for_is_named_and_the_page_follows_the_group(brow
         assert a.owner("router-1") in text(browser, "found")
         first = "return document.querySelector('#members th').innerText"
         assert browser.execute_script(first) == "web1 (this one)"
-        a.drain(60)
+        a.drain(2)
         wait_until(lambda: "left" in text(browser, "state") + text(browser, "sentence"))
 
 
