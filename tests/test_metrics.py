@@ -80,7 +80,8 @@ def test_a_settled_member_shows_its_share_and_its_state(url, registry, shown):
             )
             == 2
         )
-        assert found["hashring_settle_seconds_count", "pollers"] >= 1
+        # It is counted a moment after the member has settled.
+        wait_until(lambda: shown()["hashring_settle_seconds_count", "pollers"] >= 1)
         a.leave()
         b.leave()
 

@@ -365,7 +365,7 @@ def test_a_web_services_processes_share_out_what_runs_behind_it(tmp_path: Path, 
         def members() -> set[str]:
             with contextlib.suppress(OSError):
                 for _ in range(4):
-                    with urllib.request.urlopen(f"http://{address}/share", timeout=10) as answer:
+                    with urllib.request.urlopen(f"http://{address}/share", timeout=60) as answer:
                         seen.add(json.load(answer)["member"])
             return seen
 

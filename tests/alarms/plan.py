@@ -21,6 +21,7 @@ from tests.alarms.fleet import Evaluators, changes_in, square_alarms, told
 from tests.alarms.waves import Waves
 from tests.servers.http import HTTPServer
 from tests.servers.process import wait_until
+from tests.standstill import Excusable
 
 INTERVAL, TTL, ALARMS, LAG = 5.0, 6.0, 500, 2.0
 
@@ -39,10 +40,6 @@ class Figure(NamedTuple):
     due: int
     missed: int
     twice: int
-
-
-class Excusable(AssertionError):
-    """Something is missing, which an evaluator may have had no processor for."""
 
 
 def pass_windows(number: int) -> int:

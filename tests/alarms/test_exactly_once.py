@@ -44,7 +44,7 @@ def check_what_was_asked(fleet, squares, first, last):
         missed, _ = missed_and_repeated(squares, first, last)
         return not missed or any(fleet.status(name).get("missed") for name in fleet.processes)
 
-    wait_until(is_whole, within=20, what="that each alarm has been asked about in each window")
+    wait_until(is_whole, within=60, what="that each alarm has been asked about in each window")
     assert missed_and_repeated(squares, first, last)[1] == []
 
 
@@ -108,14 +108,17 @@ def square_waves():
         yield Squares(server, INTERVAL)
 
 
-def options(squares, *more):
-    url = squares.server.url
-    return ("--interval", str(INTERVAL), "--ttl", str(TTL), "--prometheus-url", url, *more)
+def options(folder, squares, *more):
+    # A sink that a busy machine keeps from answering is not told again, with the same key.
+    path = folder / "aodh.conf"
+    path.write_text("[alarm]\naction_timeout = 60\n")
+    found = ("--config-file", str(path), "--interval", str(INTERVAL), "--ttl", str(TTL))
+    return (*found, "--prometheus-url", squares.server.url, *more)
 
 
 @pytest.mark.long
 def test_on_one_host_with_sqlite_alone(tmp_path, square_waves, sink):
-    with evaluators(tmp_path, *options(square_waves)) as fleet:
+    with evaluators(tmp_path, *options(tmp_path, square_waves)) as fleet:
         fleet.write(square_alarms(ALARMS, f"{sink.url}/in"))
         play(fleet, square_waves, sink, default_url(tmp_path / "state"))
 
@@ -127,14 +130,14 @@ def test_on_redis_with_postgresql(tmp_path, square_waves, sink):
         migrations.migrate(database)
         database.close()
         more = ("--database", postgresql.url, "--backend-url", redis.url)
-        with evaluators(tmp_path, *options(square_waves, *more)) as fleet:
+        with evaluators(tmp_path, *options(tmp_path, square_waves, *more)) as fleet:
             fleet.write(square_alarms(ALARMS, f"{sink.url}/in"))
             play(fleet, square_waves, sink, postgresql.url)
 
 
 def test_while_the_sink_is_away_and_an_evaluator_is_killed_nothing_is_lost(tmp_path, square_waves):
     port = free_port()
-    with evaluators(tmp_path, *options(square_waves)) as fleet:
+    with evaluators(tmp_path, *options(tmp_path, square_waves)) as fleet:
         fleet.write(square_alarms(ALARMS, f"http://127.0.0.1:{port}/in"))
         for name in "ab":
             fleet.start(name)

@@ -93,7 +93,7 @@ def test_a_rule_that_is_scoped_to_a_project_is_asked_of_its_series_alone(prometh
 
     def values(query):
         rule = PrometheusRule(query=query, threshold=1, scope_to_project="a")
-        return source.values(rule, time.time(), clock.boottime() + 20)
+        return source.values(rule, prometheus.seen_at, clock.boottime() + 60)
 
     assert values("queue_length") == [3.0]
     assert values(

@@ -1,19 +1,14 @@
-"""A target whose series are square waves, a real Prometheus that scrapes it, a proxy that counts.
-
-Beside them stands a process that notes when the machine gave it no processor.
-"""
+"""A target whose series are square waves, a real Prometheus for it, and a proxy that counts."""
 
 from __future__ import annotations
 
 import json
 import math
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter
 from contextlib import ExitStack
-from typing import NamedTuple, Self
+from typing import NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
 import urllib3
@@ -121,29 +116,3 @@ class Waves:
             timeout=30,
         )
         return answer.status, answer.data
-
-
-_WATCH = """
-import time
-while True:
-    before = time.monotonic()
-    time.sleep(0.05)
-    late = time.monotonic() - before - 0.05
-    if late > 0.5:
-        print(late, flush=True)
-"""
-
-
-class Standstill:
-    """Tells whether the machine gave a process no processor for half a second, in a block."""
-
-    def __enter__(self) -> Self:
-        self._process = subprocess.Popen(
-            [sys.executable, "-I", "-c", _WATCH], stdout=subprocess.PIPE, text=True
-        )
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._process.kill()
-        said, _ = self._process.communicate()
-        self.longest = max(map(float, said.split()), default=0.0)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Callable, Sequence
 from typing import TypeVar
+
+import pytest
 
 from hashring.driver import Driver
 from hashring.errors import LeaseLost, StoreUnavailable
@@ -32,6 +35,25 @@ def until_it_works(act: Callable[[], _T], *, within: float = 60.0) -> _T:
 
     wait_until(works, within=within, what="an answer of the store")
     return answers[0]
+
+
+def until_it_says(words: str, act: Callable[[], object]) -> None:
+    """Repeat a call that the store must not serve, until its error says why.
+
+    It stands where the timeout is so short that a busy machine may use it up before the reason is
+    known.
+
+    Args:
+        words: a regular expression.
+        act: the call; it fails the test where it returns.
+    """
+
+    def says() -> bool:
+        with pytest.raises(StoreUnavailable) as caught:
+            act()
+        return re.search(words, str(caught.value)) is not None
+
+    wait_until(says, what=f"an error that says {words!r}")
 
 
 def renew_or_rejoin(driver: Driver, member: str, fields: dict[str, object]) -> None:

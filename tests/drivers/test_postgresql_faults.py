@@ -37,7 +37,7 @@ def server() -> Iterator[PostgreSQLServer]:
 @pytest.fixture
 def opened() -> Iterator[Opened]:
     """A function that returns an open driver; all are closed in the end."""
-    with opening(ttl=30.0) as opened:
+    with opening(ttl=30.0, timeout=9.0) as opened:
         yield opened
 
 
@@ -184,16 +184,22 @@ class TestOrder:
             lambda: opened(f"{server.url}?table=held_up&timeout=1&application_name=held_up")
         )
         until_it_works(lambda: a.join("g", "a", record("1", turn=0)))
-        ((pid,),) = server.run(
-            "SELECT pid FROM pg_stat_activity WHERE application_name = 'held_up'"
-        )
-        os.kill(int(str(pid)), signal.SIGSTOP)
+
+        def pids() -> list[int]:
+            found = server.run(
+                "SELECT pid FROM pg_stat_activity WHERE application_name = 'held_up'"
+            )
+            return [int(str(pid)) for (pid,) in found]
+
+        wait_until(lambda: len(pids()) == 1, what="the end of what a call in vain has left")
+        (pid,) = pids()
+        os.kill(pid, signal.SIGSTOP)
         try:
             # The server's process has the write in its socket, and will read it when it wakes up.
             with pytest.raises(StoreUnavailable):
                 a.publish("g", "a", record("1", turn=1))
         finally:
-            os.kill(int(str(pid)), signal.SIGCONT)
+            os.kill(pid, signal.SIGCONT)
         until_it_works(lambda: a.publish("g", "a", record("1", turn=2)))
         wait_until(
             lambda: not Path(f"/proc/{pid}").exists(), what="the end of the server's process"
@@ -267,10 +273,13 @@ class TestConnection:
         b.join("g", "b", record("1"))  # of which nothing but the announcement tells the waiter
         waited.join(60)
         assert not waited.is_alive()
-        ((count,),) = server.run(
-            "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'one_of_a'"
+        wait_until(
+            lambda: (
+                len(server.run("SELECT FROM pg_stat_activity WHERE application_name = 'one_of_a'"))
+                == 1
+            ),
+            what="one connection",
         )
-        assert count == 1
 
     def test_of_several_hosts_the_primary_is_the_store(self, opened: Opened) -> None:
         with Pair() as pair:

@@ -55,7 +55,7 @@ class Scene:
         self._stack.callback(partition.leave)
         if is_watched:
             hashring.metrics.register(partition, self.registry)
-        assert partition.wait_settled(20)
+        assert partition.wait_settled(60)
         return partition
 
     def cut(self):

@@ -154,7 +154,9 @@ def test_a_member_is_drained_and_the_group_frozen_by_keyboard_alone(browser):
         press(Keys.SHIFT, Keys.TAB)
         press(Keys.ENTER)
         wait_until(lambda: a.frozen is None)
-        assert "freeze the group: done" in text(browser, "acts")
+        wait_until(
+            lambda: "freeze the group: done" in text(browser, "acts"), what="the page says it"
+        )
         stored = "return JSON.stringify([localStorage, sessionStorage, document.cookie])"
         assert "horse" not in browser.execute_script(stored)
         browser.get("about:blank")  # it would ask a server that has ended

@@ -80,8 +80,9 @@ def both_have_settled(lines):
 
 def test_a_group_in_which_nothing_changes_says_nothing(url, told):
     with (
-        hashring.join(url, "group", "a", ttl=SHORT) as a,
-        hashring.join(url, "group", "b", ttl=SHORT) as b,
+        # Leases that a busy machine keeps, with the heartbeats of short ones.
+        hashring.join(url, "group", "a", ttl=TTL, heartbeat=SHORT / 3) as a,
+        hashring.join(url, "group", "b", ttl=TTL, heartbeat=SHORT / 3) as b,
     ):
         settled = []  # the slots are in hand a moment before the line is written
         wait_until(lambda: settled.extend(told()) or both_have_settled(settled))

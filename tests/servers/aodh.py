@@ -57,6 +57,6 @@ class AodhAPI(Server):
         headers = HEADERS | {"Content-Type": "application/json", "Accept": "application/json"}
         content = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self.url + path, content, headers, method=method)
-        with urllib.request.urlopen(request, timeout=20) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:
             text = answer.read()
         return json.loads(text) if text else None

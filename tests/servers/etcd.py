@@ -65,17 +65,22 @@ class EtcdServer(Server):
             return json.loads(self._open("/health"))["health"] == "true"
         return False
 
-    def _open(self, path: str, body: bytes | None = None, token: str = "") -> bytes:
+    def _open(
+        self, path: str, body: bytes | None = None, token: str = "", *, timeout: float = 5
+    ) -> bytes:
         request = urllib.request.Request(f"{self._scheme}://{self.address}{path}", body)
         if token:
             request.add_header("Authorization", token)
         context = self._certificates and self._certificates.client_context()
-        with urllib.request.urlopen(request, timeout=5, context=context) as answer:
+        with urllib.request.urlopen(request, timeout=timeout, context=context) as answer:
             return bytes(answer.read())
 
-    def call(self, path: str, body: dict[str, Any], token: str = "") -> dict[str, Any]:
+    def call(
+        self, path: str, body: dict[str, Any], token: str = "", *, timeout: float = 60
+    ) -> dict[str, Any]:
         """Ask the gateway for something."""
-        return dict(json.loads(self._open(f"/v3{path}", json.dumps(body).encode(), token)))
+        content = json.dumps(body).encode()
+        return dict(json.loads(self._open(f"/v3{path}", content, token, timeout=timeout)))
 
     def ask_for_passwords(self, user: str, password: str, prefix: str) -> None:
         """Enable authentication, with a user that has all rights below a prefix alone."""
@@ -133,7 +138,7 @@ class EtcdCluster:
         def known() -> bool:
             for server in self.servers:
                 with contextlib.suppress(OSError, KeyError, ValueError):
-                    told = server.call("/maintenance/status", {})
+                    told = server.call("/maintenance/status", {}, timeout=5)
                     if told.get("leader") == told["header"]["member_id"] != "0":
                         found.append(server)
             return bool(found)

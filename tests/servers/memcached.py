@@ -69,8 +69,8 @@ class MemcachedServer(Server):
             context = self._certificates.client_context()
         client = pymemcache.Client(
             str(self.socket) if self._unix else (LOOPBACK, self.port),
-            connect_timeout=1,
-            timeout=5,
+            connect_timeout=30,
+            timeout=30,
             tls_context=context,
             no_delay=True,
             default_noreply=False,

@@ -201,7 +201,7 @@ class PostgreSQLServer(Server):
             return True
         return False
 
-    def stop(self, *, within: float = 15.0) -> None:
+    def stop(self, *, within: float = 60.0) -> None:
         """Stop as an operator does who does not wait for the clients."""
         if self.running:
             self.resume()

@@ -143,8 +143,11 @@ class Server(ABC):
                 raise AssertionError(f"{type(self).__name__} {why}:\n{log}")
             time.sleep(0.01)
 
-    def stop(self, *, within: float = 15.0) -> None:
-        """Ask the process to end, as an operator would; kill it where it does not."""
+    def stop(self, *, within: float = 60.0) -> None:
+        """Ask the process to end, as an operator would; kill it where it does not.
+
+        One that is killed may lose what it had yet to write, so a busy machine has its time.
+        """
         if self._process is None:
             return
         self._signal(signal.SIGCONT)

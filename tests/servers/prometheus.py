@@ -102,7 +102,7 @@ class PrometheusServer(Server):
     def ready(self) -> bool:
         with (
             contextlib.suppress(OSError),
-            urllib.request.urlopen(f"http://{self.address}/-/ready", timeout=1) as answer,
+            urllib.request.urlopen(f"http://{self.address}/-/ready", timeout=10) as answer,
         ):
             return bool(answer.status == 200)
         return False
@@ -110,7 +110,7 @@ class PrometheusServer(Server):
     def ask(self, path: str, **query: str) -> Any:
         """Ask its API, and return the data."""
         url = f"http://{self.address}/api/v1/{path}?{urlencode(query)}"
-        with urllib.request.urlopen(url, timeout=10) as answer:
+        with urllib.request.urlopen(url, timeout=60) as answer:
             return json.load(answer)["data"]
 
     def targets(self) -> dict[str, list[tuple[str, dict[str, str]]]]:

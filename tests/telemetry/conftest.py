@@ -156,8 +156,11 @@ def is_alive() -> Callable[[int], bool]:
             os.kill(pid, 0)
         except ProcessLookupError:
             return False
-        # A zombie has ended; only its parent has not looked yet.
-        return b") Z " not in Path(f"/proc/{pid}/stat").read_bytes()
+        try:
+            stat = Path(f"/proc/{pid}/stat").read_bytes()
+        except (FileNotFoundError, ProcessLookupError):  # it has just ended
+            return False
+        return b") Z " not in stat  # a zombie has ended; only its parent has not looked yet
 
     return alive
 

@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 
 from tests.begun import Begun
+from tests.standstill import Excusable, statuses
 from tests.telemetry.conftest import until
 
 
@@ -199,3 +200,28 @@ class Windows:
                 missed[window] += times == 0
                 repeated[window] += max(0, times - 1)
         return +missed, +repeated
+
+    def check(self, log: list[tuple[str, float]], wanted: list[str], first: int, last: int) -> None:
+        """Fail unless each was seen once in each window, first to last.
+
+        What a busy machine begins late is missed in one window and found twice in the next one:
+        that is excusable, and more than that is not.
+        """
+        missed, repeated = self.account(log, wanted, first, last)
+        if not missed and not repeated:
+            return
+        told = f"missed {dict(missed)}, repeated {dict(repeated)}"
+        before, _ = self.account(log, wanted, first - 1, first - 1)
+        assert repeated.total() <= missed.total() + before.total(), told
+        raise Excusable(told)
+
+
+def late_in(folder: Path) -> list[str]:
+    """Return the agents that say, in a run's folder, that they were late for a window."""
+    return sorted(name for name, found in statuses(folder).items() if found.get("missed"))
+
+
+def excusable(holds: object, what: object) -> None:
+    """Fail unless it holds; that it does not, a machine may have done that stood still."""
+    if not holds:
+        raise Excusable(str(what))

@@ -345,7 +345,10 @@ def test_an_agent_whose_meters_overlap_with_anothers_is_refused_by_name_on_both_
         Agent(given, plan=green, outlet=shelf, announce=True).run()
 
     assert "'a'" in str(failure.value)
-    [told] = [one for one in caplog.records if "both poll" in one.getMessage()]
+    # The running one notices in a thread of its own.
+    [told] = until(
+        lambda: [one for one in caplog.records if "both poll" in one.getMessage()], "it tells"
+    )
     assert told.getMessage().startswith("agent 'a'")  # the running one's words
     assert "agent 'b'" in told.getMessage()
     assert shelf.taken() == []

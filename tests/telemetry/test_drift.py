@@ -139,10 +139,10 @@ def test_two_polling_files_under_one_prefix_are_named_in_log_metrics_and_status(
         (said,) = agents.status(name)["overlaps"]
         assert f"only {other!r} polls in" in said
         assert metric(ports[name], "hashring_overlaps") == 1
-        assert "poll in different groups" in agents.said(name)
+        until(lambda name=name: "poll in different groups" in agents.said(name), "it is logged")
 
     write_polling("b", 1)
     agents.processes["b"].send_signal(signal.SIGHUP)
 
     until(lambda: not any(agents.status(name)["overlaps"] for name in "ab"), "it is over")
-    assert "no longer at odds" in agents.said("a")
+    until(lambda: "no longer at odds" in agents.said("a"), "that is logged")

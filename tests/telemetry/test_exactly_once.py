@@ -4,9 +4,11 @@ The judge is the server that is polled: its log says what it was asked, and when
 which have no server that counts, the samples are.
 """
 
+import contextlib
 import json
 import math
 import time
+from collections import Counter
 
 import pytest
 
@@ -16,8 +18,9 @@ from tests.servers.memcached import MemcachedServer
 from tests.servers.process import free_port
 from tests.servers.redis import RedisServer
 from tests.servers.zookeeper import ZooKeeperServer
+from tests.standstill import judged
 from tests.telemetry.conftest import until
-from tests.telemetry.fleet import Windows, fleet
+from tests.telemetry.fleet import Windows, excusable, fleet, late_in
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
 
@@ -77,9 +80,7 @@ def asked(web):
     ]
 )
 def store(request):
-    make, url, ttl = STORES[request.param]
-    with make() as server:
-        yield server, url.format(address=server.address), ttl
+    return STORES[request.param]
 
 
 class Pairs:
@@ -91,6 +92,15 @@ class Pairs:
 
     def note(self, what):
         self.events.append((what, self.windows.next_start() - 1))
+
+    @contextlib.contextmanager
+    def told(self):
+        """Add them to a failure in a block."""
+        try:
+            yield
+        except AssertionError as error:
+            error.add_note(str(self.events))
+            raise
 
     def settle(self, *numbers):
         self.agents.settle(*(f"central-{n}" for n in numbers))
@@ -114,58 +124,74 @@ class Pairs:
         self.agents.kill(f"compute-{n}")
 
 
-def test_each_resource_is_asked_once_a_window_whoever_comes_and_goes(store, web, tmp_path):
-    server, backend_url, ttl = store
-    hypervisor = write_domains(tmp_path / "hypervisor.xml", INSTANCES)
-    sections = {
-        "DEFAULT": {"libvirt_uri": hypervisor},
-        "compute": {"workload_partitioning": True},
-        "hashring": {"ttl": ttl, "spread": 0.3},
-    }
-    with fleet(
-        tmp_path, backend_url, sources(web), definitions=[LOAD], sections=sections
-    ) as agents:
-        windows = Windows(INTERVAL)
-        pairs = Pairs(agents, windows)
-        pairs.start(1, 2)
-        pairs.settle(1, 2)
-        # The window in which they settle is polled late, all at once: some of it in the next one.
-        first = windows.sleep(2)
+def play(store, web, folder):
+    """Agents join, drain and restart, the store restarts, an agent is killed."""
+    make, url, ttl = store
+    with make() as server:
+        sections = {
+            "DEFAULT": {"libvirt_uri": write_domains(folder / "hypervisor.xml", INSTANCES)},
+            "compute": {"workload_partitioning": True},
+            "hashring": {"ttl": ttl, "spread": 0.3},
+        }
+        url = url.format(address=server.address)
+        options = {"definitions": [LOAD], "sections": sections}
+        with fleet(folder, url, sources(web), **options) as agents:
+            windows = Windows(INTERVAL)
+            pairs = Pairs(agents, windows)
+            come_and_go(pairs, server, web)
+            lose_one(pairs, web, ttl)
 
-        pairs.start(3)  # a join
+
+def come_and_go(pairs, server, web):
+    agents, windows = pairs.agents, pairs.windows
+    pairs.start(1, 2)
+    pairs.settle(1, 2)
+    # The window in which they settle is polled late, all at once: some of it in the next one.
+    first = windows.sleep(2)
+
+    pairs.start(3)  # a join
+    pairs.settle(1, 2, 3)
+    windows.sleep(1)
+
+    pairs.stop(1)  # a drain
+    pairs.settle(2, 3)
+    pairs.start(1)
+    pairs.settle(1, 2, 3)
+
+    for n in (2, 3):  # the rest of a rolling restart
+        pairs.stop(n)
+        pairs.start(n)
         pairs.settle(1, 2, 3)
-        windows.sleep(1)
+    windows.sleep(1)
 
-        pairs.stop(1)  # a drain
-        pairs.settle(2, 3)
-        pairs.start(1)
-        pairs.settle(1, 2, 3)
+    pairs.note("restart of the store")
+    server.stop()
+    server.start()
+    last = windows.sleep(2)
+    pairs.settle(1, 2, 3)
 
-        for n in (2, 3):  # the rest of a rolling restart
-            pairs.stop(n)
-            pairs.start(n)
-            pairs.settle(1, 2, 3)
-        windows.sleep(1)
+    with pairs.told():
+        windows.check(asked(web), urls(web), first, last)
+        windows.check(taken(agents), instance_meters(agents), first, last)
 
-        pairs.note("restart of the store")
-        server.stop()
-        server.start()
-        last = windows.sleep(2)
-        pairs.settle(1, 2, 3)
 
-        wanted = instance_meters(agents)
-        assert windows.account(asked(web), urls(web), first, last) == ({}, {}), pairs.events
-        assert windows.account(taken(agents), wanted, first, last) == ({}, {}), pairs.events
-
-        killed_in = windows.next_start()
-        pairs.kill(2)
-        settled_in = math.ceil((time.time() + ttl + INTERVAL) / INTERVAL)
-        last = windows.sleep(settled_in - killed_in + 2)
+def lose_one(pairs, web, ttl):
+    agents, windows = pairs.agents, pairs.windows
+    killed_in = windows.next_start()
+    pairs.kill(2)
+    settled_in = math.ceil((time.time() + ttl + INTERVAL) / INTERVAL)
+    last = windows.sleep(settled_in - killed_in + 2)
+    with pairs.told():
         missed, _ = windows.account(asked(web), urls(web), killed_in, last)
-        assert max(missed, default=0) < settled_in
-        assert max(missed.values(), default=0) < 0.7 * RESOURCES  # nobody else's share
-        missed, _ = windows.account(taken(agents), wanted, killed_in, last)
-        assert max(missed, default=0) < settled_in
+        excusable(max(missed, default=0) < settled_in, missed)
+        # Nobody else's share.
+        excusable(max(missed.values(), default=0) < 0.7 * RESOURCES, missed)
+        missed, _ = windows.account(taken(agents), instance_meters(agents), killed_in, last)
+        excusable(max(missed, default=0) < settled_in, missed)
+
+
+def test_each_resource_is_asked_once_a_window_whoever_comes_and_goes(store, web, tmp_path):
+    judged(lambda folder: play(store, web, folder), tmp_path, late_in)
 
 
 def instance_meters(agents):
@@ -185,12 +211,16 @@ def taken(agents):
 
 
 def test_sub_groups_poll_side_by_side_each_resource_once(web, tmp_path):
+    judged(lambda folder: play_sub_groups(web, folder), tmp_path, late_in)
+
+
+def play_sub_groups(web, folder):
     with RedisServer() as server:
         url = f"redis://{server.address}"
         first = [dict(sources(web)[0], resources=urls(web, 100, "first-"))]
         second = [dict(sources(web)[0], meters=["web2.load"], resources=urls(web, 100, "second-"))]
         definitions = [LOAD, LOAD | {"name": "web2.load"}]
-        with fleet(tmp_path, url, first, definitions=definitions) as agents:
+        with fleet(folder, url, first, definitions=definitions) as agents:
             polling = agents.write_sources(second, "second.yaml")
             sections = {"hashring": {"ttl": 8.0, "spread": 0.3}}
             one = agents.write_config(
@@ -214,7 +244,7 @@ def test_sub_groups_poll_side_by_side_each_resource_once(web, tmp_path):
             last = windows.sleep(2)
 
             wanted = [*urls(web, 100, "first-"), *urls(web, 100, "second-")]
-            assert windows.account(asked(web), wanted, begin, last) == ({}, {})
+            windows.check(asked(web), wanted, begin, last)
 
             # A third sub-group with a meter of the first: refused by name, and the first is told.
             three = agents.write_config(
@@ -245,25 +275,32 @@ def test_what_was_polled_before_a_kill_arrives_after_it(web, tmp_path):
             sections={"hashring": {"ttl": 8.0, "spread": 0.2}},
         ) as agents,
     ):
-        windows = Windows(INTERVAL)
         agents.start("central", "a")
         agents.settle("a")
-        windows.sleep(5)
-        time.sleep(0.7 * INTERVAL)  # between the last poll of a window and the next one's first
+        polled = Counter()
+
+        def all_are_kept():
+            # Read in this order: what was asked until then has then been sampled, and kept.
+            samples = agents.status("a").get("samples", 0)
+            polled.clear()
+            polled.update(url for url, _ in asked(web))
+            return samples == polled.total() >= 5 * 50
+
+        until(all_are_kept, "five windows have been polled, and none is being polled")
         agents.kill("a")
-        polled = {(url, math.floor(at / INTERVAL)) for url, at in asked(web)}
-        assert len(polled) >= 5 * 50
 
         with HTTPServer(sink_port) as sink:
             sink.otherwise(lambda asked: Answer(status=204))
             agents.start("central", "b")
 
             def arrived():
-                return {
+                windows = {
                     (sample["resource_id"], sample["window"])
                     for asked in sink.log
                     for sample in json.loads(asked.body)
+                    if sample["member"] == "a"
                 }
+                return Counter(url for url, _ in windows)
 
             until(lambda: polled <= arrived(), "every sample has arrived")
             agents.stop("b")

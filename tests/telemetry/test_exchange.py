@@ -20,7 +20,7 @@ from hashring.telemetry.sources.web.fetch import Fetcher
 from tests.servers.http import HTTPServer
 from tests.servers.process import SilentServer
 
-MANY = 30.0
+MANY = 60.0
 """Seconds in which everything here is over on any machine, unless it hangs."""
 
 

@@ -237,7 +237,11 @@ def test_a_closed_fetcher_leaves_no_connection(server, fetcher, until):
 # ---- thousands at once
 
 
-def test_connections_to_one_host_are_bounded_and_all_requests_are_answered(server, loop):
+def test_connections_to_one_host_are_bounded_and_all_requests_are_answered(
+    server, loop, monkeypatch
+):
+    # The server would still count one that was closed for want of requests, on a busy machine.
+    monkeypatch.setattr(fetch, "_IDLE", 60.0)
     most = []
 
     def note(asked):

@@ -299,14 +299,17 @@ def test_buckets_are_those_that_prometheus_has(prometheus, served, poll, name):
     assert total == upper[-1][1]
 
 
-def test_both_forms_of_one_target_say_the_same(prometheus, poll):
+def test_both_forms_of_one_target_say_the_same(prometheus, poll, until):
     forms = ("PrometheusText0.0.4", "PrometheusProto", "PrometheusText0.0.4")
-    for protocol in forms:  # it counts its own answers: the first ones make new series
-        poll(prometheus.address, protocol)
+    polled = []
 
-    before, found, after = (poll(prometheus.address, protocol) for protocol in forms)
+    def are_alike():
+        # It counts its own answers, and what it does meanwhile: that makes new series, at first.
+        polled[:] = [poll(prometheus.address, protocol) for protocol in forms]
+        return polled[0].keys() == polled[1].keys() == polled[2].keys()
 
-    assert found.keys() == before.keys() == after.keys()
+    until(are_alike, "three polls in a row tell of the same series")
+    before, found, after = polled
     assert len(found) > 200
     steady = {key: volume for key, volume in before.items() if after[key] == volume}
     assert len(steady) > 100

@@ -11,8 +11,9 @@ from hashring.telemetry.polling.flights import Flight, Flights, read_flights
 from hashring.telemetry.polling.judgement import Usage, holders, memory_takers
 from hashring.telemetry.polling.set_aside import Case, SetAside, from_meta, to_meta
 from tests.servers.redis import RedisServer
+from tests.standstill import judged
 from tests.telemetry.conftest import until
-from tests.telemetry.fleet import Windows, fleet
+from tests.telemetry.fleet import Windows, excusable, fleet, late_in
 
 pytestmark = pytest.mark.slow
 
@@ -246,12 +247,18 @@ def poisoned(wells, what):
 
 @pytest.mark.parametrize("what", ["hold", pytest.param("memory", marks=pytest.mark.long)])
 def test_a_poll_that_stops_its_agent_does_not_stop_the_heirs(tmp_path, wells, what):
+    judged(lambda folder: play(folder, wells, what), tmp_path, late_in)
+
+
+def play(folder, wells, what):
+    (wells / "what").write_text("")
+    (wells / "polls").write_text("")
     names = ("central-1", "central-2", "central-3")
     source = {"name": "wells", "interval": INTERVAL, "meters": ["well.depth"]}
     sections = {"hashring": {"ttl": TTL, "spread": 0.3}}
     with (
         RedisServer() as server,
-        fleet(tmp_path, f"redis://{server.address}", [source], sections=sections) as agents,
+        fleet(folder, f"redis://{server.address}", [source], sections=sections) as agents,
     ):
         for name in names:
             agents.start("central", name)
@@ -279,9 +286,9 @@ def test_a_poll_that_stops_its_agent_does_not_stop_the_heirs(tmp_path, wells, wh
         log = [(id_, float(at)) for id_, at, *_ in polls(wells)]
         good = [f"good{number}" for number in range(20)]
         missed, _ = windows.account(log, good, first, last)
-        assert [window for window in missed if window >= taken_over] == []
+        excusable(max(missed, default=0) < taken_over, missed)
         for name in others:
-            assert agents.status(name)["missed"] == 0
+            excusable(agents.status(name)["missed"] == 0, agents.status(name))
             assert agents.said(name).count("poison is set aside") == 1
 
 

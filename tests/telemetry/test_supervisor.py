@@ -31,7 +31,7 @@ def starting(agents):
     def start(*options, workers=2, **environment):
         command = ["agent", "--workers", str(workers)]
         command += ["--member", "w", "--backend-url", agents.url, "--group", "test"]
-        command += ["--interval", "0.5", "--ttl", "2", "--output", str(agents.output)]
+        command += ["--interval", "0.5", "--output", str(agents.output)]
         command += ["--log-level", "info", *options]
         log = agents.folder / "log"
         with log.open("ab") as stderr:
@@ -80,7 +80,7 @@ def test_workers_share_and_drain_together(supervised, agents, pids, until, is_al
 def test_a_worker_that_dies_is_started_again_once_its_lease_has_run_out(
     supervised, agents, pids, log, until
 ):
-    supervised()
+    supervised("--ttl", "2")
     until(lambda: agents.windows("w.1") and agents.windows("w.2"), "both workers poll")
     killed = pids()["w.1"]
 

@@ -14,7 +14,7 @@ from tests.servers import openstack
 from tests.servers.postgresql import PostgreSQLServer
 from tests.servers.process import wait_until
 from tests.tooz.ceilometer import Poll, interleaved
-from tests.tooz.service import Services
+from tests.tooz.service import Services, fields_of
 
 
 class Evaluators(Services):
@@ -76,7 +76,7 @@ class Evaluators(Services):
         return "".join(kept)
 
     def _lines(self, fields: int) -> list[list[str]]:
-        lines = [line.split() for line in self._record.read_text().splitlines()]
+        lines = fields_of(self._record)
         return sorted((one for one in lines if len(one) == fields), key=lambda one: float(one[0]))
 
     @property

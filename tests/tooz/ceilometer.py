@@ -16,7 +16,7 @@ from typing import NamedTuple
 from hashring import clock
 from tests.servers import openstack
 from tests.servers.process import wait_until
-from tests.tooz.service import Services
+from tests.tooz.service import Services, fields_of
 
 
 class Poll(NamedTuple):
@@ -74,8 +74,7 @@ class Fleet(Services):
     def polls(self) -> list[Poll]:
         """All polls so far, in order."""
         found = []
-        for line in self._record.read_text().splitlines():
-            moment, agent, resource = line.split()
+        for moment, agent, resource in fields_of(self._record):
             found.append(Poll(float(moment), int(agent), resource))
         return sorted(found)
 

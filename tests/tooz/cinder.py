@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tests.servers import openstack
 from tests.tooz.gnocchi import Work
-from tests.tooz.service import Services
+from tests.tooz.service import Services, fields_of
 
 NATIVE = {"OS_CINDER_DISABLE_EVENTLET_PATCHING": "true"}
 """Cinder 29 replaces its threads by greenlets unless its environment says this."""
@@ -43,7 +43,7 @@ class Attachers(Services):
     @property
     def work(self) -> list[Work]:
         """What was done under a lock so far, in order."""
-        lines = [line.split() for line in self._record.read_text().splitlines()]
         return sorted(
-            Work(float(began), float(ended), int(who), what) for began, ended, who, what in lines
+            Work(float(began), float(ended), int(who), what)
+            for began, ended, who, what in fields_of(self._record)
         )

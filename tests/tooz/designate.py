@@ -9,7 +9,7 @@ from typing import NamedTuple
 from hashring import clock
 from tests.servers import openstack
 from tests.servers.process import wait_until
-from tests.tooz.service import Services
+from tests.tooz.service import Services, fields_of
 
 PARTITIONS = 4096
 
@@ -59,8 +59,8 @@ class Producers(Services):
     @property
     def ranges(self) -> list[Range]:
         """All that was written down so far, in order."""
-        lines = [line.split() for line in self._record.read_text().splitlines()]
-        return sorted(Range(float(now), *map(int, rest)) for now, *rest in lines)
+        found = fields_of(self._record)
+        return sorted(Range(float(now), *map(int, rest)) for now, *rest in found)
 
     def wait_for_shares(self, producers: int) -> None:
         """Wait until so many share all partitions, each of which is one's alone."""

@@ -17,7 +17,7 @@ from tests.servers import openstack
 from tests.servers.postgresql import PostgreSQLServer
 from tests.servers.process import wait_until
 from tests.servers.redis import RedisServer
-from tests.tooz.service import Services
+from tests.tooz.service import Services, fields_of
 
 _SACKS = 16
 _WORKERS = 2
@@ -109,8 +109,7 @@ class Metricd(Services):
     def work(self) -> list[Work]:
         """All work on sacks so far, in order."""
         found = []
-        for line in self._record.read_text().splitlines():
-            began, ended, worker, sack = line.split()
+        for began, ended, worker, sack in fields_of(self._record):
             found.append(Work(float(began), float(ended), int(worker), sack))
         return sorted(found)
 

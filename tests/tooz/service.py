@@ -28,6 +28,11 @@ sys.exit(getattr(importlib.import_module({module!r}), {function!r})())
 """
 
 
+def fields_of(record: Path) -> list[list[str]]:
+    """Return the words of each line that processes have written down; the last may be half one."""
+    return [line.split() for line in record.read_text().split("\n")[:-1]]
+
+
 class Services:
     """Processes of services that write into one log. They are ended with the ``with`` block.
 

@@ -129,7 +129,7 @@ class TestAccess:
     @pytest.mark.parametrize("login", ["app:wr0ng@", "nobody:wr0ng@", ""])
     def test_a_refused_login_says_so_and_shows_no_secret(self, login: str) -> None:
         with MemcachedServer(login=("app", "s3cret")) as server:
-            driver = load(f"memcached://{login}{server.address}", ttl=TTL)
+            driver = load(f"memcached://{login}{server.address}?timeout=6", ttl=TTL)
             with pytest.raises(StoreUnusable, match="user") as caught:
                 driver.open()
         assert "wr0ng" not in str(caught.value)
@@ -148,7 +148,7 @@ class TestAccess:
             MemcachedServer("-C") as server,
             pytest.raises(StoreUnusable, match="without -C"),
         ):
-            load(server.url, ttl=TTL).open()
+            load(f"{server.url}?timeout=6", ttl=TTL).open()
 
     def test_localhost_by_name_and_a_unix_socket_serve(self, opened: Opened) -> None:
         with MemcachedServer() as server:
@@ -178,7 +178,7 @@ class TestAccess:
         ):
             url = f"{server.url}?tls=true&{other.query}"
             with pytest.raises(StoreUnavailable, match=r"(?i)certificate"):
-                load(url, ttl=TTL).open()
+                load(f"{url}&timeout=6", ttl=TTL).open()
             opened(f"{url}&verify=false").join("g", "a", record("1"))
 
     def test_a_file_that_is_missing_is_named(self) -> None:
@@ -236,7 +236,9 @@ class TestAccess:
         first = counted()
         before, ours = counted(), (a.traffic.sent, a.traffic.received)
         for number in range(50):
-            a.publish("g", "a", record("1", number=number, text="x" * 1000))
+            # So much that one look more or less is nothing: the server counts an answer a moment
+            # after it was sent, and a look that another of its threads answers may come before.
+            a.publish("g", "a", record("1", number=number, text="x" * 20_000))
         sent, received = a.traffic.sent - ours[0], a.traffic.received - ours[1]
         after = counted()
 

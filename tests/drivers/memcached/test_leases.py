@@ -150,15 +150,21 @@ class TestOrder:
                 stats = server.stats()
                 return sum(int(stats[f"cas_{end}"]) for end in ("hits", "badval", "misses"))
 
-            before = swaps()
-            # What is asked first passes in time, the swap does not.
-            proxy.delay(up=0.4)
-            with pytest.raises(StoreUnavailable):
-                a.publish("g", "a", record("1", applied="late"))
-            proxy.delay(up=0.0)
-            until_it_works(lambda: a.publish("g", "a", record("1", applied="newest")))
-            wait_until(lambda: swaps() >= before + 2, what="the arrival of the late write")
-            assert b.read("g").records["a"] == record("1", applied="newest")
+            def late_write_arrives() -> bool:
+                before = swaps()
+                # What is asked first passes in time, the swap does not.
+                proxy.delay(up=0.4)
+                with pytest.raises(StoreUnavailable):
+                    a.publish("g", "a", record("1", applied="late"))
+                proxy.delay(up=0.0)
+                until_it_works(lambda: a.publish("g", "a", record("1", applied="newest")))
+                # On a busy machine the time is over before a swap is sent: then none is to come.
+                end = time.monotonic() + 5
+                wait_until(lambda: swaps() >= before + 2 or time.monotonic() > end)
+                assert b.read("g").records["a"] == record("1", applied="newest")
+                return swaps() >= before + 2
+
+            wait_until(late_write_arrives, what="the arrival of a late write")
 
     def test_of_writes_queued_in_a_frozen_server_none_lands_after_a_confirmed_one(
         self, server: MemcachedServer, opened: Opened

@@ -46,7 +46,8 @@ class TestAccess:
     def test_a_refused_login_says_so_and_shows_no_secret(self, login: str) -> None:
         before = set(threading.enumerate())
         with RedisServer(requirepass="right") as server:
-            driver = load(f"redis://{login}{'@' if login else ''}{server.address}", ttl=TTL)
+            at = f"{login}{'@' if login else ''}{server.address}"
+            driver = load(f"redis://{at}?timeout=6", ttl=TTL)
             with pytest.raises(StoreUnusable, match="refused the user or password") as caught:
                 driver.open()
         assert "wr0ng" not in str(caught.value)
@@ -263,7 +264,7 @@ class TestTLS:
         with Certificates("another.example") as other, RedisServer(certificates=other) as server:
             url = f"rediss://app:s3cret@{server.address}?{other.query}"
             with pytest.raises(StoreUnavailable, match=r"(?i)certificate") as caught:
-                load(f"{url}&timeout=2", ttl=TTL).open()
+                load(f"{url}&timeout=6", ttl=TTL).open()
             assert "s3cret" not in str(caught.value)
             opened(f"rediss://{server.address}?{other.query}&verify=false")
 

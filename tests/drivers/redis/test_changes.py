@@ -37,7 +37,7 @@ def server() -> Iterator[RedisServer]:
 
 @pytest.fixture
 def opened(server: RedisServer) -> Iterator[Opened]:
-    with opening(ttl=60.0) as opened:
+    with opening(ttl=60.0, timeout=6.0) as opened:
         yield lambda url=server.url, **lease: opened(url, **lease)
 
 

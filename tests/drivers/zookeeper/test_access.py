@@ -113,9 +113,7 @@ def test_with_a_password_only_the_same_user_reads_and_writes(
 
 
 def test_an_acl_of_ones_own_is_set_on_every_node(server: ZooKeeperServer, connect: Opened) -> None:
-    driver = connect(
-        f"zookeeper://agent:s3cret@{server.address}/readable?acl=creator-read&timeout=3"
-    )
+    driver = connect(f"zookeeper://agent:s3cret@{server.address}/readable?acl=creator-read")
     driver.join("group", "a", record("1"))
     assert members(connect(f"zookeeper://{server.address}/readable")) == {"a"}
     with pytest.raises(StoreUnusable, match="may not"):

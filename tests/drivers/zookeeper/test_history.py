@@ -39,7 +39,7 @@ def connect() -> Iterator[Open]:
     with contextlib.ExitStack() as stack:
 
         def connect(url: str, ttl: float = TTL) -> Driver:
-            driver = load(f"{url}?timeout=3", ttl=ttl)
+            driver = load(f"{url}?timeout=9", ttl=ttl)
             until_it_works(driver.open)
             stack.callback(driver.close)
             return driver

@@ -30,22 +30,16 @@ def connections():
     return {thread for thread in threading.enumerate() if thread.name == "libvirt-connection"}
 
 
+def domains(link):
+    """How many there are; ``None`` where a busy machine did not answer in so short a time."""
+    try:
+        return link.ask(lambda connection: connection.numOfDomains())
+    except HypervisorUnavailable:
+        return None
+
+
 def test_a_question_that_hangs_costs_those_after_it_one_timeout(until):
     before = connections()
-    link = Link("test:///default", timeout=0.3)
-    answer = threading.Event()
-
-    with pytest.raises(HypervisorUnavailable, match=r"not answered within 0\.3 s"):
-        link.ask(lambda _: answer.wait())
-
-    assert link.ask(lambda connection: connection.numOfDomains()) == 1  # on another connection
-    assert len(connections() - before) == 2
-    answer.set()
-    link.close()
-    until(lambda: connections() <= before, "both threads have ended")
-
-
-def test_a_question_behind_one_that_hangs_is_given_up_too_and_the_next_is_answered():
     link = Link("test:///default", timeout=0.3)
     answer, asked = threading.Event(), threading.Event()
 
@@ -53,19 +47,42 @@ def test_a_question_behind_one_that_hangs_is_given_up_too_and_the_next_is_answer
         asked.set()
         answer.wait()
 
-    def first():
-        with pytest.raises(HypervisorUnavailable):
+    while not asked.is_set():  # a busy machine may give it up before it is put
+        with pytest.raises(HypervisorUnavailable, match=r"not answered within 0\.3 s"):
             link.ask(hang)
 
-    waiting = threading.Thread(target=first)
-    waiting.start()
-    asked.wait()
-    with pytest.raises(HypervisorUnavailable):
-        link.ask(lambda connection: connection.numOfDomains())
+    assert until(lambda: domains(link), "it is answered") == 1  # on another connection
+    until(lambda: len(connections() - before) == 2, "there are two")
+    answer.set()
+    link.close()
+    until(lambda: connections() <= before, "both threads have ended")
 
-    waiting.join()  # before there is an answer: it must have given up, however late it looks
 
-    assert link.ask(lambda connection: connection.numOfDomains()) == 1
+def test_a_question_behind_one_that_hangs_is_given_up_too_and_the_next_is_answered(until):
+    link = Link("test:///default", timeout=0.3)
+    answer = threading.Event()
+
+    def is_given_up():
+        asked = threading.Event()
+
+        def hang(_connection):
+            asked.set()
+            answer.wait()
+
+        def first():
+            while not asked.is_set():
+                with pytest.raises(HypervisorUnavailable):
+                    link.ask(hang)
+
+        waiting = threading.Thread(target=first)
+        waiting.start()
+        asked.wait(60)
+        found = domains(link)
+        waiting.join()  # before there is an answer: it must have given up, however late it looks
+        return found is None
+
+    until(is_given_up, "one is asked before the first is given up")
+    assert until(lambda: domains(link), "it is answered") == 1
     answer.set()
     link.close()
 
@@ -129,18 +146,18 @@ class TestADaemon:
 
     def test_that_hangs_costs_a_call_its_time_and_no_more(self, server, until):
         hypervisor = Hypervisor(server.uri(), timeout=2.0)
-        hypervisor.instances()
-
-        server.pause()
-        with pytest.raises(HypervisorUnavailable):
-            hypervisor.instances()
-        server.resume()
 
         def listed():
             try:
                 return hypervisor.instances()
             except HypervisorUnavailable:
                 return None
+
+        until(listed, "the daemon answers")
+        server.pause()
+        with pytest.raises(HypervisorUnavailable):
+            hypervisor.instances()
+        server.resume()
 
         assert DEFAULT_ID in until(listed, "the daemon answers again")
         hypervisor.close()
@@ -225,11 +242,11 @@ class TestADaemon:
 import threading, time
 from hashring.telemetry.sources.libvirt.hypervisor import Hypervisor
 for _ in range(3):
-    hypervisor = Hypervisor({server.uri()!r}, timeout=5.0)
+    hypervisor = Hypervisor({server.uri()!r}, timeout=60.0)
     hypervisor.instances()
     assert len(threading.enumerate()) == 3
     hypervisor.close()
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while len(threading.enumerate()) > 1:
         assert time.monotonic() < deadline, threading.enumerate()
         time.sleep(0.01)
@@ -242,7 +259,7 @@ for _ in range(3):
         assert done.stderr == ""
 
     def test_can_be_asked_again_after_it_was_closed(self, server):
-        hypervisor = Hypervisor(server.uri(), timeout=5.0)
+        hypervisor = Hypervisor(server.uri(), timeout=60.0)
         hypervisor.instances()
         hypervisor.close()
 
