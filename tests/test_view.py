@@ -1,8 +1,12 @@
 """Records, and the views that follow from them."""
 
 import dataclasses
+import functools
+import gc
 import json
 import math
+import operator
+import weakref
 
 import pytest
 from hypothesis import given
@@ -10,6 +14,7 @@ from hypothesis import strategies as st
 
 from hashring.driver import MAX_RECORD
 from hashring.errors import BadRecord
+from hashring.protocol import view as view_module
 from hashring.protocol.claims import Claim
 from hashring.protocol.record import Member, slot_count
 from hashring.protocol.view import View
@@ -200,3 +205,29 @@ def test_a_member_that_the_view_does_not_have_gets_no_slots():
 
     assert view.slots("nobody") == SlotSet.empty(256)
     assert view.slots("a") == SlotSet.full(256)
+
+
+def test_a_view_is_asked_for_many_members_and_looks_for_its_ring_once(monkeypatch):
+    asked = []
+
+    def ring(members, spec, real=view_module._ring):
+        asked.append(members)
+        return real(members, spec)
+
+    monkeypatch.setattr(view_module, "_ring", ring)
+    found = View.of([dataclasses.replace(MEMBER, id=str(n)) for n in range(50)], SPEC, 10.0)
+    assert SlotSet.full(256) == functools.reduce(
+        operator.or_, [found.slots(str(number)) for number in range(50)]
+    )
+    assert len(asked) == 1
+
+
+def test_whoever_remembers_views_keeps_no_more_rings_alive_than_the_last_few():
+    views = [
+        View.of([dataclasses.replace(MEMBER, id=str(n)) for n in range(size)], SPEC, 10.0)
+        for size in range(1, 65)
+    ]
+    rings = weakref.WeakSet(view.ring for view in views)
+    gc.collect()
+    assert 1 <= len(rings) <= 16
+    assert views[0].slots("0") == SlotSet.full(256)  # the first one's is made again

@@ -10,7 +10,8 @@ import dataclasses
 import functools
 import hashlib
 import json
-from collections.abc import Iterable
+import weakref
+from collections.abc import Callable, Iterable
 
 from hashring.protocol.record import Member
 from hashring.ring.ring import HashRing, SlotSet
@@ -21,6 +22,10 @@ __all__ = ["View"]
 @functools.lru_cache(maxsize=16)
 def _ring(members: tuple[tuple[str, float], ...], spec: str) -> HashRing:
     return HashRing.from_spec(dict(members), spec)
+
+
+def _no_ring() -> None:
+    return None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -38,6 +43,11 @@ class View:
     spec: str
     ttl: float
     id: str = dataclasses.field(init=False)
+    # A gate asks for the ring once for each other member: to look it up by all members each time
+    # would make a decision cost their number squared. Who remembers a view keeps no ring alive.
+    _ring: Callable[[], HashRing | None] = dataclasses.field(
+        init=False, repr=False, compare=False, default=_no_ring
+    )
 
     def __post_init__(self) -> None:
         text = json.dumps([self.members, self.spec, self.ttl], separators=(",", ":"))
@@ -65,8 +75,12 @@ class View:
 
     @property
     def ring(self) -> HashRing:
-        """The ring of this view (the last few are cached)."""
-        return _ring(tuple((id, weight) for id, _, weight in self.members), self.spec)
+        """The ring of this view; views of the same members share it, of the last few."""
+        found = self._ring()
+        if found is None:
+            found = _ring(tuple((id, weight) for id, _, weight in self.members), self.spec)
+            object.__setattr__(self, "_ring", weakref.ref(found))
+        return found
 
     def slots(self, member: str) -> SlotSet:
         """Return ``table(view)[member]``: empty where the view does not have the member."""
