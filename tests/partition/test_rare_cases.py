@@ -183,6 +183,19 @@ def test_a_member_that_has_joined_and_reads_nothing_says_why_it_is_not_settled(
         assert a.reason == ""
 
 
+def test_a_member_that_has_joined_a_store_that_is_away_says_that_it_is(driver: Hooked) -> None:
+    def refuses() -> None:
+        raise StoreUnavailable("refused")
+
+    driver.at["read_since"] = refuses
+    with hashring.join(driver, "group", "a") as a:
+        wait_until(lambda: a.store_is_away)
+        assert (a.state, a.reason) == ("joining", "the store is away")
+        driver.at.clear()
+        assert a.wait_settled(60)
+        wait_until(lambda: not a.store_is_away)
+
+
 def test_a_loop_of_a_member_that_is_stopped_before_it_has_settled_ends(driver: Hooked) -> None:
     answers = threading.Event()
     driver.at["read_since"] = lambda: answers.wait(60)
