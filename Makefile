@@ -21,7 +21,7 @@ SOURCES := pyproject.toml setup.py $(CYTHON) $(filter-out $(GENERATED), \
 INSTALLED := $(VENV)/.installed
 TOOLS := $(VENV)/.tools
 
-.PHONY: setup run servers test test-long coverage coverage-protocol coverage-ring faults check check-sources other-pythons newest-python bench bench-full clean
+.PHONY: setup run servers test test-long coverage coverage-protocol coverage-ring coverage-partition faults check check-sources other-pythons newest-python bench bench-full clean
 .NOTPARALLEL:
 
 # Byte code is kept: each of pytest's workers lists the tests in half the processor time, and the
@@ -125,6 +125,18 @@ coverage-ring: $(TOOLS)
 	$(BIN)/python -m coverage run -m pytest --quiet -m 'not long' $(RING_TESTS)
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report --include='hashring/ring/*' --fail-under=100
+
+# In the partition likewise, on the embedded stores alone; also in the processes that tests start.
+PARTITION_TESTS := hashring/partition tests/partition tests/test_partition_facts.py tests/test_fanout.py \
+	tests/test_waiting.py tests/test_resume.py tests/test_steer.py tests/test_driver_changes.py
+coverage-partition: $(TOOLS)
+	rm -rf .coverage
+	mkdir .coverage
+	$(BIN)/python -m coverage run -m pytest -p tests.covered --quiet --numprocesses=4 --dist=worksteal \
+		-m 'not long' --deselect tests/partition/test_endings.py::test_a_failed_join_leaves_redis_without_a_member_or_a_connection \
+		$(PARTITION_TESTS)
+	$(BIN)/python -m coverage combine --quiet
+	$(BIN)/python -m coverage report --include='hashring/partition/*' --fail-under=100
 
 # Random faults, for ten minutes on the embedded store: make faults STORE=redis SECONDS=60 SEED=1
 STORE ?= sqlite

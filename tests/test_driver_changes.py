@@ -409,6 +409,28 @@ def test_a_change_that_was_missed_is_found_by_the_check_and_no_change_since_is(s
     assert "missed what became of a" in caplog.text
 
 
+def test_changes_that_are_not_all_where_all_were_asked_for_are_not_taken_for_all(scripted, caplog):
+    readings = Readings(scripted, "g", "a")
+    scripted.join("g", "a", RECORD)
+    scripted.lies = [lambda changes: changes._replace(complete=False)] * 2
+
+    assert readings.read().records == {"a": RECORD}
+    assert scripted.whole == 1
+    assert "tell the driver's author" in caplog.text
+
+
+def test_a_driver_that_tells_no_changes_any_more_at_a_check_is_read_as_it_is(scripted):
+    now = [0.0]
+    readings = Readings(scripted, "g", "a", now=lambda: now[0])
+    scripted.join("g", "a", RECORD)
+    readings.read()
+    scripted.lies = [lambda changes: changes, lambda changes: None]
+    now[0] += 1000
+
+    assert readings.read().records == {"a": RECORD}
+    assert scripted.whole == 2
+
+
 def test_readings_that_bring_nothing_but_acks_are_counted(scripted):
     readings = Readings(scripted, "g", "a")
     scripted.join("g", "a", RECORD)

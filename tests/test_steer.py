@@ -143,6 +143,19 @@ def test_a_program_may_refuse_a_drain(join, observer, operator):
         assert bob.drain("group", "a", timeout=60).done
 
 
+def test_a_program_that_fails_as_it_is_told_of_a_drain_is_drained_all_the_same(
+    join, operator, caplog
+):
+    def fails(request):
+        raise ZeroDivisionError(request.by)
+
+    join("a", on_request=fails)
+
+    assert operator.drain("group", "a", timeout=60).done
+    assert "on_request failed for 'drain', which is carried out all the same" in caplog.text
+    assert "ZeroDivisionError: alice" in caplog.text
+
+
 def test_a_request_delays_nobody_defines_no_group_and_is_in_no_view(join, url, observer):
     a = join("a")
     settle(observer)

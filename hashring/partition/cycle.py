@@ -318,11 +318,11 @@ class CycleBlock:
         return self._cycle
 
     def __exit__(self, raised: type[BaseException] | None, *_: object) -> None:
-        if self._cycle is not None:
-            try:
-                self._cycle._pin.finish_maps(raised)
-            finally:
-                self._cycle._pin.end()
+        assert self._cycle is not None, "left, and never entered"
+        try:
+            self._cycle._pin.finish_maps(raised)
+        finally:
+            self._cycle._pin.end()
 
     def __del__(self) -> None:
         # Entered, and never left; or a Ctrl-C came while it was.

@@ -121,7 +121,7 @@ class Follower:
         """Pin what is followed or being released, and nothing else; the caller has the lock."""
         slots = self.followed | self.releasing
         if not slots:
-            if self.pin is not None:
+            if self.pin is not None:  # pragma: no branch - what was followed had been pinned
                 self.pin.end()
                 self.pin = None
         elif self.pin is None:

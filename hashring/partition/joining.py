@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import logging
 from collections.abc import Callable
 from typing import TypeVar
@@ -45,18 +44,19 @@ def tried(
         StoreUnavailable, MemberExists: what stands in the way, once the time is up.
     """
     deadline = clock.boottime() + wait
-    for failures in itertools.count(1):
+    failures = 0
+    while True:
         try:
             return attempt()
         except (StoreUnavailable, MemberExists) as error:
             left = deadline - clock.boottime()
             if left <= 0:
                 raise
+            failures += 1
             if failures == 1:
                 log.warning("%s: waits up to %.1f s to join: %s", name, wait, error)
             if rest(min(left, jittered(retry_pause(failures, ttl)))):
                 raise
-    raise AssertionError("unreachable")
 
 
 def refuse_mismatch(handoff: Handoff, reading: Reading, own: bytes) -> None:

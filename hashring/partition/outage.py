@@ -49,11 +49,6 @@ class Outage:
         self._told = False  # this outage's beginning
         self._beginnings: deque[float] = deque(maxlen=_BEGINNINGS)  # when they were told of
 
-    @property
-    def lasts(self) -> bool:
-        """Whether the latest call of somebody has failed."""
-        return bool(self._failing)
-
     def is_failing(self, source: str) -> bool:
         """Whether the latest call of this one has failed."""
         return source in self._failing
@@ -141,5 +136,5 @@ def _forget_all() -> None:
     _outages, _outages_lock = weakref.WeakValueDictionary(), threading.Lock()
 
 
-if hasattr(os, "register_at_fork"):
+if hasattr(os, "register_at_fork"):  # pragma: no branch - Windows, where nothing forks
     os.register_at_fork(after_in_child=_forget_all)

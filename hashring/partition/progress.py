@@ -118,15 +118,19 @@ class Progress:
             yield f"{id!r:.100} {self._why_gone(id, handoff)}"
 
     def _why_gone(self, id: str, handoff: Handoff) -> str:
-        record = handoff.members.get(id)
-        if id == handoff.member or (record is not None and record.draining):
+        record, is_own = handoff.members.get(id), id == handoff.member
+        if is_own and handoff.state(-math.inf) in ("draining", "left"):
             return "drains"
-        if record is not None:
-            return "is kept out of the group, which is frozen"
-        before = self._records.get(id)
-        if before is not None and before.draining:
-            return "has left"
-        return "is gone without handing over: its lease has ended"
+        if record is None:
+            before = self._records.get(id)
+            if before is not None and before.draining:
+                return "has left"
+            return "is gone without handing over: its lease has ended"
+        if record.draining:
+            return "drains"
+        if not (handoff.weight if is_own else record.weight):
+            return "weighs 0 now, so it holds nothing"
+        return "is kept out of the group, which is frozen"
 
     def _say_what_it_has(self, held: SlotSet, seconds: float) -> None:
         before = held - held if self._before is None else self._before

@@ -388,7 +388,8 @@ class Worker:
         member = self._member
         try:
             step = self._next_step()
-            if isinstance(step, Read):
+            # What is in hand has been done, or has failed, by the next look: that is a reading.
+            if isinstance(step, Read):  # pragma: no branch - each other step is done at once
                 if not self._read():
                     return
                 step = self._next_step()

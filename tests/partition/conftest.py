@@ -79,3 +79,61 @@ def a(url: str) -> Iterator[Partition]:
     with hashring.join(url, "group", "a", ttl=TTL) as partition:
         assert partition.wait_settled(60)
         yield partition
+
+
+class Hooked(MemoryDriver):
+    """The memory store, which calls the test before it answers."""
+
+    def __init__(self, url: DriverURL, *, ttl: float) -> None:
+        super().__init__(url, ttl=ttl)
+        self.closed = False
+        self.at: dict[str, Callable[[], object]] = {}
+
+    def _at(self, name: str) -> None:
+        self.at.get(name, lambda: None)()
+
+    def once(self, name: str, error: BaseException) -> threading.Event:
+        """Let the next call of this name fail; return what is set then."""
+        failed = threading.Event()
+
+        def fail() -> None:
+            del self.at[name]
+            failed.set()
+            raise error
+
+        self.at[name] = fail
+        return failed
+
+    def heartbeat(self) -> None:
+        self._at("heartbeat")
+        super().heartbeat()
+
+    def read_since(self, group: str, cursor: bytes | None):
+        self._at("read_since")
+        return super().read_since(group, cursor)
+
+    def publish(self, group: str, member: str, record: bytes) -> int:
+        self._at("publish")
+        return super().publish(group, member, record)
+
+    def leave(self, group: str, member: str) -> None:
+        self._at("leave")
+        super().leave(group, member)
+
+    def close(self) -> None:
+        self.closed = True
+        super().close()
+
+
+@pytest.fixture
+def driver(url: str) -> Hooked:
+    return Hooked(DriverURL.parse(url), ttl=TTL)
+
+
+@pytest.fixture
+def member(driver: Hooked) -> Iterator[Partition]:
+    partition = hashring.join(driver, "group", "a", heartbeat=0.05)
+    assert partition.wait_settled(60)
+    yield partition
+    driver.at.clear()
+    partition.leave()

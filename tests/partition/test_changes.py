@@ -111,6 +111,8 @@ def test_objects_are_told_by_what_gives_their_key(a: Partition) -> None:
 def test_a_key_that_is_no_key_is_refused_at_once(a: Partition, wrong) -> None:
     with pytest.raises(BadKey, match=r"key=str|use a list"):
         a.changes(wrong)
+    with pytest.raises(BadKey, match="hashed already"):
+        a.changes(hashring.Keys(KEYS), key=str)
 
 
 def test_at_the_fence_all_is_lost_at_once_and_gained_again_when_it_is_over(cut) -> None:

@@ -7,6 +7,7 @@ import io
 import json
 import logging
 import uuid
+from types import SimpleNamespace
 
 import pytest
 
@@ -14,6 +15,8 @@ import hashring
 from hashring import clock
 from hashring.errors import StoreUnavailable
 from hashring.logs import JSONFormatter
+from hashring.partition.progress import Progress
+from hashring.ring.ring import SlotSet
 from tests.servers.process import wait_until
 
 TTL = 20.0
@@ -138,6 +141,26 @@ def test_a_member_that_is_fenced_says_so_once_and_that_it_has_recovered(url, tol
         is_away = False
         monkeypatch.undo()
         wait_until(lambda: a.state == "settled" and len(a.held) == 65536)
+
+
+def test_one_whose_drain_was_not_yet_gone_along_with_as_it_left_is_said_to_have_left(told):
+    # Changes that come together are gathered: the view may still have who drains.
+    nothing = SlotSet.of([], 65536)
+    here, goes = SimpleNamespace(draining=False), SimpleNamespace(draining=True)
+
+    def reading(**members):
+        view = SimpleNamespace(members=[(name, "i", 1.0) for name in ("a", *members)])
+        return SimpleNamespace(
+            member="a", members={"a": here, **members}, view=view, lease_number=1, waiting_for={},
+            is_settled=False, held=lambda now: nothing, state=lambda now: "settling",
+        )  # fmt: skip
+
+    progress = Progress("group", "a", TTL)
+    progress.look(reading(b=goes))
+    progress.look(reading())
+    assert told("a")[-1] == (
+        "view", "group: a: the group has changed: 'b' has left; it has 1 member now",
+    )  # fmt: skip
 
 
 def test_a_line_of_json_has_the_text_and_whom_it_is_about(url):

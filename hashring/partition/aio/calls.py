@@ -71,7 +71,7 @@ class AsyncMap(AsyncIterator[R], Generic[R]):
 
         def end(task: asyncio.Task[None]) -> None:
             self._tasks.discard(task)
-            if not task.cancelled() and task.exception() is not None:  # pragma: no cover
+            if not task.cancelled() and task.exception() is not None:
                 log.error("a defect in cycle.map", exc_info=task.exception())
             self._tell()
             if not self._tasks:
@@ -85,17 +85,7 @@ class AsyncMap(AsyncIterator[R], Generic[R]):
     # ---- in the tasks ----------------------------------------------------------------------
 
     async def _work(self) -> None:
-        while True:
-            if self._moments is None:
-                number = self._take()
-            else:
-                async with self._pacing:
-                    number = self._take()
-                    if number is not None and not await self._wait_for(self._moments[number]):
-                        self._taken = len(self._items)
-                        number = None
-            if number is None:
-                return
+        while (number := await self._turn_for(self._moments)) is not None:
             try:
                 self._put(number, await self._function(self._items[number]), None)
             except asyncio.CancelledError as error:
@@ -106,6 +96,17 @@ class AsyncMap(AsyncIterator[R], Generic[R]):
                 self._put(number, None, error)
             if number % _TURN == _TURN - 1:
                 await asyncio.sleep(0)
+
+    async def _turn_for(self, moments: Sequence[float] | None) -> int | None:
+        """Return the next item once its moment has come; ``None``: no call is to begin."""
+        if moments is None:
+            return self._take()
+        async with self._pacing:
+            number = self._take()
+            if number is None or await self._wait_for(moments[number]):
+                return number
+            self._taken = len(self._items)
+            return None
 
     def _take(self) -> int | None:
         number = self._taken

@@ -167,11 +167,11 @@ class AsyncCycleBlock:
         return self._cycle
 
     async def __aexit__(self, raised: type[BaseException] | None, *_: object) -> None:
-        if self._cycle is not None:
-            try:
-                await self._cycle._finish_maps(raised)
-            finally:
-                self._cycle._pin.end()
+        assert self._cycle is not None, "left, and never entered"
+        try:
+            await self._cycle._finish_maps(raised)
+        finally:
+            self._cycle._pin.end()
 
     def __del__(self) -> None:
         cycle = getattr(self, "_cycle", None)

@@ -123,8 +123,6 @@ async def in_thread(
     future: asyncio.Future[T] = loop.create_future()
 
     def settle(result: T | None, error: BaseException | None) -> None:
-        if future.done():
-            return
         if error is None:
             future.set_result(result)  # type: ignore[arg-type]
         else:

@@ -39,6 +39,8 @@ def test_an_unknown_store_or_bad_argument_is_an_error_before_anything_starts(url
         {"ttl": 0},
         {"handoff": "soon"},
         {"member": ""},
+        {"meta": ["polls"]},
+        {"gather": -1},
     ):
         with pytest.raises(ValueError, match=next(iter(options))):
             hashring.join(url, "group", **options)
@@ -51,6 +53,8 @@ def test_the_ttl_may_stand_in_the_url_but_not_in_both(url):
         assert partition.ttl == 4.0
     with pytest.raises(BadURL, match="ttl"):
         hashring.join(f"{url}?ttl=4", "group", ttl=5.0)
+    with pytest.raises(BadURL, match="ttl='soon' is not a number of seconds"):
+        hashring.join(f"{url}?ttl=soon", "group")
 
 
 def test_a_ttl_that_is_given_counts_also_where_it_is_the_default(url):
