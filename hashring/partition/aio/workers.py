@@ -68,8 +68,14 @@ class _Task:
         if self._timer is not None:
             self._timer.cancel()
         if grace > 0:
-            self._timer = self._task.get_loop().call_later(grace, self._task.cancel)
+            self._timer = self._task.get_loop().call_later(grace, self._cancel)
         else:
+            self._cancel()
+
+    def _cancel(self) -> None:
+        # Once: where all tasks of a loop are cancelled the worker is ending already, and a second
+        # time would cut short what it awaits at its end.
+        if not self._task.cancelling():
             self._task.cancel()
 
 
