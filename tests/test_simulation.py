@@ -230,6 +230,12 @@ def test_who_is_away_twice_keeps_its_share_and_who_lost_its_keepers_leaves(seed)
     run(seed, KEEPERS_CRASH)
 
 
+def test_who_leaves_a_group_in_which_nobody_else_weighs_anything_yet_is_not_a_planned_change():
+    # Who weighs nothing by its record, and was told otherwise a moment ago, is no heir: the group
+    # is empty, and remembers nothing.
+    assert run(20000387, "weights").repeated == 0
+
+
 FEW_OR_MANY = pytest.mark.parametrize(
     "lives", [range(5000, 5003), pytest.param(range(5003, 5050), marks=pytest.mark.long)]
 )

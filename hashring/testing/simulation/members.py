@@ -89,6 +89,8 @@ class SimulatedMember:
         self.last_grip: Gripped | None = None  # to be renewed, also where it has ended
         self.is_stranger = is_stranger
         self.has_settled = False
+        self.reweighed = False  # it has been given another weight than it began with
+        self.publishing = False  # what it sent last may still be on its way
         self.streams: list[Stream] = []
         self.stopping = False
         self.handed_over = False  # it has left, and others have what was its own, or keep it
@@ -154,9 +156,11 @@ class SimulatedMember:
             self._confirm()
             self.world.wake(self.beating)
         elif isinstance(step, Publish):
+            self.publishing = True
             number = yield Call(
                 functools.partial(store.publish, member=self.name, record=step.record)
             )
+            self.publishing = False
             self._confirm(number)
             self.wake_loops()
         elif isinstance(step, Wait):

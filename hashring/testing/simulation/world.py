@@ -219,8 +219,19 @@ class World(Scheduler):
             and not other.ending
             and other.handoff.weight > 0
             and other.handoff.is_settled
+            and (not other.reweighed or self._tells_its_weight(other))
             for other in self.live()
         )
+
+    def _tells_its_weight(self, member: SimulatedMember) -> bool:
+        """Whether its record has the weight that it was given, and nothing older is on its way.
+
+        Who weighs nothing by its record is no heir to anybody, whatever it was told a moment ago.
+        """
+        record = self.store.record(member.name, self.now)
+        if record is None or member.publishing:
+            return False
+        return Member.from_json(member.name, record).weight == member.handoff.weight
 
     def refused(self, member: SimulatedMember) -> None:
         """One that has never settled is told that it differs: its supervisor starts it again."""
@@ -345,6 +356,7 @@ class World(Scheduler):
         weight = self.random.choice((0.0, 0.5, 1.0, 2.0, 3.0))
         self.say(f"{member.name} is to weigh {weight}")
         member.handoff.weight = weight
+        member.reweighed = True
         self.wake(member.reconciling)
 
     def _park(self, member: SimulatedMember) -> None:
