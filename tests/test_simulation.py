@@ -236,6 +236,10 @@ def test_who_leaves_a_group_in_which_nobody_else_weighs_anything_yet_is_not_a_pl
     assert run(20000387, "weights").repeated == 0
 
 
+def test_a_burst_of_joins_among_drains_costs_no_window_that_is_young_enough_to_be_worked_late():
+    assert run(20000437, "planned").missed == 0
+
+
 FEW_OR_MANY = pytest.mark.parametrize(
     "lives", [range(5000, 5003), pytest.param(range(5003, 5050), marks=pytest.mark.long)]
 )
