@@ -240,6 +240,10 @@ def test_a_burst_of_joins_among_drains_costs_no_window_that_is_young_enough_to_b
     assert run(20000437, "planned").missed == 0
 
 
+def test_who_comes_back_late_in_a_run_is_given_the_time_to_settle():
+    run(10000834, "resume-crash")
+
+
 FEW_OR_MANY = pytest.mark.parametrize(
     "lives", [range(5000, 5003), pytest.param(range(5003, 5050), marks=pytest.mark.long)]
 )

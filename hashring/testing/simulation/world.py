@@ -24,6 +24,9 @@ __all__ = ["World"]
 
 _MOST_MEMBERS = 8
 
+_AFTERWARDS = 5 * TTL
+"""Seconds that a group is given to settle once the faults have stopped and everybody is back."""
+
 
 class World(Scheduler):
     """One run.
@@ -56,6 +59,7 @@ class World(Scheduler):
         self.result = Result()
         self.judge = Judge(self)
         self._names = itertools.count()
+        self._end = profile.length + _AFTERWARDS
         self._look_again = profile.length + TTL
         self._begun_at = math.inf
 
@@ -75,10 +79,9 @@ class World(Scheduler):
         for _ in range(self.random.randint(*self.profile.members)):
             self._start()
         self._plan()
-        end = self.profile.length + 5 * TTL
         while (entry := self.pop()) is not None:
             at, _, member, _, _ = entry
-            if at > end or self._is_over(at):
+            if at > self._end or self._is_over(at):
                 break
             if member is not None and not member.alive:
                 continue
@@ -380,6 +383,7 @@ class World(Scheduler):
                 self.judge.is_not_kept(member.name)
             away = self.random.choice((0.5, 1.2, 2.5)) * self.random.random() * member.back
             self.push(self.now + away, None, ("comes back", member))
+            self._end = max(self._end, self.now + away + _AFTERWARDS)
 
     def _step_clocks(self, members: Sequence[SimulatedMember]) -> None:
         """Step the wall clocks of these by one amount, back or forth."""
