@@ -140,7 +140,7 @@ def test_each_address_is_asked_once_a_window_by_the_asyncio_poller(
 def test_each_queue_has_one_consumer_and_nothing_is_lost_in_a_change(
     tmp_path: Path, store: str, redis_server: RedisServer
 ) -> None:
-    queues = [f"queue-{number}" for number in range(6)]
+    queues = [f"queue-{number}" for number in range(24)]  # each process has some of so many
     client = redis_server.client()
     sent: list[tuple[str, str]] = []
 

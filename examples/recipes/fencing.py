@@ -11,7 +11,7 @@ import psycopg
 
 import hashring
 
-KEYS = [f"meter-{number}" for number in range(8)]
+KEYS = [f"meter-{number}" for number in range(16)]
 WRITE = """
 INSERT INTO meters AS row VALUES (%s, %s, %s)
 ON CONFLICT (key) DO UPDATE SET value = excluded.value, epoch = excluded.epoch
@@ -20,7 +20,7 @@ WHERE row.epoch <= excluded.epoch
 
 
 def read(key: str) -> float:
-    time.sleep(0.1)  # however long this takes, and whatever happens to this process meanwhile
+    time.sleep(0.06)  # however long this takes, and whatever happens to this process meanwhile
     return time.time()
 
 
