@@ -26,6 +26,7 @@ def test_a_host_that_is_no_text_counts_as_none(host):
     assert Peer.of({"host": host}) == Peer()
 
 
+@pytest.mark.usefixtures("unhurried")
 def test_a_stranger_whose_host_is_a_list_ends_no_agent(caplog):
     from hashring.telemetry.agent.agent import Agent
     from tests.telemetry.plant import Levels, LocalTanks, Shelf, plan
@@ -38,7 +39,10 @@ def test_a_stranger_whose_host_is_a_list_ends_no_agent(caplog):
         local = plan(told, Levels(told), tanks=LocalTanks(told))
         shelf = Shelf()
 
-        Agent(told, plan=local, outlet=shelf).run()
+        for _ in range(20):  # both windows of one may pass on a machine that stands still
+            Agent(told, plan=local, outlet=shelf).run()
+            if shelf.taken():
+                break
 
     assert shelf.taken()
 

@@ -83,10 +83,11 @@ def test_a_call_with_a_later_deadline_wakes_nobody(watch, now):
 def test_what_an_agent_was_made_of_is_never_looked_through_again():
     before = gc.get_threshold()
     try:
+        gc.set_threshold(700, 10, 10)  # an agent that another test made here has raised it
         collector.spare()
 
         assert gc.get_freeze_count() > 10_000
-        assert gc.get_threshold()[0] > before[0]
+        assert gc.get_threshold()[0] > 700
     finally:
         gc.unfreeze()
         gc.set_threshold(*before)
