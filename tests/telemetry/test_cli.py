@@ -14,6 +14,8 @@ from hashring.cli import front
 from tests.begun import Begun
 from tests.telemetry.forked import Commands
 
+pytestmark = pytest.mark.slow
+
 
 def run(*arguments, **variables):
     return subprocess.run(

@@ -4,6 +4,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = """
 import signal, sys, threading
 from hashring.telemetry.agent.signals import Signals

@@ -18,6 +18,8 @@ from tests.drivers.patience import until_it_works
 from tests.servers.memcached import MemcachedServer
 from tests.servers.process import LOOPBACK, wait_until
 
+pytestmark = pytest.mark.slow
+
 
 def joined(server: MemcachedServer, opened: Opened, ttl: float = 60.0) -> tuple[Driver, Driver]:
     """Return two drivers, the first of which has joined as ``a`` in a group that has an age."""

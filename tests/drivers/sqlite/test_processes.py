@@ -22,6 +22,8 @@ from hashring.errors import (
 from tests.drivers.sqlite.conftest import BRIEF, PATIENCE, RECORD, TTL, in_child
 from tests.servers.process import wait_until
 
+pytestmark = pytest.mark.slow
+
 
 def test_processes_see_each_other_and_a_killed_one_is_gone_after_its_lease(connect, worker):
     here = connect()

@@ -14,6 +14,8 @@ from hashring.telemetry.publishers import FilePublisher
 from tests.servers.process import free_port
 from tests.telemetry.delivery.sinks import MIB, SETTINGS, A, samples, to
 
+pytestmark = pytest.mark.slow
+
 
 def lines(path):
     """The whole lines of a file that is being written."""
