@@ -169,6 +169,13 @@ class WaitsForTheClock(Stream):
         return False
 
 
+class GivesUpLateWindowsTooSoon(Stream):
+    """It works late only what is young enough for a bound half as long as the stated one."""
+
+    def _oldest(self, wall, present):
+        return min(present, self._first_from(wall - self.catch_up / 2))
+
+
 def merges_whatever_is_oldest(claims, most):
     """As it was once: a claim that promises nothing swallows the next one's promise."""
     kept = merged(claims, MAX_CLAIMS)

@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _print(
             f"{profile}: {runs} runs from seed {options.seed}, {total.steps} steps, "
             f"{total.gains} hand-overs; {events}; windows worked {total.worked}, "
-            f"missed {total.missed}, repeated {total.repeated}; "
+            f"missed {total.missed} ({total.given_up} given up), repeated {total.repeated}; "
             f"{len(violations)} violations; {seconds:.0f} s"
         )
         for line in violations[:20]:

@@ -12,6 +12,7 @@ from hashring.protocol.view import View
 from hashring.protocol.windows import Due
 from hashring.ring.ring import SlotSet
 from hashring.testing.simulation.epochs import Epochs
+from hashring.testing.simulation.gaps import Gaps
 from hashring.testing.simulation.profiles import INTERVAL, TTL
 
 if TYPE_CHECKING:
@@ -46,6 +47,8 @@ class Judge:
         self._left: set[str] = set()  # in a frozen group
         self._said_at = -math.inf
         self._epochs = Epochs()
+        exactly = world.profile.loops if world.profile.exactly else ()
+        self._gaps = {interval: Gaps(interval, self.full) for interval in exactly}
         self._last_worked: dict[int, float] = {}  # by slot, from when all have been
 
     def disturbed(self, until: float) -> None:
@@ -119,6 +122,8 @@ class Judge:
 
     def check(self, member: SimulatedMember) -> None:
         """Check what holds at any time, for the member that has just done something."""
+        for gaps in self._gaps.values():
+            gaps.look(member, self._world.now)
         if not member.alive:
             return
         self._check_state(member)
@@ -263,10 +268,25 @@ class Judge:
             result.repeated += len(self._twice.get((interval, window), self.empty))
             missing = (known if profile.late_loops else self.full) - once
             result.missed += len(missing)
+            if missing and profile.exactly:
+                given_up = self._given_up(missing, window, interval)
+                result.given_up += len(given_up)
+                missing = missing - given_up
             if missing and not self._may_miss(window * interval - 1000):
                 raise self._world.violation(
                     f"{_named(interval, window)} was missed for slots {sorted(missing)}"
                 )
+
+    def _given_up(self, slots: SlotSet, window: int, interval: float) -> SlotSet:
+        """Return those slots of a window that were handed over too late: nobody could begin it
+        from its end, before which it may be left to an heir, until it was too old by the clock
+        that is furthest ahead.
+        """
+        profile = self._world.profile
+        end = (window + 1) * interval - 1000
+        last = window * interval - 1000 + profile.catch_up - profile.skew
+        spans = self._gaps[interval].spans
+        return SlotSet.of((slot for slot in slots if spans(slot, end, last)), _SLOTS)
 
     def _may_miss(self, start: float) -> bool:
         profile = self._world.profile

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 from collections.abc import Callable, Generator, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -99,6 +100,7 @@ class SimulatedMember:
         self.reconciling: Process | None = None
         self.beating: Process | None = None
         self.cycling: list[Process] = []
+        self.waiting: dict[float, SlotSet] = {}  # by loop that does: what it could begin
         self.numbers = itertools.count()
         self.running: dict[int, tuple[SlotSet, int]] = {}  # by cycle: its slots and the lease
 
@@ -259,6 +261,7 @@ class SimulatedMember:
     def _next_due(self, stream: Stream) -> Due | float | None:
         """Return the next piece of work; seconds to wait for it; or ``None``: there is no more."""
         handoff = self.handoff
+        self.waiting.pop(stream.interval, None)
         if handoff.has_left:
             return None
         if self.ending and not self.stopping:
@@ -279,6 +282,7 @@ class SimulatedMember:
         elif self.stopping:
             self._close(stream)
             return None
+        self.waiting[stream.interval] = handoff.usable(self.local(), math.inf)
         pause = stream.next_start() - wall
         if pause <= 0:  # fenced, or an empty share that may yet grow
             pause = 0.4
@@ -367,6 +371,12 @@ class SimulatedMember:
     def in_hand(self) -> SlotSet:
         """Return what it may act on now."""
         return self.handoff.in_hand(self.local())
+
+    def ready(self, interval: float) -> SlotSet:
+        """Return the slots of which a loop that waits would begin a window that starts now."""
+        slots = self.handoff.usable(self.local(), math.inf)
+        seen = self.waiting.get(interval) if self.alive else None
+        return slots - slots if seen is None else slots & seen
 
     def processes(self) -> Iterator[tuple[float, Process]]:
         """Return what its threads do, each with the seconds after which it begins."""

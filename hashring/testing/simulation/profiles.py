@@ -129,7 +129,6 @@ PROFILES: dict[str, Profile] = {
         slowest=0.3,
         skew=0.1,
         windows=True,
-        catch_up=4 * TTL,  # a burst of joins among drains takes longer than a lease
         exactly=True,
     ),
     "ending": Profile(
@@ -138,7 +137,6 @@ PROFILES: dict[str, Profile] = {
         slowest=0.3,
         skew=0.1,
         windows=True,
-        catch_up=4 * TTL,
         exactly=True,
     ),
     "two-loops": Profile(

@@ -25,6 +25,8 @@ class Result:
         without_epoch: how often slots were seen in the hands of a member without an epoch.
         worked: (slot, window) pairs worked.
         missed: (slot, window) pairs not worked.
+        given_up: those of them that were too old to be worked late once their slot was handed
+            over, where every window must be worked exactly once.
         repeated: (slot, window) pairs worked more than once.
         grips: how often what was held was kept for a time.
     """
@@ -37,6 +39,7 @@ class Result:
     without_epoch: int = 0
     worked: int = 0
     missed: int = 0
+    given_up: int = 0
     repeated: int = 0
     grips: int = 0
 
@@ -50,5 +53,6 @@ class Result:
         self.without_epoch += other.without_epoch
         self.worked += other.worked
         self.missed += other.missed
+        self.given_up += other.given_up
         self.repeated += other.repeated
         self.grips += other.grips
