@@ -7,6 +7,7 @@ import json
 import logging
 import threading
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -392,6 +393,24 @@ def test_a_word_counts_more_than_one_that_the_store_forgot_for_a_while(
         assert later.thaw("group").reason == "every member knows"
 
     wait_until(lambda: a.frozen is None and b.frozen is None)
+
+
+def test_who_thaws_a_group_before_all_know_that_it_is_frozen_has_the_last_word(join, url, operator):
+    a = join("a")
+    hangs = dead(url, "hangs", ttl=TTL)
+    with ThreadPoolExecutor() as pool, Operator(url, by="bob") as other:
+        freezing = pool.submit(operator.freeze, "group")
+        wait_until(lambda: a.frozen is not None)
+
+        thawing = pool.submit(other.thaw, "group")
+        frozen = freezing.result()
+
+        assert not frozen.done
+        assert "'bob' thawed it meanwhile" in frozen.reason
+        hangs.leave("group", "hangs")
+        assert thawing.result().done
+    assert a.frozen is None
+    hangs.close()
 
 
 def test_a_crash_in_a_frozen_group_is_taken_over_and_a_drain_is_not(join, observer, operator):

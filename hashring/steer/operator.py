@@ -207,6 +207,9 @@ class Operator:
         What a member that crashes held is taken over all the same. It lasts until :meth:`thaw`,
         or until none of those is left that were in when it began.
 
+        Where somebody thaws the group before every member knows, that counts: the outcome says by
+        whom.
+
         Args:
             group: the group's id.
 
@@ -236,8 +239,13 @@ class Operator:
             word = Freeze(next_number(known), what == FREEZE, self.by, clock.wall())
             with Asking(self._driver, group, parameters, request, word) as asking:
                 for records in asking.readings(max(_LEAST, _HEARD * parameters.ttl), self._rest):
-                    if records.word is not None and records.word.rank > word.rank:
-                        break  # somebody has said something else meanwhile, or had before
+                    said = records.word
+                    if said is not None and said.number > word.number and said.on != word.on:
+                        # To say it again would overrule who spoke last.
+                        why = _otherwise(said)
+                        return _outcome(group, request, began, why, done=False)
+                    if said is not None and said.rank > word.rank:
+                        break  # somebody has said something at the same moment, or the same
                     late = [
                         id
                         for id, member in sorted(records.members.items())
@@ -251,7 +259,7 @@ class Operator:
         why = (
             f"{len(late)} members do not know yet: they hang, or are of an older release: {names}"
             if late
-            else f"others say something else all the time, the last of them {records.word!r:.200}"
+            else f"others speak at the same moment, again and again: {records.word!r:.200}"
         )
         return _outcome(group, request, began, why, done=False)
 
@@ -316,8 +324,16 @@ def _how_it_left(records: Records) -> str:
 
 
 def _frozen_by(word: Freeze) -> str:
-    since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(word.at))
-    return f"it was frozen already, by {word.by!r} since {since}"
+    return f"it was frozen already, by {word.by!r} since {_clock(word.at)}"
+
+
+def _otherwise(word: Freeze) -> str:
+    act = "froze" if word.on else "thawed"
+    return f"{word.by!r:.200} {act} it meanwhile, at {_clock(word.at)}"
+
+
+def _clock(moment: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(moment))
 
 
 def _outcome(

@@ -150,13 +150,15 @@ def test_a_member_is_drained_and_the_group_frozen_by_keyboard_alone(browser):
         press(Keys.ENTER)
         wait_until(lambda: a.frozen is not None)
         wait_until(lambda: "frozen" in text(browser, "state"), what="the page shows it")
+        # Who thaws before every member knows has the last word, and the freeze is not done.
+        wait_until(
+            lambda: "freeze the group: done" in text(browser, "acts"), what="the page says it"
+        )
         ask("thaw")
         press(Keys.SHIFT, Keys.TAB)
         press(Keys.ENTER)
         wait_until(lambda: a.frozen is None)
-        wait_until(
-            lambda: "freeze the group: done" in text(browser, "acts"), what="the page says it"
-        )
+        wait_until(lambda: "thaw the group: done" in text(browser, "acts"), what="the page says it")
         stored = "return JSON.stringify([localStorage, sessionStorage, document.cookie])"
         assert "horse" not in browser.execute_script(stored)
         browser.get("about:blank")  # it would ask a server that has ended
