@@ -47,6 +47,17 @@ class TrustsANullSeenBeforeItsAck(Handoff):
         return super()._may_hold(member, wanted)
 
 
+class LetsMarksGoWithTheView(Handoff):
+    """A new view's ack takes the place of a mark that nobody may have seen."""
+
+    def _record(self, applied):
+        def nobody(roster, slots):
+            return slots - slots
+
+        with mock.patch.object(events.gate, "claimed_by_others", nobody):
+            return super()._record(applied)
+
+
 class AcksBeforeItDrops(Handoff):
     """Rule 1 upside down: publishes the view while a cycle still pins what it takes away."""
 

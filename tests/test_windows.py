@@ -182,6 +182,17 @@ def test_a_stream_that_begins_works_what_was_handed_over_a_moment_ago():
     assert work(stream(gains=[Gain(FULL, 42.0, True)], **quick), 100.0) == [(100, FULL, False)]
 
 
+def test_a_stream_that_begins_works_what_is_young_of_windows_left_long_ago_and_gained_just_now():
+    found = stream(interval=1.0, catch_up=3.0, gains=[Gain(FULL, 42.0, True, at=99.9)])
+
+    assert work(found, 100.0) == [
+        (97, FULL, True),
+        (98, FULL, True),
+        (99, FULL, True),
+        (100, FULL, False),
+    ]
+
+
 def test_slots_handed_over_just_before_a_window_ends_are_not_skipped_with_the_base_share():
     found = stream(interval=1.0, catch_up=3.0)
 

@@ -34,7 +34,8 @@ whoever gains it has seen that nobody else's record allows it.
    worked one). It carries the claim, with the same ``through``, until it sees the new owner's
    *mark*: a list of the slots that it ``took``, or ``settled``, all that its view gives it. The
    mark is published, and confirmed, before the new owner acts, so custody changes hands in exactly
-   one write. Whoever gains a slot takes the latest claim on it in the reading that let it gain.
+   one write. It outlives the view: an ack goes on with it for what others still claim. Whoever
+   gains a slot takes the latest claim on it in the reading that let it gain.
    Views that some acked and others skipped need no special case: a member that never marked a slot
    never had custody, so the claim of the one before it stands. A claim that its author has dropped
    can still stand in its record, and an heir would believe it: hence "no claim" in rule 2. Where

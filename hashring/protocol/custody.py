@@ -42,11 +42,13 @@ class Gain:
         through: windows that start at or after this wall-clock second are this member's.
         is_claimed: a live member claimed so. Otherwise the custodian crashed, or there never was
             one, and ``through`` is the time of the gain.
+        at: the wall-clock second of the gain; ``-inf``: it is not known.
     """
 
     slots: SlotSet
     through: float
     is_claimed: bool
+    at: float = -math.inf
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -311,14 +313,14 @@ class Custody:
                 known[place]
                 for place in oldest_pair([(gain.through, gain.is_claimed) for gain in known])
             )
-            both = Gain(first.slots | second.slots, first.through, first.is_claimed)
+            both = dataclasses.replace(first, slots=first.slots | second.slots)
             rest = [gain for gain in known if gain is not first and gain is not second]
             self._remembered = [both, *rest]
             self.has_lowered = True
 
     def _forget(self, slots: SlotSet) -> None:
         self._remembered = [
-            Gain(gain.slots - slots, gain.through, gain.is_claimed)
+            dataclasses.replace(gain, slots=gain.slots - slots)
             for gain in self._remembered
             if not gain.slots <= slots
         ]

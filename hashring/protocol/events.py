@@ -326,7 +326,11 @@ class Events(Frozen):
 
     def _record_with_claims(self, applied: View | None) -> bytes:
         settled = self._settled if self._settled == applied else None
-        took = self._took if self._took and settled is None and applied == self._target else None
+        took = self._took if applied == self._target else self._nothing
+        if settled is None:
+            # What is held and others claim stays marked: they may not have seen it yet, and were
+            # this member to crash, its heir would believe their claims.
+            took = took | gate.claimed_by_others(self._roster, self._custody.held)
         return Member(
             id=self.member,
             incarnation=self.incarnation,
@@ -338,7 +342,7 @@ class Events(Frozen):
             draining=self._says_that_it_drains,
             handoff=self.mode,
             settled=None if settled is None else settled.id,
-            took=took,
+            took=took if took and settled is None else None,
             claims=tuple(self._custody.claims),
             founded=self._founding,
             since=self._turned_at,

@@ -16,7 +16,7 @@ from hashring.protocol.roster import Roster
 from hashring.protocol.view import View
 from hashring.ring.ring import SlotSet
 
-__all__ = ["gains", "marked_by", "may_hold"]
+__all__ = ["claimed_by_others", "gains", "marked_by", "may_hold"]
 
 
 def may_hold(
@@ -69,6 +69,15 @@ def marked_by(roster: Roster, member: Member, applied: View | None) -> SlotSet |
     return None if view is None else view.slots(member.id)
 
 
+def claimed_by_others(roster: Roster, slots: SlotSet) -> SlotSet:
+    """Return those of the slots that other members claim: they await a mark on them."""
+    found = slots - slots
+    for member in roster.others():
+        for claim in member.all_claims:
+            found = found | (slots & claim.slots)
+    return found
+
+
 def gains(roster: Roster, ours: Iterable[Claim], slots: SlotSet, wall: float) -> Iterator[Gain]:
     """Return slots as gains, each with its latest claim among the live records and our own.
 
@@ -76,7 +85,7 @@ def gains(roster: Roster, ours: Iterable[Claim], slots: SlotSet, wall: float) ->
         roster: the reading that lets them be gained.
         ours: our own claims.
         slots: what is gained.
-        wall: wall-clock time in seconds, for what nobody claims.
+        wall: wall-clock time in seconds: of the gain, and for what nobody claims.
     """
     others = roster.others()
     claims = [*ours, *(claim for member in others for claim in member.all_claims)]
@@ -84,7 +93,7 @@ def gains(roster: Roster, ours: Iterable[Claim], slots: SlotSet, wall: float) ->
         part = slots & claim.slots
         if part:
             told = claim.through > -math.inf
-            yield Gain(part, claim.through if told else wall, is_claimed=told)
+            yield Gain(part, claim.through if told else wall, is_claimed=told, at=wall)
             slots = slots - part
     # A member of another make may publish `through` alone: its slots by the table without us.
     plain = [member for member in others if not member.speaks_claims and member.through is not None]
@@ -93,7 +102,7 @@ def gains(roster: Roster, ours: Iterable[Claim], slots: SlotSet, wall: float) ->
         for member in plain:
             part = slots & before.slots(member.id)
             if part and member.through is not None:
-                yield Gain(part, member.through, is_claimed=True)
+                yield Gain(part, member.through, is_claimed=True, at=wall)
                 slots = slots - part
     if slots:
-        yield Gain(slots, wall, is_claimed=False)
+        yield Gain(slots, wall, is_claimed=False, at=wall)

@@ -313,11 +313,7 @@ class Handoff(Events):
     def _is_awaited(self) -> bool:
         """Whether some member carries a claim on what we hold, and so awaits a mark of ours."""
         held = self._custody.held - self._confirmed.took
-        return any(
-            not claim.slots.isdisjoint(held)
-            for member in self._roster.others()
-            for claim in member.all_claims
-        )
+        return bool(gate.claimed_by_others(self._roster, held))
 
     def _wait_for_others(self) -> Wait:
         foreign = sorted(self._waiting_for.keys() & self.strangers.keys())

@@ -123,8 +123,8 @@ class Member:
         holds: it weighs nothing, and may hold slots all the same: what it had before it did.
         handoff: ``"exclusive"`` or ``"eager"``.
         settled: the id of the view, if it has taken over all that it gives it; else ``None``.
-        took: the slots of :attr:`applied` that it has taken over so far, where it waits for
-            others; else ``None``.
+        took: slots of :attr:`applied` that it has taken over: all so far, where it waits for
+            others; with an ack, those that others claim; else ``None``.
         claims: what it has lost and nobody is known to have taken over yet.
         founded: the wall-clock second at which somebody first took slots over under its ring,
             ttl and mode; ``None``: nobody has yet; ``-inf``: it has acked a view and cannot say.

@@ -129,7 +129,9 @@ class Stream:
         self.gain((self._recent(gain, wall) for gain in gains), wall)
 
     def _recent(self, gain: Gain, wall: float) -> Gain:
-        if gain.through >= (wall - self.catch_up if gain.is_claimed else wall):
+        if max(gain.through, gain.at) >= wall - self.catch_up and gain.is_claimed:
+            return gain  # of its windows, `due` gives up those that are too old
+        if gain.through >= wall:
             return gain
         return Gain(gain.slots, self.start_of(self.window_of(wall)), gain.is_claimed)
 

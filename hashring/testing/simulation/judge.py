@@ -113,7 +113,8 @@ class Judge:
             return  # its keepers may have crashed
         self._gained_frozen(member, view)
         for name, (_, until) in self._away.items():
-            if self._world.now < until and name != member.name and name not in view.weights:
+            is_kept = self._world.now < until and name in member.seen
+            if is_kept and name != member.name and name not in view.weights:
                 raise self._world.violation(
                     f"{member.name} takes over from {name}, which is away until {until:.3f}"
                 )

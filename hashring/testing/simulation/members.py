@@ -90,6 +90,7 @@ class SimulatedMember:
         self.last_grip: Gripped | None = None  # to be renewed, also where it has ended
         self.is_stranger = is_stranger
         self.has_settled = False
+        self.seen: set[str] = set()  # every member of which it has read a record or a place
         self.reweighed = False  # it has been given another weight than it began with
         self.publishing = False  # what it sent last may still be on its way
         self.streams: list[Stream] = []
@@ -190,6 +191,9 @@ class SimulatedMember:
         gained = self.runner.learn(
             reading, now=self.local(), wall=self.wall(), streams=self.streams
         )
+        for id, one in handoff.members.items():
+            self.seen.add(id)
+            self.seen.update(name for name, _ in (place.name for place in one.parked))
         if handoff.view is not None:
             self.world.judge.views[handoff.view.id] = handoff.view
         self._count(gained)
