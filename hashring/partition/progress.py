@@ -108,16 +108,20 @@ class Progress:
         old = {id: (incarnation, weight) for id, incarnation, weight in before.members}
         new = {id: (incarnation, weight) for id, incarnation, weight in after.members}
         for id in sorted(new.keys() - old.keys()):
-            yield f"{id!r:.100} has come"
+            known = self._records.get(id)
+            if known is not None and not known.weight and known.incarnation == new[id][0]:
+                yield f"{id!r:.100} weighs {new[id][1]:g} now"
+            else:
+                yield f"{id!r:.100} has come"
         for id in sorted(new.keys() & old.keys()):
             if new[id][0] != old[id][0]:
                 yield f"{id!r:.100} has come back"
             elif new[id] != old[id]:
                 yield f"{id!r:.100} weighs {new[id][1]:g} now"
         for id in sorted(old.keys() - new.keys()):
-            yield f"{id!r:.100} {self._why_gone(id, handoff)}"
+            yield f"{id!r:.100} {self._why_gone(id, old[id][0], handoff)}"
 
-    def _why_gone(self, id: str, handoff: Handoff) -> str:
+    def _why_gone(self, id: str, incarnation: str, handoff: Handoff) -> str:
         record, is_own = handoff.members.get(id), id == handoff.member
         if is_own and handoff.state(-math.inf) in ("draining", "left"):
             return "drains"
@@ -125,6 +129,12 @@ class Progress:
             before = self._records.get(id)
             if before is not None and before.draining:
                 return "has left"
+            if any(
+                place.name == (id, incarnation)
+                for one in (*self._records.values(), *handoff.members.values())
+                for place in one.parked
+            ):
+                return "had left, and its place is not kept any more"
             return "is gone without handing over: its lease has ended"
         if record.draining:
             return "drains"

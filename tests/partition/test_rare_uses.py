@@ -255,7 +255,8 @@ def test_what_becomes_of_others_is_told_by_their_names(
         wait_until(lambda: tells("weighs 0 now, so it holds nothing; it has 1 member now"))
         wait_until(lambda: tells("weighs 0 now, so it holds nothing", who="b"))
         b.weight = 1
-        wait_until(lambda: caplog.text.count("a: the group has changed: 'b' has come") == 2)
+        wait_until(lambda: tells("weighs 1 now; it has 2 members now"))
+        assert caplog.text.count("a: the group has changed: 'b' has come") == 1
 
         loses_its_lease_between_two_readings(member, driver, b)
         wait_until(lambda: tells("has come back"))
@@ -273,6 +274,22 @@ def test_who_comes_back_to_a_frozen_group_is_named_as_kept_out(
             told = f"{who}: the group has changed: 'b' is kept out of the group, which is frozen"
             wait_until(lambda told=told: told in caplog.text, what=told)
         assert operator.thaw("group").done
+
+
+@pytest.mark.parametrize("how", ["it drained in a frozen group", "it did not come back in time"])
+def test_whose_place_is_not_kept_any_more_has_not_lost_its_lease(
+    member: Partition, url: str, caplog: pytest.LogCaptureFixture, how: str
+) -> None:
+    caplog.set_level(logging.INFO, "hashring")
+    frozen = how.startswith("it drained")
+    b = hashring.join(url, "group", "b", ttl=TTL, heartbeat=0.05, resume=0 if frozen else 0.5)
+    with Operator(url) as operator:
+        wait_until(lambda: len(b.members) == len(member.members) == 2)
+        assert not frozen or operator.freeze("group").done
+        assert b.drain()
+        assert not frozen or operator.thaw("group").done
+    told = "a: the group has changed: 'b' had left, and its place is not kept any more"
+    wait_until(lambda: told in caplog.text, what=told)
 
 
 def test_what_can_be_read_of_a_member_by_whom_it_belongs_to(member: Partition) -> None:
