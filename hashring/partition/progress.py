@@ -47,6 +47,7 @@ class Progress:
         self._view: View | None = None
         self._records: Mapping[str, Member] = {}
         self._lease: int | None = None  # in which the view was seen
+        self._weightless: dict[str, str] = {}  # incarnations of those that went because of that
         self._changed_at: float | None = None  # a change that is not settled yet
         self._before: SlotSet | None = None  # what was held before it
         self._held: SlotSet | None = None  # at the latest look
@@ -107,9 +108,11 @@ class Progress:
     def _differences(self, before: View, after: View, handoff: Handoff) -> Iterator[str]:
         old = {id: (incarnation, weight) for id, incarnation, weight in before.members}
         new = {id: (incarnation, weight) for id, incarnation, weight in after.members}
+        gone = self._weightless.keys() - handoff.members.keys()
+        for id in gone:
+            del self._weightless[id]
         for id in sorted(new.keys() - old.keys()):
-            known = self._records.get(id)
-            if known is not None and not known.weight and known.incarnation == new[id][0]:
+            if self._weightless.pop(id, None) == new[id][0]:
                 yield f"{id!r:.100} weighs {new[id][1]:g} now"
             else:
                 yield f"{id!r:.100} has come"
@@ -139,6 +142,7 @@ class Progress:
         if record.draining:
             return "drains"
         if not (handoff.weight if is_own else record.weight):
+            self._weightless[id] = incarnation
             return "weighs 0 now, so it holds nothing"
         return "is kept out of the group, which is frozen"
 

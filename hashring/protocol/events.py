@@ -118,7 +118,7 @@ class Events(Frozen):
         self._custody.drop_all()
         self._parking.forget()
         self._took = self._nothing
-        self._waiting_for = {}
+        self._waiting_for = self._waited_for = {}
         self._settled = self._target = None
         self.answer = None  # it was another incarnation that was asked
         self.stays = False  # and another one that stayed: this one is a newcomer
@@ -215,9 +215,9 @@ class Events(Frozen):
     def _look_at_strangers(self, young: bool) -> None:
         """Find out who defines the group; raise where that is a stranger and we never settled."""
         verdict = self._roster.judge()
-        self._stands_aside = ""
         first = verdict.first
         if first is None:
+            self._stands_aside = ""
             return
         difference = verdict.differences[first.id]
         if not self._has_settled and (verdict.is_founded or not young):

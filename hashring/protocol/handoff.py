@@ -98,6 +98,8 @@ class Handoff(Events):
             or self._tell_meta()
             or _SETTLED
         )
+        # Whoever asks without the lock must not see what is only about to be found out.
+        self._waited_for = self._waiting_for
         return self._gathered(action, now) if self._gathers else action
 
     def _stay_away(self) -> Action | None:

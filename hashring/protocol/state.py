@@ -94,6 +94,9 @@ class State:
         self._acked_at = 0  # the event number at which the publish of `applied` returned
         self._events = 0
         self._waiting_for: Mapping[str, SlotSet] = {}
+        self._waited_for: Mapping[
+            str, SlotSet
+        ] = {}  # the same by the latest decision, for other threads
 
         self._has_settled = False  # in any lease: from then on no stranger's parameters end us
         self.founded: float | None = None
@@ -143,7 +146,7 @@ class State:
         By the latest reading. This member itself is named where its own cycle keeps it from
         acking; one whose record cannot be read, or whose view is unknown, may hold all of them.
         """
-        return self._waiting_for
+        return self._waited_for
 
     @property
     def remembered_gains(self) -> Sequence[Gain]:
@@ -253,7 +256,7 @@ class State:
         """The strangers that keep this member from what it should hold, and how each differs."""
         if self._stands_aside:
             return self.strangers
-        return {id: self.strangers[id] for id in self._waiting_for if id in self.strangers}
+        return {id: self.strangers[id] for id in self._waited_for if id in self.strangers}
 
     @property
     def stands_aside(self) -> bool:

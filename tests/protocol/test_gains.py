@@ -127,6 +127,19 @@ def test_whom_it_waits_for_is_named_with_the_slots(store):
     assert c.handoff.waiting_for == {}
 
 
+def test_whom_it_waits_for_stays_named_while_a_reading_is_taken_in(store):
+    a, b, c = three_of_which_one_is_in_a_cycle(store)
+    c.step()
+    c.step()
+    named = dict(c.handoff.waiting_for)
+    assert named.keys() == {"b"}
+
+    token, reading = c.read()
+    c.handoff.observe(reading, token, now=store.now, wall=store.wall, worked=True)
+
+    assert c.handoff.waiting_for == named
+
+
 def test_a_part_that_was_taken_over_is_marked_so_and_only_its_claims_are_dropped(store):
     a, b, c = three_of_which_one_is_in_a_cycle(store)
     c.step()
