@@ -258,6 +258,11 @@ def test_who_gains_under_a_view_from_before_another_joined_takes_nothing_over_fr
     run(40000207, "resume")
 
 
+def test_the_last_word_that_waits_for_the_store_is_said_last():
+    # A freeze was said after the thaw with which each run ends: who drained waited for ever.
+    run(60000125, "frozen-crash")
+
+
 def test_who_leaves_a_group_in_which_nobody_else_weighs_anything_yet_is_not_a_planned_change():
     # Who weighs nothing by its record, and was told otherwise a moment ago, is no heir: the group
     # is empty, and remembers nothing.

@@ -128,7 +128,7 @@ def test_whom_it_waits_for_is_named_with_the_slots(store):
 
 
 def test_whom_it_waits_for_stays_named_while_a_reading_is_taken_in(store):
-    a, b, c = three_of_which_one_is_in_a_cycle(store)
+    _, _, c = three_of_which_one_is_in_a_cycle(store)
     c.step()
     c.step()
     named = dict(c.handoff.waiting_for)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 import math
 import random
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 
 from hashring.protocol.freezing import Freeze, latest, next_number
 from hashring.protocol.handoff import Handoff
@@ -59,6 +60,7 @@ class World(Scheduler):
         self.result = Result()
         self.judge = Judge(self)
         self._names = itertools.count()
+        self._words: deque[str] = deque()  # what operators have yet to say
         self._end = profile.length + _AFTERWARDS
         self._look_again = profile.length + TTL
         self._begun_at = math.inf
@@ -246,6 +248,9 @@ class World(Scheduler):
     # ---- what happens ---------------------------------------------------------------------
 
     def _event(self, kind: str) -> None:
+        if kind == "words":
+            self._say_words()
+            return
         candidates = [
             member
             for member in self.live()
@@ -267,7 +272,8 @@ class World(Scheduler):
         elif kind in ("outage", "away", "forget"):
             self._event_of_store(kind)
         elif kind in (FREEZE, THAW):
-            self._say_whether_it_is_frozen(kind)
+            self._words.append(kind)
+            self._say_words()
         else:
             member = self.random.choice(candidates) if candidates else None
             if member is None or not self._can_spare(member):
@@ -278,16 +284,23 @@ class World(Scheduler):
             else:
                 self._event_of(member, kind)
 
-    def _say_whether_it_is_frozen(self, what: str) -> None:
+    def _say_words(self) -> None:
+        """Let operators say what they have to, one after the other: the last word is the one that
+        thaws the group.
+        """
+        while self._words:
+            if self.now < self.away_until:
+                self.push(self.away_until, None, ("event", "words"))
+                return
+            reading = self.store.read(self.now)
+            if is_young(reading, TTL):  # it may have forgotten a word that is greater than this
+                later = self.now + 0.01 + TTL - reading.memory_age
+                self.push(later, None, ("event", "words"))
+                return
+            self._say_whether_it_is_frozen(self._words.popleft(), reading.records)
+
+    def _say_whether_it_is_frozen(self, what: str, records: Mapping[str, bytes]) -> None:
         """Let an operator say it, in a record of its own, as `hashring.steer` does."""
-        if self.now < self.away_until:
-            self.push(self.away_until, None, ("event", what))
-            return
-        reading = self.store.read(self.now)
-        if is_young(reading, TTL):  # it may have forgotten a word that is greater than this one
-            self.push(self.now + 0.01 + TTL - reading.memory_age, None, ("event", what))
-            return
-        records = reading.records
         known = latest(Member.from_json(id, record).freeze for id, record in records.items())
         word = Freeze(next_number(known), what == FREEZE, "operator", self.now)
         name = f"operator{next(self.numbers)}"
