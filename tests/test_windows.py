@@ -182,6 +182,29 @@ def test_a_stream_that_begins_works_what_was_handed_over_a_moment_ago():
     assert work(stream(gains=[Gain(FULL, 42.0, True)], **quick), 100.0) == [(100, FULL, False)]
 
 
+def test_windows_that_were_handed_over_too_late_are_given_up_and_counted():
+    found = stream(wall=200.0, interval=1.0, catch_up=3.0)
+    assert work(found, 200.0) == [(200, FULL, False)]
+
+    found.gain([Gain(HIGH, 190.5, is_claimed=True)], 200.5)
+
+    assert [window for window, _, late in work(found, 200.5) if late] == [198, 199, 200]
+    assert (found.given_up, found.missed) == (7, 0)  # 191 to 197
+    assert work(found, 201.0) == [(201, FULL, False)]
+    assert found.given_up == 7
+
+
+def test_what_passed_while_a_loop_was_closed_is_not_given_up():
+    found = stream(wall=200.0, interval=1.0, catch_up=3.0)
+    found.gain([Gain(HIGH, 199.5, is_claimed=True)], 200.5)
+    found.closed = True
+
+    found.open(300.0)
+
+    assert work(found, 300.0)
+    assert found.given_up == 0
+
+
 def test_a_stream_that_begins_works_what_is_young_of_windows_left_long_ago_and_gained_just_now():
     found = stream(interval=1.0, catch_up=3.0, gains=[Gain(FULL, 42.0, True, at=99.9)])
 

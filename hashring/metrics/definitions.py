@@ -46,7 +46,7 @@ class Metric:
 
 
 STATES = ("joining", "settling", "settled", "fenced", "draining", "left")
-OUTCOMES = ("on_time", "late", "missed")
+OUTCOMES = ("on_time", "late", "missed", "given_up")
 CALLS = ("open", "join", "publish", "heartbeat", "read", "read_since", "leave")
 
 METRICS: tuple[Metric, ...] = (
@@ -133,7 +133,8 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         "hashring_windows",
         "counter",
-        "Windows: begun on time, pieces worked late after a hand-over, and missed by being late",
+        "Windows: begun on time, pieces worked late after a hand-over, missed by being late, and "
+        "too old once handed over",
         "outcome",
         OUTCOMES,
     ),

@@ -148,6 +148,7 @@ def _counted(partition: Partition) -> Iterator[tuple[str, str, Value]]:
     yield "windows", "on_time", float(stats.windows_on_time)
     yield "windows", "late", float(stats.windows_late)
     yield "windows", "missed", float(stats.windows_missed)
+    yield "windows", "given_up", float(stats.windows_given_up)
     for call, found in partition.store_calls.items():
         yield "store_call_seconds", call, found.timing
         yield "store_call_failures", call, float(found.failed)

@@ -215,10 +215,12 @@ class Facts:
     def stats(self) -> Stats:
         """What this member has done and missed since it joined, in numbers."""
         membership, loops = self._membership, self._loops
+        missed, given_up = loops.unworked
         return Stats(
             windows_on_time=loops.on_time,
             windows_late=loops.late,
-            windows_missed=loops.missed,
+            windows_missed=missed,
+            windows_given_up=given_up,
             hand_overs=membership.tally.hand_overs,
             fenced_seconds=membership.tally.fenced_seconds(clock.boottime()),
             windows_away=loops.away,

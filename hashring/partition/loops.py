@@ -163,7 +163,7 @@ class Loops:
         self._running: dict[int, weakref.ref[Pin]] = {}
         self._began: dict[int, float] = {}  # when each of them began, on the boottime clock
         self._numbers = itertools.count(1)
-        self._missed_before = 0  # by streams that are forgotten
+        self._missed_before = self._given_up_before = 0  # by streams that are forgotten
         self.on_time = 0
         self.late = 0
 
@@ -219,6 +219,7 @@ class Loops:
             over = stream.next_start() + max(stream.interval, ttl) < wall
             if label.copy and stream.closed and over:
                 self._missed_before += stream.missed
+                self._given_up_before += stream.given_up
                 del self._streams[label]
 
     def share_gains(self) -> None:
@@ -231,10 +232,14 @@ class Loops:
         return list(self._streams.values())
 
     @property
-    def missed(self) -> int:
-        """How many windows this member skipped because it was late itself."""
-        missed = sum(stream.missed for stream in list(self._streams.values()))
-        return self._missed_before + missed
+    def unworked(self) -> tuple[int, int]:
+        """How many windows this member skipped because it was late itself, and how many were too
+        old to be worked once slots had been handed over.
+        """
+        streams = list(self._streams.values())
+        missed = sum(stream.missed for stream in streams)
+        given_up = sum(stream.given_up for stream in streams)
+        return self._missed_before + missed, self._given_up_before + given_up
 
     @property
     def away(self) -> int:

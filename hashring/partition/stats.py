@@ -18,6 +18,9 @@ class Stats:
         windows_late: pieces of windows that it worked later: slots that were handed over after
             the window had begun.
         windows_missed: windows that it skipped because it was late itself.
+        windows_given_up: windows that nobody worked for some slots that were handed over to it:
+            when they had been, the window had begun longer ago than it may be worked late, which
+            is a ttl or the interval, whichever is longer.
         hand_overs: changes of the group that it has gone along with, the first view not counted.
         fenced_seconds: how long it held nothing because no heartbeat was confirmed.
         windows_away: windows that nobody worked, of slots that this member has gained since: their
@@ -36,6 +39,7 @@ class Stats:
     windows_away: int = 0
     away_seconds: float = 0.0
     members_lost: int = 0
+    windows_given_up: int = 0
 
 
 class Tally:

@@ -94,9 +94,7 @@ class State:
         self._acked_at = 0  # the event number at which the publish of `applied` returned
         self._events = 0
         self._waiting_for: Mapping[str, SlotSet] = {}
-        self._waited_for: Mapping[
-            str, SlotSet
-        ] = {}  # the same by the latest decision, for other threads
+        self._waited_for: Mapping[str, SlotSet] = {}  # by the latest decision: others ask for it
 
         self._has_settled = False  # in any lease: from then on no stranger's parameters end us
         self.founded: float | None = None

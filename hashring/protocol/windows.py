@@ -100,6 +100,7 @@ class Stream:
         ending: whoever iterates it is to stop after the piece of work in hand.
         closed: nobody will iterate it any more.
         missed: windows of this member's base share that an overrun skipped.
+        given_up: windows that were too old to be worked late once slots had been handed over.
     """
 
     def __init__(
@@ -123,7 +124,7 @@ class Stream:
         self.opened = False
         self.ending = False
         self.closed = False
-        self.missed = 0
+        self.missed = self.given_up = 0
         # A window that ended before this stream began is nobody's duty, unless it was handed over
         # a short while ago.
         self.gain((self._recent(gain, wall) for gain in gains), wall)
@@ -143,8 +144,10 @@ class Stream:
         self.follow(wall)
         self._skip_to(self.window_of(wall))
         self.missed = missed  # nobody was late while it was closed
+        oldest = self._oldest(wall, self.window_of(wall))
         for late in self._late:
             late.is_left = False
+            late.window = max(late.window, oldest)  # nobody gave up what passed meanwhile
         self.opened, self.ending, self.closed = True, False, False
 
     def follow(self, wall: float) -> bool:
@@ -252,6 +255,7 @@ class Stream:
             for late in self._late
             if late.window < min(self._next, present + 1) and not late.is_left
         ]
+        self.given_up += max([0, *(oldest - late.window for late in behind)])
         for late in behind:
             late.window = max(late.window, oldest)
         for window in sorted({late.window for late in behind if late.window < self._next}):

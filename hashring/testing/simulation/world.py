@@ -6,7 +6,7 @@ import itertools
 import math
 import random
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 from hashring.protocol.freezing import Freeze, latest, next_number
 from hashring.protocol.handoff import Handoff
@@ -285,8 +285,8 @@ class World(Scheduler):
                 self._event_of(member, kind)
 
     def _say_words(self) -> None:
-        """Let operators say what they have to, one after the other: the last word is the one that
-        thaws the group.
+        """Let operators say whether it is frozen, each in a record of its own, as `hashring.steer`
+        does, and in their order: the last word thaws the group.
         """
         while self._words:
             if self.now < self.away_until:
@@ -297,22 +297,20 @@ class World(Scheduler):
                 later = self.now + 0.01 + TTL - reading.memory_age
                 self.push(later, None, ("event", "words"))
                 return
-            self._say_whether_it_is_frozen(self._words.popleft(), reading.records)
-
-    def _say_whether_it_is_frozen(self, what: str, records: Mapping[str, bytes]) -> None:
-        """Let an operator say it, in a record of its own, as `hashring.steer` does."""
-        known = latest(Member.from_json(id, record).freeze for id, record in records.items())
-        word = Freeze(next_number(known), what == FREEZE, "operator", self.now)
-        name = f"operator{next(self.numbers)}"
-        record = Member(
-            name, name, 0.0, SPEC, TTL, draining=True,
-            request=Request(what, name, "operator", "*", "*"), freeze=word,
-        ).to_json()  # fmt: skip
-        self.say(f"{what} (number {word.number})")
-        self.store.join(self.now, name, record)
-        self.judge.said(word, known)
-        for member in self.live():
-            self.wake(member.reconciling)
+            records = reading.records
+            what = self._words.popleft()
+            known = latest(Member.from_json(id, record).freeze for id, record in records.items())
+            word = Freeze(next_number(known), what == FREEZE, "operator", self.now)
+            name = f"operator{next(self.numbers)}"
+            record = Member(
+                name, name, 0.0, SPEC, TTL, draining=True,
+                request=Request(what, name, "operator", "*", "*"), freeze=word,
+            ).to_json()  # fmt: skip
+            self.say(f"{what} (number {word.number})")
+            self.store.join(self.now, name, record)
+            self.judge.said(word, known)
+            for member in self.live():
+                self.wake(member.reconciling)
 
     def _event_of_store(self, kind: str) -> None:
         if kind == "forget":
