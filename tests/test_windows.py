@@ -52,6 +52,16 @@ def test_windows_start_where_their_label_says(window, interval):
     assert found.window_of(found.start_of(window)) == window
 
 
+@pytest.mark.parametrize(("interval", "wall"), [(0.1, 4.3), (0.1, 1.7), (0.7, 0.7 * 3)])
+def test_the_window_of_a_moment_holds_it_where_a_division_rounds(interval, wall):
+    found = stream(interval=interval)
+
+    window = found.window_of(wall)
+
+    assert window != math.floor(wall / interval)
+    assert found.start_of(window) <= wall < found.start_of(window + 1)
+
+
 def test_an_overrun_skips_to_the_present_window_and_counts():
     found = stream()
     work(found, 100.0)
@@ -168,6 +178,12 @@ def test_slots_gained_again_come_with_their_new_history():
 
 def test_a_stream_that_begins_late_owes_no_window_that_was_over_before():
     found = stream(wall=104.0, gains=[Gain(FULL, 42.0, is_claimed=False)])
+
+    assert work(found, 104.0) == [(10, FULL, False)]
+
+
+def test_a_stream_that_begins_in_the_moment_of_its_gain_works_the_present_window_once():
+    found = stream(wall=104.0, gains=[Gain(HIGH, 104.0, is_claimed=False, at=104.0)])
 
     assert work(found, 104.0) == [(10, FULL, False)]
 

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 import hashring
+from hashring import clock
 from hashring.errors import BadArgument
 from hashring.partition.fanout import FencedMap
 from hashring.partition.partition import Partition
@@ -154,6 +155,28 @@ def test_a_block_begins_once_and_one_that_was_never_left_ends_when_it_is_dropped
     wait_until(lambda: not member._membership.handoff.is_pinned)
 
 
+def test_a_loop_begins_no_window_before_its_member_has_its_first_share(
+    member: Partition, url: str
+) -> None:
+    begun: list[int] = []
+
+    def work(newcomer: Partition) -> None:
+        with newcomer.cycles(0.05) as loop:
+            begun.append(len(next(loop).slots))
+
+    with contextlib.ExitStack() as stack:
+        with member.cycle():
+            b = stack.enter_context(hashring.join(url, "group", "b", ttl=TTL))
+            wait_until(lambda: "a" in b.waiting_for)
+            worker = threading.Thread(target=work, args=(b,))
+            worker.start()
+            until = clock.boottime() + 0.5  # ten of its windows
+            wait_until(lambda: clock.boottime() > until)
+            assert begun == []
+        worker.join(60)
+        assert begun == [len(b.held)]
+
+
 def test_the_block_of_a_change_lets_go_what_is_lost(member: Partition, url: str) -> None:
     changes = member.changes()
     with next(changes) as gained:
@@ -260,6 +283,12 @@ def test_what_becomes_of_others_is_told_by_their_names(
 
         loses_its_lease_between_two_readings(member, driver, b)
         wait_until(lambda: tells("has come back"))
+
+        b.weight = 0
+        weightless = "a: the group has changed: 'b' weighs 0 now, so it holds nothing"
+        wait_until(lambda: caplog.text.count(weightless) == 2)
+    with hashring.join(url, "group", "c", ttl=TTL):
+        wait_until(lambda: "a: the group has changed: 'c' has come" in caplog.text)
 
 
 def test_who_comes_back_to_a_frozen_group_is_named_as_kept_out(

@@ -4,10 +4,11 @@ import dataclasses
 
 import pytest
 
-from hashring.protocol.gathering import DEFAULT_GATHER
+from hashring.protocol.gathering import DEFAULT_GATHER, is_planned
 from hashring.protocol.handoff import Handoff, Publish, Wait
 from hashring.protocol.reading import Reading
 from hashring.protocol.record import Member
+from hashring.protocol.view import View
 from hashring.testing.simulation.profiles import SPEC, TTL
 
 GATHER = 0.5
@@ -15,6 +16,23 @@ GATHER = 0.5
 
 def other(member, **said):
     return Member(member, f"{member}.1", 1.0, SPEC, TTL, **said)
+
+
+@pytest.mark.parametrize(
+    ("left", "is_so"),
+    [
+        ({}, False),
+        ({"b": Member("b", "b.2", 1.0, SPEC, TTL)}, False),
+        ({"b": other("b")}, False),
+        ({"b": other("b", draining=True)}, True),
+        ({"b": dataclasses.replace(other("b"), weight=2.0)}, True),
+    ],
+)
+def test_a_change_is_planned_where_who_goes_has_said_so(left, is_so):
+    before = View((("a", "a.1", 1.0), ("b", "b.1", 1.0)), SPEC, TTL)
+    after = View((("a", "a.1", 1.0),), SPEC, TTL)
+
+    assert is_planned(before, after, {"a": other("a"), **left}) == is_so
 
 
 class Group:
