@@ -6,10 +6,9 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import textwrap
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -111,10 +110,10 @@ class Agents:
     def windows(self, member: str) -> set[int]:
         return {sample["window"] for sample in self.samples() if sample["member"] == member}
 
-    def show_logs(self) -> None:
-        """Write the end of each log out: pytest shows it where a test has failed."""
-        for file in sorted(self.folder.glob("*.log")):
-            sys.stdout.write(f"--- {file.name}\n{file.read_text()[-8000:]}\n")
+    def logs(self) -> str:
+        """Return the end of each log."""
+        files = sorted(self.folder.glob("*.log"))
+        return "".join(f"--- {file.name}\n{file.read_text()[-8000:]}\n" for file in files)
 
     def end(self) -> None:
         for process in self._started:
@@ -131,7 +130,18 @@ def agents(tmp_path: Path) -> Iterator[Agents]:
     found = Agents(tmp_path)
     yield found
     found.end()
-    found.show_logs()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show what the agents of a test that fails have logged."""
+    report = yield
+    found = getattr(item, "funcargs", {}).get("agents")
+    if report.failed and isinstance(found, Agents):
+        report.sections.append(("the agents' logs", found.logs()))
+    return report
 
 
 @pytest.fixture(name="until")

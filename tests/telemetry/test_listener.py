@@ -117,7 +117,10 @@ def test_workers_listen_on_ports_after_each_other(agents):
     first = free_port()
     while (following := free_port()) != first + 1:  # the next one is kept free as well
         first = following
-    agents.start("w", "--workers", "2", "--listen", f"127.0.0.1:{first}", status_file=False)
+    # A group of their own. In that of the others, whose ttl is another, they would end at once,
+    # again and again, and answer in between by luck alone.
+    options = ("--group", "workers", "--workers", "2", "--listen", f"127.0.0.1:{first}")
+    agents.start("w", *options, status_file=False)
     for number in (0, 1):
 
         def answers(number=number):
