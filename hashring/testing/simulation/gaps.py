@@ -51,7 +51,7 @@ class Gaps:
 
     def spans(self, slot: int, first: float, last: float) -> bool:
         """Return whether nobody could begin a window of a slot from one moment to the other."""
+        if slot in self._since and self._since[slot] <= first:
+            return True
         ended = self._over.get(slot, [])
-        return any(since <= first and last <= until for since, until in ended) or (
-            self._since.get(slot, last) <= first
-        )
+        return any(since <= first and last <= until for since, until in ended)
